@@ -1,0 +1,39 @@
+# make, make install, make installcheck: plain PGXS, for those who know it.
+# make demo, make test: everything from nothing on a Debian machine.
+
+EXTENSION = postalytics_status
+EXTVERSION = 0.1.0
+
+MODULE_big = postalytics_status
+OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
+	ingest.o derive.o journey.o sync.o notify.o guard.o)
+
+# The install script is these, in the order data flows.
+SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
+	journey.sql sync.sql guard.sql grant.sql)
+DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers -Wno-cast-function-type
+PG_CPPFLAGS = -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
+EXTRA_CLEAN = $(DATA_built)
+
+# What needs no server to be installed.
+ifneq ($(filter demo test,$(MAKECMDGOALS)),)
+demo test:
+	@test/run $@
+else
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): $(wildcard src/*.h)
+
+$(DATA_built): $(SQL)
+	(printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	 cat $^) > $@
+
+endif
+
+.PHONY: demo test

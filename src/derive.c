@@ -1,0 +1,258 @@
+/*
+ * derive.c
+ *		The one statement trigger on events: hands each new row, in piece
+ *		order, to all that is derived from events.  However the rows came,
+ *		by ingest, INSERT or COPY, this is where pieces and syncs hear of them.
+ *
+ * The transition table is read here and not by a query, so that one pass
+ * serves all, and memory does not grow with the statement: rows of one piece
+ * come together, and what is kept of a piece is dropped with its last row.
+ */
+#include "postalytics_status.h"
+
+#include "access/table.h"
+#include "access/tupdesc.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/tuplesort.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(postalytics_events_inserted);
+
+/* Attribute numbers of events, as partition.sql has them. */
+enum
+{
+	ATTR_EVENT_ID = 1, ATTR_PIECE_ID, ATTR_STATUS, ATTR_OCCURRED_AT,
+	ATTR_RECEIVED_AT, ATTR_ACCOUNT, ATTR_CAMPAIGN_ID, ATTR_PAYLOAD
+};
+
+/* Pieces compare as bytes, as their collation has it. */
+static int
+compare_pieces(const char *a, uint32 a_length, const char *b, uint32 b_length)
+{
+	int			result = memcmp(a, b, Min(a_length, b_length));
+
+	if (result != 0)
+		return result;
+	return a_length == b_length ? 0 : a_length < b_length ? -1 : 1;
+}
+
+/* Do the rows come in piece order?  Those of ingest do. */
+static bool
+in_piece_order(Tuplestorestate *rows, TupleTableSlot *slot)
+{
+	char	   *last = NULL;
+	uint32		last_length = 0;
+	uint32		last_size = 0;
+	bool		ordered = true;
+
+	tuplestore_rescan(rows);
+	while (ordered && tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		bool		isnull;
+		text	   *piece = DatumGetTextPP(slot_getattr(slot, ATTR_PIECE_ID, &isnull));
+		uint32		length = VARSIZE_ANY_EXHDR(piece);
+
+		ordered = last == NULL ||
+			compare_pieces(last, last_length, VARDATA_ANY(piece), length) <= 0;
+		if (last == NULL || length > last_size)
+		{
+			last_size = Max(64, length);
+			last = palloc(last_size);
+		}
+		memcpy(last, VARDATA_ANY(piece), length);
+		last_length = length;
+	}
+	return ordered;
+}
+
+/* The rows in piece order: as they are, or through the server's sort. */
+typedef struct OrderedRows
+{
+	Tuplestorestate *rows;
+	Tuplesortstate *sort;		/* NULL if they need none */
+	TupleTableSlot *slot;
+} OrderedRows;
+
+static void
+order_rows(OrderedRows *ordered, Tuplestorestate *rows, TupleDesc tupdesc)
+{
+	AttrNumber	column = ATTR_PIECE_ID;
+	Oid			collation = C_COLLATION_OID;
+	Oid			less = lookup_type_cache(TEXTOID, TYPECACHE_LT_OPR)->lt_opr;
+	bool		nulls_first = false;
+
+	ordered->rows = rows;
+	ordered->sort = NULL;
+	ordered->slot = MakeSingleTupleTableSlot(tupdesc, &TTSOpsMinimalTuple);
+	if (in_piece_order(rows, ordered->slot))
+	{
+		tuplestore_rescan(rows);
+		return;
+	}
+
+	ordered->sort = tuplesort_begin_heap(tupdesc, 1, &column, &less, &collation,
+										 &nulls_first, work_mem, NULL,
+										 TUPLESORT_NONE);
+	tuplestore_rescan(rows);
+	while (tuplestore_gettupleslot(rows, true, false, ordered->slot))
+		tuplesort_puttupleslot(ordered->sort, ordered->slot);
+	tuplesort_performsort(ordered->sort);
+}
+
+static bool
+next_row(OrderedRows *ordered)
+{
+	if (ordered->sort != NULL)
+		return tuplesort_gettupleslot(ordered->sort, true, false,
+									  ordered->slot, NULL);
+	return tuplestore_gettupleslot(ordered->rows, true, false, ordered->slot);
+}
+
+static void
+end_rows(OrderedRows *ordered)
+{
+	ExecDropSingleTupleTableSlot(ordered->slot);
+	if (ordered->sort != NULL)
+		tuplesort_end(ordered->sort);
+}
+
+static text *
+text_attribute(TupleTableSlot *slot, int attribute)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, attribute, &isnull);
+
+	return isnull ? NULL : DatumGetTextPP(value);
+}
+
+/* What a stored payload says beyond the columns; NULL if it says nothing. */
+static const EventRecord *
+read_payload(TupleTableSlot *slot)
+{
+	text	   *payload = text_attribute(slot, ATTR_PAYLOAD);
+	EventSource *source;
+	EventRecord *record;
+
+	if (payload == NULL)
+		return NULL;
+	source = palloc0(sizeof(EventSource));
+	source->length = VARSIZE_ANY_EXHDR(payload);
+	source->text = memcpy(palloc(source->length + 1), VARDATA_ANY(payload), source->length);
+	record = palloc(sizeof(EventRecord));
+	return event_read_fields(record, source) ? record : NULL;
+}
+
+/* Is the slot's row one of the same piece? */
+static bool
+same_piece(TupleTableSlot *slot, const EventRow *row)
+{
+	text	   *piece = text_attribute(slot, ATTR_PIECE_ID);
+
+	return compare_pieces(VARDATA_ANY(piece), VARSIZE_ANY_EXHDR(piece),
+						  row->piece, row->piece_length) == 0;
+}
+
+/* Read a row.  Its piece is copied, for the slot goes on to the next. */
+static void
+read_row(TupleTableSlot *slot, EventRow *row)
+{
+	bool		isnull;
+	text	   *piece;
+
+	slot_getallattrs(slot);
+	piece = DatumGetTextPCopy(slot_getattr(slot, ATTR_PIECE_ID, &isnull));
+	row->piece = VARDATA_ANY(piece);
+	row->piece_length = VARSIZE_ANY_EXHDR(piece);
+	row->event_id = DatumGetInt64(slot_getattr(slot, ATTR_EVENT_ID, &isnull));
+	row->status = status_from_oid(DatumGetObjectId(slot_getattr(slot, ATTR_STATUS, &isnull)));
+	row->occurred_at = DatumGetTimestampTz(slot_getattr(slot, ATTR_OCCURRED_AT, &isnull));
+	row->account = text_attribute(slot, ATTR_ACCOUNT);
+	row->campaign_id = text_attribute(slot, ATTR_CAMPAIGN_ID);
+	row->record = ingested_record(row->piece, row->piece_length,
+								  row->status, row->occurred_at);
+	if (row->record == NULL)
+		row->record = read_payload(slot);
+}
+
+static void
+check_call(FunctionCallInfo fcinfo)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		trigger->tg_newtable == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("events_inserted is the statement trigger of %s.events",
+						EXTENSION_SCHEMA)));
+}
+
+/*
+ * AFTER INSERT trigger of events, for each statement, with a transition table.
+ * Locks: RowExclusiveLock on what it writes; rows of pieces in order, then of
+ * campaigns.  Errors: 39P01 when attached to anything else.
+ */
+Datum
+postalytics_events_inserted(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	MemoryContext context;
+	MemoryContext piece_context;
+	MemoryContext caller;
+	OrderedRows ordered;
+	JourneyWriter *journeys;
+	SyncMatch  *syncs;
+	EventRow	row = {0};
+
+	check_call(fcinfo);
+	if (tuplestore_tuple_count(trigger->tg_newtable) == 0)
+		return PointerGetDatum(NULL);
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "postalytics derive",
+									ALLOCSET_DEFAULT_SIZES);
+	piece_context = AllocSetContextCreate(context, "postalytics piece",
+										  ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	SPI_connect();
+	MemoryContextSwitchTo(context);
+
+	order_rows(&ordered, trigger->tg_newtable, RelationGetDescr(trigger->tg_relation));
+	journeys = journey_writer_create(context);
+	syncs = sync_match_begin(context);
+	while (next_row(&ordered))
+	{
+		if (row.piece != NULL && !same_piece(ordered.slot, &row))
+		{
+			journey_next_piece(journeys);
+			MemoryContextReset(piece_context);
+		}
+		MemoryContextSwitchTo(piece_context);
+		read_row(ordered.slot, &row);
+		journey_add(journeys, &row);
+		sync_match_event(syncs, &row);
+		MemoryContextSwitchTo(context);
+	}
+	journey_finish(journeys);
+	sync_match_finish(syncs);
+	end_rows(&ordered);
+
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,1152 @@
+/*
+ * event.c
+ *		Reads JSON into event records, on the server's own lexer, in one pass.
+ *		Holds the one table of the feed's field names.  Of tables it knows
+ *		field_names alone, the users' part of that table.
+ *
+ * The text handed in is a json value, so its grammar has been checked; what
+ * is looked at here is what it means.
+ */
+#include "postalytics_status.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "compat.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* ---- the fields, and how the feed spells them ---- */
+
+/* The longest value, in bytes: ids must fit an index row with room to spare. */
+#define MAX_ID		255
+#define MAX_NAME	1000
+#define MAX_URL		8000
+#define MAX_FIELDS	65536
+
+static const struct
+{
+	const char *name;			/* as in inbox and field_names */
+	uint32		longest;
+}			fields[N_FIELDS] = {
+	[MAIL_ID] = {"mail_id", MAX_ID},
+	[EVENT_DATE] = {"event_date", MAX_ID},
+	[EVENT_TYPE] = {"event_type", MAX_ID},
+	[EXPECTED_DELIVERY_DATE] = {"expected_delivery_date", MAX_ID},
+	[ACCOUNT] = {"account", MAX_ID},
+	[CAMPAIGN_ID] = {"campaign_id", MAX_ID},
+	[CAMPAIGN_NAME] = {"campaign_name", MAX_NAME},
+	[CONTACT_ID] = {"contact_id", MAX_ID},
+	[FIRST_NAME] = {"first_name", MAX_NAME},
+	[LAST_NAME] = {"last_name", MAX_NAME},
+	[COMPANY] = {"company", MAX_NAME},
+	[EMAIL] = {"email", MAX_NAME},
+	[ZIP] = {"zip", MAX_ID},
+	[COUNTRY] = {"country", MAX_ID},
+	[URL] = {"url", MAX_URL},
+	[FIELDS] = {"fields", MAX_FIELDS},
+};
+
+/* An array or object under one of these holds events, not a field of one. */
+#define WRAPPER		N_FIELDS
+
+/*
+ * THE table of field names: a member's path from its event, in lower case,
+ * without blanks, '_', '-' and '.'; so to.firstName is "To First Name".
+ * A new spelling is a line here, or a row in field_names.
+ */
+static const struct
+{
+	const char *path;
+	int			field;
+}			spellings[] = {
+	{"data", WRAPPER}, {"events", WRAPPER}, {"items", WRAPPER},
+	{"mailid", MAIL_ID}, {"metamailid", MAIL_ID},
+	{"eventdate", EVENT_DATE},
+	{"eventtype", EVENT_TYPE}, {"event", EVENT_TYPE},
+	{"expecteddeliverydate", EXPECTED_DELIVERY_DATE},
+	{"account", ACCOUNT}, {"accountid", ACCOUNT}, {"metaaccountid", ACCOUNT},
+	{"campaignid", CAMPAIGN_ID}, {"metacampaignid", CAMPAIGN_ID},
+	{"campaignname", CAMPAIGN_NAME}, {"metacampaignname", CAMPAIGN_NAME},
+	{"contactid", CONTACT_ID}, {"toid", CONTACT_ID},
+	{"tocontactid", CONTACT_ID}, {"metacontactid", CONTACT_ID},
+	{"firstname", FIRST_NAME}, {"tofirstname", FIRST_NAME},
+	{"lastname", LAST_NAME}, {"tolastname", LAST_NAME},
+	{"company", COMPANY}, {"tocompany", COMPANY},
+	{"email", EMAIL}, {"toemail", EMAIL},
+	{"zip", ZIP}, {"tozip", ZIP},
+	{"country", COUNTRY}, {"tocountry", COUNTRY},
+	{"url", URL}, {"metaurl", URL}, {"metadata", URL},
+	{"fields", FIELDS}, {"metafields", FIELDS},
+};
+
+#define MAX_PATH	64			/* with its terminator */
+
+typedef struct FieldName
+{
+	const char *path;
+	uint32		hash;
+	int			field;			/* a Field, or WRAPPER */
+	char		status;			/* simplehash's */
+} FieldName;
+
+/* FNV-1a, so that a path's hash goes on from its section's. */
+#define EMPTY_PATH_HASH 2166136261u
+
+static inline uint32
+hash_byte(uint32 hash, unsigned char c)
+{
+	return (hash ^ c) * 16777619u;
+}
+
+static inline uint32
+hash_path(const char *path)
+{
+	uint32		hash = EMPTY_PATH_HASH;
+
+	while (*path)
+		hash = hash_byte(hash, *path++);
+	return hash;
+}
+
+#define SH_PREFIX		names
+#define SH_ELEMENT_TYPE FieldName
+#define SH_KEY_TYPE		const char *
+#define SH_KEY			path
+#define SH_HASH_KEY(tb, key) hash_path(key)
+#define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+static names_hash *field_names;
+static Oid	field_names_relation;	/* what field_names was built from */
+
+/* A path while it is being read: its text is in the reader. */
+typedef struct Path
+{
+	uint32		hash;
+	int			length;			/* MAX_PATH when it is too long to be known */
+} Path;
+
+static const Path empty_path = {EMPTY_PATH_HASH, 0};
+
+/* Lengthen a path by a member's name, in buffer; what is ignored is left out. */
+static Path
+append_name(Path path, char *buffer, const char *name, int length)
+{
+	for (int i = 0; i < length; i++)
+	{
+		unsigned char c = name[i];
+
+		if (c == ' ' || c == '_' || c == '-' || c == '.' ||
+			(c >= '\t' && c <= '\r'))
+			continue;
+		if (path.length >= MAX_PATH - 1)
+		{
+			path.length = MAX_PATH;
+			return path;
+		}
+		c = (c >= 'A' && c <= 'Z') ? c + ('a' - 'A') : c;
+		buffer[path.length++] = c;
+		path.hash = hash_byte(path.hash, c);
+	}
+	buffer[path.length] = '\0';
+	return path;
+}
+
+static void
+add_name(names_hash *names, const char *spelling, int length, int field)
+{
+	char		buffer[MAX_PATH];
+	Path		path = append_name(empty_path, buffer, spelling, length);
+	FieldName  *entry;
+	bool		found;
+
+	if (path.length == 0 || path.length == MAX_PATH)
+		return;					/* the table's constraint keeps these out */
+	entry = names_insert(names, buffer, &found);
+	if (!found)
+		entry->path = MemoryContextStrdup(names->ctx, buffer);
+	entry->field = field;
+}
+
+static int
+field_by_name(const char *name, int length)
+{
+	for (int i = 0; i < N_FIELDS; i++)
+		if (strlen(fields[i].name) == (size_t) length &&
+			memcmp(fields[i].name, name, length) == 0)
+			return i;
+	return -1;
+}
+
+/* Add the rows of field_names; read directly, so that no privilege is needed. */
+static void
+add_users_names(names_hash *names, Oid relation)
+{
+	Relation	rel = table_open(relation, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		text	   *path = DatumGetTextPP(slot_getattr(slot, 1, &isnull));
+		text	   *name = DatumGetTextPP(slot_getattr(slot, 2, &isnull));
+		int			field = field_by_name(VARDATA_ANY(name),
+										  VARSIZE_ANY_EXHDR(name));
+
+		if (field >= 0)
+			add_name(names, VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path), field);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+}
+
+/* The table of field names with the users' own, made again when those change. */
+static names_hash *
+load_field_names(void)
+{
+	static MemoryContext context = NULL;
+	static bool complete = false;	/* an error may end the scan */
+	Oid			relation = extension_relation("field_names");
+
+	if (complete && field_names_relation == relation)
+		return field_names;
+
+	if (context == NULL)
+	{
+		context = AllocSetContextCreate(TopMemoryContext,
+										"postalytics field names",
+										ALLOCSET_SMALL_SIZES);
+		watch_relation(&field_names_relation);
+	}
+	complete = false;
+	MemoryContextReset(context);
+	field_names = names_create(context, 2 * lengthof(spellings), NULL);
+	for (int i = 0; i < (int) lengthof(spellings); i++)
+		add_name(field_names, spellings[i].path, strlen(spellings[i].path),
+				 spellings[i].field);
+	field_names_relation = relation;	/* before the scan, which may learn better */
+	add_users_names(field_names, relation);
+	complete = true;
+	return field_names;
+}
+
+/* ---- instants ---- */
+
+typedef struct Scanner
+{
+	const char *at;
+	const char *end;
+} Scanner;
+
+static inline bool
+next_is(const Scanner *s, char c)
+{
+	return s->at < s->end && *s->at == c;
+}
+
+static inline bool
+take(Scanner *s, char c)
+{
+	if (!next_is(s, c))
+		return false;
+	s->at++;
+	return true;
+}
+
+static void
+take_blanks(Scanner *s)
+{
+	while (take(s, ' ') || take(s, '\t'))
+		;
+}
+
+/* A number of least to most digits. */
+static bool
+take_number(Scanner *s, int least, int most, int *number)
+{
+	int			n = 0;
+
+	*number = 0;
+	while (n < most && s->at < s->end && *s->at >= '0' && *s->at <= '9')
+	{
+		*number = *number * 10 + (*s->at++ - '0');
+		n++;
+	}
+	return n >= least;
+}
+
+/* Either Y-m-d or m/d/Y. */
+static bool
+take_date(Scanner *s, struct pg_tm *tm)
+{
+	int			first;
+
+	if (!take_number(s, 1, 4, &first))
+		return false;
+	if (take(s, '/'))
+	{
+		tm->tm_mon = first;
+		if (!take_number(s, 1, 2, &tm->tm_mday) || !take(s, '/') ||
+			!take_number(s, 4, 4, &tm->tm_year))
+			return false;
+	}
+	else
+	{
+		tm->tm_year = first;
+		if (!take(s, '-') || !take_number(s, 2, 2, &tm->tm_mon) ||
+			!take(s, '-') || !take_number(s, 2, 2, &tm->tm_mday))
+			return false;
+	}
+	return tm->tm_year >= 1 && tm->tm_mon >= 1 && tm->tm_mon <= 12 &&
+		tm->tm_mday >= 1 &&
+		tm->tm_mday <= day_tab[isleap(tm->tm_year)][tm->tm_mon - 1];
+}
+
+/* Digits after the point, rounded to microseconds. */
+static bool
+take_fraction(Scanner *s, int *microseconds)
+{
+	int			digits = 0;
+	int			value = 0;
+	bool		up = false;
+
+	for (; s->at < s->end && *s->at >= '0' && *s->at <= '9'; digits++, s->at++)
+	{
+		if (digits < 6)
+			value = value * 10 + (*s->at - '0');
+		else if (digits == 6)
+			up = *s->at >= '5';
+	}
+	for (int i = digits; i < 6; i++)
+		value *= 10;
+	*microseconds = value + (up ? 1 : 0);
+	return digits > 0;
+}
+
+static bool
+take_am_pm(Scanner *s, struct pg_tm *tm)
+{
+	Scanner		ahead = *s;
+	bool		pm;
+
+	take_blanks(&ahead);
+	pm = next_is(&ahead, 'P') || next_is(&ahead, 'p');
+	if (!pm && !next_is(&ahead, 'A') && !next_is(&ahead, 'a'))
+		return true;
+	ahead.at++;
+	if (!take(&ahead, 'M') && !take(&ahead, 'm'))
+		return false;
+	*s = ahead;
+	if (tm->tm_hour < 1 || tm->tm_hour > 12)
+		return false;
+	tm->tm_hour = tm->tm_hour % 12 + (pm ? 12 : 0);
+	return true;
+}
+
+/* H:M, H:M:S or H:M:S.fraction, with AM or PM or without. */
+static bool
+take_time(Scanner *s, struct pg_tm *tm, int *microseconds)
+{
+	if (!take_number(s, 1, 2, &tm->tm_hour) || !take(s, ':') ||
+		!take_number(s, 2, 2, &tm->tm_min))
+		return false;
+	if (take(s, ':'))
+	{
+		if (!take_number(s, 2, 2, &tm->tm_sec))
+			return false;
+		if (take(s, '.') && !take_fraction(s, microseconds))
+			return false;
+	}
+	return take_am_pm(s, tm) &&
+		tm->tm_hour < 24 && tm->tm_min < 60 && tm->tm_sec < 60;
+}
+
+/* Z, +hh, +hhmm or +hh:mm, as seconds east; none leaves *named false. */
+static bool
+take_offset(Scanner *s, int *seconds_east, bool *named)
+{
+	int			hours;
+	int			minutes = 0;
+	int			sign;
+
+	*named = false;
+	take_blanks(s);
+	if (take(s, 'Z') || take(s, 'z'))
+	{
+		*named = true;
+		*seconds_east = 0;
+		return true;
+	}
+	if (!next_is(s, '+') && !next_is(s, '-'))
+		return true;
+	sign = take(s, '-') ? -1 : (s->at++, 1);
+	if (!take_number(s, 2, 2, &hours))
+		return false;
+	if ((take(s, ':') || s->at < s->end) && !take_number(s, 2, 2, &minutes))
+		return false;
+	*named = true;
+	*seconds_east = sign * (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE);
+	return hours < 16 && minutes < 60;
+}
+
+/*
+ * An instant as the feed writes it; the server's own input function would also
+ * take 'yesterday' and depend on DateStyle.  A stamp without an offset is in
+ * feed_time_zone.
+ */
+static bool
+parse_instant(const char *stamp, int length, TimestampTz *instant)
+{
+	Scanner		s = {stamp, stamp + length};
+	struct pg_tm tm = {0};
+	int			microseconds = 0;
+	int			seconds_east;
+	bool		named;
+	Timestamp	local;
+
+	take_blanks(&s);
+	if (!take_date(&s, &tm))
+		return false;
+	if (take(&s, 'T') || take(&s, 't'))
+	{
+		if (!take_time(&s, &tm, &microseconds))
+			return false;
+	}
+	else
+	{
+		take_blanks(&s);
+		if (s.at < s.end && *s.at >= '0' && *s.at <= '9' &&
+			!take_time(&s, &tm, &microseconds))
+			return false;
+	}
+	if (!take_offset(&s, &seconds_east, &named))
+		return false;
+	take_blanks(&s);
+	if (s.at != s.end)
+		return false;
+
+	if (!named)
+		seconds_east = -DetermineTimeZoneOffset(&tm, feed_time_zone);
+	local = (date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
+		((tm.tm_hour * MINS_PER_HOUR + tm.tm_min) * INT64CONST(60) + tm.tm_sec) * USECS_PER_SEC +
+		microseconds;
+	*instant = local - seconds_east * USECS_PER_SEC;
+	return true;
+}
+
+/* ---- texts ---- */
+
+/*
+ * A JSON string with its escapes resolved, given what stands between its
+ * quotes; NULL if the database cannot hold it (\u0000, half a surrogate pair,
+ * a character that the encoding lacks).
+ */
+static const char *
+unescape(const char *text, int length, int *unescaped)
+{
+	JsonLexContext *lex = compat_json_lexer(text - 1, length + 2,
+											GetDatabaseEncoding(), true);
+
+	if (compat_json_lex_string(lex) != JSON_SUCCESS)
+		return NULL;
+	*unescaped = lex->strval->len;
+	return lex->strval->data;
+}
+
+static inline const char *
+span_text(const EventRecord *record, Field field)
+{
+	return record->source->text + record->field[field].offset;
+}
+
+/*
+ * A field's value, not terminated, and its length; NULL if the event has none.
+ * One with escapes is made in the current memory context.
+ */
+const char *
+event_field(const EventRecord *record, Field field, int *length)
+{
+	if (field == ACCOUNT && record->source->account != NULL)
+	{
+		*length = strlen(record->source->account);
+		return record->source->account;
+	}
+	*length = record->field[field].length;
+	if (*length == 0)
+		return NULL;
+	if (record->escaped & (1 << field))
+		return unescape(span_text(record, field), *length, length);
+	return span_text(record, field);
+}
+
+/* A field's value as text, made in the current memory context; 0 for none. */
+Datum
+event_field_text(const EventRecord *record, Field field)
+{
+	int			length;
+	const char *value = event_field(record, field, &length);
+
+	return value == NULL ? (Datum) 0 :
+		PointerGetDatum(cstring_to_text_with_len(value, length));
+}
+
+/* ---- what is wrong with an event ---- */
+
+/*
+ * Could jsonb hold the list's own fields?  It is stricter than json: no
+ * \u0000, no number beyond numeric; and deep nesting would meet its stack
+ * limit sooner than json's.
+ */
+#define MAX_FIELDS_DEPTH	64
+#define MAX_NUMBER_LENGTH	100
+#define MAX_EXPONENT		1000
+
+static bool
+is_jsonb_number(const char *number, int length)
+{
+	const char *exponent;
+
+	if (length > MAX_NUMBER_LENGTH)
+		return false;
+	exponent = memchr(number, 'e', length);
+	if (exponent == NULL)
+		exponent = memchr(number, 'E', length);
+	return exponent == NULL ||
+		labs(strtol(exponent + 1, NULL, 10)) <= MAX_EXPONENT;
+}
+
+static bool
+is_jsonb(const char *text, int length)
+{
+	JsonLexContext *lex = compat_json_lexer(text, length, GetDatabaseEncoding(),
+											memchr(text, '\\', length) != NULL);
+	int			depth = 0;
+
+	do
+	{
+		if (compat_json_lex_string(lex) != JSON_SUCCESS)
+			return false;
+		if (lex->token_type == JSON_TOKEN_OBJECT_START ||
+			lex->token_type == JSON_TOKEN_ARRAY_START)
+			depth++;
+		else if (lex->token_type == JSON_TOKEN_OBJECT_END ||
+				 lex->token_type == JSON_TOKEN_ARRAY_END)
+			depth--;
+		else if (lex->token_type == JSON_TOKEN_NUMBER &&
+				 !is_jsonb_number(lex->token_start,
+								  lex->token_terminator - lex->token_start))
+			return false;
+	} while (depth > 0 && depth <= MAX_FIELDS_DEPTH);
+	return depth == 0;
+}
+
+/* What is wrong with a field's text, or NULL. */
+static const char *
+check_text(const EventRecord *record, Field field)
+{
+	int			length;
+	const char *value = event_field(record, field, &length);
+
+	if (value == NULL)
+		return length == 0 ? NULL : "holds a character that the database cannot hold";
+	if ((uint32) length > fields[field].longest)
+		return "is too long";
+	if (field == FIELDS && !is_jsonb(value, length))
+		return "holds a character, number or nesting that jsonb cannot hold";
+	return NULL;
+}
+
+/* For messages: a value, cut where it is long, in quotes. */
+static const char *
+quoted(const char *value, int length)
+{
+	int			shown = pg_mbcliplen(value, length, 60);
+
+	return psprintf("\"%.*s%s\"", shown, value, shown < length ? "..." : "");
+}
+
+/* .NET's way of saying "no date" */
+static inline bool
+is_no_date(TimestampTz instant)
+{
+	return instant < (date2j(2, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+static const char *
+read_expected_date(EventRecord *record)
+{
+	int			length;
+	const char *value = event_field(record, EXPECTED_DELIVERY_DATE, &length);
+
+	record->expected_at = DT_NOBEGIN;
+	if (value == NULL)
+		return NULL;
+	if (!parse_instant(value, length, &record->expected_at))
+	{
+		record->expected_at = DT_NOBEGIN;
+		return psprintf("expected delivery date %s is not an instant",
+						quoted(value, length));
+	}
+	if (is_no_date(record->expected_at))
+		record->expected_at = DT_NOBEGIN;
+	return NULL;
+}
+
+static const char *
+read_instant(EventRecord *record, const EventBatch *batch)
+{
+	int			length;
+	const char *value = event_field(record, EVENT_DATE, &length);
+
+	if (value == NULL)
+		return "no instant";
+	if (!parse_instant(value, length, &record->occurred_at))
+		return psprintf("%s is not an instant", quoted(value, length));
+	if (record->occurred_at < batch->earliest)
+		return psprintf("instant %s is before postalytics_status.earliest",
+						quoted(value, length));
+	if (record->occurred_at > batch->latest)
+		return psprintf("instant %s is after postalytics_status.latest",
+						quoted(value, length));
+	return NULL;
+}
+
+static const char *
+read_status(EventRecord *record)
+{
+	int			length;
+	const char *value = event_field(record, EVENT_TYPE, &length);
+	int			status;
+
+	if (value == NULL)
+		return "no status";
+	status = status_from_text(value, length);
+	if (status == NO_STATUS)
+		return psprintf("unknown status %s", quoted(value, length));
+	record->status = status;
+	return NULL;
+}
+
+/* The piece: its mail id or campaign/contact, as the identity setting says. */
+static const char *
+read_piece(EventRecord *record, MemoryContext context)
+{
+	bool		contact_known = record->field[CAMPAIGN_ID].length > 0 &&
+		record->field[CONTACT_ID].length > 0;
+	bool		mail_known = record->field[MAIL_ID].length > 0;
+	int			length;
+	int			contact_length;
+	const char *id;
+	const char *contact;
+	char	   *joined;
+
+	if (mail_known && !(contact_known && setting_identity == IDENTITY_CONTACT))
+	{
+		MemoryContext scratch = MemoryContextSwitchTo(context);
+
+		record->piece = event_field(record, MAIL_ID, &length);
+		record->piece_length = length;
+		MemoryContextSwitchTo(scratch);
+		return NULL;
+	}
+	if (!contact_known)
+		return "no piece: neither a mail id nor a campaign and a contact";
+
+	id = event_field(record, CAMPAIGN_ID, &length);
+	contact = event_field(record, CONTACT_ID, &contact_length);
+	joined = MemoryContextAlloc(context, length + 1 + contact_length);
+	memcpy(joined, id, length);
+	joined[length] = '/';
+	memcpy(joined + length + 1, contact, contact_length);
+	record->piece = joined;
+	record->piece_length = length + 1 + contact_length;
+	return NULL;
+}
+
+/* Settle piece, status and instants; what is wrong with the event, or NULL. */
+static const char *
+settle(EventRecord *record, uint32 misplaced, const EventBatch *batch)
+{
+	const char *wrong;
+
+	for (int i = 0; i < N_FIELDS; i++)
+	{
+		if (record->field[i].length == 0)
+		{
+			if (misplaced & (1 << i))
+				return psprintf("%s is not a single value", fields[i].name);
+		}
+		else if ((wrong = check_text(record, i)) != NULL)
+			return psprintf("%s %s", fields[i].name, wrong);
+	}
+	if ((wrong = read_piece(record, batch->context)) != NULL ||
+		(wrong = read_status(record)) != NULL ||
+		(wrong = read_instant(record, batch)) != NULL)
+		return wrong;
+	return read_expected_date(record);
+}
+
+/* ---- the batch ---- */
+
+#define CHUNK	1024			/* records */
+
+/* A batch, with all that it holds, in a memory context of its own. */
+EventBatch *
+event_batch_create(MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent,
+												  "postalytics events",
+												  ALLOCSET_DEFAULT_SIZES);
+	EventBatch *batch = MemoryContextAllocZero(context, sizeof(EventBatch));
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+
+	batch->context = context;
+	batch->scratch = AllocSetContextCreate(context, "postalytics event",
+										   ALLOCSET_SMALL_SIZES);
+	batch->earliest = now - setting_earliest * INT64CONST(60) * USECS_PER_SEC;
+	batch->latest = now + setting_latest * INT64CONST(60) * USECS_PER_SEC;
+	return batch;
+}
+
+/* The i-th record, counted from 0; it does not move while the batch lives. */
+EventRecord *
+event_batch_record(EventBatch *batch, int64 i)
+{
+	return &batch->chunks[i / CHUNK][i % CHUNK];
+}
+
+/* Make room for one more element in an array of the batch. */
+static void *
+enlarge(EventBatch *batch, void *array, int64 used, int64 *size, Size element)
+{
+	if (used < *size)
+		return array;
+	*size = *size == 0 ? 64 : *size * 2;
+	if (array == NULL)
+		return MemoryContextAllocHuge(batch->context, *size * element);
+	return repalloc_huge(array, *size * element);
+}
+
+static void
+add_record(EventBatch *batch, const EventRecord *record)
+{
+	int64		chunk = batch->nrecords / CHUNK;
+
+	if (chunk == batch->nchunks)
+	{
+		batch->chunks = enlarge(batch, batch->chunks, chunk,
+								&batch->max_chunks, sizeof(EventRecord *));
+		batch->chunks[batch->nchunks++] =
+			MemoryContextAlloc(batch->context, CHUNK * sizeof(EventRecord));
+	}
+	*event_batch_record(batch, batch->nrecords++) = *record;
+	record->source->accepted++;
+}
+
+static void
+add_reject(EventBatch *batch, EventSource *source, Span payload, const char *reason)
+{
+	Reject	   *reject;
+
+	batch->rejects = enlarge(batch, batch->rejects, batch->nrejects,
+							 &batch->max_rejects, sizeof(Reject));
+	reject = &batch->rejects[batch->nrejects++];
+	reject->source = source;
+	reject->payload = payload;
+	reject->reason = MemoryContextStrdup(batch->context, reason);
+	source->rejected++;
+}
+
+/*
+ * By piece, status and instant: the order of the leaves' keys, in which every
+ * call takes its locks.  Pieces compare as bytes, as their collation does.
+ */
+int
+event_compare(const EventRecord *record, const char *piece, uint32 length,
+			  MailStatus status, TimestampTz occurred_at)
+{
+	int			result = memcmp(record->piece, piece,
+								Min(record->piece_length, length));
+
+	if (result != 0)
+		return result;
+	if (record->piece_length != length)
+		return record->piece_length < length ? -1 : 1;
+	if (record->status != status)
+		return record->status < status ? -1 : 1;
+	if (record->occurred_at != occurred_at)
+		return record->occurred_at < occurred_at ? -1 : 1;
+	return 0;
+}
+
+/* ---- reading ---- */
+
+typedef struct Reader
+{
+	EventBatch *batch;
+	EventSource *source;
+	names_hash *names;
+	JsonLexContext *lex;		/* its token is the one to look at next */
+	char		path[MAX_PATH];
+} Reader;
+
+/* An object that may turn out to be one event or a wrapper of many. */
+typedef struct Candidate
+{
+	EventRecord record;
+	uint32		misplaced;		/* fields that should be single values, and are not */
+	bool		wraps;			/* are there events in it? */
+	int64		nrecords;		/* what the batch held before those */
+	int64		nrejects;
+	int64		accepted;
+	int64		rejected;
+} Candidate;
+
+static void read_events(Reader *reader);
+
+static inline JsonTokenType
+token(const Reader *reader)
+{
+	return reader->lex->token_type;
+}
+
+static inline void
+advance(Reader *reader)
+{
+	if (unlikely(json_lex(reader->lex) != JSON_SUCCESS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("invalid input syntax for type json")));
+}
+
+static inline uint32
+token_offset(const Reader *reader)
+{
+	return reader->lex->token_start - reader->source->text;
+}
+
+/* Where the token before the current one ended. */
+static inline uint32
+previous_end(const Reader *reader)
+{
+	return reader->lex->prev_token_terminator - reader->source->text;
+}
+
+static inline bool
+at_container(const Reader *reader)
+{
+	return token(reader) == JSON_TOKEN_OBJECT_START ||
+		token(reader) == JSON_TOKEN_ARRAY_START;
+}
+
+/* Pass over a value, however deep. */
+static void
+skip_value(Reader *reader)
+{
+	int			depth = 0;
+
+	do
+	{
+		if (at_container(reader))
+			depth++;
+		else if (token(reader) == JSON_TOKEN_OBJECT_END ||
+				 token(reader) == JSON_TOKEN_ARRAY_END)
+			depth--;
+		advance(reader);
+	} while (depth > 0);
+}
+
+/* Pass over a value and say where it stood. */
+static Span
+span_value(Reader *reader)
+{
+	Span		span;
+
+	span.offset = token_offset(reader);
+	skip_value(reader);
+	span.length = previous_end(reader) - span.offset;
+	return span;
+}
+
+/* Take a field's single value; null and '' are as good as nothing. */
+static void
+read_scalar(Reader *reader, EventRecord *record, Field field)
+{
+	JsonLexContext *lex = reader->lex;
+	Span		span = {token_offset(reader), lex->token_terminator - lex->token_start};
+	bool		escaped = false;
+
+	if (token(reader) == JSON_TOKEN_STRING)
+	{
+		span.offset++;
+		span.length -= 2;
+		escaped = memchr(lex->token_start, '\\', span.length + 1) != NULL;
+	}
+	else if (token(reader) == JSON_TOKEN_NULL)
+		span.length = 0;
+	advance(reader);
+	if (span.length == 0 || field == FIELDS)
+		return;
+	record->field[field] = span;
+	if (escaped)
+		record->escaped |= 1 << field;
+	else
+		record->escaped &= ~(1 << field);
+}
+
+static void read_members(Reader *reader, Candidate *candidate, Path path);
+
+/* Read a known member, or a section that may hold some. */
+static void
+read_member(Reader *reader, Candidate *candidate, Path path, int field)
+{
+	if (!at_container(reader))
+	{
+		if (field < 0 || field == WRAPPER)
+			advance(reader);
+		else
+			read_scalar(reader, &candidate->record, field);
+		return;
+	}
+	if (field == FIELDS)
+	{
+		candidate->record.field[FIELDS] = span_value(reader);
+		return;
+	}
+	if (field == MAIL_ID || field == EVENT_TYPE || field == EVENT_DATE)
+		candidate->misplaced |= 1 << field;
+	if (token(reader) == JSON_TOKEN_OBJECT_START && path.length < MAX_PATH)
+		read_members(reader, candidate, path);
+	else
+		skip_value(reader);
+}
+
+/* Read the events under data, events or items. */
+static void
+read_wrapped(Reader *reader, Candidate *candidate)
+{
+	if (!candidate->wraps)
+	{
+		candidate->wraps = true;
+		candidate->nrecords = reader->batch->nrecords;
+		candidate->nrejects = reader->batch->nrejects;
+		candidate->accepted = reader->source->accepted;
+		candidate->rejected = reader->source->rejected;
+	}
+	read_events(reader);
+}
+
+static inline bool
+names_piece(const Candidate *candidate)
+{
+	const Span *field = candidate->record.field;
+
+	return field[MAIL_ID].length > 0 ||
+		(candidate->misplaced & (1 << MAIL_ID)) != 0 ||
+		(field[CAMPAIGN_ID].length > 0 && field[CONTACT_ID].length > 0);
+}
+
+/* The path of the member whose name is the current token. */
+static Path
+member_path(Reader *reader, Path section)
+{
+	const char *name = reader->lex->token_start + 1;
+	int			length = reader->lex->token_terminator - name - 1;
+
+	if (memchr(name, '\\', length) != NULL)
+	{
+		name = unescape(name, length, &length);
+		if (name == NULL)
+			return (Path) {0, MAX_PATH};
+	}
+	return append_name(section, reader->path, name, length);
+}
+
+static int
+find_field(Reader *reader, Path path)
+{
+	FieldName  *known;
+
+	if (path.length == MAX_PATH)
+		return -1;
+	known = names_lookup_hash(reader->names, reader->path, path.hash);
+	return known == NULL ? -1 : known->field;
+}
+
+/* Read an object's members, of an event itself or of one of its sections. */
+static void
+read_members(Reader *reader, Candidate *candidate, Path section)
+{
+	check_stack_depth();
+	advance(reader);			/* { */
+	while (token(reader) != JSON_TOKEN_OBJECT_END)
+	{
+		Path		path = member_path(reader, section);
+		int			field = find_field(reader, path);
+
+		advance(reader);		/* the name */
+		advance(reader);		/* : */
+		if (field == WRAPPER && at_container(reader) && reader->batch != NULL &&
+			section.length == 0 && !names_piece(candidate))
+			read_wrapped(reader, candidate);
+		else
+			read_member(reader, candidate, path, field);
+		if (token(reader) == JSON_TOKEN_COMMA)
+			advance(reader);
+	}
+	advance(reader);			/* } */
+}
+
+/* Add what an object turned out to be: an event, good or bad, or a wrapper. */
+static void
+add_candidate(Reader *reader, Candidate *candidate)
+{
+	EventBatch *batch = reader->batch;
+	MemoryContext caller;
+	const char *wrong;
+
+	if (candidate->wraps && !names_piece(candidate))
+		return;
+	if (candidate->wraps)
+	{
+		/* It names a piece after all: what it wraps is part of its payload. */
+		batch->nrecords = candidate->nrecords;
+		batch->nrejects = candidate->nrejects;
+		reader->source->accepted = candidate->accepted;
+		reader->source->rejected = candidate->rejected;
+	}
+
+	caller = MemoryContextSwitchTo(batch->scratch);
+	wrong = settle(&candidate->record, candidate->misplaced, batch);
+	if (wrong == NULL)
+		add_record(batch, &candidate->record);
+	else
+		add_reject(batch, reader->source, candidate->record.payload, wrong);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(batch->scratch);
+
+	if (batch->progress != NULL && batch->nrecords % CHUNK == 0)
+		batch->progress(previous_end(reader));
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+read_object(Reader *reader)
+{
+	Candidate	candidate;
+
+	memset(&candidate, 0, sizeof(candidate));
+	candidate.record.source = reader->source;
+	candidate.record.payload.offset = token_offset(reader);
+	read_members(reader, &candidate, empty_path);
+	candidate.record.payload.length =
+		previous_end(reader) - candidate.record.payload.offset;
+	add_candidate(reader, &candidate);
+}
+
+/* Read one event; what is not an object can only be rejected. */
+static void
+read_event(Reader *reader)
+{
+	if (token(reader) == JSON_TOKEN_OBJECT_START)
+		read_object(reader);
+	else
+		add_reject(reader->batch, reader->source, span_value(reader),
+				   "not an object");
+}
+
+/* Read one event, or an array of them. */
+static void
+read_events(Reader *reader)
+{
+	check_stack_depth();
+	if (token(reader) != JSON_TOKEN_ARRAY_START)
+	{
+		read_event(reader);
+		return;
+	}
+	advance(reader);			/* [ */
+	while (token(reader) != JSON_TOKEN_ARRAY_END)
+	{
+		read_event(reader);
+		if (token(reader) == JSON_TOKEN_COMMA)
+			advance(reader);
+	}
+	advance(reader);			/* ] */
+}
+
+/*
+ * Read a json value's events into the batch.  text, which is in the server's
+ * encoding, and account, which may be NULL, must live as long as the batch.
+ * Errors: 54001 for nesting deeper than the stack.
+ */
+EventSource *
+event_batch_read(EventBatch *batch, const char *text, uint32 length,
+				 const char *account)
+{
+	MemoryContext caller = MemoryContextSwitchTo(batch->context);
+	EventSource *source = palloc0(sizeof(EventSource));
+	Reader		reader;
+
+	source->text = text;
+	source->length = length;
+	source->account = account;
+	source->number = batch->nsources++;
+
+	reader.batch = batch;
+	reader.source = source;
+	reader.names = load_field_names();
+	reader.lex = compat_json_lexer(text, length, GetDatabaseEncoding(), false);
+	advance(&reader);
+	read_events(&reader);
+
+	MemoryContextSwitchTo(caller);
+	return source;
+}
+
+/*
+ * Read the fields of a stored payload, for one who has piece, status and
+ * instant already.  Fields that are no good are left out.  False if it is not
+ * an object.  Allocates in the current memory context.
+ */
+bool
+event_read_fields(EventRecord *record, EventSource *source)
+{
+	Candidate	candidate;
+	Reader		reader;
+
+	reader.batch = NULL;
+	reader.source = source;
+	reader.names = load_field_names();
+	reader.lex = compat_json_lexer(source->text, source->length,
+								   GetDatabaseEncoding(), false);
+	advance(&reader);
+	if (token(&reader) != JSON_TOKEN_OBJECT_START)
+		return false;
+
+	memset(&candidate, 0, sizeof(candidate));
+	candidate.record.source = source;
+	read_members(&reader, &candidate, empty_path);
+	*record = candidate.record;
+	for (int i = 0; i < N_FIELDS; i++)
+	{
+		if (record->field[i].length > 0 && check_text(record, i) != NULL)
+			record->field[i].length = 0;
+	}
+	(void) read_expected_date(record);
+	return true;
+}

@@ -1,0 +1,20 @@
+/*
+ * guard.sql
+ *		The guard against losing all events to a plain DROP EXTENSION.
+ */
+
+CREATE FUNCTION postalytics.guard_drop()
+RETURNS event_trigger
+LANGUAGE c
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_guard_drop';
+COMMENT ON FUNCTION postalytics.guard_drop() IS
+    'event trigger: refuses DROP EXTENSION without CASCADE while there are events';
+
+CREATE EVENT TRIGGER postalytics_guard_drop
+ON ddl_command_start
+WHEN TAG IN ('DROP EXTENSION')
+EXECUTE FUNCTION postalytics.guard_drop();
+COMMENT ON EVENT TRIGGER postalytics_guard_drop IS
+    'refuses DROP EXTENSION postalytics_status without CASCADE while there are events';

@@ -1,0 +1,753 @@
+/*
+ * ingest.c
+ *		ingest, inbox and rejects: from a text to rows of events, each fact once.
+ *
+ * A call reads all of its events, orders them by key, makes the months they
+ * need, and inserts them in one statement, whose trigger derives the rest.
+ * One statement and one order for every call, so that calls which overlap
+ * wait for each other but never in a circle: events by key first, pieces
+ * after them, campaigns last.
+ */
+#include "postalytics_status.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/progress.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "port/pg_bswap.h"
+#include "utils/array.h"
+#include "utils/backend_progress.h"
+#include "utils/backend_status.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(postalytics_ingest);
+PG_FUNCTION_INFO_V1(postalytics_offered_events);
+PG_FUNCTION_INFO_V1(postalytics_retry_rejects);
+PG_FUNCTION_INFO_V1(postalytics_inbox_insert);
+PG_FUNCTION_INFO_V1(postalytics_inbox_row);
+
+/* Columns of events, as partition.sql has them. */
+enum
+{
+	EVENT_ID, PIECE_ID, STATUS, OCCURRED_AT, RECEIVED_AT, EVENT_ACCOUNT,
+	EVENT_CAMPAIGN_ID, PAYLOAD, N_EVENT_COLUMNS
+};
+
+#define MAX_ACCOUNT		255		/* bytes, as the feed's own ids */
+
+typedef struct IngestResult
+{
+	int64		inserted;
+	int64		duplicates;
+	int64		rejected;
+} IngestResult;
+
+/* A record, with the start of its key beside it for the sort. */
+typedef struct OrderedRecord
+{
+	uint64		prefix;			/* of piece, compares as its bytes do */
+	const EventRecord *record;
+} OrderedRecord;
+
+/* The events that are being inserted, in key order. */
+typedef struct Offer
+{
+	OrderedRecord *records;
+	int64		count;
+	int64		given;			/* to the INSERT */
+	int64		cursor;			/* where the trigger found its last */
+	bool		show_progress;
+} Offer;
+
+static Offer *offer;			/* of the innermost call, or NULL */
+
+/* ---- progress: a long call shows in pg_stat_progress_copy ---- */
+
+#define LONG_CALL	(1024 * 1024)	/* bytes */
+
+/*
+ * Starts it for a long call that is not itself part of a COPY, whose own
+ * progress it would overwrite.
+ */
+static bool
+start_progress(int64 bytes)
+{
+	const int	index[] = {PROGRESS_COPY_COMMAND, PROGRESS_COPY_TYPE, PROGRESS_COPY_BYTES_TOTAL};
+	const int64 value[] = {PROGRESS_COPY_COMMAND_FROM, PROGRESS_COPY_TYPE_CALLBACK, bytes};
+
+	if (bytes < LONG_CALL || MyBEEntry == NULL ||
+		MyBEEntry->st_progress_command != PROGRESS_COMMAND_INVALID)
+		return false;
+	pgstat_progress_start_command(PROGRESS_COMMAND_COPY,
+								  extension_relation("events"));
+	pgstat_progress_update_multi_param(lengthof(index), index, value);
+	return true;
+}
+
+static void
+show_bytes_read(uint32 bytes)
+{
+	pgstat_progress_update_param(PROGRESS_COPY_BYTES_PROCESSED, bytes);
+}
+
+/* ---- order ---- */
+
+static uint64
+key_prefix(const EventRecord *record)
+{
+	uint64		prefix = 0;
+
+	memcpy(&prefix, record->piece, Min(record->piece_length, sizeof(prefix)));
+	return pg_hton64(prefix);
+}
+
+/* Of equal keys the first that arrived comes first, and is the one stored. */
+static int
+compare_records(const void *a, const void *b)
+{
+	const OrderedRecord *x = a;
+	const OrderedRecord *y = b;
+	int			result;
+
+	if (x->prefix != y->prefix)
+		return x->prefix < y->prefix ? -1 : 1;
+	result = event_compare(x->record, y->record->piece, y->record->piece_length,
+						   y->record->status, y->record->occurred_at);
+	if (result != 0)
+		return result;
+	if (x->record->source == y->record->source)
+		return x->record->payload.offset < y->record->payload.offset ? -1 : 1;
+	return x->record->source->number < y->record->source->number ? -1 : 1;
+}
+
+static OrderedRecord *
+order_records(EventBatch *batch)
+{
+	OrderedRecord *ordered = MemoryContextAllocHuge(batch->context,
+													batch->nrecords * sizeof(OrderedRecord));
+
+	for (int64 i = 0; i < batch->nrecords; i++)
+	{
+		ordered[i].record = event_batch_record(batch, i);
+		ordered[i].prefix = key_prefix(ordered[i].record);
+	}
+	qsort(ordered, batch->nrecords, sizeof(OrderedRecord), compare_records);
+	return ordered;
+}
+
+/* ---- events ---- */
+
+/* Make the months that the records need; instants near each other share one. */
+static void
+ensure_months(EventBatch *batch)
+{
+	TimestampTz start = 0;
+	TimestampTz end = 0;
+
+	for (int64 i = 0; i < batch->nrecords; i++)
+	{
+		TimestampTz instant = event_batch_record(batch, i)->occurred_at;
+
+		if (instant >= start && instant < end)
+			continue;
+		ensure_month(instant);
+		start = month_start(instant);
+		end = start + 28 * USECS_PER_DAY;
+	}
+}
+
+/* A json value of a source, made in the current memory context. */
+static Datum
+span_json(const EventSource *source, Span span)
+{
+	return PointerGetDatum(cstring_to_text_with_len(source->text + span.offset,
+													span.length));
+}
+
+static HeapTuple
+form_event(const EventRecord *record, TupleDesc tupdesc)
+{
+	Datum		values[N_EVENT_COLUMNS];
+	bool		nulls[N_EVENT_COLUMNS];
+
+	memset(nulls, true, sizeof(nulls));
+	values[PIECE_ID] = PointerGetDatum(cstring_to_text_with_len(record->piece,
+																record->piece_length));
+	nulls[PIECE_ID] = false;
+	values[STATUS] = ObjectIdGetDatum(status_oid(record->status));
+	nulls[STATUS] = false;
+	values[OCCURRED_AT] = TimestampTzGetDatum(record->occurred_at);
+	nulls[OCCURRED_AT] = false;
+	values[EVENT_ACCOUNT] = event_field_text(record, ACCOUNT);
+	nulls[EVENT_ACCOUNT] = values[EVENT_ACCOUNT] == (Datum) 0;
+	values[EVENT_CAMPAIGN_ID] = event_field_text(record, CAMPAIGN_ID);
+	nulls[EVENT_CAMPAIGN_ID] = values[EVENT_CAMPAIGN_ID] == (Datum) 0;
+	if (setting_keep_payload)
+	{
+		values[PAYLOAD] = span_json(record->source, record->payload);
+		nulls[PAYLOAD] = false;
+	}
+	return heap_form_tuple(tupdesc, values, nulls);
+}
+
+/*
+ * offered_events() returns setof events
+ *
+ * The events of the running call, in key order, event_id and received_at left
+ * NULL.  Returned one by one into the INSERT, so that a large call is never
+ * held twice.  Error 55000 outside of one.
+ */
+Datum
+postalytics_offered_events(PG_FUNCTION_ARGS)
+{
+	FuncCallContext *call;
+	HeapTuple	tuple;
+
+	if (offer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no ingest is running"),
+				 errhint("Call %s.ingest(json).", EXTENSION_SCHEMA)));
+	if (SRF_IS_FIRSTCALL())
+	{
+		TupleDesc	tupdesc;
+		MemoryContext caller;
+
+		call = SRF_FIRSTCALL_INIT();
+		caller = MemoryContextSwitchTo(call->multi_call_memory_ctx);
+		if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		call->tuple_desc = BlessTupleDesc(tupdesc);
+		MemoryContextSwitchTo(caller);
+	}
+	call = SRF_PERCALL_SETUP();
+	if (offer->given == offer->count)
+		SRF_RETURN_DONE(call);
+	if (offer->show_progress && offer->given % 1024 == 0)
+		pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, offer->given);
+	tuple = form_event(offer->records[offer->given++].record, call->tuple_desc);
+	SRF_RETURN_NEXT(call, HeapTupleGetDatum(tuple));
+}
+
+/*
+ * The record of an event that the running call offered, or NULL.  The trigger
+ * asks in key order, so the next is nearly always the one.
+ */
+const EventRecord *
+ingested_record(const char *piece, uint32 length, MailStatus status,
+				TimestampTz occurred_at)
+{
+	int64		low = 0;
+	int64		high;
+
+	if (offer == NULL)
+		return NULL;
+	if (offer->cursor < offer->count &&
+		event_compare(offer->records[offer->cursor].record,
+					  piece, length, status, occurred_at) == 0)
+		return offer->records[offer->cursor++].record;
+
+	/* Duplicates were passed over: find the first of the key. */
+	high = offer->count;
+	while (low < high)
+	{
+		int64		middle = low + (high - low) / 2;
+
+		if (event_compare(offer->records[middle].record,
+						  piece, length, status, occurred_at) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == offer->count ||
+		event_compare(offer->records[low].record,
+					  piece, length, status, occurred_at) != 0)
+		return NULL;
+	offer->cursor = low + 1;
+	return offer->records[low].record;
+}
+
+/* Insert the batch's events; how many were new. */
+static int64
+insert_events(EventBatch *batch, bool show_progress)
+{
+	static SPIPlanPtr plan = NULL;
+	Offer		mine = {0};
+	Offer	   *outer = offer;
+	int			result;
+
+	if (batch->nrecords == 0)
+		return 0;
+	mine.records = order_records(batch);
+	mine.count = batch->nrecords;
+	mine.show_progress = show_progress;
+
+	PG_TRY();
+	{
+		offer = &mine;
+		result = SPI_execute_plan(keep_plan(&plan,
+											"INSERT INTO postalytics.events"
+											" (piece_id, status, occurred_at, account, campaign_id, payload)"
+											" SELECT (e).piece_id, (e).status, (e).occurred_at,"
+											"        (e).account, (e).campaign_id, (e).payload"
+											" FROM (SELECT postalytics.offered_events()) AS o (e)"
+											" ON CONFLICT DO NOTHING",
+											0, NULL),
+								  NULL, NULL, false, 0);
+	}
+	PG_FINALLY();
+	{
+		offer = outer;
+	}
+	PG_END_TRY();
+	if (result != SPI_OK_INSERT)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+/* ---- rejects ---- */
+
+enum
+{
+	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REASON, REJECT_PAYLOAD,
+	N_REJECT_COLUMNS
+};
+
+static void
+insert_rejects(EventBatch *batch)
+{
+	static SPIPlanPtr plan = NULL;
+	Relation	rejects;
+	Tuplestorestate *rows;
+	MemoryContext caller;
+	int			result;
+
+	if (batch->nrejects == 0)
+		return;
+	rejects = table_open(extension_relation("rejects"), RowExclusiveLock);
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	caller = MemoryContextSwitchTo(batch->scratch);
+	for (int64 i = 0; i < batch->nrejects; i++)
+	{
+		const Reject *reject = &batch->rejects[i];
+		Datum		values[N_REJECT_COLUMNS];
+		bool		nulls[N_REJECT_COLUMNS] = {true, true, false, false, false};
+
+		nulls[REJECT_ACCOUNT] = reject->source->account == NULL;
+		if (!nulls[REJECT_ACCOUNT])
+			values[REJECT_ACCOUNT] = CStringGetTextDatum(reject->source->account);
+		values[REASON] = CStringGetTextDatum(reject->reason);
+		values[REJECT_PAYLOAD] = span_json(reject->source, reject->payload);
+		tuplestore_putvalues(rows, RelationGetDescr(rejects), values, nulls);
+		MemoryContextReset(batch->scratch);
+	}
+	MemoryContextSwitchTo(caller);
+
+	register_rows("rejected", RelationGetRelid(rejects), rows, batch->nrejects);
+	result = SPI_execute_plan(keep_plan(&plan,
+										"INSERT INTO postalytics.rejects (account, reason, payload)"
+										" SELECT account, reason, payload FROM rejected",
+										0, NULL),
+							  NULL, NULL, false, 0);
+	if (result != SPI_OK_INSERT)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+	SPI_unregister_relation("rejected");
+	tuplestore_end(rows);
+	table_close(rejects, NoLock);
+}
+
+/* ---- a batch ---- */
+
+/* Store what a batch holds. */
+static IngestResult
+store_batch(EventBatch *batch, bool show_progress)
+{
+	IngestResult result;
+
+	ensure_months(batch);
+	SPI_connect();
+	result.inserted = insert_events(batch, show_progress);
+	result.duplicates = batch->nrecords - result.inserted;
+	result.rejected = batch->nrejects;
+	insert_rejects(batch);
+	SPI_finish();
+	return result;
+}
+
+static Datum
+form_result(FunctionCallInfo fcinfo, IngestResult result)
+{
+	TupleDesc	tupdesc;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int64GetDatum(result.inserted);
+	values[1] = Int64GetDatum(result.duplicates);
+	values[2] = Int64GetDatum(result.rejected);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
+}
+
+static void
+check_account(const char *account)
+{
+	if (account != NULL && strlen(account) > MAX_ACCOUNT)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("account is longer than %d bytes", MAX_ACCOUNT)));
+}
+
+/*
+ * ingest(payload json, account text DEFAULT NULL) returns ingest_result
+ *
+ * payload: an event, an array of them, or either under data, events or items;
+ * NULL holds none.  account: of all of them, over what they say themselves;
+ * NULL or '' leaves it to them.
+ *
+ * Errors: 22001 for an account of more than 255 bytes, 54001 for JSON nested
+ * too deep, 25006 in a read-only transaction.  Locks: RowExclusiveLock on what
+ * it writes; rows of events, then pieces, then campaigns, each in key order.
+ */
+Datum
+postalytics_ingest(PG_FUNCTION_ARGS)
+{
+	text	   *payload;
+	char	   *account = NULL;
+	EventBatch *batch;
+	IngestResult result = {0};
+	bool		show_progress;
+
+	if (PG_ARGISNULL(0))
+		return form_result(fcinfo, result);
+	payload = PG_GETARG_TEXT_PP(0);
+	if (!PG_ARGISNULL(1) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)) > 0)
+		account = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	check_account(account);
+
+	show_progress = start_progress(VARSIZE_ANY_EXHDR(payload));
+	batch = event_batch_create(CurrentMemoryContext);
+	batch->progress = show_progress ? show_bytes_read : NULL;
+	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), account);
+	result = store_batch(batch, show_progress);
+	MemoryContextDelete(batch->context);
+	if (show_progress)
+		pgstat_progress_end_command();
+	return form_result(fcinfo, result);
+}
+
+/* ---- retry_rejects ---- */
+
+#define RETRY_CHUNK		"10000"
+
+/* A reject that is being read again. */
+typedef struct Retried
+{
+	int64		reject_id;
+	EventSource *source;
+} Retried;
+
+/* Read the next rejects into the batch; returns how many, and which. */
+static int
+read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		args[] = {Int64GetDatum(after), Int64GetDatum(until)};
+	int			result;
+	int			count;
+
+	result = SPI_execute_plan(keep_plan(&plan,
+										"SELECT reject_id, account, payload"
+										" FROM postalytics.rejects"
+										" WHERE reject_id > $1 AND reject_id <= $2"
+										" ORDER BY reject_id"
+										" LIMIT " RETRY_CHUNK
+										" FOR UPDATE SKIP LOCKED",
+										lengthof(types), types),
+							  args, NULL, false, 0);
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+	count = SPI_processed;
+	*retried = MemoryContextAlloc(batch->context, Max(count, 1) * sizeof(Retried));
+	for (int i = 0; i < count; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		text	   *payload;
+		char	   *account;
+
+		(*retried)[i].reject_id =
+			DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
+		account = SPI_getvalue(row, tupdesc, 2);
+		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 3, &isnull));
+		/* SPI's memory outlives the batch: SPI_finish frees it, after the insert */
+		(*retried)[i].source =
+			event_batch_read(batch, VARDATA_ANY(payload),
+							 VARSIZE_ANY_EXHDR(payload), account);
+	}
+	return count;
+}
+
+/* The newest reject; 0 if there is none. */
+static int64
+newest_reject(void)
+{
+	bool		isnull;
+	Datum		newest;
+
+	SPI_connect();
+	if (SPI_execute("SELECT max(reject_id) FROM postalytics.rejects", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read rejects");
+	newest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	SPI_finish();
+	return isnull ? 0 : DatumGetInt64(newest);
+}
+
+static void
+delete_rejects(const Retried *retried, int count)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8ARRAYOID};
+	Datum	   *ids = palloc(count * sizeof(Datum));
+	int			nids = 0;
+	Datum		args[1];
+
+	for (int i = 0; i < count; i++)
+	{
+		const EventSource *source = retried[i].source;
+
+		if (source->accepted > 0 || source->rejected == 0)
+			ids[nids++] = Int64GetDatum(retried[i].reject_id);
+	}
+	if (nids == 0)
+		return;
+	args[0] = PointerGetDatum(construct_array(ids, nids, INT8OID, sizeof(int64),
+											  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	if (SPI_execute_plan(keep_plan(&plan,
+								   "DELETE FROM postalytics.rejects"
+								   " WHERE reject_id = ANY ($1)",
+								   lengthof(types), types),
+						 args, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete rejects");
+}
+
+/*
+ * Of a reject that nothing was understood of, the row stays as it is: take
+ * what was said of it now out of the batch.
+ */
+static int64
+keep_rejects(EventBatch *batch)
+{
+	int64		kept = 0;
+	int64		n = 0;
+
+	for (int64 i = 0; i < batch->nrejects; i++)
+	{
+		if (batch->rejects[i].source->accepted > 0)
+			batch->rejects[n++] = batch->rejects[i];
+		else
+			kept++;
+	}
+	batch->nrejects = n;
+	return kept;
+}
+
+/*
+ * retry_rejects() returns ingest_result
+ *
+ * Reads every reject again, for there may be new field_names or settings.
+ * Those of which anything is understood leave the table, and what is still
+ * wrong inside of them comes back to it.  Rejects that another call is
+ * retrying are passed over.  Locks and errors as ingest.
+ */
+Datum
+postalytics_retry_rejects(PG_FUNCTION_ARGS)
+{
+	IngestResult total = {0};
+	int64		last = 0;
+	int64		newest = newest_reject();	/* not what comes back meanwhile */
+	int			count;
+
+	do
+	{
+		EventBatch *batch = event_batch_create(CurrentMemoryContext);
+		IngestResult result;
+		Retried    *retried;
+
+		SPI_connect();
+		count = read_rejects(batch, last, newest, &retried);
+		if (count > 0)
+		{
+			last = retried[count - 1].reject_id;
+			delete_rejects(retried, count);
+			total.rejected += keep_rejects(batch);
+			result = store_batch(batch, false);
+			total.inserted += result.inserted;
+			total.duplicates += result.duplicates;
+			total.rejected += result.rejected;
+		}
+		SPI_finish();
+		MemoryContextDelete(batch->context);
+	} while (count > 0);
+	return form_result(fcinfo, total);
+}
+
+/* ---- inbox ---- */
+
+/*
+ * The rows of a statement on inbox, read as they come and stored together at
+ * its end, in key order as ingest's are.  A statement inside of another's row
+ * has its own.  Lives in the subtransaction, so that an abort takes it away.
+ */
+typedef struct Inbox
+{
+	EventBatch *batch;
+	Size		bytes;
+	struct Inbox *outer;
+	MemoryContextCallback leave;
+} Inbox;
+
+static Inbox *inbox;
+
+/* A larger COPY is stored in parts of about this size. */
+#define INBOX_BYTES		(64 * 1024 * 1024)
+
+static void
+leave_inbox(void *arg)
+{
+	inbox = ((Inbox *) arg)->outer;
+}
+
+static void
+enter_inbox(void)
+{
+	EventBatch *batch = event_batch_create(CurTransactionContext);
+	Inbox	   *entered = MemoryContextAllocZero(batch->context, sizeof(Inbox));
+
+	entered->batch = batch;
+	entered->outer = inbox;
+	entered->leave.func = leave_inbox;
+	entered->leave.arg = entered;
+	MemoryContextRegisterResetCallback(batch->context, &entered->leave);
+	inbox = entered;
+}
+
+static void
+store_inbox(void)
+{
+	store_batch(inbox->batch, false);
+	MemoryContextDelete(inbox->batch->context);
+}
+
+/*
+ * A row as JSON: its payload where it has nothing else, or an object of its
+ * columns.  The account goes its own way.
+ */
+static const char *
+inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
+{
+	StringInfoData json;
+	char	   *payload = NULL;
+
+	initStringInfo(&json);
+	*account = NULL;
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		const char *name = NameStr(TupleDescAttr(tupdesc, i)->attname);
+		char	   *value = SPI_getvalue(row, tupdesc, i + 1);
+
+		if (value == NULL)
+			continue;
+		if (strcmp(name, "account") == 0)
+		{
+			*account = value[0] == '\0' ? NULL : value;
+			continue;
+		}
+		appendStringInfoString(&json, json.len == 0 ? "{" : ", ");
+		escape_json(&json, name);
+		appendStringInfoString(&json, ": ");
+		if (strcmp(name, "payload") == 0)
+		{
+			payload = json.len == strlen("{\"payload\": ") ? value : NULL;
+			appendStringInfoString(&json, value);
+		}
+		else
+			escape_json(&json, value);
+	}
+	if (payload != NULL)
+		return payload;
+	appendStringInfoString(&json, json.len == 0 ? "{}" : "}");
+	return json.data;
+}
+
+/*
+ * Row trigger of inbox.  Errors: 22001 for an account of more than 255 bytes,
+ * 39P01 when attached to anything else.
+ */
+Datum
+postalytics_inbox_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const char *json;
+	char	   *account;
+	uint32		length;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || inbox == NULL ||
+		!TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("inbox_row is the row trigger of %s.inbox", EXTENSION_SCHEMA)));
+
+	json = inbox_row_json(trigger->tg_trigtuple,
+						  RelationGetDescr(trigger->tg_relation), &account);
+	check_account(account);
+	json = MemoryContextStrdup(inbox->batch->context, json);
+	if (account != NULL)
+		account = MemoryContextStrdup(inbox->batch->context, account);
+	length = strlen(json);
+	event_batch_read(inbox->batch, json, length, account);
+
+	inbox->bytes += length + sizeof(EventRecord);
+	if (inbox->bytes >= INBOX_BYTES)
+	{
+		store_inbox();
+		enter_inbox();
+	}
+	return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+/*
+ * Statement trigger of inbox, before and after.  Locks and errors as ingest;
+ * 39P01 when attached to anything else.
+ */
+Datum
+postalytics_inbox_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("inbox_insert is the statement trigger of %s.inbox", EXTENSION_SCHEMA)));
+
+	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		enter_inbox();
+	else if (inbox != NULL)
+		store_inbox();
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,628 @@
+/*
+ * journey.c
+ *		Folds events into pieces, a row a mail piece, and keeps campaigns.
+ *
+ * Folding is commutative, associative and, an event being inserted once,
+ * counts each once; so order of arrival and batching cannot matter.
+ */
+#include "postalytics_status.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(postalytics_merge_marks);
+PG_FUNCTION_INFO_V1(postalytics_marks_status);
+PG_FUNCTION_INFO_V1(postalytics_marks_status_at);
+
+/* ---- marks ---- */
+
+/* Groups of columns, each taken whole from the latest event that has it. */
+typedef enum Section
+{
+	SECTION_ACCOUNT,
+	SECTION_CAMPAIGN,
+	SECTION_CONTACT,
+	SECTION_COUNTRY,
+	SECTION_RECIPIENT,
+	SECTION_FIELDS,
+	SECTION_URL,
+	SECTION_EXPECTED
+} Section;
+
+#define N_SECTIONS		(SECTION_EXPECTED + 1)
+
+/* Responses do not bear on the status, so they have no mark. */
+#define N_STATUS_MARKS	(RETURNED_TO_SENDER + 1)
+#define N_MARKS			(N_STATUS_MARKS + N_SECTIONS)
+
+#define SECTION_MARK(section) (N_STATUS_MARKS + (section))
+
+#define NO_MARK			PG_INT64_MIN
+
+/* Of events at one instant, the further status is the later. */
+static inline int64
+make_mark(TimestampTz instant, MailStatus status)
+{
+	return instant * 16 + status;
+}
+
+static inline TimestampTz
+mark_instant(int64 mark)
+{
+	return mark == NO_MARK ? DT_NOBEGIN : mark >> 4;
+}
+
+static ArrayType *
+marks_array(const int64 *marks)
+{
+	Datum		values[N_MARKS];
+
+	for (int i = 0; i < N_MARKS; i++)
+		values[i] = Int64GetDatum(marks[i]);
+	return construct_array(values, N_MARKS, INT8OID, sizeof(int64),
+						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+/* Error 22023 for an array that did not come from here. */
+static int64 *
+array_marks(ArrayType *array)
+{
+	if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) ||
+		ARR_ELEMTYPE(array) != INT8OID || ARR_DIMS(array)[0] != N_MARKS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("marks must be an array of %d numbers", N_MARKS)));
+	return (int64 *) ARR_DATA_PTR(array);
+}
+
+/* merge_marks(bigint[], bigint[]) returns bigint[]: the later of each. */
+Datum
+postalytics_merge_marks(PG_FUNCTION_ARGS)
+{
+	ArrayType  *merged = PG_GETARG_ARRAYTYPE_P_COPY(0);
+	int64	   *a = array_marks(merged);
+	const int64 *b = array_marks(PG_GETARG_ARRAYTYPE_P(1));
+
+	for (int i = 0; i < N_MARKS; i++)
+		a[i] = Max(a[i], b[i]);
+	PG_RETURN_ARRAYTYPE_P(merged);
+}
+
+/* The last instant of each status, as status_from_instants wants them. */
+static int
+status_of_marks(const int64 *marks, TimestampTz last[N_STATUSES])
+{
+	for (int i = 0; i < N_STATUSES; i++)
+		last[i] = i < N_STATUS_MARKS ? mark_instant(marks[i]) : DT_NOBEGIN;
+	return status_from_instants(last);
+}
+
+/* marks_status(bigint[]) returns mail_status; NULL for none. */
+Datum
+postalytics_marks_status(PG_FUNCTION_ARGS)
+{
+	TimestampTz last[N_STATUSES];
+	int			status = status_of_marks(array_marks(PG_GETARG_ARRAYTYPE_P(0)), last);
+
+	if (status == NO_STATUS)
+		PG_RETURN_NULL();
+	PG_RETURN_OID(status_oid(status));
+}
+
+/* marks_status_at(bigint[]) returns timestamptz; NULL for no status. */
+Datum
+postalytics_marks_status_at(PG_FUNCTION_ARGS)
+{
+	TimestampTz last[N_STATUSES];
+	int			status = status_of_marks(array_marks(PG_GETARG_ARRAYTYPE_P(0)), last);
+
+	if (status == NO_STATUS)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(last[status]);
+}
+
+/* ---- the columns of pieces, in journey.sql's order, and how they merge ---- */
+
+typedef enum Merge
+{
+	KEY,
+	GENERATED,
+	EARLIEST,
+	LATEST,
+	SUM,
+	MARKS,
+	FROM_SECTION				/* + the Section */
+} Merge;
+
+#define IN(section) (FROM_SECTION + SECTION_##section)
+
+enum
+{
+	PIECE_ID, PIECE_ACCOUNT, PIECE_CAMPAIGN_ID, PIECE_CONTACT_ID,
+	PIECE_STATUS, PIECE_STATUS_AT, PIECE_RESPONSE,
+	PIECE_COUNTRY, PIECE_FIRST_NAME, PIECE_LAST_NAME, PIECE_COMPANY,
+	PIECE_EMAIL, PIECE_ZIP, PIECE_FIELDS,
+	FIRST_OF_STATUS,			/* one of each, in enum order */
+	OPENS = FIRST_OF_STATUS + N_STATUSES,
+	COMPLETIONS, LAST_URL, EXPECTED_DELIVERY_AT, FIRST_EVENT_AT, LAST_EVENT_AT,
+	PIECE_MARKS, N_PIECE_COLUMNS
+};
+
+static const struct
+{
+	const char *name;
+	int			merge;
+}			columns[N_PIECE_COLUMNS] = {
+	[PIECE_ID] = {"piece_id", KEY},
+	[PIECE_ACCOUNT] = {"account", IN(ACCOUNT)},
+	[PIECE_CAMPAIGN_ID] = {"campaign_id", IN(CAMPAIGN)},
+	[PIECE_CONTACT_ID] = {"contact_id", IN(CONTACT)},
+	[PIECE_STATUS] = {"status", GENERATED},
+	[PIECE_STATUS_AT] = {"status_at", GENERATED},
+	[PIECE_RESPONSE] = {"response", GENERATED},
+	[PIECE_COUNTRY] = {"country", IN(COUNTRY)},
+	[PIECE_FIRST_NAME] = {"first_name", IN(RECIPIENT)},
+	[PIECE_LAST_NAME] = {"last_name", IN(RECIPIENT)},
+	[PIECE_COMPANY] = {"company", IN(RECIPIENT)},
+	[PIECE_EMAIL] = {"email", IN(RECIPIENT)},
+	[PIECE_ZIP] = {"zip", IN(RECIPIENT)},
+	[PIECE_FIELDS] = {"fields", IN(FIELDS)},
+	[FIRST_OF_STATUS + MAIL_PIECE_CREATED] = {"mail_piece_created_at", EARLIEST},
+	[FIRST_OF_STATUS + ADDRESSED] = {"addressed_at", EARLIEST},
+	[FIRST_OF_STATUS + PRINTED] = {"printed_at", EARLIEST},
+	[FIRST_OF_STATUS + MAILED] = {"mailed_at", EARLIEST},
+	[FIRST_OF_STATUS + IN_TRANSIT] = {"in_transit_at", EARLIEST},
+	[FIRST_OF_STATUS + IN_LOCAL_AREA] = {"in_local_area_at", EARLIEST},
+	[FIRST_OF_STATUS + PROCESSED_FOR_DELIVERY] = {"processed_for_delivery_at", EARLIEST},
+	[FIRST_OF_STATUS + RE_ROUTED] = {"re_routed_at", EARLIEST},
+	[FIRST_OF_STATUS + RETURNED_TO_SENDER] = {"returned_to_sender_at", EARLIEST},
+	[FIRST_OF_STATUS + PURL_OPENED] = {"first_opened_at", EARLIEST},
+	[FIRST_OF_STATUS + PURL_COMPLETED] = {"first_completed_at", EARLIEST},
+	[OPENS] = {"opens", SUM},
+	[COMPLETIONS] = {"completions", SUM},
+	[LAST_URL] = {"last_url", IN(URL)},
+	[EXPECTED_DELIVERY_AT] = {"expected_delivery_at", IN(EXPECTED)},
+	[FIRST_EVENT_AT] = {"first_event_at", EARLIEST},
+	[LAST_EVENT_AT] = {"last_event_at", LATEST},
+	[PIECE_MARKS] = {"marks", MARKS},
+};
+
+/* " column = how it merges": p is the stored row. */
+static void
+append_merge(StringInfo query, const char *name, int merge)
+{
+	appendStringInfo(query, " %s = ", name);
+	switch (merge)
+	{
+		case EARLIEST:
+			appendStringInfo(query, "LEAST(p.%s, excluded.%s)", name, name);
+			break;
+		case LATEST:
+			appendStringInfo(query, "GREATEST(p.%s, excluded.%s)", name, name);
+			break;
+		case SUM:
+			appendStringInfo(query, "p.%s + excluded.%s", name, name);
+			break;
+		case MARKS:
+			appendStringInfo(query, "postalytics.merge_marks(p.%s, excluded.%s)", name, name);
+			break;
+		default:
+			{
+				int			mark = SECTION_MARK(merge - FROM_SECTION) + 1;
+
+				appendStringInfo(query,
+								 "CASE WHEN excluded.marks[%d] > p.marks[%d]"
+								 " THEN excluded.%s ELSE p.%s END",
+								 mark, mark, name, name);
+			}
+	}
+}
+
+static char *
+pieces_query(void)
+{
+	StringInfoData names;
+	StringInfoData merges;
+	StringInfoData query;
+
+	initStringInfo(&names);
+	initStringInfo(&merges);
+	for (int i = 0; i < N_PIECE_COLUMNS; i++)
+	{
+		if (columns[i].merge == GENERATED)
+			continue;
+		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", columns[i].name);
+		if (columns[i].merge == KEY)
+			continue;
+		appendStringInfoString(&merges, merges.len > 0 ? "," : "");
+		append_merge(&merges, columns[i].name, columns[i].merge);
+	}
+	initStringInfo(&query);
+	appendStringInfo(&query,
+					 "INSERT INTO postalytics.pieces AS p (%s)"
+					 " SELECT %s FROM journeys"
+					 " ON CONFLICT (piece_id) DO UPDATE SET%s",
+					 names.data, names.data, merges.data);
+	return query.data;
+}
+
+/* ---- one piece ---- */
+
+typedef struct Journey
+{
+	const char *piece;			/* NULL while there is none */
+	uint32		piece_length;
+	TimestampTz first_of_status[N_STATUSES];
+	TimestampTz first_event_at;
+	TimestampTz last_event_at;
+	int32		visits[N_STATUSES]; /* of the two responses */
+	int64		marks[N_MARKS];
+	text	   *account;
+	text	   *campaign_id;
+	const EventRecord *section[N_SECTIONS];
+} Journey;
+
+/* A campaign that events name. */
+typedef struct Campaign
+{
+	text	   *campaign_id;
+	text	   *account;		/* or NULL */
+	text	   *name;			/* the latest, or NULL */
+	TimestampTz named_at;
+	char		status;			/* simplehash's */
+} Campaign;
+
+static inline uint32
+hash_text(text *key)
+{
+	return hash_bytes((unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+}
+
+static inline bool
+equal_texts(text *a, text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
+#define SH_PREFIX		campaigns
+#define SH_ELEMENT_TYPE Campaign
+#define SH_KEY_TYPE		text *
+#define SH_KEY			campaign_id
+#define SH_HASH_KEY(tb, key) hash_text(key)
+#define SH_EQUAL(tb, a, b) equal_texts(a, b)
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+struct JourneyWriter
+{
+	MemoryContext context;
+	Relation	pieces;
+	Tuplestorestate *rows;		/* of pieces, not yet written */
+	int64		count;
+	Journey		journey;
+	campaigns_hash *campaigns;
+};
+
+/* So many rows are written to pieces at once. */
+#define WRITE_ROWS	10000
+
+static void
+begin_journey(Journey *journey)
+{
+	memset(journey, 0, sizeof(*journey));
+	for (int i = 0; i < N_STATUSES; i++)
+		journey->first_of_status[i] = DT_NOEND;
+	for (int i = 0; i < N_MARKS; i++)
+		journey->marks[i] = NO_MARK;
+	journey->first_event_at = DT_NOEND;
+	journey->last_event_at = DT_NOBEGIN;
+}
+
+/* Folds events into journeys, and writes them; needs an SPI connection. */
+JourneyWriter *
+journey_writer_create(MemoryContext parent)
+{
+	JourneyWriter *writer = MemoryContextAllocZero(parent, sizeof(JourneyWriter));
+
+	writer->context = parent;
+	writer->pieces = table_open(extension_relation("pieces"), RowExclusiveLock);
+	writer->campaigns = campaigns_create(parent, 16, NULL);
+	begin_journey(&writer->journey);
+	return writer;
+}
+
+/* Is this the latest event so far to decide the section?  Then it does. */
+static bool
+decides(Journey *journey, Section section, int64 mark)
+{
+	if (mark <= journey->marks[SECTION_MARK(section)])
+		return false;
+	journey->marks[SECTION_MARK(section)] = mark;
+	return true;
+}
+
+static void
+add_record(Journey *journey, const EventRecord *record, MailStatus status, int64 mark)
+{
+	const Span *field = record->field;
+	bool		has[N_SECTIONS] = {
+		[SECTION_CONTACT] = field[CONTACT_ID].length > 0,
+		[SECTION_COUNTRY] = field[COUNTRY].length > 0,
+		[SECTION_RECIPIENT] = field[FIRST_NAME].length > 0 ||
+			field[LAST_NAME].length > 0 ||
+			field[COMPANY].length > 0 || field[EMAIL].length > 0,
+		[SECTION_FIELDS] = field[FIELDS].length > 0,
+		[SECTION_URL] = field[URL].length > 0 &&
+			(status == PURL_OPENED || status == PURL_COMPLETED),
+		[SECTION_EXPECTED] = record->expected_at != DT_NOBEGIN,
+	};
+
+	for (int i = SECTION_CONTACT; i < N_SECTIONS; i++)
+		if (has[i] && decides(journey, i, mark))
+			journey->section[i] = record;
+}
+
+/* Note the campaign that an event names, and the latest name it gives it. */
+static void
+add_campaign(JourneyWriter *writer, const EventRow *row)
+{
+	MemoryContext caller;
+	Campaign   *campaign;
+	const char *name = NULL;
+	int			length;
+	bool		found;
+
+	if (row->campaign_id == NULL)
+		return;
+	if (row->record != NULL)
+		name = event_field(row->record, CAMPAIGN_NAME, &length);
+
+	campaign = campaigns_insert(writer->campaigns, row->campaign_id, &found);
+	caller = MemoryContextSwitchTo(writer->context);
+	if (!found)
+	{
+		campaign->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
+		campaign->account = NULL;
+		campaign->name = NULL;
+		campaign->named_at = DT_NOBEGIN;
+	}
+	if (campaign->account == NULL && row->account != NULL)
+		campaign->account = DatumGetTextPCopy(PointerGetDatum(row->account));
+	if (name != NULL && row->occurred_at > campaign->named_at)
+	{
+		campaign->named_at = row->occurred_at;
+		if (campaign->name == NULL ||
+			VARSIZE_ANY_EXHDR(campaign->name) != (Size) length ||
+			memcmp(VARDATA_ANY(campaign->name), name, length) != 0)
+			campaign->name = cstring_to_text_with_len(name, length);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * Fold in one event.  Events of one piece come together; what row points at
+ * must last until journey_next_piece.
+ */
+void
+journey_add(JourneyWriter *writer, const EventRow *row)
+{
+	Journey    *journey = &writer->journey;
+	int64		mark = make_mark(row->occurred_at, row->status);
+
+	journey->piece = row->piece;
+	journey->piece_length = row->piece_length;
+	journey->first_of_status[row->status] =
+		Min(journey->first_of_status[row->status], row->occurred_at);
+	journey->first_event_at = Min(journey->first_event_at, row->occurred_at);
+	journey->last_event_at = Max(journey->last_event_at, row->occurred_at);
+	journey->visits[row->status]++;
+	if (row->status < N_STATUS_MARKS)
+		journey->marks[row->status] = Max(journey->marks[row->status], mark);
+
+	if (row->account != NULL && decides(journey, SECTION_ACCOUNT, mark))
+		journey->account = DatumGetTextPCopy(PointerGetDatum(row->account));
+	if (row->campaign_id != NULL && decides(journey, SECTION_CAMPAIGN, mark))
+		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
+	if (row->record != NULL)
+		add_record(journey, row->record, row->status, mark);
+	add_campaign(writer, row);
+}
+
+/* ---- writing ---- */
+
+/* The values of a row of pieces, while it is made. */
+typedef struct PieceRow
+{
+	Datum		values[N_PIECE_COLUMNS];
+	bool		nulls[N_PIECE_COLUMNS];
+} PieceRow;
+
+static void
+set_value(PieceRow *row, int column, Datum value)
+{
+	row->values[column] = value;
+	row->nulls[column] = false;
+}
+
+static void
+set_text(PieceRow *row, int column, const EventRecord *record, Field field)
+{
+	Datum		value = record == NULL ? (Datum) 0 : event_field_text(record, field);
+
+	if (value != (Datum) 0)
+		set_value(row, column, value);
+}
+
+static void
+set_fields(PieceRow *row, const EventRecord *record)
+{
+	int			length;
+	const char *json;
+
+	if (record == NULL)
+		return;
+	json = event_field(record, FIELDS, &length);
+	set_value(row, PIECE_FIELDS,
+			  DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(json, length))));
+}
+
+static void
+set_sections(PieceRow *row, const Journey *journey)
+{
+	const EventRecord *recipient = journey->section[SECTION_RECIPIENT];
+	const EventRecord *expected = journey->section[SECTION_EXPECTED];
+
+	if (journey->account != NULL)
+		set_value(row, PIECE_ACCOUNT, PointerGetDatum(journey->account));
+	if (journey->campaign_id != NULL)
+		set_value(row, PIECE_CAMPAIGN_ID, PointerGetDatum(journey->campaign_id));
+	set_text(row, PIECE_CONTACT_ID, journey->section[SECTION_CONTACT], CONTACT_ID);
+	set_text(row, PIECE_COUNTRY, journey->section[SECTION_COUNTRY], COUNTRY);
+	set_text(row, PIECE_FIRST_NAME, recipient, FIRST_NAME);
+	set_text(row, PIECE_LAST_NAME, recipient, LAST_NAME);
+	set_text(row, PIECE_COMPANY, recipient, COMPANY);
+	set_text(row, PIECE_EMAIL, recipient, EMAIL);
+	set_text(row, PIECE_ZIP, recipient, ZIP);
+	set_fields(row, journey->section[SECTION_FIELDS]);
+	set_text(row, LAST_URL, journey->section[SECTION_URL], URL);
+	if (expected != NULL)
+		set_value(row, EXPECTED_DELIVERY_AT, TimestampTzGetDatum(expected->expected_at));
+}
+
+/* Write the journeys kept so far; they are in piece order. */
+static void
+write_pieces(JourneyWriter *writer)
+{
+	static SPIPlanPtr plan = NULL;
+
+	if (writer->count == 0)
+		return;
+	register_rows("journeys", RelationGetRelid(writer->pieces), writer->rows, writer->count);
+	if (SPI_execute_plan(keep_plan(&plan, pieces_query(), 0, NULL),
+						 NULL, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not write pieces");
+	SPI_unregister_relation("journeys");
+	tuplestore_end(writer->rows);
+	writer->rows = NULL;
+	writer->count = 0;
+}
+
+/* The piece has no more events: keep its row, and be ready for the next. */
+void
+journey_next_piece(JourneyWriter *writer)
+{
+	const Journey *journey = &writer->journey;
+	PieceRow	row;
+
+	memset(row.nulls, true, sizeof(row.nulls));
+	set_value(&row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->piece,
+																	   journey->piece_length)));
+	set_sections(&row, journey);
+	for (int i = 0; i < N_STATUSES; i++)
+		if (journey->first_of_status[i] != DT_NOEND)
+			set_value(&row, FIRST_OF_STATUS + i,
+					  TimestampTzGetDatum(journey->first_of_status[i]));
+	set_value(&row, OPENS, Int32GetDatum(journey->visits[PURL_OPENED]));
+	set_value(&row, COMPLETIONS, Int32GetDatum(journey->visits[PURL_COMPLETED]));
+	set_value(&row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
+	set_value(&row, LAST_EVENT_AT, TimestampTzGetDatum(journey->last_event_at));
+	set_value(&row, PIECE_MARKS, PointerGetDatum(marks_array(journey->marks)));
+
+	if (writer->rows == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(writer->context);
+
+		writer->rows = tuplestore_begin_heap(false, false, work_mem);
+		MemoryContextSwitchTo(caller);
+	}
+	tuplestore_putvalues(writer->rows, RelationGetDescr(writer->pieces),
+						 row.values, row.nulls);
+	begin_journey(&writer->journey);
+	if (++writer->count == WRITE_ROWS)
+		write_pieces(writer);
+}
+
+/*
+ * A campaign's row is made once and changed only when it is renamed: counting
+ * in it, or noting each event's instant, would make every writer wait for
+ * every other.  A name is replaced by a different one from a later event.
+ */
+static const char campaigns_query[] =
+"INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_at)"
+" SELECT s.campaign_id, s.account, s.name, s.named_at"
+" FROM seen AS s"
+" LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = s.campaign_id"
+" WHERE c.campaign_id IS NULL"
+"    OR (c.account IS NULL AND s.account IS NOT NULL)"
+"    OR (c.name IS NULL AND s.name IS NOT NULL)"
+"    OR (s.name <> c.name AND s.named_at > c.named_at)"
+" ORDER BY s.campaign_id"
+" ON CONFLICT (campaign_id) DO UPDATE"
+" SET (account, name, named_at) ="
+"     (SELECT COALESCE(c.account, excluded.account), n.name, n.named_at"
+"      FROM (VALUES (c.name, c.named_at), (excluded.name, excluded.named_at))"
+"           AS n (name, named_at)"
+"      ORDER BY n.named_at DESC NULLS LAST"
+"      LIMIT 1)";
+
+static void
+write_campaigns(JourneyWriter *writer)
+{
+	static SPIPlanPtr plan = NULL;
+	Relation	relation;
+	Tuplestorestate *rows;
+	campaigns_iterator iterator;
+	Campaign   *campaign;
+
+	if (writer->campaigns->members == 0)
+		return;
+	relation = table_open(extension_relation("campaigns"), RowExclusiveLock);
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	campaigns_start_iterate(writer->campaigns, &iterator);
+	while ((campaign = campaigns_iterate(writer->campaigns, &iterator)) != NULL)
+	{
+		Datum		values[] = {
+			PointerGetDatum(campaign->campaign_id),
+			PointerGetDatum(campaign->account),
+			PointerGetDatum(campaign->name),
+			TimestampTzGetDatum(campaign->named_at)
+		};
+		bool		nulls[] = {
+			false, campaign->account == NULL,
+			campaign->name == NULL, campaign->name == NULL
+		};
+
+		tuplestore_putvalues(rows, RelationGetDescr(relation), values, nulls);
+	}
+	register_rows("seen", RelationGetRelid(relation), rows, writer->campaigns->members);
+	if (SPI_execute_plan(keep_plan(&plan, campaigns_query, 0, NULL),
+						 NULL, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not write campaigns");
+	SPI_unregister_relation("seen");
+	tuplestore_end(rows);
+	table_close(relation, NoLock);
+}
+
+/* No more events: write what is kept. */
+void
+journey_finish(JourneyWriter *writer)
+{
+	if (writer->journey.piece != NULL)
+		journey_next_piece(writer);
+	write_pieces(writer);
+	write_campaigns(writer);
+	table_close(writer->pieces, NoLock);
+}

@@ -1,0 +1,105 @@
+/*
+ * journey.sql
+ *		pieces: what is known of each mail piece, folded from its events.
+ *		campaigns: their names.
+ *
+ * All that a row of pieces holds is a function of the set of the piece's
+ * events, whatever their order.  marks is what makes that so: for each status,
+ * and for each group of columns that the latest event decides, the event that
+ * was last, as microseconds since 2000 times 16, plus the status's place.
+ */
+
+CREATE FUNCTION postalytics.merge_marks(a bigint[], b bigint[])
+RETURNS bigint[]
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_merge_marks';
+COMMENT ON FUNCTION postalytics.merge_marks(bigint[], bigint[]) IS
+    'internal: the later of each two marks';
+
+CREATE FUNCTION postalytics.marks_status(marks bigint[])
+RETURNS postalytics.mail_status
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_marks_status';
+COMMENT ON FUNCTION postalytics.marks_status(bigint[]) IS
+    'internal: the current status that marks amount to';
+
+CREATE FUNCTION postalytics.marks_status_at(marks bigint[])
+RETURNS timestamptz
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_marks_status_at';
+COMMENT ON FUNCTION postalytics.marks_status_at(bigint[]) IS
+    'internal: the instant of the current status that marks amount to';
+
+CREATE TABLE postalytics.pieces (
+    piece_id text COLLATE pg_catalog."C" NOT NULL PRIMARY KEY,
+    account text,
+    campaign_id text,
+    contact_id text,
+    status postalytics.mail_status
+        GENERATED ALWAYS AS (postalytics.marks_status(marks)) STORED,
+    status_at timestamptz
+        GENERATED ALWAYS AS (postalytics.marks_status_at(marks)) STORED,
+    response postalytics.mail_status
+        GENERATED ALWAYS AS (CASE
+                                 WHEN completions OPERATOR(pg_catalog.>) 0 THEN 'pURLCompleted'::postalytics.mail_status
+                                 WHEN opens OPERATOR(pg_catalog.>) 0 THEN 'pURLOpened'::postalytics.mail_status
+                             END) STORED,
+    country text,
+    first_name text,
+    last_name text,
+    company text,
+    email text,
+    zip text,
+    fields jsonb,
+    mail_piece_created_at timestamptz,
+    addressed_at timestamptz,
+    printed_at timestamptz,
+    mailed_at timestamptz,
+    in_transit_at timestamptz,
+    in_local_area_at timestamptz,
+    processed_for_delivery_at timestamptz,
+    re_routed_at timestamptz,
+    returned_to_sender_at timestamptz,
+    first_opened_at timestamptz,
+    first_completed_at timestamptz,
+    opens integer NOT NULL,
+    completions integer NOT NULL,
+    last_url text,
+    expected_delivery_at timestamptz,
+    first_event_at timestamptz NOT NULL,
+    last_event_at timestamptz NOT NULL,
+    marks bigint[] NOT NULL
+)
+WITH (fillfactor = 85);
+
+CREATE INDEX pieces_campaign_id_idx ON postalytics.pieces (campaign_id);
+
+COMMENT ON TABLE postalytics.pieces IS
+    'a row a mail piece: its journey, its current status and its recipient';
+COMMENT ON COLUMN postalytics.pieces.status IS 'current status; NULL while there are only responses';
+COMMENT ON COLUMN postalytics.pieces.status_at IS 'instant of the last event of the current status';
+COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';
+COMMENT ON COLUMN postalytics.pieces.fields IS 'the mailing list''s own fields, from the latest event that has any';
+COMMENT ON COLUMN postalytics.pieces.first_name IS 'the recipient, as a whole from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'instant of the first such event, as for the other statuses';
+COMMENT ON COLUMN postalytics.pieces.opens IS 'visits to the personal URL';
+COMMENT ON COLUMN postalytics.pieces.completions IS 'visits to the goal URL';
+COMMENT ON COLUMN postalytics.pieces.last_url IS 'of the latest visit that names one';
+COMMENT ON COLUMN postalytics.pieces.expected_delivery_at IS 'from the latest event that has one';
+COMMENT ON COLUMN postalytics.pieces.marks IS 'internal: which event decided each part of the row';
+
+CREATE TABLE postalytics.campaigns (
+    campaign_id text NOT NULL PRIMARY KEY,
+    account text,
+    name text,
+    named_at timestamptz
+);
+COMMENT ON TABLE postalytics.campaigns IS
+    'a row a campaign that events name; counts are in pieces';
+COMMENT ON COLUMN postalytics.campaigns.named_at IS 'instant of the event that gave it this name';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');
+SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');

@@ -1,0 +1,247 @@
+/*
+ * lifecycle.sql
+ *		mail_status, its order, labels and current_status.  Open to PUBLIC.
+ *		Needs nothing but the library.
+ */
+
+CREATE TYPE postalytics.mail_status AS ENUM (
+    'MailPieceCreated',
+    'Addressed',
+    'Printed',
+    'Mailed',
+    'InTransit',
+    'InLocalArea',
+    'ProcessedForDelivery',
+    'ReRouted',
+    'ReturnedToSender',
+    'pURLOpened',
+    'pURLCompleted'
+);
+COMMENT ON TYPE postalytics.mail_status IS
+    'status of a mail piece; < is declaration order, << the lifecycle''s partial order';
+
+-- The partial order.  It has no negators: where neither a << b nor b <<= a,
+-- the two are incomparable.
+
+CREATE FUNCTION postalytics.order_support(internal)
+RETURNS internal
+LANGUAGE c
+STRICT
+AS 'MODULE_PATHNAME', 'postalytics_order_support';
+COMMENT ON FUNCTION postalytics.order_support(internal) IS
+    'planner support: turns << and its kin against a constant into = ANY (…)';
+
+CREATE FUNCTION postalytics.precedes(a postalytics.mail_status, b postalytics.mail_status)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+SUPPORT postalytics.order_support
+AS 'MODULE_PATHNAME', 'postalytics_precedes';
+COMMENT ON FUNCTION postalytics.precedes(postalytics.mail_status, postalytics.mail_status) IS
+    'does b belong later in the lifecycle than a? (a << b)';
+
+CREATE FUNCTION postalytics.follows(a postalytics.mail_status, b postalytics.mail_status)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+SUPPORT postalytics.order_support
+AS 'MODULE_PATHNAME', 'postalytics_follows';
+COMMENT ON FUNCTION postalytics.follows(postalytics.mail_status, postalytics.mail_status) IS
+    'does a belong later in the lifecycle than b? (a >> b)';
+
+CREATE FUNCTION postalytics.precedes_or_equals(a postalytics.mail_status, b postalytics.mail_status)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+SUPPORT postalytics.order_support
+AS 'MODULE_PATHNAME', 'postalytics_precedes_or_equals';
+COMMENT ON FUNCTION postalytics.precedes_or_equals(postalytics.mail_status, postalytics.mail_status) IS
+    'is b the same as a, or later in the lifecycle? (a <<= b)';
+
+CREATE FUNCTION postalytics.follows_or_equals(a postalytics.mail_status, b postalytics.mail_status)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+SUPPORT postalytics.order_support
+AS 'MODULE_PATHNAME', 'postalytics_follows_or_equals';
+COMMENT ON FUNCTION postalytics.follows_or_equals(postalytics.mail_status, postalytics.mail_status) IS
+    'is a the same as b, or later in the lifecycle? (a >>= b)';
+
+CREATE FUNCTION postalytics.comparable(a postalytics.mail_status, b postalytics.mail_status)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+SUPPORT postalytics.order_support
+AS 'MODULE_PATHNAME', 'postalytics_comparable';
+COMMENT ON FUNCTION postalytics.comparable(postalytics.mail_status, postalytics.mail_status) IS
+    'are a and b the same, or one later in the lifecycle than the other?';
+
+CREATE OPERATOR postalytics.<< (
+    FUNCTION = postalytics.precedes,
+    LEFTARG = postalytics.mail_status,
+    RIGHTARG = postalytics.mail_status,
+    COMMUTATOR = OPERATOR(postalytics.>>),
+    RESTRICT = scalarltsel,
+    JOIN = scalarltjoinsel
+);
+COMMENT ON OPERATOR postalytics.<< (postalytics.mail_status, postalytics.mail_status) IS
+    'earlier in the lifecycle than';
+
+CREATE OPERATOR postalytics.>> (
+    FUNCTION = postalytics.follows,
+    LEFTARG = postalytics.mail_status,
+    RIGHTARG = postalytics.mail_status,
+    COMMUTATOR = OPERATOR(postalytics.<<),
+    RESTRICT = scalargtsel,
+    JOIN = scalargtjoinsel
+);
+COMMENT ON OPERATOR postalytics.>> (postalytics.mail_status, postalytics.mail_status) IS
+    'later in the lifecycle than';
+
+CREATE OPERATOR postalytics.<<= (
+    FUNCTION = postalytics.precedes_or_equals,
+    LEFTARG = postalytics.mail_status,
+    RIGHTARG = postalytics.mail_status,
+    COMMUTATOR = OPERATOR(postalytics.>>=),
+    RESTRICT = scalarlesel,
+    JOIN = scalarlejoinsel
+);
+COMMENT ON OPERATOR postalytics.<<= (postalytics.mail_status, postalytics.mail_status) IS
+    'the same as, or earlier in the lifecycle than';
+
+CREATE OPERATOR postalytics.>>= (
+    FUNCTION = postalytics.follows_or_equals,
+    LEFTARG = postalytics.mail_status,
+    RIGHTARG = postalytics.mail_status,
+    COMMUTATOR = OPERATOR(postalytics.<<=),
+    RESTRICT = scalargesel,
+    JOIN = scalargejoinsel
+);
+COMMENT ON OPERATOR postalytics.>>= (postalytics.mail_status, postalytics.mail_status) IS
+    'the same as, or later in the lifecycle than';
+
+-- What a status is called, and where it applies.
+
+CREATE FUNCTION postalytics.label(status postalytics.mail_status)
+RETURNS text
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_label';
+COMMENT ON FUNCTION postalytics.label(postalytics.mail_status) IS
+    'the status as people read it: In Transit';
+
+CREATE FUNCTION postalytics.track(status postalytics.mail_status)
+RETURNS text
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_track';
+COMMENT ON FUNCTION postalytics.track(postalytics.mail_status) IS
+    'production, postal, exception or response';
+
+CREATE FUNCTION postalytics.feed_code(status postalytics.mail_status)
+RETURNS integer
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_feed_code';
+COMMENT ON FUNCTION postalytics.feed_code(postalytics.mail_status) IS
+    'the number the feed uses for the status';
+
+CREATE FUNCTION postalytics.is_terminal(status postalytics.mail_status)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_is_terminal';
+COMMENT ON FUNCTION postalytics.is_terminal(postalytics.mail_status) IS
+    'does a piece''s journey end with the status?';
+
+CREATE FUNCTION postalytics.is_repeatable(status postalytics.mail_status)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_is_repeatable';
+COMMENT ON FUNCTION postalytics.is_repeatable(postalytics.mail_status) IS
+    'is each occurrence a fact of its own, as each visit is?';
+
+CREATE FUNCTION postalytics.applies_in(status postalytics.mail_status, country text)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_applies_in';
+COMMENT ON FUNCTION postalytics.applies_in(postalytics.mail_status, text) IS
+    'do pieces mailed to the country (US, CA) report the status? NULL for other countries';
+
+CREATE FUNCTION postalytics.to_mail_status(spelling text)
+RETURNS postalytics.mail_status
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_to_mail_status';
+COMMENT ON FUNCTION postalytics.to_mail_status(text) IS
+    'the status of a name, a label in any spelling of the feed, or a feed code; NULL for anything else';
+
+CREATE VIEW postalytics.statuses AS
+SELECT s.status,
+       postalytics.label(s.status) AS label,
+       postalytics.track(s.status) AS track,
+       postalytics.feed_code(s.status) AS feed_code,
+       postalytics.applies_in(s.status, 'US') AS us,
+       postalytics.applies_in(s.status, 'CA') AS canada,
+       postalytics.is_terminal(s.status) AS terminal,
+       postalytics.is_repeatable(s.status) AS repeatable
+FROM pg_catalog.unnest(pg_catalog.enum_range(NULL::postalytics.mail_status)) AS s (status);
+COMMENT ON VIEW postalytics.statuses IS
+    'the statuses, in order, with what is to be known of each';
+
+-- The current status of a piece, from its events.
+
+CREATE FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz)
+RETURNS internal
+LANGUAGE c
+IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_accum';
+COMMENT ON FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz) IS
+    'aggregate transition function';
+
+CREATE FUNCTION postalytics.current_status_combine(internal, internal)
+RETURNS internal
+LANGUAGE c
+IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_combine';
+COMMENT ON FUNCTION postalytics.current_status_combine(internal, internal) IS
+    'aggregate combine function';
+
+CREATE FUNCTION postalytics.current_status_serialize(internal)
+RETURNS bytea
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_serialize';
+COMMENT ON FUNCTION postalytics.current_status_serialize(internal) IS
+    'aggregate serial function';
+
+CREATE FUNCTION postalytics.current_status_deserialize(bytea, internal)
+RETURNS internal
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_deserialize';
+COMMENT ON FUNCTION postalytics.current_status_deserialize(bytea, internal) IS
+    'aggregate deserial function';
+
+CREATE FUNCTION postalytics.current_status_final(internal)
+RETURNS postalytics.mail_status
+LANGUAGE c
+IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_final';
+COMMENT ON FUNCTION postalytics.current_status_final(internal) IS
+    'aggregate final function';
+
+CREATE AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) (
+    SFUNC = postalytics.current_status_accum,
+    STYPE = internal,
+    SSPACE = 88,
+    FINALFUNC = postalytics.current_status_final,
+    COMBINEFUNC = postalytics.current_status_combine,
+    SERIALFUNC = postalytics.current_status_serialize,
+    DESERIALFUNC = postalytics.current_status_deserialize,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) IS
+    'current status of a piece from its events'' statuses and instants, in any order';

@@ -1,0 +1,185 @@
+/*
+ * postalytics_status.c
+ *		Module magic, settings, and the few helpers that every module needs.
+ */
+#include "postalytics_status.h"
+
+#include <limits.h>
+
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "fmgr.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/queryenvironment.h"
+#include "utils/rel.h"
+
+COMPAT_MODULE_MAGIC(EXTENSION_NAME, POSTALYTICS_VERSION);
+
+PGDLLEXPORT void _PG_init(void);
+
+PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
+
+int			setting_identity = IDENTITY_MAIL;
+bool		setting_keep_payload = true;
+int			setting_earliest;
+int			setting_latest;
+pg_tz	   *feed_time_zone;
+
+static char *setting_feed_time_zone;
+
+static const struct config_enum_entry identity_options[] = {
+	{"mail", IDENTITY_MAIL, false},
+	{"contact", IDENTITY_CONTACT, false},
+	{NULL, 0, false}
+};
+
+#define MINUTES_PER_DAY		(24 * 60)
+
+/* Ten years with their leap days. */
+#define DEFAULT_EARLIEST	(3653 * MINUTES_PER_DAY)
+#define DEFAULT_LATEST		MINUTES_PER_DAY
+
+static bool
+check_feed_time_zone(char **newval, void **extra, GucSource source)
+{
+	if (pg_tzset(*newval) != NULL)
+		return true;
+	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
+	return false;
+}
+
+static void
+assign_feed_time_zone(const char *newval, void *extra)
+{
+	feed_time_zone = pg_tzset(newval);
+}
+
+/* Define the settings. */
+void
+_PG_init(void)
+{
+	DefineCustomEnumVariable(EXTENSION_NAME ".identity",
+							 "What makes a mail piece the same piece.",
+							 "\"mail\": its mail id, or campaign/contact where the feed gives none. "
+							 "\"contact\": campaign/contact wherever both are known.",
+							 &setting_identity, IDENTITY_MAIL, identity_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(EXTENSION_NAME ".keep_payload",
+							 "Stores each event's own JSON beside it.",
+							 NULL,
+							 &setting_keep_payload, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(EXTENSION_NAME ".feed_time_zone",
+							   "Time zone of the feed's stamps that name none.",
+							   NULL,
+							   &setting_feed_time_zone, "UTC",
+							   PGC_USERSET, 0,
+							   check_feed_time_zone, assign_feed_time_zone, NULL);
+	DefineCustomIntVariable(EXTENSION_NAME ".earliest",
+							"How far back an event's instant may lie.",
+							NULL,
+							&setting_earliest, DEFAULT_EARLIEST, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable(EXTENSION_NAME ".latest",
+							"How far ahead an event's instant may lie.",
+							NULL,
+							&setting_latest, DEFAULT_LATEST, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	MarkGUCPrefixReserved(EXTENSION_NAME);
+}
+
+/* OID of one of the extension's relations; error 42P01 if it is not there. */
+Oid
+extension_relation(const char *name)
+{
+	Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, false);
+	Oid			relation = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s.%s\" does not exist",
+						EXTENSION_SCHEMA, name),
+				 errhint("Run CREATE EXTENSION %s.", EXTENSION_NAME)));
+	return relation;
+}
+
+/*
+ * The kept plan of a query, made at first use.  The server revalidates it when
+ * a table it reads changes or is made anew.
+ */
+SPIPlanPtr
+keep_plan(SPIPlanPtr *plan, const char *query, int nargs, Oid *types)
+{
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	made = SPI_prepare(query, nargs, types);
+
+		if (made == NULL)
+			elog(ERROR, "SPI_prepare failed: %s",
+				 SPI_result_code_string(SPI_result));
+		if (SPI_keepplan(made) != 0)
+			elog(ERROR, "SPI_keepplan failed");
+		*plan = made;
+	}
+	return *plan;
+}
+
+/* Let the queries of this SPI connection read rows, of relation's type, by name. */
+void
+register_rows(const char *name, Oid relation, Tuplestorestate *rows,
+			  int64 count)
+{
+	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
+	int			result;
+
+	enr->md.name = pstrdup(name);
+	enr->md.reliddesc = relation;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr->md.enrtuples = count;
+	enr->reldata = rows;
+	result = SPI_register_relation(enr);
+	if (result != SPI_OK_REL_REGISTER)
+		elog(ERROR, "SPI_register_relation failed: %s",
+			 SPI_result_code_string(result));
+}
+
+static void
+forget_relation(Datum arg, Oid relation)
+{
+	Oid		   *watched = (Oid *) DatumGetPointer(arg);
+
+	if (!OidIsValid(relation) || *watched == relation)
+		*watched = InvalidOid;
+}
+
+/*
+ * Set *relation to InvalidOid whenever that relation changes; a cache built
+ * from a table is good as long as its OID stands here.
+ */
+void
+watch_relation(Oid *relation)
+{
+	CacheRegisterRelcacheCallback(forget_relation, PointerGetDatum(relation));
+}
+
+/*
+ * Statement trigger on the tables that backends cache: tells them all, at
+ * commit, that it changed.  It does nothing else, so that a restore, which
+ * fires it, is none the wiser.
+ */
+Datum
+postalytics_configuration_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("configuration_changed must be called as a trigger")));
+	CacheInvalidateRelcache(trigger->tg_relation);
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,219 @@
+/*
+ * postalytics_status.h
+ *		What the modules show each other, in the order data flows.
+ */
+#ifndef POSTALYTICS_STATUS_H
+#define POSTALYTICS_STATUS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "pgtime.h"
+#include "utils/palloc.h"
+#include "utils/relcache.h"
+
+#define EXTENSION_NAME		"postalytics_status"
+#define EXTENSION_SCHEMA	"postalytics"
+
+/* ---- postalytics_status.c: settings and what every module needs ---- */
+
+typedef enum Identity
+{
+	IDENTITY_MAIL,				/* a piece is its mail id */
+	IDENTITY_CONTACT			/* a piece is campaign/contact where known */
+} Identity;
+
+extern int	setting_identity;
+extern bool setting_keep_payload;
+extern int	setting_earliest;	/* minutes back */
+extern int	setting_latest;		/* minutes ahead */
+extern pg_tz *feed_time_zone;
+
+extern Oid	extension_relation(const char *name);
+extern SPIPlanPtr keep_plan(SPIPlanPtr *plan, const char *query, int nargs,
+							Oid *types);
+extern void register_rows(const char *name, Oid relation,
+						  Tuplestorestate *rows, int64 count);
+extern void watch_relation(Oid *relation);
+
+/* ---- lifecycle.c: mail_status and its order ---- */
+
+typedef enum MailStatus
+{
+	MAIL_PIECE_CREATED,
+	ADDRESSED,
+	PRINTED,
+	MAILED,
+	IN_TRANSIT,
+	IN_LOCAL_AREA,
+	PROCESSED_FOR_DELIVERY,
+	RE_ROUTED,
+	RETURNED_TO_SENDER,
+	PURL_OPENED,
+	PURL_COMPLETED
+} MailStatus;
+
+#define N_STATUSES	(PURL_COMPLETED + 1)
+#define NO_STATUS	(-1)
+
+extern int	status_from_text(const char *text, int len);
+extern int	status_from_oid(Oid value);
+extern Oid	status_oid(MailStatus status);
+extern const char *status_name(MailStatus status);
+extern const char *status_label(MailStatus status);
+extern int	status_from_instants(const TimestampTz *last);
+
+/* ---- event.c: JSON to event records ---- */
+
+typedef enum Field
+{
+	MAIL_ID,
+	EVENT_DATE,
+	EVENT_TYPE,
+	EXPECTED_DELIVERY_DATE,
+	ACCOUNT,
+	CAMPAIGN_ID,
+	CAMPAIGN_NAME,
+	CONTACT_ID,
+	FIRST_NAME,
+	LAST_NAME,
+	COMPANY,
+	EMAIL,
+	ZIP,
+	COUNTRY,
+	URL,
+	FIELDS
+} Field;
+
+#define N_FIELDS	(FIELDS + 1)
+
+/* A stretch of a source's text; empty means absent. */
+typedef struct Span
+{
+	uint32		offset;
+	uint32		length;
+} Span;
+
+/* One text handed in, whole; what is read from it points into it. */
+typedef struct EventSource
+{
+	const char *text;
+	uint32		length;
+	const char *account;		/* overrides the event's own, or NULL */
+	int64		number;			/* in order of arrival */
+	int64		accepted;		/* how many of its events were */
+	int64		rejected;
+} EventSource;
+
+/*
+ * One event.  Kept small, for a call may hold hundreds of thousands of them:
+ * fields stay where they are in the source until somebody asks for one.
+ */
+typedef struct EventRecord
+{
+	EventSource *source;
+	const char *piece;			/* piece_id, not terminated */
+	TimestampTz occurred_at;
+	TimestampTz expected_at;	/* DT_NOBEGIN for none */
+	Span		payload;
+	Span		field[N_FIELDS];
+	uint32		piece_length;
+	uint16		escaped;		/* bit per field: has JSON escapes */
+	uint8		status;
+} EventRecord;
+
+typedef struct Reject
+{
+	EventSource *source;
+	Span		payload;
+	const char *reason;
+} Reject;
+
+typedef struct EventBatch
+{
+	MemoryContext context;
+	MemoryContext scratch;		/* of the event being read */
+	TimestampTz earliest;		/* the accepted window */
+	TimestampTz latest;
+	EventRecord **chunks;
+	int64		nchunks;
+	int64		max_chunks;
+	int64		nrecords;
+	int64		nsources;
+	Reject	   *rejects;
+	int64		nrejects;
+	int64		max_rejects;
+	void		(*progress) (uint32 done);	/* bytes read so far, or NULL */
+} EventBatch;
+
+extern EventBatch *event_batch_create(MemoryContext parent);
+extern EventSource *event_batch_read(EventBatch *batch, const char *text,
+									 uint32 length, const char *account);
+extern EventRecord *event_batch_record(EventBatch *batch, int64 i);
+extern bool event_read_fields(EventRecord *record, EventSource *source);
+extern const char *event_field(const EventRecord *record, Field field,
+							   int *length);
+extern Datum event_field_text(const EventRecord *record, Field field);
+extern int	event_compare(const EventRecord *record, const char *piece,
+						  uint32 length, MailStatus status,
+						  TimestampTz occurred_at);
+
+/* ---- partition.c: months ---- */
+
+extern void ensure_month(TimestampTz instant);
+extern TimestampTz month_start(TimestampTz instant);
+
+/* ---- ingest.c: ingest, inbox, rejects ---- */
+
+extern const EventRecord *ingested_record(const char *piece, uint32 length,
+										  MailStatus status,
+										  TimestampTz occurred_at);
+
+/* ---- derive.c: the statement trigger on events ---- */
+
+/* A row of events, as the trigger hands it to what is derived from it. */
+typedef struct EventRow
+{
+	int64		event_id;
+	const char *piece;			/* not terminated */
+	uint32		piece_length;
+	MailStatus	status;
+	TimestampTz occurred_at;
+	text	   *account;		/* or NULL */
+	text	   *campaign_id;	/* or NULL */
+	const EventRecord *record;	/* what its payload says, or NULL */
+} EventRow;
+
+/* ---- journey.c: pieces and campaigns ---- */
+
+typedef struct JourneyWriter JourneyWriter;
+
+extern JourneyWriter *journey_writer_create(MemoryContext parent);
+extern void journey_add(JourneyWriter *writer, const EventRow *row);
+extern void journey_next_piece(JourneyWriter *writer);
+extern void journey_finish(JourneyWriter *writer);
+
+/* ---- sync.c: syncs ---- */
+
+typedef struct SyncMatch SyncMatch;
+
+extern SyncMatch *sync_match_begin(MemoryContext parent);
+extern void sync_match_event(SyncMatch *match, const EventRow *row);
+extern void sync_match_finish(SyncMatch *match);
+
+/* ---- notify.c: what a channel is told ---- */
+
+typedef struct Notice
+{
+	StringInfoData events;		/* those that fit, as JSON */
+	int64		count;
+	int			room;			/* bytes left for events; 0 when full */
+} Notice;
+
+extern void notice_begin(Notice *notice, const char *sync);
+extern void notice_add(Notice *notice, const EventRow *row);
+extern void notice_send(Notice *notice, const char *sync, const char *channel);
+
+#endif							/* POSTALYTICS_STATUS_H */
