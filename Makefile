@@ -13,6 +13,10 @@ SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
 	journey.sql sync.sql guard.sql grant.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
+REGRESS = lifecycle planner ingest rejects inbox events sync
+ISOLATION = same_month same_piece same_event
+ISOLATION_OPTS = --inputdir=$(srcdir)/test
+
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type
 PG_CPPFLAGS = -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'

@@ -564,7 +564,7 @@ check_text(const EventRecord *record, Field field)
 	if (value == NULL)
 		return length == 0 ? NULL : "holds a character that the database cannot hold";
 	if ((uint32) length > fields[field].longest)
-		return "is too long";
+		return psprintf("is longer than %u bytes", fields[field].longest);
 	if (field == FIELDS && !is_jsonb(value, length))
 		return "holds a character, number or nesting that jsonb cannot hold";
 	return NULL;

@@ -454,6 +454,7 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 typedef struct Retried
 {
 	int64		reject_id;
+	const char *reason;			/* of the last time */
 	EventSource *source;
 } Retried;
 
@@ -468,7 +469,7 @@ read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
 	int			count;
 
 	result = SPI_execute_plan(keep_plan(&plan,
-										"SELECT reject_id, account, payload"
+										"SELECT reject_id, reason, account, payload"
 										" FROM postalytics.rejects"
 										" WHERE reject_id > $1 AND reject_id <= $2"
 										" ORDER BY reject_id"
@@ -490,8 +491,9 @@ read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
 
 		(*retried)[i].reject_id =
 			DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
-		account = SPI_getvalue(row, tupdesc, 2);
-		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 3, &isnull));
+		(*retried)[i].reason = SPI_getvalue(row, tupdesc, 2);
+		account = SPI_getvalue(row, tupdesc, 3);
+		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
 		/* SPI's memory outlives the batch: SPI_finish frees it, after the insert */
 		(*retried)[i].source =
 			event_batch_read(batch, VARDATA_ANY(payload),
@@ -543,22 +545,46 @@ delete_rejects(const Retried *retried, int count)
 		elog(ERROR, "could not delete rejects");
 }
 
+static void
+update_reason(int64 reject_id, const char *reason)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		args[] = {Int64GetDatum(reject_id), CStringGetTextDatum(reason)};
+
+	if (SPI_execute_plan(keep_plan(&plan,
+								   "UPDATE postalytics.rejects"
+								   " SET reason = $2"
+								   " WHERE reject_id = $1",
+								   lengthof(types), types),
+						 args, NULL, false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not update rejects");
+}
+
 /*
- * Of a reject that nothing was understood of, the row stays as it is: take
- * what was said of it now out of the batch.
+ * A reject of which nothing was understood stays as it is, but for the reason:
+ * take what was said of it now out of the batch.  Sources are numbered as the
+ * rejects were read.
  */
 static int64
-keep_rejects(EventBatch *batch)
+keep_rejects(EventBatch *batch, const Retried *retried)
 {
 	int64		kept = 0;
 	int64		n = 0;
 
 	for (int64 i = 0; i < batch->nrejects; i++)
 	{
-		if (batch->rejects[i].source->accepted > 0)
-			batch->rejects[n++] = batch->rejects[i];
+		const Reject *reject = &batch->rejects[i];
+		const Retried *old = &retried[reject->source->number];
+
+		if (reject->source->accepted > 0)
+			batch->rejects[n++] = *reject;
 		else
+		{
 			kept++;
+			if (strcmp(reject->reason, old->reason) != 0)
+				update_reason(old->reject_id, reject->reason);
+		}
 	}
 	batch->nrejects = n;
 	return kept;
@@ -592,7 +618,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 		{
 			last = retried[count - 1].reject_id;
 			delete_rejects(retried, count);
-			total.rejected += keep_rejects(batch);
+			total.rejected += keep_rejects(batch, retried);
 			result = store_batch(batch, false);
 			total.inserted += result.inserted;
 			total.duplicates += result.duplicates;

@@ -29,7 +29,7 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_order_support';
 COMMENT ON FUNCTION postalytics.order_support(internal) IS
-    'planner support: turns << and its kin against a constant into = ANY (…)';
+    'planner support: turns << and its kin against a constant into = ANY (...)';
 
 CREATE FUNCTION postalytics.precedes(a postalytics.mail_status, b postalytics.mail_status)
 RETURNS boolean

@@ -15,7 +15,7 @@
 /* The server's own limit is "less than 8000 bytes". */
 #define MAX_PAYLOAD		7999
 
-/* {"sync": …, "count": …, "events": […]} */
+/* {"sync": ..., "count": ..., "events": [...]} */
 static void
 append_payload(StringInfo payload, const char *sync, int64 count, const char *events)
 {

@@ -58,7 +58,7 @@ BEGIN
     IF new.channel = '' OR octet_length(new.channel) > 63 THEN
         RAISE EXCEPTION 'channel "%" is not of 1 to 63 bytes', new.channel
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Name a channel: create_sync(…, channel => ''…'').';
+                  HINT = 'Name a channel: create_sync(..., channel => ''...'').';
     END IF;
     IF 0 IN (cardinality(new.campaigns), cardinality(new.accounts), cardinality(new.statuses)) THEN
         RAISE EXCEPTION 'sync "%" would match nothing: a list of campaigns, accounts or statuses is empty', new.name

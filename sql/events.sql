@@ -1,0 +1,99 @@
+-- However rows come into events, pieces and campaigns follow.
+CREATE EXTENSION postalytics_status;
+SET search_path = public, postalytics;
+SET timezone = 'America/New_York';
+SET postalytics_status.earliest = '36500d';
+SET postalytics_status.latest = '36500d';
+
+-- Months must be there for a plain INSERT; ingest makes its own.
+INSERT INTO events (piece_id, status, occurred_at) VALUES ('1', 'Mailed', '2026-09-30 23:59 UTC');
+SELECT ensure_partitions('2026-09-30 23:59 UTC', '2026-10-01 00:00 UTC');
+SELECT ensure_partitions('2026-09-01 UTC', '2026-12-01 UTC');
+SELECT ensure_partitions('2026-09-01 UTC', '2026-12-01 UTC');
+SELECT ensure_partitions('2026-09-01 UTC', '2026-09-01 UTC');
+SELECT ensure_partitions('-infinity', '2026-09-01 UTC');
+SELECT ensure_partitions(NULL, '2026-09-01 UTC');
+SELECT c.relname, pg_get_expr(c.relpartbound, c.oid)
+FROM pg_inherits AS i
+JOIN pg_class AS c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'events'::regclass
+ORDER BY 1;
+
+-- INSERT and COPY, in no order; repeats within and between.
+INSERT INTO events (piece_id, status, occurred_at, account, campaign_id, payload)
+VALUES ('b', 'InTransit', '2026-10-02 UTC', 'a1', 'c1', '{"to": {"id": 7, "firstName": "Bea", "country": "US"}, "meta": {"campaignName": "One"}}'),
+       ('a', 'pURLOpened', '2026-10-05 UTC', NULL, NULL, '{"metadata": "https://a.example/", "expectedDeliveryDate": "2026-10-09"}'),
+       ('b', 'Mailed', '2026-10-01 UTC', 'a1', 'c1', '{"to": {"firstName": "Not yet Bea"}}'),
+       ('a', 'Mailed', '2026-10-01 UTC', NULL, 'c2', NULL);
+COPY events (piece_id, status, occurred_at, payload) FROM stdin;
+b	ReturnedToSender	2026-10-20 00:00+00	[1]
+a	pURLCompleted	2026-10-06 00:00+00	{"url": "https://a.example/done", "company": "A"}
+\.
+INSERT INTO events (piece_id, status, occurred_at)
+VALUES ('a', 'Mailed', '2026-10-01 UTC')
+ON CONFLICT DO NOTHING;
+INSERT INTO events (piece_id, status, occurred_at) VALUES ('a', 'Mailed', '2026-10-01 UTC');
+INSERT INTO events (piece_id, status, occurred_at) SELECT 'none', 'Mailed', now() WHERE false;
+SELECT piece_id, account, campaign_id, contact_id, country, first_name, company, status, response,
+       opens, completions, last_url, expected_delivery_at, first_event_at, last_event_at
+FROM pieces
+ORDER BY piece_id;
+SELECT * FROM campaigns ORDER BY 1;
+
+-- A campaign is renamed by a later event, not by a late one.
+SELECT inserted FROM ingest('{"mailId": 1, "campaignId": "c1", "campaignName": "Two", "eventDate": "2026-10-03", "eventType": 4}');
+SELECT inserted FROM ingest('{"mailId": 1, "campaignId": "c1", "campaignName": "Old", "eventDate": "2026-09-03", "eventType": 11}');
+SELECT inserted FROM ingest('{"mailId": 1, "campaignId": "c2", "accountId": "a2", "eventDate": "2026-10-04", "eventType": 5}', NULL);
+SELECT campaign_id, account, name FROM campaigns ORDER BY 1;
+
+-- A leaf that was detached, or a table of its name, is said to be in the way.
+ALTER TABLE events DETACH PARTITION events_2026_11;
+SELECT ingest('{"mailId": 1, "eventDate": "2026-11-03", "eventType": 4}');
+DROP TABLE events_2026_11;
+SELECT inserted FROM ingest('{"mailId": 1, "eventDate": "2026-11-03", "eventType": 4}');
+
+-- Months come as they are needed, many at once, whatever the session's zone.
+SELECT inserted FROM ingest((SELECT json_agg(json_build_object('mailId', i, 'eventDate', timestamp '2020-01-31 23:59:59' + i * interval '1 month', 'eventType', 4))
+                             FROM generate_series(0, 24) AS i));
+SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass;
+
+-- Not from inside an INSERT into events; not in a read-only transaction.
+CREATE FUNCTION during() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM ingest('{"mailId": 1, "eventDate": "2027-11-03", "eventType": 4}');
+    RETURN 'x';
+END
+$$;
+INSERT INTO events (piece_id, status, occurred_at) SELECT during(), 'Mailed', '2026-10-01 UTC';
+BEGIN READ ONLY;
+SELECT ingest('{"mailId": 1, "eventDate": "2028-11-03", "eventType": 4}');
+ROLLBACK;
+
+-- The trigger is for events alone, and marks are not for making.
+CREATE TABLE other (x int);
+CREATE TRIGGER t AFTER INSERT ON other FOR EACH STATEMENT EXECUTE FUNCTION events_inserted();
+INSERT INTO other VALUES (1);
+SELECT marks_status(ARRAY[1, 2]);
+SELECT merge_marks(ARRAY[1, NULL], ARRAY[1]);
+DROP TABLE other;
+DROP FUNCTION during();
+
+-- DROP EXTENSION asks first while there are events; DROP and CREATE in one
+-- session: nothing of the old one is remembered.
+INSERT INTO field_names VALUES ('old', 'mail_id');
+SELECT create_sync('old');
+DROP EXTENSION postalytics_status;
+SET client_min_messages = warning;
+DROP EXTENSION postalytics_status CASCADE;
+CREATE EXTENSION postalytics_status;
+SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2026-10-03", "eventType": 4}, {"old": 1, "eventDate": "2026-10-03", "eventType": 4}]');
+SELECT status, status << 'InLocalArea' AS before, status::text FROM pieces;
+SELECT current_status(status, occurred_at) FROM events;
+BEGIN;
+DROP EXTENSION postalytics_status CASCADE;
+CREATE EXTENSION postalytics_status;
+SELECT inserted FROM ingest('{"mailId": 2, "eventDate": "2026-10-03", "eventType": 4}');
+ROLLBACK;
+SELECT inserted FROM ingest('{"mailId": 2, "eventDate": "2026-10-03", "eventType": 4}');
+SELECT count(*) FROM pieces WHERE status >> 'Mailed';
+DROP EXTENSION postalytics_status CASCADE;

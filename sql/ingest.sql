@@ -1,0 +1,138 @@
+-- Every shape of the feed, and what becomes of it.
+CREATE EXTENSION postalytics_status;
+SET search_path = public, postalytics;
+SET timezone = 'UTC';
+SET postalytics_status.earliest = '36500d';
+SET postalytics_status.latest = '36500d';
+\set webhook `cat "$PG_ABS_SRCDIR"/test/samples/webhook.json`
+\set api `cat "$PG_ABS_SRCDIR"/test/samples/api-campaign-events.json`
+\set zapier `cat "$PG_ABS_SRCDIR"/test/samples/zapier.json`
+\set canada `cat "$PG_ABS_SRCDIR"/test/samples/canada.json`
+\set late `cat "$PG_ABS_SRCDIR"/test/samples/late-and-twice.json`
+
+SELECT * FROM ingest(:'webhook');
+SELECT * FROM ingest(:'api');
+SELECT * FROM ingest(:'zapier');
+SELECT * FROM ingest(:'canada');
+SELECT * FROM ingest(:'late');
+
+SELECT piece_id, status, occurred_at, account, campaign_id, payload IS NOT NULL AS payload
+FROM events
+ORDER BY piece_id, occurred_at, status;
+
+SELECT piece_id, status, status_at, response, opens, completions, last_url
+FROM pieces
+ORDER BY piece_id;
+SELECT piece_id, account, campaign_id, contact_id, country, first_name, last_name, company, email, zip, fields
+FROM pieces
+ORDER BY piece_id;
+SELECT piece_id, mailed_at, in_transit_at, processed_for_delivery_at, re_routed_at, expected_delivery_at
+FROM pieces
+ORDER BY piece_id;
+SELECT * FROM campaigns ORDER BY campaign_id;
+
+-- Again: duplicates only, and nothing changes.
+CREATE TABLE before AS SELECT * FROM pieces;
+SELECT * FROM ingest(:'webhook');
+SELECT * FROM ingest(:'late');
+SELECT count(*) AS changed
+FROM (SELECT p::text FROM pieces AS p EXCEPT SELECT b::text FROM before AS b) AS c;
+DROP TABLE before;
+
+-- With identity 'contact' webhook and API page meet in one piece.
+TRUNCATE events, pieces, campaigns;
+SET postalytics_status.identity = 'contact';
+SELECT * FROM ingest(:'webhook');
+SELECT * FROM ingest(:'api');
+SELECT piece_id, status, response, first_name, country, in_transit_at, mailed_at FROM pieces;
+RESET postalytics_status.identity;
+
+-- Wrappers, to any depth; what names a piece is an event, whatever else it has.
+TRUNCATE events, pieces;
+CREATE FUNCTION one(id text, more text DEFAULT '') RETURNS text LANGUAGE sql
+RETURN format('{"mailId": %s, "eventDate": "2026-10-06T14:21:09Z", "eventType": 4%s}', id, more);
+SELECT shape, i.*
+FROM (VALUES (one('1')),
+             ('[' || one('2') || ',' || one('3') || ']'),
+             ('{"data": ' || one('4') || '}'),
+             ('{"Events": [' || one('5') || ']}'),
+             ('{"pageNumber": 1, "items": [' || one('6') || '], "more": {"data": 7}}'),
+             ('{"data": {"events": [{"data": ' || one('7') || '}, ' || one('8') || ']}}'),
+             ('[{"data": [' || one('9') || ']}, {"items": [' || one('10') || ']}]'),
+             (one('11', ', "data": [' || one('12') || ']')),
+             ('{"items": [' || one('13') || ', "x"], "mailId": 14, "eventDate": "2026-10-06T14:21:09Z", "eventType": 4}'),
+             ('[]'), ('{"data": []}'), (NULL)) AS s (shape),
+     ingest(shape::json) AS i;
+SELECT array_agg(piece_id ORDER BY length(piece_id), piece_id) FROM events;
+
+-- Names in any spelling; sections by their path; the last of two that say something wins.
+TRUNCATE events, pieces;
+SELECT * FROM ingest('{"MAIL_ID": "a", "event-date": "2026-10-06T14:21:09Z", "Event Type": "in transit",
+                       "To": {"First Name": "Ann", "last_name": "O''Hara", "e-mail": "a@b.example"},
+                       "from": {"firstName": "Not Ann", "company": "Not hers"},
+                       "to.company": "Vale", "\u0063ountry": "U\u0053",
+                       "meta": {"campaign_id": 7, "fields": {"firstName": "Nor hers", "mailId": 9, "n": [1, {"x": null}]}}}');
+SELECT piece_id, first_name, last_name, company, email, country, campaign_id, fields FROM pieces;
+SELECT * FROM ingest('{"mailId": "", "mailId": null, "mailId": "b", "mailId": "", "eventDate": "2026-10-06T14:21:09Z",
+                       "eventType": 4, "eventType": 5, "status": 11, "statusDescription": "Printed"}');
+SELECT piece_id, status FROM events WHERE piece_id = 'b';
+
+-- Stamps.  Those without an offset are in feed_time_zone.
+CREATE FUNCTION stamped(stamp text) RETURNS timestamptz LANGUAGE plpgsql AS $$
+BEGIN
+    TRUNCATE events, pieces, rejects;
+    PERFORM ingest(json_build_object('mailId', 1, 'eventType', 4, 'eventDate', stamp));
+    RETURN (SELECT occurred_at FROM events);
+END
+$$;
+SELECT stamp, stamped(stamp)
+FROM unnest(ARRAY['2026-10-06T14:21:09Z', '2026-10-06t14:21:09z', '2026-10-06 14:21:09', '2026-10-06 14:21',
+                  '2026-10-06T14:21:09.487', '2026-10-06T14:21:09.4879996', '2026-10-06T14:21:09.9999999Z',
+                  '2026-10-06T14:21:09+02:00', '2026-10-06 14:21:09 -0530', '2026-10-06T14:21:09+02',
+                  '10/08/2026 11:03:27 AM', '10/08/2026 11:03:27 PM', '1/2/2026 12:00:00 AM', '1/2/2026 12:30 pm',
+                  '10/08/2026 23:03:27', '10/08/2026', '2026-10-06', ' 2026-10-06 ', '2024-02-29T00:00:00Z',
+                  '2026-13-01', '2026-02-29', '2026-10-32', '2026-10-06T24:00:00', '2026-10-06T14:60:00',
+                  '2026-10-06T14', '2026-10-06T14:21:09+', '2026-10-06T14:21:09+1', '2026-10-06T14:21:09.',
+                  '2026-10-06T14:21:09 EST', '13:00 PM', '1/2/2026 13:00 PM', '1/2/2026 0:00 AM', '1/2/2026 1:00 XM',
+                  '10/08/26', '1791295200', 'yesterday', 'now', 'infinity', '2026-1-1', 'T', '2026-10-06TZ']) AS s (stamp);
+SET postalytics_status.feed_time_zone = 'America/New_York';
+SELECT stamp, stamped(stamp)
+FROM unnest(ARRAY['2026-10-06T14:21:09', '2026-10-06T14:21:09Z', '2026-12-06T14:21:09', '2026-03-08T02:30:00']) AS s (stamp);
+SET postalytics_status.feed_time_zone = 'Nowhere/Land';
+RESET postalytics_status.feed_time_zone;
+
+-- The expected date: .NET's way of saying "none" is none.
+TRUNCATE events, pieces, rejects;
+SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, "expectedDeliveryDate": "2026-10-09T00:00:00"},
+                       {"mailId": 2, "eventDate": "2026-10-06", "eventType": 4, "expectedDeliveryDate": "0001-01-01T00:00:00"},
+                       {"mailId": 3, "eventDate": "2026-10-06", "eventType": 4, "expectedDeliveryDate": ""},
+                       {"mailId": 4, "eventDate": "2026-10-06", "eventType": 4, "expectedDeliveryDate": "soon"}]');
+SELECT piece_id, expected_delivery_at FROM pieces ORDER BY 1;
+SELECT reason FROM rejects;
+
+-- The account: the caller's word goes over the feed's.
+TRUNCATE events, pieces, campaigns, rejects;
+SELECT * FROM ingest(:'webhook', 'agency-7');
+SELECT * FROM ingest('{"mailId": 5, "eventDate": "2026-10-06", "eventType": 4, "meta": {"accountId": 12}}', '');
+SELECT * FROM ingest('{"mailId": 5}', 'agency-8');
+SELECT account, count(*) FROM events GROUP BY 1 ORDER BY 1;
+SELECT account, reason FROM rejects;
+SELECT * FROM ingest('[]', repeat('x', 256));
+
+-- Payloads can be left out; the recipient is kept all the same.
+TRUNCATE events, pieces;
+SET postalytics_status.keep_payload = off;
+SELECT * FROM ingest(:'webhook');
+SELECT e.payload, p.first_name, p.expected_delivery_at FROM events AS e JOIN pieces AS p USING (piece_id);
+RESET postalytics_status.keep_payload;
+
+-- What is not JSON at all is an error, and stores nothing.
+SELECT * FROM ingest('{"mailId": 1, ');
+SELECT ingest(('[' || one('77') || ', {]')::json);
+SELECT count(*) FROM events WHERE piece_id = '77';
+
+-- Only ingest may read what it offers.
+SELECT * FROM offered_events();
+
+DROP FUNCTION one(text, text), stamped(text);
+DROP EXTENSION postalytics_status CASCADE;

@@ -1,0 +1,27 @@
+-- Syncs: which events are told, on which channel, as what.
+\set SHOW_CONTEXT never
+CREATE EXTENSION postalytics_status;
+SET search_path = public, postalytics;
+
+SELECT * FROM create_sync('all');
+SELECT * FROM create_sync('transit', statuses => '{InTransit,InLocalArea}', channel => 'Transit "quoted"');
+SELECT * FROM create_sync('spring', campaigns => '{77120,77121}', accounts => '{a1}');
+SELECT * FROM create_sync('asleep', enabled => false);
+SELECT create_sync('all');
+SELECT create_sync('');
+SELECT create_sync(NULL);
+SELECT create_sync(repeat('x', 53));
+SELECT channel FROM create_sync(repeat('x', 53), channel => 'c');
+SELECT create_sync('none', campaigns => '{}');
+SELECT create_sync('null', accounts => '{NULL}');
+SELECT drop_sync(repeat('x', 53));
+SELECT drop_sync('nobody');
+SELECT enable_sync('nobody');
+SELECT disable_sync('nobody');
+
+-- What the channels are told is in test/t/notify.pl: psql would print process ids.
+SELECT name, enabled FROM syncs ORDER BY 1;
+SELECT disable_sync('all');
+SELECT enable_sync('asleep');
+SELECT name, enabled FROM syncs ORDER BY 1;
+DROP EXTENSION postalytics_status;
