@@ -1,0 +1,140 @@
+# What a session that only LISTENs is told: in psql, and in a program.
+use strict;
+use warnings;
+use DBI;
+use IPC::Run;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('notify');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION postalytics_status');
+
+sub connect_to
+{
+	my ($dbname) = @_;
+	return DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=$dbname",
+		getpwuid($<) . '', '', { RaiseError => 1, PrintError => 0 });
+}
+
+my $writer = connect_to('postgres');
+my $listener = connect_to('postgres');
+$writer->do('SET postalytics_status.latest = "36500d"');
+$writer->do("SET timezone = 'UTC'");
+
+# All that has come by now; what was committed before is there at once.
+sub heard
+{
+	my @heard;
+	$listener->ping;
+	while (my $notify = $listener->pg_notifies)
+	{
+		push @heard, [ $notify->[0], decode_json($notify->[2]), length $notify->[2] ];
+	}
+	return sort { $a->[0] cmp $b->[0] } @heard;
+}
+
+sub event
+{
+	my ($mail_id, $code, %more) = @_;
+	return { mailId => $mail_id, eventType => $code, eventDate => '2026-10-06T14:21:09Z', %more };
+}
+
+sub ingest
+{
+	my ($events, $account) = @_;
+	return $writer->selectrow_arrayref('SELECT * FROM postalytics.ingest(?, ?)', undef,
+		JSON::PP->new->ascii->encode($events), $account);
+}
+
+$writer->do(q{SELECT postalytics.create_sync('all')});
+$writer->do(q{SELECT postalytics.create_sync('Sync "of" some', statuses => '{InTransit,Mailed}', channel => 'Some "channel"')});
+$writer->do(q{SELECT postalytics.create_sync('campaign', campaigns => '{77120,c2}', accounts => '{a1}')});
+$writer->do(q{SELECT postalytics.create_sync('asleep', enabled => false)});
+$listener->do(qq{LISTEN "$_"})
+  for 'postalytics_all', 'Some ""channel""', 'postalytics_campaign', 'postalytics_asleep';
+
+# One event: one notification a sync that matches, saying all there is to know.
+ingest(event(1, 4, meta => { campaignId => 9, accountId => 'a"1' }));
+my @heard = heard();
+is(scalar @heard, 2, 'one notification a matching sync');
+is($heard[0][0], 'Some "channel"', 'on the channel it was given');
+is($heard[1][0], 'postalytics_all', 'or on the one after its name');
+my $event = $heard[1][1]{events}[0];
+like(delete $event->{event_id}, qr/^\d+$/, 'event_id');
+is_deeply($heard[1][1],
+	{ sync => 'all', count => 1, events => [ { piece_id => '1', status => 'InTransit', label => 'In Transit',
+		occurred_at => '2026-10-06T14:21:09+00:00', account => 'a"1', campaign_id => '9' } ] }, 'payload');
+is($heard[0][1]{sync}, 'Sync "of" some', 'names are quoted as JSON');
+
+# Filters.
+ingest(event(2, 5));
+is_deeply([ map { $_->[0] } heard() ], ['postalytics_all'], 'status does not match');
+ingest(event(3, 5, campaignId => 77120), 'a1');
+is_deeply([ map { $_->[0] } heard() ], [ 'postalytics_all', 'postalytics_campaign' ], 'campaign and account match');
+ingest(event(4, 5, campaignId => 77120), 'a2');
+ingest(event(5, 5, campaignId => 7712), 'a1');
+ingest(event(6, 5), 'a1');
+is_deeply([ map { $_->[0] } heard() ], [ ('postalytics_all') x 3 ], 'both must match, and be there');
+
+# Nothing new, nothing told: duplicates, rejects, a rolled-back call.
+ingest([ event(1, 4), event(2, 5), { nonsense => 1 } ]);
+is(scalar heard(), 0, 'duplicates and rejects are not told');
+$writer->begin_work;
+ingest(event(7, 4));
+$writer->rollback;
+is(scalar heard(), 0, 'what is rolled back is not told');
+
+# Many events: still one, valid, that says how many and shows what fits.
+ingest([ map { event("many $_ \x{e9}\x{1F4EE}", 6) } 1 .. 5000 ]);
+@heard = heard();
+is(scalar @heard, 1, 'one notification for 5000 events');
+is($heard[0][1]{count}, 5000, 'that counts them');
+cmp_ok($heard[0][2], '<', 8000, 'and fits');
+cmp_ok(scalar @{ $heard[0][1]{events} }, '>', 20, 'and shows some');
+
+# Any way into events is told.
+$writer->do("INSERT INTO postalytics.events (piece_id, status, occurred_at) VALUES ('8', 'Printed', '2026-10-06 UTC')");
+$writer->do("INSERT INTO postalytics.inbox (mail_id, event_type, event_date) VALUES ('9', 'Printed', '2026-10-06')");
+is_deeply([ map { $_->[1]{events}[0]{piece_id} } heard() ], [ '8', '9' ], 'INSERT and inbox');
+
+# On, off and away, heard by a session that has its syncs cached.
+$writer->do(q{SELECT postalytics.enable_sync('asleep'), postalytics.disable_sync('all')});
+ingest(event(10, 5));
+is_deeply([ map { $_->[0] } heard() ], ['postalytics_asleep'], 'enabled and disabled');
+my $other = connect_to('postgres');
+$other->do(q{SELECT postalytics.drop_sync('asleep')});
+ingest(event(11, 5));
+is(scalar heard(), 0, 'dropped by another session');
+$writer->do(q{UPDATE postalytics.syncs SET enabled = true, channel = 'moved' WHERE name = 'all'});
+$listener->do('LISTEN moved');
+ingest(event(12, 5));
+is_deeply([ map { $_->[0] } heard() ], ['moved'], 'changed by a plain UPDATE');
+
+# Names as long as they may be, in all that takes them.
+my $long = "\x{1F4EE}" x 15 . 'x';
+$writer->do('SELECT postalytics.create_sync(?, channel => ?)', undef, "long \\ ' \" \x{1F4EE}" x 500, $long);
+$listener->do(qq{LISTEN "$long"});
+ingest(event(13, 5));
+@heard = grep { $_->[0] ne 'moved' } heard();
+is(scalar @heard, 1, 'a channel of 61 bytes, a name of 8 kB');
+is($heard[0][1]{count}, 1, 'is told the count where nothing else fits');
+$writer->do('SELECT postalytics.drop_sync(?)', undef, "long \\ ' \" \x{1F4EE}" x 500);
+
+# psql prints what it hears with the next command's result.
+my ($in, $out) = ("LISTEN moved;\n\\echo ready\n", '');
+my $psql = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$out,
+	IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+$psql->pump until $out =~ /ready/;
+ingest(event(14, 5));
+$in .= "SELECT 'done';\n\\q\n";
+$psql->finish;
+my ($payload) = $out =~ /Asynchronous notification "moved" with payload "(.*)" received/;
+is(decode_json($payload)->{events}[0]{label}, 'In Local Area', 'psql hears it');
+
+$_->disconnect for $writer, $listener, $other;
+$node->stop;
+done_testing();
