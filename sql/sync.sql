@@ -10,6 +10,7 @@ SELECT * FROM create_sync('asleep', enabled => false);
 SELECT create_sync('all');
 SELECT create_sync('');
 SELECT create_sync(NULL);
+SELECT create_sync(repeat('x', 64), channel => 'c');
 SELECT create_sync(repeat('x', 53));
 SELECT channel FROM create_sync(repeat('x', 53), channel => 'c');
 SELECT create_sync('none', campaigns => '{}');

@@ -5,7 +5,7 @@
 
 CREATE TABLE postalytics.syncs (
     name text NOT NULL PRIMARY KEY
-        CHECK (name <> ''),
+        CHECK (name <> '' AND pg_catalog.octet_length(name) <= 63),
     channel text NOT NULL
         CHECK (channel <> '' AND pg_catalog.octet_length(channel) <= 63),
     enabled boolean NOT NULL,
@@ -51,8 +51,8 @@ BEGIN
     new.campaigns := create_sync.campaigns;
     new.accounts := create_sync.accounts;
     new.statuses := create_sync.statuses;
-    IF COALESCE(new.name, '') = '' THEN
-        RAISE EXCEPTION 'a sync needs a name'
+    IF COALESCE(new.name, '') = '' OR octet_length(new.name) > 63 THEN
+        RAISE EXCEPTION 'a sync needs a name of 1 to 63 bytes'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF new.channel = '' OR octet_length(new.channel) > 63 THEN
