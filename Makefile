@@ -2,7 +2,7 @@
 # make demo, make test: everything from nothing on a Debian machine.
 
 EXTENSION = postalytics_status
-EXTVERSION = 0.1.0
+EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
 OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
@@ -22,10 +22,15 @@ PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 PG_CPPFLAGS = -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 
-# What needs no server to be installed.
-ifneq ($(filter demo test,$(MAKECMDGOALS)),)
+# What installs a server by itself, so that PGXS need not be there yet; fresh is
+# demo and test on a bare system, and needs root.
+ifneq ($(filter demo test bench-floor fresh,$(MAKECMDGOALS)),)
 demo test:
 	@test/run $@
+bench-floor:
+	@test/run floor
+fresh:
+	@test/fresh
 else
 
 PG_CONFIG ?= pg_config
@@ -40,4 +45,4 @@ $(DATA_built): $(SQL)
 
 endif
 
-.PHONY: demo test
+.PHONY: demo test bench-floor fresh

@@ -1,0 +1,100 @@
+# README.md's commands, in the order of the page, as its reader would type them;
+# the results it shows are the results.
+use strict;
+use warnings;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = $ENV{TESTDIR};
+my $readme = slurp_file("$top/README.md");
+my @blocks;
+while ($readme =~ /^```(\w+)\n(.*?)^```$/msg)
+{
+	my ($kind, $text, $start) = ($1, $2, $-[0]);
+	push @blocks, { kind => $kind, text => $text, line => 1 + substr($readme, 0, $start) =~ tr/\n// };
+}
+cmp_ok(scalar(grep { $_->{kind} eq 'sql' } @blocks), '>', 15, 'there are commands to run');
+
+my $node = PostgreSQL::Test::Cluster->new('readme');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE crm');
+
+# The SQL is one session's.  Each block's result is between marks.
+my $script = "\\set ON_ERROR_STOP 1\n\\pset footer off\nSET timezone = 'UTC';\n";
+for my $block (grep { $_->{kind} eq 'sql' } @blocks)
+{
+	$script .= "\\echo <<$block->{line}>>\n$block->{text}";
+}
+my ($out, $err) = ('', '');
+my $folder = PostgreSQL::Test::Utils::tempdir();
+append_to_file("$folder/feed.jsonl", join('', map { tr/\n/ /r . "\n" } map { slurp_file("$top/test/samples/$_.json") } qw(webhook late-and-twice)));
+IPC::Run::run([ 'psql', '-Xq', '-d', $node->connstr('crm') . ' options=-cclient_min_messages=warning' ],
+	'<', \$script, '>', \$out, '2>', \$err, init => sub { chdir $folder });
+is($err, '', 'no SQL command fails');
+my %result = $out =~ /<<(\d+)>>\n(.*?)(?=<<\d+>>\n|\z)/gs;
+
+# Blanks at the ends of lines, and empty lines, are psql's own affair.
+sub tidy
+{
+	my ($text) = @_;
+	$text =~ s/^Asynchronous notification.*\n//mg;
+	$text =~ s/[ \t]+$//mg;
+	$text =~ s/\n+/\n/g;
+	$text =~ s/-+/-/g;
+	$text =~ s/ +/ /g;
+	return $text;
+}
+
+for my $i (1 .. $#blocks)
+{
+	my ($before, $block) = @blocks[ $i - 1, $i ];
+	if ($block->{kind} eq 'text')
+	{
+		is(tidy($result{ $before->{line} }), tidy($block->{text}), "line $before->{line}: the result is as shown");
+	}
+	elsif ($block->{kind} eq 'json')
+	{
+		my ($payload) = $result{ $before->{line} } =~ /with payload "(.*)" received/;
+		my ($heard, $shown) = map { decode_json($_) } $payload, $block->{text};
+		is_deeply($heard, $shown, "line $before->{line}: the payload is as shown");
+	}
+}
+
+# A listener in Python hears what comes while it listens.
+for my $block (grep { $_->{kind} eq 'python' } @blocks)
+{
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port);
+	my ($said, $id) = ('', 0);
+	my $listener = IPC::Run::start([ '/usr/bin/python3', '-u', '-c', $block->{text} ], '>', \$said,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	until ($said =~ /\n/)
+	{
+		$id++;
+		$node->safe_psql('crm', qq{SELECT postalytics.ingest('{"mailId": "py $id", "eventDate": "2026-10-06", "eventType": 4}')});
+		$listener->pump_nb;
+		select(undef, undef, undef, 0.1);
+	}
+	like($said, qr/^py \d+ In Transit\n/, "line $block->{line}: the listener hears");
+	$listener->kill_kill;
+}
+
+# Shell commands run where the extension's sources are; sudo and the place to
+# install to are the test's.
+my %environment = (PGHOST => $node->host, PGPORT => $node->port, DESTDIR => PostgreSQL::Test::Utils::tempdir(),
+	with_llvm => 'no');
+for my $block (grep { $_->{kind} eq 'sh' } @blocks)
+{
+	local %ENV = (%ENV, %environment);
+	delete local $ENV{MAKEFLAGS};
+	my $output = '';
+	my $ran = IPC::Run::run([ 'bash', '-ec', "sudo() { \"\$@\"; }\ncd '$top'\n$block->{text}" ], '>', \$output, '2>&1');
+	ok($ran, "line $block->{line}: the shell commands succeed") or diag($output);
+}
+is($node->safe_psql('crm_restored', 'SELECT count(*) FROM postalytics.events'),
+	$node->safe_psql('crm', 'SELECT count(*) FROM postalytics.events'), 'what was dumped is restored');
+
+$node->stop;
+done_testing();
