@@ -45,7 +45,8 @@ compat_json_lex_string(JsonLexContext *lex)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		if (geterrcode() != ERRCODE_UNTRANSLATABLE_CHARACTER)
+		if (geterrcode() != ERRCODE_UNTRANSLATABLE_CHARACTER &&
+			geterrcode() != ERRCODE_FEATURE_NOT_SUPPORTED)
 			PG_RE_THROW();
 		FlushErrorState();
 	}

@@ -112,6 +112,8 @@ COMMENT ON FUNCTION postalytics.inbox_insert() IS
 CREATE FUNCTION postalytics.inbox_row()
 RETURNS trigger
 LANGUAGE c
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_inbox_row';
 COMMENT ON FUNCTION postalytics.inbox_row() IS
     'trigger: keeps a row until its statement ends';
