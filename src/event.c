@@ -9,15 +9,12 @@
  */
 #include "postalytics_status.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
 #include "compat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* ---- the fields, and how the feed spells them ---- */
@@ -126,9 +123,6 @@ hash_path(const char *path)
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-static names_hash *field_names;
-static Oid	field_names_relation;	/* what field_names was built from */
-
 /* A path while it is being read: its text is in the reader. */
 typedef struct Path
 {
@@ -188,59 +182,42 @@ field_by_name(const char *name, int length)
 	return -1;
 }
 
-/* Add the rows of field_names; read directly, so that no privilege is needed. */
+/* ---- the table with the users' own names, as it is now ---- */
+
+static names_hash *field_names;
+
 static void
-add_users_names(names_hash *names, Oid relation)
+begin_field_names(void)
 {
-	Relation	rel = table_open(relation, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-		text	   *path = DatumGetTextPP(slot_getattr(slot, 1, &isnull));
-		text	   *name = DatumGetTextPP(slot_getattr(slot, 2, &isnull));
-		int			field = field_by_name(VARDATA_ANY(name),
-										  VARSIZE_ANY_EXHDR(name));
-
-		if (field >= 0)
-			add_name(names, VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path), field);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
-}
-
-/* The table of field names with the users' own, made again when those change. */
-static names_hash *
-load_field_names(void)
-{
-	static MemoryContext context = NULL;
-	static bool complete = false;	/* an error may end the scan */
-	Oid			relation = extension_relation("field_names");
-
-	if (complete && field_names_relation == relation)
-		return field_names;
-
-	if (context == NULL)
-	{
-		context = AllocSetContextCreate(TopMemoryContext,
-										"postalytics field names",
-										ALLOCSET_SMALL_SIZES);
-		watch_relation(&field_names_relation);
-	}
-	complete = false;
-	MemoryContextReset(context);
-	field_names = names_create(context, 2 * lengthof(spellings), NULL);
+	field_names = names_create(CurrentMemoryContext, 2 * lengthof(spellings), NULL);
 	for (int i = 0; i < (int) lengthof(spellings); i++)
 		add_name(field_names, spellings[i].path, strlen(spellings[i].path),
 				 spellings[i].field);
-	field_names_relation = relation;	/* before the scan, which may learn better */
-	add_users_names(field_names, relation);
-	complete = true;
+}
+
+/* A row of field_names: path, field. */
+static void
+add_field_name(TupleTableSlot *row)
+{
+	bool		isnull;
+	text	   *path = DatumGetTextPP(slot_getattr(row, 1, &isnull));
+	text	   *name = DatumGetTextPP(slot_getattr(row, 2, &isnull));
+	int			field = field_by_name(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+
+	if (field >= 0)
+		add_name(field_names, VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path), field);
+}
+
+static TableCache field_names_cache = {
+	.table = "field_names",
+	.begin = begin_field_names,
+	.add = add_field_name
+};
+
+static names_hash *
+get_field_names(void)
+{
+	refresh_cache(&field_names_cache);
 	return field_names;
 }
 
@@ -1109,7 +1086,7 @@ event_batch_read(EventBatch *batch, const char *text, uint32 length,
 
 	reader.batch = batch;
 	reader.source = source;
-	reader.names = load_field_names();
+	reader.names = get_field_names();
 	reader.lex = compat_json_lexer(text, length, GetDatabaseEncoding(), false);
 	advance(&reader);
 	read_events(&reader);
@@ -1131,7 +1108,7 @@ event_read_fields(EventRecord *record, EventSource *source)
 
 	reader.batch = NULL;
 	reader.source = source;
-	reader.names = load_field_names();
+	reader.names = get_field_names();
 	reader.lex = compat_json_lexer(source->text, source->length,
 								   GetDatabaseEncoding(), false);
 	advance(&reader);

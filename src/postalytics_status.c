@@ -6,6 +6,8 @@
 
 #include <limits.h>
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "compat.h"
@@ -13,8 +15,10 @@
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/queryenvironment.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 COMPAT_MODULE_MAGIC(EXTENSION_NAME, POSTALYTICS_VERSION);
 
@@ -148,22 +152,60 @@ register_rows(const char *name, Oid relation, Tuplestorestate *rows,
 }
 
 static void
-forget_relation(Datum arg, Oid relation)
+forget_table(Datum arg, Oid relation)
 {
-	Oid		   *watched = (Oid *) DatumGetPointer(arg);
+	TableCache *cache = (TableCache *) DatumGetPointer(arg);
 
-	if (!OidIsValid(relation) || *watched == relation)
-		*watched = InvalidOid;
+	if (!OidIsValid(relation) || cache->relation == relation)
+		cache->relation = InvalidOid;
+}
+
+/* Hand each row of the table to the cache. */
+static void
+read_table(TableCache *cache)
+{
+	Relation	rel = table_open(cache->relation, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		cache->add(slot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
 }
 
 /*
- * Set *relation to InvalidOid whenever that relation changes; a cache built
- * from a table is good as long as its OID stands here.
+ * Make the cache anew if its table has changed since, or is another one by now
+ * (DROP and CREATE EXTENSION).  The table is read directly and not by a query:
+ * whoever inserts events needs no privilege on it.
  */
 void
-watch_relation(Oid *relation)
+refresh_cache(TableCache *cache)
 {
-	CacheRegisterRelcacheCallback(forget_relation, PointerGetDatum(relation));
+	Oid			relation = extension_relation(cache->table);
+	MemoryContext caller;
+
+	if (cache->complete && cache->relation == relation)
+		return;
+
+	if (cache->context == NULL)
+	{
+		cache->context = AllocSetContextCreate(TopMemoryContext,
+											   "postalytics cache",
+											   ALLOCSET_SMALL_SIZES);
+		CacheRegisterRelcacheCallback(forget_table, PointerGetDatum(cache));
+	}
+	cache->complete = false;	/* an error may end what follows */
+	MemoryContextReset(cache->context);
+	cache->relation = relation; /* before reading, which may learn better */
+	caller = MemoryContextSwitchTo(cache->context);
+	cache->begin();
+	read_table(cache);
+	MemoryContextSwitchTo(caller);
+	cache->complete = true;
 }
 
 /*

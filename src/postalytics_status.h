@@ -36,7 +36,23 @@ extern SPIPlanPtr keep_plan(SPIPlanPtr *plan, const char *query, int nargs,
 							Oid *types);
 extern void register_rows(const char *name, Oid relation,
 						  Tuplestorestate *rows, int64 count);
-extern void watch_relation(Oid *relation);
+
+/*
+ * What a session keeps of one of the extension's small tables.  begin and add
+ * run in the cache's own memory context: one empties it, the other is given a
+ * row.
+ */
+typedef struct TableCache
+{
+	const char *table;
+	void		(*begin) (void);
+	void		(*add) (TupleTableSlot *row);
+	MemoryContext context;
+	Oid			relation;		/* that was read; invalid when it has changed */
+	bool		complete;
+} TableCache;
+
+extern void refresh_cache(TableCache *cache);
 
 /* ---- lifecycle.c: mail_status and its order ---- */
 

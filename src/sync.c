@@ -4,14 +4,9 @@
  */
 #include "postalytics_status.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 /* Attribute numbers of syncs, as sync.sql has them. */
 enum
@@ -39,17 +34,16 @@ typedef struct Sync
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
 
-static Sync *enabled_syncs;		/* as of the last load */
-static Oid	enabled_syncs_relation; /* the syncs that were read */
+/* ---- the syncs that are enabled now ---- */
 
-/* ---- the cache ---- */
+static Sync *enabled_syncs;
 
 static TextList
-load_texts(TupleTableSlot *slot, int attribute)
+load_texts(TupleTableSlot *row, int attribute)
 {
 	TextList	list = {0, NULL};
 	bool		isnull;
-	Datum		value = slot_getattr(slot, attribute, &isnull);
+	Datum		value = slot_getattr(row, attribute, &isnull);
 	Datum	   *elements;
 
 	if (isnull)
@@ -63,11 +57,11 @@ load_texts(TupleTableSlot *slot, int attribute)
 }
 
 static uint16
-load_statuses(TupleTableSlot *slot)
+load_statuses(TupleTableSlot *row)
 {
 	uint16		statuses = 0;
 	bool		isnull;
-	Datum		value = slot_getattr(slot, ATTR_STATUSES, &isnull);
+	Datum		value = slot_getattr(row, ATTR_STATUSES, &isnull);
 	ArrayType  *array;
 	Datum	   *elements;
 	int			count;
@@ -82,63 +76,40 @@ load_statuses(TupleTableSlot *slot)
 	return statuses;
 }
 
-/* Read directly, so that whoever inserts events needs no privilege on syncs. */
 static void
-load_syncs(Oid relation)
+begin_syncs(void)
 {
-	Relation	rel = table_open(relation, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool		isnull;
-		Sync	   *sync;
-
-		if (!DatumGetBool(slot_getattr(slot, ATTR_ENABLED, &isnull)))
-			continue;
-		sync = palloc(sizeof(Sync));
-		sync->name = TextDatumGetCString(slot_getattr(slot, ATTR_NAME, &isnull));
-		sync->channel = TextDatumGetCString(slot_getattr(slot, ATTR_CHANNEL, &isnull));
-		sync->campaigns = load_texts(slot, ATTR_CAMPAIGNS);
-		sync->accounts = load_texts(slot, ATTR_ACCOUNTS);
-		sync->statuses = load_statuses(slot);
-		sync->next = enabled_syncs;
-		enabled_syncs = sync;
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	table_close(rel, AccessShareLock);
+	enabled_syncs = NULL;
 }
 
-/* The enabled syncs, read again when any of them changed. */
+static void
+add_sync(TupleTableSlot *row)
+{
+	bool		isnull;
+	Sync	   *sync;
+
+	if (!DatumGetBool(slot_getattr(row, ATTR_ENABLED, &isnull)))
+		return;
+	sync = palloc(sizeof(Sync));
+	sync->name = TextDatumGetCString(slot_getattr(row, ATTR_NAME, &isnull));
+	sync->channel = TextDatumGetCString(slot_getattr(row, ATTR_CHANNEL, &isnull));
+	sync->campaigns = load_texts(row, ATTR_CAMPAIGNS);
+	sync->accounts = load_texts(row, ATTR_ACCOUNTS);
+	sync->statuses = load_statuses(row);
+	sync->next = enabled_syncs;
+	enabled_syncs = sync;
+}
+
+static TableCache syncs_cache = {
+	.table = "syncs",
+	.begin = begin_syncs,
+	.add = add_sync
+};
+
 static Sync *
 get_enabled_syncs(void)
 {
-	static MemoryContext context = NULL;
-	static bool complete = false;	/* an error may end the scan */
-	Oid			relation = extension_relation("syncs");
-	MemoryContext caller;
-
-	if (complete && enabled_syncs_relation == relation)
-		return enabled_syncs;
-
-	if (context == NULL)
-	{
-		context = AllocSetContextCreate(TopMemoryContext, "postalytics syncs",
-										ALLOCSET_SMALL_SIZES);
-		watch_relation(&enabled_syncs_relation);
-	}
-	complete = false;
-	enabled_syncs = NULL;
-	MemoryContextReset(context);
-	enabled_syncs_relation = relation;	/* before the scan, which may learn better */
-	caller = MemoryContextSwitchTo(context);
-	load_syncs(relation);
-	MemoryContextSwitchTo(caller);
-	complete = true;
+	refresh_cache(&syncs_cache);
 	return enabled_syncs;
 }
 

@@ -86,66 +86,53 @@ COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], postalytics.ma
     'make a sync: events of these campaigns, accounts and statuses are told on its channel';
 
 -- Errors: 42704 where there is none.
-CREATE FUNCTION postalytics.sync_not_found(name text)
+CREATE FUNCTION postalytics.find_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RAISE EXCEPTION 'sync "%" does not exist', name
-        USING ERRCODE = 'undefined_object',
-              HINT = 'Their names are in postalytics.syncs.';
-END
-$$;
-COMMENT ON FUNCTION postalytics.sync_not_found(text) IS
-    'internal: the error for a sync that is not there';
-
-CREATE FUNCTION postalytics.enable_sync(name text)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    UPDATE postalytics.syncs AS s
-    SET enabled = true
-    WHERE s.name = enable_sync.name;
-    IF NOT FOUND THEN
-        PERFORM postalytics.sync_not_found(name);
+    IF NOT EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.name = find_sync.name) THEN
+        RAISE EXCEPTION 'sync "%" does not exist', name
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'Their names are in postalytics.syncs.';
     END IF;
 END
 $$;
+COMMENT ON FUNCTION postalytics.find_sync(text) IS
+    'internal: an error if there is no such sync';
+
+CREATE FUNCTION postalytics.enable_sync(name text)
+RETURNS void
+LANGUAGE sql
+BEGIN ATOMIC
+    SELECT postalytics.find_sync(name);
+    UPDATE postalytics.syncs AS s
+    SET enabled = true
+    WHERE s.name = enable_sync.name;
+END;
 COMMENT ON FUNCTION postalytics.enable_sync(text) IS
     'turn a sync on';
 
 CREATE FUNCTION postalytics.disable_sync(name text)
 RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
+LANGUAGE sql
+BEGIN ATOMIC
+    SELECT postalytics.find_sync(name);
     UPDATE postalytics.syncs AS s
     SET enabled = false
     WHERE s.name = disable_sync.name;
-    IF NOT FOUND THEN
-        PERFORM postalytics.sync_not_found(name);
-    END IF;
-END
-$$;
+END;
 COMMENT ON FUNCTION postalytics.disable_sync(text) IS
     'turn a sync off';
 
 CREATE FUNCTION postalytics.drop_sync(name text)
 RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
+LANGUAGE sql
+BEGIN ATOMIC
+    SELECT postalytics.find_sync(name);
     DELETE FROM postalytics.syncs AS s
     WHERE s.name = drop_sync.name;
-    IF NOT FOUND THEN
-        PERFORM postalytics.sync_not_found(name);
-    END IF;
-END
-$$;
+END;
 COMMENT ON FUNCTION postalytics.drop_sync(text) IS
     'do away with a sync';
