@@ -14,7 +14,7 @@ SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
 REGRESS = lifecycle planner ingest rejects inbox events sync
-ISOLATION = same_month same_piece same_event
+ISOLATION = same_month same_piece same_event progress
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.

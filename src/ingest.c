@@ -75,23 +75,29 @@ static Offer *offer;			/* of the innermost call, or NULL */
 
 #define LONG_CALL	(1024 * 1024)	/* bytes */
 
-/*
- * Starts it for a long call that is not itself part of a COPY, whose own
- * progress it would overwrite.
- */
+/* Not for a call inside of a COPY, whose own progress it would overwrite. */
 static bool
-start_progress(int64 bytes)
+wants_progress(int64 bytes)
 {
-	const int	index[] = {PROGRESS_COPY_COMMAND, PROGRESS_COPY_TYPE, PROGRESS_COPY_BYTES_TOTAL};
-	const int64 value[] = {PROGRESS_COPY_COMMAND_FROM, PROGRESS_COPY_TYPE_CALLBACK, bytes};
+	return bytes >= LONG_CALL && MyBEEntry != NULL &&
+		MyBEEntry->st_progress_command == PROGRESS_COMMAND_INVALID;
+}
 
-	if (bytes < LONG_CALL || MyBEEntry == NULL ||
-		MyBEEntry->st_progress_command != PROGRESS_COMMAND_INVALID)
-		return false;
+static void
+start_progress(int64 bytes, int64 bytes_read)
+{
+	const int	index[] = {
+		PROGRESS_COPY_COMMAND, PROGRESS_COPY_TYPE,
+		PROGRESS_COPY_BYTES_TOTAL, PROGRESS_COPY_BYTES_PROCESSED
+	};
+	const int64 value[] = {
+		PROGRESS_COPY_COMMAND_FROM, PROGRESS_COPY_TYPE_CALLBACK,
+		bytes, bytes_read
+	};
+
 	pgstat_progress_start_command(PROGRESS_COMMAND_COPY,
 								  extension_relation("events"));
 	pgstat_progress_update_multi_param(lengthof(index), index, value);
-	return true;
 }
 
 static void
@@ -368,15 +374,20 @@ insert_rejects(EventBatch *batch)
 
 /* ---- a batch ---- */
 
-/* Store what a batch holds. */
+/*
+ * Store what a batch holds.  bytes is its size where progress is to be shown,
+ * and else 0.
+ */
 static IngestResult
-store_batch(EventBatch *batch, bool show_progress)
+store_batch(EventBatch *batch, int64 bytes)
 {
 	IngestResult result;
 
 	ensure_months(batch);
+	if (bytes > 0)
+		start_progress(bytes, bytes);	/* again: making a month ends it */
 	SPI_connect();
-	result.inserted = insert_events(batch, show_progress);
+	result.inserted = insert_events(batch, bytes > 0);
 	result.duplicates = batch->nrecords - result.inserted;
 	result.rejected = batch->nrejects;
 	insert_rejects(batch);
@@ -435,11 +446,13 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 		account = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	check_account(account);
 
-	show_progress = start_progress(VARSIZE_ANY_EXHDR(payload));
+	show_progress = wants_progress(VARSIZE_ANY_EXHDR(payload));
+	if (show_progress)
+		start_progress(VARSIZE_ANY_EXHDR(payload), 0);
 	batch = event_batch_create(CurrentMemoryContext);
 	batch->progress = show_progress ? show_bytes_read : NULL;
 	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), account);
-	result = store_batch(batch, show_progress);
+	result = store_batch(batch, show_progress ? VARSIZE_ANY_EXHDR(payload) : 0);
 	MemoryContextDelete(batch->context);
 	if (show_progress)
 		pgstat_progress_end_command();
@@ -619,7 +632,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 			last = retried[count - 1].reject_id;
 			delete_rejects(retried, count);
 			total.rejected += keep_rejects(batch, retried);
-			result = store_batch(batch, false);
+			result = store_batch(batch, 0);
 			total.inserted += result.inserted;
 			total.duplicates += result.duplicates;
 			total.rejected += result.rejected;
@@ -673,7 +686,7 @@ enter_inbox(void)
 static void
 store_inbox(void)
 {
-	store_batch(inbox->batch, false);
+	store_batch(inbox->batch, 0);
 	MemoryContextDelete(inbox->batch->context);
 }
 
