@@ -10,10 +10,10 @@ OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
 
 # The install script is these, in the order data flows.
 SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
-	journey.sql sync.sql guard.sql grant.sql)
+	journey.sql sync.sql notify.sql guard.sql grant.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
-REGRESS = lifecycle planner ingest rejects inbox events sync
+REGRESS = lifecycle planner ingest rejects inbox events sync notify
 ISOLATION = same_month same_piece same_event progress
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 

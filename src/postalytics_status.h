@@ -211,6 +211,23 @@ extern void journey_add(JourneyWriter *writer, const EventRow *row);
 extern void journey_next_piece(JourneyWriter *writer);
 extern void journey_finish(JourneyWriter *writer);
 
+/* ---- notify.c: what a channel is told ---- */
+
+typedef struct Notice
+{
+	const char *about;			/* the start of the JSON */
+	const char *list;			/* what the items are called */
+	StringInfoData items;		/* those that fit */
+	int			before;			/* length without the one being written */
+	int			room;			/* bytes for items; 0 when full */
+	int64		count;			/* of all */
+} Notice;
+
+extern void notice_begin(Notice *notice, const char *about, const char *list);
+extern StringInfo notice_item(Notice *notice);
+extern void notice_item_end(Notice *notice);
+extern void notice_send(Notice *notice, const char *channel);
+
 /* ---- sync.c: syncs ---- */
 
 typedef struct SyncMatch SyncMatch;
@@ -218,18 +235,5 @@ typedef struct SyncMatch SyncMatch;
 extern SyncMatch *sync_match_begin(MemoryContext parent);
 extern void sync_match_event(SyncMatch *match, const EventRow *row);
 extern void sync_match_finish(SyncMatch *match);
-
-/* ---- notify.c: what a channel is told ---- */
-
-typedef struct Notice
-{
-	StringInfoData events;		/* those that fit, as JSON */
-	int64		count;
-	int			room;			/* bytes left for events; 0 when full */
-} Notice;
-
-extern void notice_begin(Notice *notice, const char *sync);
-extern void notice_add(Notice *notice, const EventRow *row);
-extern void notice_send(Notice *notice, const char *sync, const char *channel);
 
 #endif							/* POSTALYTICS_STATUS_H */

@@ -1,12 +1,15 @@
 /*
  * sync.c
- *		Which enabled syncs a new event is for, and what they are sent.
+ *		Which enabled syncs a new event is for, and what they are told.
  */
 #include "postalytics_status.h"
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/timestamp.h"
 
 /* Attribute numbers of syncs, as sync.sql has them. */
 enum
@@ -127,6 +130,18 @@ struct SyncMatch
 	Matched    *syncs;
 };
 
+/* {"sync": "name" */
+static char *
+about_sync(const Sync *sync)
+{
+	StringInfoData about;
+
+	initStringInfo(&about);
+	appendStringInfoString(&about, "{\"sync\": ");
+	escape_json(&about, sync->name);
+	return about.data;
+}
+
 /* Prepare to match a statement's events against the syncs enabled now. */
 SyncMatch *
 sync_match_begin(MemoryContext parent)
@@ -142,7 +157,7 @@ sync_match_begin(MemoryContext parent)
 	for (Sync *sync = first; sync != NULL; sync = sync->next, i++)
 	{
 		match->syncs[i].sync = sync;
-		notice_begin(&match->syncs[i].notice, sync->name);
+		notice_begin(&match->syncs[i].notice, about_sync(sync), "events");
 	}
 	MemoryContextSwitchTo(caller);
 	return match;
@@ -166,6 +181,41 @@ listed(const TextList *list, const text *value)
 	return false;
 }
 
+static void
+append_member(StringInfo json, const char *name, const char *value, int length)
+{
+	appendStringInfo(json, ", \"%s\": ", name);
+	if (value == NULL)
+		appendStringInfoString(json, "null");
+	else
+		escape_json(json, pnstrdup(value, length));
+}
+
+static void
+append_text_member(StringInfo json, const char *name, const text *value)
+{
+	append_member(json, name, value == NULL ? NULL : VARDATA_ANY(value),
+				  value == NULL ? 0 : VARSIZE_ANY_EXHDR(value));
+}
+
+static void
+append_event(StringInfo json, const EventRow *row)
+{
+	const char *name = status_name(row->status);
+	const char *label = status_label(row->status);
+	char		stamp[MAXDATELEN + 1];
+
+	JsonEncodeDateTime(stamp, TimestampTzGetDatum(row->occurred_at), TIMESTAMPTZOID, NULL);
+	appendStringInfo(json, "{\"event_id\": " INT64_FORMAT, row->event_id);
+	append_member(json, "piece_id", row->piece, row->piece_length);
+	append_member(json, "status", name, strlen(name));
+	append_member(json, "label", label, strlen(label));
+	append_member(json, "occurred_at", stamp, strlen(stamp));
+	append_text_member(json, "account", row->account);
+	append_text_member(json, "campaign_id", row->campaign_id);
+	appendStringInfoChar(json, '}');
+}
+
 /* Note for which syncs an event is. */
 void
 sync_match_event(SyncMatch *match, const EventRow *row)
@@ -173,11 +223,18 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 	for (int i = 0; i < match->count; i++)
 	{
 		const Sync *sync = match->syncs[i].sync;
+		StringInfo	item;
 
-		if ((sync->statuses & (1 << row->status)) != 0 &&
-			listed(&sync->campaigns, row->campaign_id) &&
-			listed(&sync->accounts, row->account))
-			notice_add(&match->syncs[i].notice, row);
+		if ((sync->statuses & (1 << row->status)) == 0 ||
+			!listed(&sync->campaigns, row->campaign_id) ||
+			!listed(&sync->accounts, row->account))
+			continue;
+		item = notice_item(&match->syncs[i].notice);
+		if (item != NULL)
+		{
+			append_event(item, row);
+			notice_item_end(&match->syncs[i].notice);
+		}
 	}
 }
 
@@ -186,10 +243,5 @@ void
 sync_match_finish(SyncMatch *match)
 {
 	for (int i = 0; i < match->count; i++)
-	{
-		Matched    *matched = &match->syncs[i];
-
-		if (matched->notice.count > 0)
-			notice_send(&matched->notice, matched->sync->name, matched->sync->channel);
-	}
+		notice_send(&match->syncs[i].notice, match->syncs[i].sync->channel);
 }

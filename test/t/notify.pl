@@ -127,6 +127,29 @@ is(scalar @heard, 1, 'a sync and a channel of 62 bytes');
 is($heard[0][1]{sync}, $long, 'by that name');
 $writer->do('SELECT postalytics.drop_sync(?)', undef, $long);
 
+# notify() on a table of the users' own: once a statement, with its keys.
+$writer->do(q{
+	CREATE TABLE "Odd ""table" (id int, part text, flag boolean, note text, PRIMARY KEY (id, part));
+	CREATE TRIGGER i AFTER INSERT ON "Odd ""table" REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION postalytics.notify('own');
+	CREATE TRIGGER u AFTER UPDATE ON "Odd ""table" REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION postalytics.notify('own', 'flag', 'id', 'note');
+	CREATE TRIGGER d AFTER DELETE ON "Odd ""table" REFERENCING OLD TABLE AS o FOR EACH STATEMENT EXECUTE FUNCTION postalytics.notify('own')});
+$listener->do('LISTEN own');
+$writer->do(q{INSERT INTO "Odd ""table" VALUES (1, 'a"1', true), (2, 'b', NULL)});
+$writer->do(q{UPDATE "Odd ""table" SET note = 'x' WHERE id = 1});
+$writer->do(q{UPDATE "Odd ""table" SET note = 'x' WHERE false});
+$writer->do(q{DELETE FROM "Odd ""table" WHERE id = 2});
+my $table = 'public."Odd ""table"';
+is_deeply([ map { $_->[1] } heard() ],
+	[ { table => $table, operation => 'INSERT', count => 2, keys => [ { id => 1, part => 'a"1' }, { id => 2, part => 'b' } ] },
+	  { table => $table, operation => 'UPDATE', count => 1, keys => [ { flag => JSON::PP::true, id => 1, note => 'x' } ] },
+	  { table => $table, operation => 'DELETE', count => 1, keys => [ { id => 2, part => 'b' } ] } ],
+	'INSERT, UPDATE and DELETE, and no rows');
+$writer->do(q{INSERT INTO "Odd ""table" SELECT i, repeat('\"', 20) FROM generate_series(10, 5000) AS i});
+@heard = heard();
+is($heard[0][1]{count}, 4991, 'many rows are counted');
+cmp_ok($heard[0][2], '<', 8000, 'and fit');
+cmp_ok(scalar @{ $heard[0][1]{keys} }, '>', 50, 'and some are shown');
+
 # psql prints what it hears with the next command's result.
 my ($in, $out) = ("LISTEN moved;\n\\echo ready\n", '');
 my $psql = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$out,
