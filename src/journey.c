@@ -7,6 +7,10 @@
  */
 #include "postalytics_status.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
@@ -14,9 +18,11 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
@@ -562,14 +568,9 @@ journey_next_piece(JourneyWriter *writer)
  */
 static const char campaigns_query[] =
 "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_at)"
-" SELECT s.campaign_id, s.account, s.name, s.named_at"
-" FROM seen AS s"
-" LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = s.campaign_id"
-" WHERE c.campaign_id IS NULL"
-"    OR (c.account IS NULL AND s.account IS NOT NULL)"
-"    OR (c.name IS NULL AND s.name IS NOT NULL)"
-"    OR (s.name <> c.name AND s.named_at > c.named_at)"
-" ORDER BY s.campaign_id"
+" SELECT campaign_id, account, name, named_at"
+" FROM seen"
+" ORDER BY campaign_id"
 " ON CONFLICT (campaign_id) DO UPDATE"
 " SET (account, name, named_at) ="
 "     (SELECT COALESCE(c.account, excluded.account), n.name, n.named_at"
@@ -578,19 +579,62 @@ static const char campaigns_query[] =
 "      ORDER BY n.named_at DESC NULLS LAST"
 "      LIMIT 1)";
 
-static void
-write_campaigns(JourneyWriter *writer)
+/* Attribute numbers of campaigns, as journey.sql has them. */
+enum
 {
-	static SPIPlanPtr plan = NULL;
-	Relation	relation;
-	Tuplestorestate *rows;
+	ATTR_CAMPAIGN_ID = 1, ATTR_ACCOUNT, ATTR_NAME, ATTR_NAMED_AT
+};
+
+/* Does the row say as much as the events do? */
+static bool
+says_as_much(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
+{
+	Datum		value;
+	bool		isnull;
+
+	(void) heap_getattr(row, ATTR_ACCOUNT, tupdesc, &isnull);
+	if (isnull && campaign->account != NULL)
+		return false;
+	if (campaign->name == NULL)
+		return true;
+	value = heap_getattr(row, ATTR_NAME, tupdesc, &isnull);
+	if (isnull)
+		return false;
+	if (equal_texts(DatumGetTextPP(value), campaign->name))
+		return true;
+	value = heap_getattr(row, ATTR_NAMED_AT, tupdesc, &isnull);
+	return !isnull && DatumGetTimestampTz(value) >= campaign->named_at;
+}
+
+/* Looks by the key, without a query, for nearly always there is nothing to do. */
+static bool
+is_known(Relation campaigns, const Campaign *campaign)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	row;
+	bool		known;
+
+	ScanKeyInit(&key, ATTR_CAMPAIGN_ID, BTEqualStrategyNumber, F_TEXTEQ,
+				PointerGetDatum(campaign->campaign_id));
+	key.sk_collation = TupleDescAttr(RelationGetDescr(campaigns), 0)->attcollation;
+	scan = systable_beginscan(campaigns, RelationGetPrimaryKeyIndex(campaigns),
+							  true, GetActiveSnapshot(), 1, &key);
+	row = systable_getnext(scan);
+	known = HeapTupleIsValid(row) &&
+		says_as_much(row, RelationGetDescr(campaigns), campaign);
+	systable_endscan(scan);
+	return known;
+}
+
+/* The campaigns of which events said something new, as rows; how many. */
+static int64
+collect_campaigns(JourneyWriter *writer, Relation relation, Tuplestorestate *rows)
+{
 	campaigns_iterator iterator;
 	Campaign   *campaign;
+	int64		count = 0;
 
-	if (writer->campaigns->members == 0)
-		return;
-	relation = table_open(extension_relation("campaigns"), RowExclusiveLock);
-	rows = tuplestore_begin_heap(false, false, work_mem);
 	campaigns_start_iterate(writer->campaigns, &iterator);
 	while ((campaign = campaigns_iterate(writer->campaigns, &iterator)) != NULL)
 	{
@@ -605,13 +649,35 @@ write_campaigns(JourneyWriter *writer)
 			campaign->name == NULL, campaign->name == NULL
 		};
 
+		if (is_known(relation, campaign))
+			continue;
 		tuplestore_putvalues(rows, RelationGetDescr(relation), values, nulls);
+		count++;
 	}
-	register_rows("seen", RelationGetRelid(relation), rows, writer->campaigns->members);
-	if (SPI_execute_plan(keep_plan(&plan, campaigns_query, 0, NULL),
-						 NULL, NULL, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "could not write campaigns");
-	SPI_unregister_relation("seen");
+	return count;
+}
+
+static void
+write_campaigns(JourneyWriter *writer)
+{
+	static SPIPlanPtr plan = NULL;
+	Relation	relation;
+	Tuplestorestate *rows;
+	int64		count;
+
+	if (writer->campaigns->members == 0)
+		return;
+	relation = table_open(extension_relation("campaigns"), RowExclusiveLock);
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	count = collect_campaigns(writer, relation, rows);
+	if (count > 0)
+	{
+		register_rows("seen", RelationGetRelid(relation), rows, count);
+		if (SPI_execute_plan(keep_plan(&plan, campaigns_query, 0, NULL),
+							 NULL, NULL, false, 0) != SPI_OK_INSERT)
+			elog(ERROR, "could not write campaigns");
+		SPI_unregister_relation("seen");
+	}
 	tuplestore_end(rows);
 	table_close(relation, NoLock);
 }
