@@ -34,6 +34,7 @@ SELECT * FROM ingest(with_field('fields', '{"a": 1e99999999999}'));
 SELECT * FROM ingest(with_field('fields', repeat('[', 100) || repeat(']', 100)));
 SELECT * FROM ingest(with_field('fields', '{"a": "' || repeat('x', 65536) || '"}'));
 SELECT * FROM ingest(with_field('eventType', '"' || repeat('é', 100) || '"'));
+SELECT * FROM ingest('{"mailId": true, "eventDate": "2026-10-06", "eventType": 4, "to": false, "country": true}');
 SELECT * FROM ingest('{"mailId": 1, "eventDate": "2026-10-06", "eventType": [4]}');
 SELECT * FROM ingest('{"mailId": 1, "eventDate": {"$date": "2026-10-06"}, "eventType": 4}');
 SELECT reason FROM rejects ORDER BY reject_id;

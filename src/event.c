@@ -665,7 +665,7 @@ settle(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 		if (record->field[i].length == 0)
 		{
 			if (misplaced & (1 << i))
-				return psprintf("%s is not a single value", fields[i].name);
+				return psprintf("%s is neither text nor a number", fields[i].name);
 		}
 		else if ((wrong = check_text(record, i)) != NULL)
 			return psprintf("%s %s", fields[i].name, wrong);
@@ -785,7 +785,7 @@ typedef struct Reader
 typedef struct Candidate
 {
 	EventRecord record;
-	uint32		misplaced;		/* fields that should be single values, and are not */
+	uint32		misplaced;		/* of the fields an event must have: neither text nor number */
 	bool		wraps;			/* are there events in it? */
 	int64		nrecords;		/* what the batch held before those */
 	int64		nrejects;
@@ -830,6 +830,15 @@ at_container(const Reader *reader)
 		token(reader) == JSON_TOKEN_ARRAY_START;
 }
 
+/* A string or a number, or null: not a boolean, which no field is. */
+static inline bool
+at_text(const Reader *reader)
+{
+	return token(reader) == JSON_TOKEN_STRING ||
+		token(reader) == JSON_TOKEN_NUMBER ||
+		token(reader) == JSON_TOKEN_NULL;
+}
+
 /* Pass over a value, however deep. */
 static void
 skip_value(Reader *reader)
@@ -859,7 +868,7 @@ span_value(Reader *reader)
 	return span;
 }
 
-/* Take a field's single value; null and '' are as good as nothing. */
+/* Take a field's text or number; null and '' are as good as nothing. */
 static void
 read_scalar(Reader *reader, EventRecord *record, Field field)
 {
@@ -891,7 +900,7 @@ static void read_members(Reader *reader, Candidate *candidate, Path path);
 static void
 read_member(Reader *reader, Candidate *candidate, Path path, int field)
 {
-	if (!at_container(reader))
+	if (at_text(reader))
 	{
 		if (field < 0 || field == WRAPPER)
 			advance(reader);
@@ -899,7 +908,7 @@ read_member(Reader *reader, Candidate *candidate, Path path, int field)
 			read_scalar(reader, &candidate->record, field);
 		return;
 	}
-	if (field == FIELDS)
+	if (field == FIELDS && at_container(reader))
 	{
 		candidate->record.field[FIELDS] = span_value(reader);
 		return;
