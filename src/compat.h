@@ -7,8 +7,10 @@
 
 #include "postgres.h"
 
+#include "access/tableam.h"
 #include "common/jsonapi.h"
 #include "fmgr.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -52,6 +54,28 @@ compat_json_lex_string(JsonLexContext *lex)
 	}
 	PG_END_TRY();
 	return result;
+#endif
+}
+
+/* 19 takes flags */
+static inline TableScanDesc
+compat_beginscan(Relation relation, Snapshot snapshot)
+{
+#if PG_VERSION_NUM >= 190000
+	return table_beginscan(relation, snapshot, 0, NULL, 0);
+#else
+	return table_beginscan(relation, snapshot, 0, NULL);
+#endif
+}
+
+/* 18 asks whether a deferrable key will do */
+static inline Oid
+compat_primary_key(Relation relation)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(relation, false);
+#else
+	return RelationGetPrimaryKeyIndex(relation);
 #endif
 }
 

@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -618,7 +619,7 @@ is_known(Relation campaigns, const Campaign *campaign)
 	ScanKeyInit(&key, ATTR_CAMPAIGN_ID, BTEqualStrategyNumber, F_TEXTEQ,
 				PointerGetDatum(campaign->campaign_id));
 	key.sk_collation = TupleDescAttr(RelationGetDescr(campaigns), 0)->attcollation;
-	scan = systable_beginscan(campaigns, RelationGetPrimaryKeyIndex(campaigns),
+	scan = systable_beginscan(campaigns, compat_primary_key(campaigns),
 							  true, GetActiveSnapshot(), 1, &key);
 	row = systable_getnext(scan);
 	known = HeapTupleIsValid(row) &&

@@ -7,7 +7,6 @@
 #include <limits.h>
 
 #include "access/table.h"
-#include "access/tableam.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "compat.h"
@@ -166,7 +165,7 @@ read_table(TableCache *cache)
 {
 	Relation	rel = table_open(cache->relation, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = compat_beginscan(rel, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
