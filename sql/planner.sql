@@ -22,7 +22,7 @@ RESET enable_seqscan;
 RESET enable_bitmapscan;
 -- Nothing follows pURLCompleted: no empty list, for that would not be NULL for NULL.
 EXPLAIN (COSTS OFF) SELECT * FROM letters WHERE status >> 'pURLCompleted';
-EXPLAIN (COSTS OFF) SELECT * FROM letters WHERE status << NULL;
+SELECT count(*) FROM letters WHERE status << NULL;
 EXPLAIN (COSTS OFF) SELECT * FROM letters AS a JOIN letters AS b ON a.status << b.status WHERE a.id = b.id;
 
 -- Simplified or not, the answer is the same, over all pairs and all operators.
