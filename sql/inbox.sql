@@ -51,7 +51,9 @@ WITH a AS (INSERT INTO inbox (mail_id, event_date, event_type) VALUES ('cte 1', 
      b AS (INSERT INTO inbox (mail_id, event_date, event_type) VALUES ('cte 2', '2026-10-06', '4') RETURNING mail_id)
 SELECT * FROM a, b;
 SELECT count(*) FROM events WHERE piece_id LIKE 'cte%';
-INSERT INTO inbox (mail_id, account) VALUES ('1', repeat('x', 256));
+INSERT INTO inbox (mail_id, event_date, event_type, account) VALUES ('1', '2026-10-06', '4', repeat('x', 256));
+INSERT INTO inbox (payload, account) VALUES ('{"mailId": 1}', repeat('x', 256));
+SELECT account, reason, length(payload::text) FROM rejects ORDER BY reject_id DESC LIMIT 2;
 UPDATE inbox SET mail_id = '1';
 
 -- Larger than what is kept at a time; by a role that may do nothing else.

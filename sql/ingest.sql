@@ -101,6 +101,12 @@ FROM unnest(ARRAY['2026-10-06T14:21:09', '2026-10-06T14:21:09Z', '2026-12-06T14:
 SET postalytics_status.feed_time_zone = 'Nowhere/Land';
 RESET postalytics_status.feed_time_zone;
 
+-- As far back as the setting goes, there is a year 1 to begin with.
+SET postalytics_status.earliest = '1490000d';
+SELECT stamp, stamped(stamp)
+FROM unnest(ARRAY['0001-01-01T00:00:00Z', '0001-01-01T00:00:00+05:00', '0000-12-31']) AS s (stamp);
+SET postalytics_status.earliest = '36500d';
+
 -- The expected date: .NET's way of saying "none" is none.
 TRUNCATE events, pieces, rejects;
 SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, "expectedDeliveryDate": "2026-10-09T00:00:00"},

@@ -681,6 +681,9 @@ settle(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 
 #define CHUNK	1024			/* records */
 
+/* Months of events begin with the year 1. */
+#define FIRST_INSTANT	((date2j(1, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+
 /* A batch, with all that it holds, in a memory context of its own. */
 EventBatch *
 event_batch_create(MemoryContext parent)
@@ -694,7 +697,8 @@ event_batch_create(MemoryContext parent)
 	batch->context = context;
 	batch->scratch = AllocSetContextCreate(context, "postalytics event",
 										   ALLOCSET_SMALL_SIZES);
-	batch->earliest = now - setting_earliest * INT64CONST(60) * USECS_PER_SEC;
+	batch->earliest = Max(now - setting_earliest * INT64CONST(60) * USECS_PER_SEC,
+						  FIRST_INSTANT);
 	batch->latest = now + setting_latest * INT64CONST(60) * USECS_PER_SEC;
 	return batch;
 }

@@ -410,15 +410,6 @@ form_result(FunctionCallInfo fcinfo, IngestResult result)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
 }
 
-static void
-check_account(const char *account)
-{
-	if (account != NULL && strlen(account) > MAX_ACCOUNT)
-		ereport(ERROR,
-				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-				 errmsg("account is longer than %d bytes", MAX_ACCOUNT)));
-}
-
 /*
  * ingest(payload json, account text DEFAULT NULL) returns ingest_result
  *
@@ -444,7 +435,10 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 	payload = PG_GETARG_TEXT_PP(0);
 	if (!PG_ARGISNULL(1) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)) > 0)
 		account = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	check_account(account);
+	if (account != NULL && strlen(account) > MAX_ACCOUNT)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("account is longer than %d bytes", MAX_ACCOUNT)));
 
 	show_progress = wants_progress(VARSIZE_ANY_EXHDR(payload));
 	if (show_progress)
@@ -692,7 +686,8 @@ store_inbox(void)
 
 /*
  * A row as JSON: its payload where it has nothing else, or an object of its
- * columns.  The account goes its own way.
+ * columns.  The account goes its own way, unless it is too long and the reason
+ * for a reject.
  */
 static const char *
 inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
@@ -709,7 +704,7 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 
 		if (value == NULL)
 			continue;
-		if (strcmp(name, "account") == 0)
+		if (strcmp(name, "account") == 0 && strlen(value) <= MAX_ACCOUNT)
 		{
 			*account = value[0] == '\0' ? NULL : value;
 			continue;
@@ -731,10 +726,7 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 	return json.data;
 }
 
-/*
- * Row trigger of inbox.  Errors: 22001 for an account of more than 255 bytes,
- * 39P01 when attached to anything else.
- */
+/* Row trigger of inbox.  Errors: 39P01 when attached to anything else. */
 Datum
 postalytics_inbox_row(PG_FUNCTION_ARGS)
 {
@@ -752,7 +744,6 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 
 	json = inbox_row_json(trigger->tg_trigtuple,
 						  RelationGetDescr(trigger->tg_relation), &account);
-	check_account(account);
 	json = MemoryContextStrdup(inbox->batch->context, json);
 	if (account != NULL)
 		account = MemoryContextStrdup(inbox->batch->context, account);
