@@ -1,0 +1,107 @@
+# kill -9 of the postmaster, and of single sessions, under ingesting clients that
+# note what was acknowledged: afterwards each acknowledged event is there once,
+# nothing is half done, and pieces are what their events make them.
+use strict;
+use warnings;
+use DBI;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $clients = 4;
+my $rounds = 4;
+srand(20261123);
+
+my $node = PostgreSQL::Test::Cluster->new('crash');
+$node->init;
+$node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on\npostalytics_status.latest = '36500d'");
+$node->start;
+$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')});
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $dsn = "dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres";
+
+# A client sends batches of new events, of pieces that all clients share and in
+# ever new months, until its connection breaks; and notes those acknowledged.
+sub client
+{
+	my ($round, $number) = @_;
+	open my $log, '>', "$folder/$round.$number" or die;
+	$log->autoflush(1);
+	my $connection = DBI->connect($dsn, getpwuid($<) . '', '', { RaiseError => 1, PrintError => 0 });
+	for (my $batch = 0;; $batch++)
+	{
+		my @events = map { sprintf('{"mailId": %d, "eventType": "pURL Opened", "eventDate": "20%02d-%02d-15T00:%02d:%02d.%06d"}',
+			$_ * 7 % 50, 20 + $round, 1 + $batch % 12, $number, $_, $batch) } 1 .. 40;
+		my ($inserted) = $connection->selectrow_array('SELECT inserted FROM postalytics.ingest(?)', undef, '[' . join(',', @events) . ']');
+		print $log "$inserted\n";
+	}
+}
+
+for my $round (1 .. $rounds)
+{
+	my @pids;
+	for my $number (1 .. $clients)
+	{
+		my $pid = fork();
+		if (!$pid)
+		{
+			eval { client($round, $number) };
+			require POSIX;
+			POSIX::_exit(0);
+		}
+		push @pids, $pid;
+	}
+	# Let all of them get something done before the blow.
+	for my $number (1 .. $clients)
+	{
+		select(undef, undef, undef, 0.05) until -s "$folder/$round.$number";
+	}
+	select(undef, undef, undef, rand(0.7));
+	if ($round % 2)
+	{
+		$node->kill9;
+	}
+	else
+	{
+		my $backend;
+		$backend = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
+			WHERE query LIKE '%postalytics.ingest%' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1}) until $backend;
+		kill 'KILL', $backend;
+	}
+	waitpid $_, 0 for @pids;
+	if ($round % 2)
+	{
+		# Its sessions need a moment to see that it is gone.
+		until ($node->start(fail_ok => 1))
+		{
+			select(undef, undef, undef, 0.1);
+			$node->stop('fast', fail_ok => 1);
+		}
+	}
+	$node->poll_query_until('postgres', 'SELECT true');
+
+	my ($acknowledged, $batches) = (0, 0);
+	for my $number (1 .. $clients)
+	{
+		for my $inserted (split /\n/, slurp_file("$folder/$round.$number"))
+		{
+			$acknowledged += $inserted;
+			$batches++;
+		}
+	}
+	my $events = $node->safe_psql('postgres', "SELECT count(*) FROM postalytics.events WHERE extract(year FROM occurred_at) = 2020 + $round");
+	cmp_ok($events, '>=', $acknowledged, "round $round: what was acknowledged is there ($batches batches)");
+	is($events % 40, 0, "round $round: no batch is half there");
+	cmp_ok($events, '<=', $acknowledged + 40 * $clients, "round $round: and no more than was on its way");
+	is($node->safe_psql('postgres', q{
+		SELECT count(*)
+		FROM postalytics.pieces AS p
+		FULL JOIN (SELECT piece_id, count(*) AS opens FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
+		WHERE p.opens IS DISTINCT FROM e.opens}), '0', "round $round: pieces are what their events make them");
+}
+is($node->safe_psql('postgres', q{SELECT * FROM postalytics.ingest('{"mailId": 1, "eventType": 4, "eventDate": "2026-10-06"}')}),
+	'1|0|0', 'the next ingest works');
+
+$node->stop;
+done_testing();
