@@ -12,7 +12,9 @@ my $clients = 4;
 my $rounds = 4;
 srand(20261123);
 
-my $node = PostgreSQL::Test::Cluster->new('crash');
+# A name of its own shows in the titles of its processes.
+my $name = "crash_$$";
+my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init;
 $node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on\npostalytics_status.latest = '36500d'");
 $node->start;
@@ -60,7 +62,9 @@ for my $round (1 .. $rounds)
 	select(undef, undef, undef, rand(0.7));
 	if ($round % 2)
 	{
+		my $postmaster = $node->{_pid};
 		$node->kill9;
+		select(undef, undef, undef, 0.05) while kill 0, $postmaster;
 	}
 	else
 	{
@@ -73,11 +77,8 @@ for my $round (1 .. $rounds)
 	if ($round % 2)
 	{
 		# Its sessions need a moment to see that it is gone.
-		until ($node->start(fail_ok => 1))
-		{
-			select(undef, undef, undef, 0.1);
-			$node->stop('fast', fail_ok => 1);
-		}
+		select(undef, undef, undef, 0.05) while `pgrep -f "^postgres: $name:"`;
+		$node->start;
 	}
 	$node->poll_query_until('postgres', 'SELECT true');
 
