@@ -6,15 +6,16 @@ EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
 OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
-	ingest.o derive.o journey.o sync.o notify.o guard.o)
+	ingest.o derive.o journey.o sync.o delivery.o notify.o guard.o)
 
 # The install script is these, in the order data flows.
 SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
-	journey.sql sync.sql notify.sql guard.sql grant.sql)
+	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql grant.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
-REGRESS = lifecycle planner ingest rejects inbox events sync notify
-ISOLATION = same_month same_piece same_event progress
+REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify
+ISOLATION = same_month same_piece same_event progress two_fetches \
+	expired_lease nack_ack drop_fetch since
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.

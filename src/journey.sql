@@ -103,3 +103,23 @@ COMMENT ON COLUMN postalytics.campaigns.named_at IS 'instant of the event that g
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');
+
+CREATE FUNCTION postalytics.reached_at(piece postalytics.pieces, status postalytics.mail_status)
+RETURNS timestamptz
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN CASE status
+           WHEN 'MailPieceCreated' THEN (piece).mail_piece_created_at
+           WHEN 'Addressed' THEN (piece).addressed_at
+           WHEN 'Printed' THEN (piece).printed_at
+           WHEN 'Mailed' THEN (piece).mailed_at
+           WHEN 'InTransit' THEN (piece).in_transit_at
+           WHEN 'InLocalArea' THEN (piece).in_local_area_at
+           WHEN 'ProcessedForDelivery' THEN (piece).processed_for_delivery_at
+           WHEN 'ReRouted' THEN (piece).re_routed_at
+           WHEN 'ReturnedToSender' THEN (piece).returned_to_sender_at
+           WHEN 'pURLOpened' THEN (piece).first_opened_at
+           WHEN 'pURLCompleted' THEN (piece).first_completed_at
+       END;
+COMMENT ON FUNCTION postalytics.reached_at(postalytics.pieces, postalytics.mail_status) IS
+    'the instant of a piece''s first event of a status; NULL if it has none';

@@ -1,6 +1,7 @@
 /*
  * partition.c
- *		The months of events: which leaf an instant belongs to, and making it.
+ *		The leaves of events and deliveries: which one an instant belongs to,
+ *		and making it.
  */
 #include "postalytics_status.h"
 
@@ -45,22 +46,65 @@ next_month(TimestampTz month)
 	return month_start(month + 31 * USECS_PER_DAY);
 }
 
-/* The leaf of a month that starts at this instant: events_2026_10. */
-static void
-leaf_name(TimestampTz month, char name[NAMEDATALEN])
+/* A date, spelled so that no setting of the session changes its meaning. */
+static char *
+date_of(TimestampTz instant, const char *format)
 {
 	struct pg_tm tm;
 	fsec_t		fraction;
 
-	(void) timestamp2tm(month, NULL, &tm, &fraction, NULL, NULL);
-	snprintf(name, NAMEDATALEN, "events_%04d_%02d", tm.tm_year, tm.tm_mon);
+	(void) timestamp2tm(instant, NULL, &tm, &fraction, NULL, NULL);
+	return psprintf(format, tm.tm_year, tm.tm_mon, tm.tm_mday);
 }
+
+/* ---- leaves ---- */
+
+/* A partitioned table of ours, and what its leaves are like. */
+typedef struct Parent
+{
+	const char *name;
+	const char *leaf_format;	/* of a leaf's name, given year, month and day */
+	const char *leaf_key;
+	const char *leaf_indexes;	/* given the leaf's name in each %1$s; or NULL */
+	char	   *(*bounds) (TimestampTz start);
+} Parent;
+
+static char *
+month_bounds(TimestampTz month)
+{
+	return psprintf("FROM (%s) TO (%s)",
+					date_of(month, "'%04d-%02d-%02d 00:00:00+00'"),
+					date_of(next_month(month), "'%04d-%02d-%02d 00:00:00+00'"));
+}
+
+static char *
+day_bounds(TimestampTz day)
+{
+	return psprintf("IN (%s)", date_of(day, "'%04d-%02d-%02d'"));
+}
+
+static const Parent events = {
+	.name = "events",
+	.leaf_format = "events_%04d_%02d",
+	.leaf_key = "piece_id, status, occurred_at",
+	.bounds = month_bounds
+};
+
+static const Parent deliveries = {
+	.name = "deliveries",
+	.leaf_format = "deliveries_%04d_%02d_%02d",
+	.leaf_key = "delivery_id",
+	.leaf_indexes = "CREATE INDEX ON postalytics.%1$s (piece_id);"
+	"CREATE INDEX ON postalytics.%1$s USING brin (finished_at) WITH (autosummarize = on);"
+	"CREATE INDEX ON postalytics.%1$s (sync, failed_at) WHERE failed_at IS NOT NULL",
+	.bounds = day_bounds
+};
 
 /* Is there such a leaf?  Error 42P07 if its name is taken by something else. */
 static bool
-leaf_exists(const char *name)
+leaf_exists(const Parent *parent, const char *leaf)
 {
-	Oid			relation = get_relname_relid(name, get_namespace_oid(EXTENSION_SCHEMA, false));
+	Oid			relation = get_relname_relid(leaf, get_namespace_oid(EXTENSION_SCHEMA, false));
 	HeapTuple	tuple;
 	bool		is_partition;
 
@@ -74,64 +118,69 @@ leaf_exists(const char *name)
 	if (!is_partition)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("table \"%s.%s\" is not a partition of events",
-						EXTENSION_SCHEMA, name),
+				 errmsg("table \"%s.%s\" is not a partition of %s",
+						EXTENSION_SCHEMA, leaf, parent->name),
 				 errhint("Attach it again, or rename it.")));
 	return true;
 }
 
-/* Run one utility command built here from names that need no quoting. */
+/* Run utility commands built here from names that need no quoting. */
 static void
-run(const char *command)
+run(const char *commands)
 {
-	int			result = SPI_execute(command, false, 0);
+	int			result = SPI_execute(commands, false, 0);
 
 	if (result != SPI_OK_UTILITY)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 }
 
-/* A bound, spelled so that no setting of the session changes its meaning. */
-static char *
-bound(TimestampTz instant)
-{
-	struct pg_tm tm;
-	fsec_t		fraction;
-
-	(void) timestamp2tm(instant, NULL, &tm, &fraction, NULL, NULL);
-	return psprintf("'%04d-%02d-%02d 00:00:00+00'", tm.tm_year, tm.tm_mon, tm.tm_mday);
-}
-
 static void
-create_leaf(const char *name, TimestampTz month)
+create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 {
 	SPI_connect();
 	run(psprintf("CREATE TABLE postalytics.%s ("
-				 " LIKE postalytics.events INCLUDING DEFAULTS INCLUDING STORAGE,"
-				 " PRIMARY KEY (piece_id, status, occurred_at))", name));
-	run(psprintf("ALTER TABLE postalytics.events ATTACH PARTITION postalytics.%s"
-				 " FOR VALUES FROM (%s) TO (%s)",
-				 name, bound(month), bound(next_month(month))));
+				 " LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE,"
+				 " PRIMARY KEY (%s))", leaf, parent->name, parent->leaf_key));
+	if (parent->leaf_indexes != NULL)
+		run(psprintf(parent->leaf_indexes, leaf));
+	run(psprintf("ALTER TABLE postalytics.%s ATTACH PARTITION postalytics.%s FOR VALUES %s",
+				 parent->name, leaf, parent->bounds(start)));
 	SPI_finish();
 }
 
 /*
- * Make sure that the leaf for an instant is there.  Must be called before the
- * statement that inserts into events starts.  Only where the leaf is missing
- * does it lock: SHARE UPDATE EXCLUSIVE on events, until the transaction ends,
- * so that of two sessions in need of one month the second finds it made.
+ * Make sure that the leaf that starts at an instant is there; was it made?
+ * Must be called before the statement that inserts into the parent starts.
+ * Only where the leaf is missing does it lock: SHARE UPDATE EXCLUSIVE on the
+ * parent, until the transaction ends, so that of two sessions in need of one
+ * leaf the second finds it made.
  */
-void
+static bool
+ensure_leaf(const Parent *parent, TimestampTz start)
+{
+	char	   *leaf = date_of(start, parent->leaf_format);
+
+	if (leaf_exists(parent, leaf))
+		return false;
+	LockRelationOid(extension_relation(parent->name), ShareUpdateExclusiveLock);
+	if (leaf_exists(parent, leaf))
+		return false;
+	create_leaf(parent, leaf, start);
+	return true;
+}
+
+/* Make sure that the leaf of events for an instant is there. */
+bool
 ensure_month(TimestampTz instant)
 {
-	TimestampTz month = month_start(instant);
-	char		name[NAMEDATALEN];
+	return ensure_leaf(&events, month_start(instant));
+}
 
-	leaf_name(month, name);
-	if (leaf_exists(name))
-		return;
-	LockRelationOid(extension_relation("events"), ShareUpdateExclusiveLock);
-	if (!leaf_exists(name))
-		create_leaf(name, month);
+/* Make sure that the leaf for deliveries finished at an instant is there. */
+bool
+ensure_day(TimestampTz instant)
+{
+	return ensure_leaf(&deliveries, instant - instant % USECS_PER_DAY);
 }
 
 /*
@@ -153,15 +202,6 @@ postalytics_ensure_partitions(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"until\" must be after \"from\"")));
 	for (TimestampTz month = month_start(from); month < until; month = next_month(month))
-	{
-		char		name[NAMEDATALEN];
-
-		leaf_name(month, name);
-		if (!leaf_exists(name))
-		{
-			ensure_month(month);
-			made++;
-		}
-	}
+		made += ensure_month(month);
 	PG_RETURN_INT32(made);
 }

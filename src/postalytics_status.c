@@ -11,6 +11,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -24,12 +25,19 @@ COMPAT_MODULE_MAGIC(EXTENSION_NAME, POSTALYTICS_VERSION);
 PGDLLEXPORT void _PG_init(void);
 
 PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
+PG_FUNCTION_INFO_V1(postalytics_setting);
 
 int			setting_identity = IDENTITY_MAIL;
 bool		setting_keep_payload = true;
 int			setting_earliest;
 int			setting_latest;
+int			setting_history;
 pg_tz	   *feed_time_zone;
+
+/* Of maintain(), which asks for them by name. */
+static int	setting_retention;
+static int	setting_retention_action;
+static int	setting_premake_months;
 
 static char *setting_feed_time_zone;
 
@@ -39,11 +47,18 @@ static const struct config_enum_entry identity_options[] = {
 	{NULL, 0, false}
 };
 
+static const struct config_enum_entry retention_actions[] = {
+	{"drop", 0, false},
+	{"detach", 1, false},
+	{NULL, 0, false}
+};
+
 #define MINUTES_PER_DAY		(24 * 60)
 
 /* Ten years with their leap days. */
 #define DEFAULT_EARLIEST	(3653 * MINUTES_PER_DAY)
 #define DEFAULT_LATEST		MINUTES_PER_DAY
+#define DEFAULT_HISTORY		(30 * MINUTES_PER_DAY)
 
 static bool
 check_feed_time_zone(char **newval, void **extra, GucSource source)
@@ -91,6 +106,26 @@ _PG_init(void)
 							NULL,
 							&setting_latest, DEFAULT_LATEST, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable(EXTENSION_NAME ".history",
+							"How long finished deliveries are kept.",
+							"Zero keeps none.",
+							&setting_history, DEFAULT_HISTORY, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable(EXTENSION_NAME ".retention",
+							"How long months of events are kept.",
+							"Zero keeps them for ever.",
+							&setting_retention, 0, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomEnumVariable(EXTENSION_NAME ".retention_action",
+							 "What becomes of months beyond retention.",
+							 NULL,
+							 &setting_retention_action, 0, retention_actions,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(EXTENSION_NAME ".premake_months",
+							"How many months ahead maintain() makes.",
+							NULL,
+							&setting_premake_months, 2, 0, 120,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved(EXTENSION_NAME);
 }
 
@@ -190,15 +225,14 @@ refresh_cache(TableCache *cache)
 	if (cache->complete && cache->relation == relation)
 		return;
 
-	if (cache->context == NULL)
-	{
-		cache->context = AllocSetContextCreate(TopMemoryContext,
-											   "postalytics cache",
-											   ALLOCSET_SMALL_SIZES);
-		CacheRegisterRelcacheCallback(forget_table, PointerGetDatum(cache));
-	}
 	cache->complete = false;	/* an error may end what follows */
-	MemoryContextReset(cache->context);
+	if (cache->context == NULL)
+		CacheRegisterRelcacheCallback(forget_table, PointerGetDatum(cache));
+	else						/* a caller further out may still read it */
+		MemoryContextSetParent(cache->context, TopTransactionContext);
+	cache->context = AllocSetContextCreate(TopMemoryContext,
+										   "postalytics cache",
+										   ALLOCSET_SMALL_SIZES);
 	cache->relation = relation; /* before reading, which may learn better */
 	caller = MemoryContextSwitchTo(cache->context);
 	cache->begin();
@@ -223,4 +257,18 @@ postalytics_configuration_changed(PG_FUNCTION_ARGS)
 				 errmsg("configuration_changed must be called as a trigger")));
 	CacheInvalidateRelcache(trigger->tg_relation);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * setting(name text) returns text
+ *
+ * What SHOW gives for postalytics_status.name.  Strict.  Errors: 42704 for a
+ * setting that there is not.
+ */
+Datum
+postalytics_setting(PG_FUNCTION_ARGS)
+{
+	char	   *name = psprintf(EXTENSION_NAME ".%s", text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	PG_RETURN_TEXT_P(cstring_to_text(GetConfigOptionByName(name, NULL, false)));
 }

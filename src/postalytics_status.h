@@ -29,6 +29,7 @@ extern int	setting_identity;
 extern bool setting_keep_payload;
 extern int	setting_earliest;	/* minutes back */
 extern int	setting_latest;		/* minutes ahead */
+extern int	setting_history;	/* minutes back */
 extern pg_tz *feed_time_zone;
 
 extern Oid	extension_relation(const char *name);
@@ -176,9 +177,10 @@ extern int	event_compare(const EventRecord *record, const char *piece,
 						  uint32 length, MailStatus status,
 						  TimestampTz occurred_at);
 
-/* ---- partition.c: months ---- */
+/* ---- partition.c: months of events, days of deliveries ---- */
 
-extern void ensure_month(TimestampTz instant);
+extern bool ensure_month(TimestampTz instant);
+extern bool ensure_day(TimestampTz instant);
 extern TimestampTz month_start(TimestampTz instant);
 
 /* ---- ingest.c: ingest, inbox, rejects ---- */
@@ -228,12 +230,46 @@ extern StringInfo notice_item(Notice *notice);
 extern void notice_item_end(Notice *notice);
 extern void notice_send(Notice *notice, const char *channel);
 
-/* ---- sync.c: syncs ---- */
+/* ---- sync.c: syncs, and which events they are for ---- */
+
+/* Some texts; none of them means any. */
+typedef struct TextList
+{
+	int			count;
+	text	  **texts;
+} TextList;
+
+typedef struct Sync
+{
+	char	   *name;
+	char	   *channel;
+	bool		enabled;
+	TextList	campaigns;
+	TextList	accounts;
+	uint16		statuses;		/* a bit each */
+	Interval	wait;
+	bool		has_unless;
+	bool		latest_only;
+	bool		ordered;
+	bool		durable;
+	int			max_attempts;
+	struct Sync *next;
+} Sync;
 
 typedef struct SyncMatch SyncMatch;
 
+extern const Sync *find_sync(const char *name);
 extern SyncMatch *sync_match_begin(MemoryContext parent);
 extern void sync_match_event(SyncMatch *match, const EventRow *row);
 extern void sync_match_finish(SyncMatch *match);
+
+/* ---- delivery.c: deliveries ---- */
+
+typedef struct DeliveryWriter DeliveryWriter;
+
+extern DeliveryWriter *delivery_writer_create(MemoryContext parent);
+extern void delivery_add(DeliveryWriter *writer, const Sync *sync,
+						 const EventRow *row);
+extern void delivery_finish(DeliveryWriter *writer);
 
 #endif							/* POSTALYTICS_STATUS_H */

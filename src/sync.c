@@ -1,10 +1,12 @@
 /*
  * sync.c
- *		Which enabled syncs a new event is for, and what they are told.
+ *		The syncs as a session knows them, and for which of them a new event
+ *		is: those are told, and owed a delivery.
  */
 #include "postalytics_status.h"
 
 #include "catalog/pg_type.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -15,31 +17,15 @@
 enum
 {
 	ATTR_NAME = 1, ATTR_CHANNEL, ATTR_ENABLED, ATTR_CAMPAIGNS, ATTR_ACCOUNTS,
-	ATTR_STATUSES
+	ATTR_STATUSES, ATTR_WAIT, ATTR_UNLESS, ATTR_LATEST_ONLY, ATTR_ORDERED,
+	ATTR_DURABLE, ATTR_MAX_ATTEMPTS
 };
-
-/* Some texts; none of them means any. */
-typedef struct TextList
-{
-	int			count;
-	text	  **texts;
-} TextList;
-
-typedef struct Sync
-{
-	char	   *name;
-	char	   *channel;
-	TextList	campaigns;
-	TextList	accounts;
-	uint16		statuses;		/* a bit each */
-	struct Sync *next;
-} Sync;
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
 
-/* ---- the syncs that are enabled now ---- */
+/* ---- the syncs that there are now ---- */
 
-static Sync *enabled_syncs;
+static Sync *syncs;
 
 static TextList
 load_texts(TupleTableSlot *row, int attribute)
@@ -82,25 +68,29 @@ load_statuses(TupleTableSlot *row)
 static void
 begin_syncs(void)
 {
-	enabled_syncs = NULL;
+	syncs = NULL;
 }
 
 static void
 add_sync(TupleTableSlot *row)
 {
+	Sync	   *sync = palloc(sizeof(Sync));
 	bool		isnull;
-	Sync	   *sync;
 
-	if (!DatumGetBool(slot_getattr(row, ATTR_ENABLED, &isnull)))
-		return;
-	sync = palloc(sizeof(Sync));
 	sync->name = TextDatumGetCString(slot_getattr(row, ATTR_NAME, &isnull));
 	sync->channel = TextDatumGetCString(slot_getattr(row, ATTR_CHANNEL, &isnull));
+	sync->enabled = DatumGetBool(slot_getattr(row, ATTR_ENABLED, &isnull));
 	sync->campaigns = load_texts(row, ATTR_CAMPAIGNS);
 	sync->accounts = load_texts(row, ATTR_ACCOUNTS);
 	sync->statuses = load_statuses(row);
-	sync->next = enabled_syncs;
-	enabled_syncs = sync;
+	sync->wait = *DatumGetIntervalP(slot_getattr(row, ATTR_WAIT, &isnull));
+	sync->has_unless = !slot_attisnull(row, ATTR_UNLESS);
+	sync->latest_only = DatumGetBool(slot_getattr(row, ATTR_LATEST_ONLY, &isnull));
+	sync->ordered = DatumGetBool(slot_getattr(row, ATTR_ORDERED, &isnull));
+	sync->durable = DatumGetBool(slot_getattr(row, ATTR_DURABLE, &isnull));
+	sync->max_attempts = DatumGetInt32(slot_getattr(row, ATTR_MAX_ATTEMPTS, &isnull));
+	sync->next = syncs;
+	syncs = sync;
 }
 
 static TableCache syncs_cache = {
@@ -109,11 +99,22 @@ static TableCache syncs_cache = {
 	.add = add_sync
 };
 
-static Sync *
-get_enabled_syncs(void)
+/*
+ * The sync of that name, valid until syncs are looked at again; error 42704 if
+ * there is none.
+ */
+const Sync *
+find_sync(const char *name)
 {
+	LockRelationOid(extension_relation("syncs"), AccessShareLock);
 	refresh_cache(&syncs_cache);
-	return enabled_syncs;
+	for (Sync *sync = syncs; sync != NULL; sync = sync->next)
+		if (strcmp(sync->name, name) == 0)
+			return sync;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("sync \"%s\" does not exist", name),
+			 errhint("Their names are in %s.syncs.", EXTENSION_SCHEMA)));
 }
 
 /* ---- matching ---- */
@@ -128,6 +129,7 @@ struct SyncMatch
 {
 	int			count;
 	Matched    *syncs;
+	DeliveryWriter *deliveries;
 };
 
 /* {"sync": "name" */
@@ -142,23 +144,32 @@ about_sync(const Sync *sync)
 	return about.data;
 }
 
-/* Prepare to match a statement's events against the syncs enabled now. */
+/*
+ * Prepare to match a statement's events against the syncs enabled now.  Until
+ * the transaction ends it holds ROW SHARE on syncs, so that who makes a sync
+ * from stored events, or drops one, can wait for the writers that are at it.
+ */
 SyncMatch *
 sync_match_begin(MemoryContext parent)
 {
 	MemoryContext caller = MemoryContextSwitchTo(parent);
 	SyncMatch  *match = palloc0(sizeof(SyncMatch));
-	Sync	   *first = get_enabled_syncs();
 	int			i = 0;
 
-	for (Sync *sync = first; sync != NULL; sync = sync->next)
-		match->count++;
+	LockRelationOid(extension_relation("syncs"), RowShareLock);
+	refresh_cache(&syncs_cache);
+	for (Sync *sync = syncs; sync != NULL; sync = sync->next)
+		match->count += sync->enabled;
 	match->syncs = palloc(Max(match->count, 1) * sizeof(Matched));
-	for (Sync *sync = first; sync != NULL; sync = sync->next, i++)
+	for (Sync *sync = syncs; sync != NULL; sync = sync->next)
 	{
+		if (!sync->enabled)
+			continue;
 		match->syncs[i].sync = sync;
 		notice_begin(&match->syncs[i].notice, about_sync(sync), "events");
+		i++;
 	}
+	match->deliveries = delivery_writer_create(parent);
 	MemoryContextSwitchTo(caller);
 	return match;
 }
@@ -216,7 +227,7 @@ append_event(StringInfo json, const EventRow *row)
 	appendStringInfoChar(json, '}');
 }
 
-/* Note for which syncs an event is. */
+/* Note for which syncs an event is, and owe it to them. */
 void
 sync_match_event(SyncMatch *match, const EventRow *row)
 {
@@ -235,13 +246,19 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 			append_event(item, row);
 			notice_item_end(&match->syncs[i].notice);
 		}
+		if (sync->durable)
+			delivery_add(match->deliveries, sync, row);
 	}
 }
 
-/* Notify the syncs that matched: once each, whatever the number of events. */
+/*
+ * Write what is owed, and notify the syncs that matched: once each, whatever
+ * the number of events.
+ */
 void
 sync_match_finish(SyncMatch *match)
 {
+	delivery_finish(match->deliveries);
 	for (int i = 0; i < match->count; i++)
 		notice_send(&match->syncs[i].notice, match->syncs[i].sync->channel);
 }

@@ -14,14 +14,30 @@ CREATE TABLE postalytics.syncs (
     accounts text[]
         CHECK (pg_catalog.cardinality(accounts) > 0 AND pg_catalog.array_position(accounts, NULL) IS NULL),
     statuses postalytics.mail_status[]
-        CHECK (pg_catalog.cardinality(statuses) > 0 AND pg_catalog.array_position(statuses, NULL) IS NULL)
+        CHECK (pg_catalog.cardinality(statuses) > 0 AND pg_catalog.array_position(statuses, NULL) IS NULL),
+    wait interval NOT NULL
+        CHECK (wait BETWEEN '0' AND '100 years'),
+    unless postalytics.mail_status[]
+        CHECK (pg_catalog.cardinality(unless) > 0 AND pg_catalog.array_position(unless, NULL) IS NULL),
+    latest_only boolean NOT NULL,
+    ordered boolean NOT NULL,
+    durable boolean NOT NULL,
+    max_attempts integer NOT NULL
+        CHECK (max_attempts > 0)
 );
 COMMENT ON TABLE postalytics.syncs IS
     'what a Zap is elsewhere: which events a CRM is told of, and how; see create_sync';
 COMMENT ON COLUMN postalytics.syncs.channel IS 'what to LISTEN to';
+COMMENT ON COLUMN postalytics.syncs.enabled IS 'while off, new events make no deliveries and fetch gives none';
 COMMENT ON COLUMN postalytics.syncs.campaigns IS 'campaign ids; NULL for every campaign';
 COMMENT ON COLUMN postalytics.syncs.accounts IS 'accounts; NULL for every account';
 COMMENT ON COLUMN postalytics.syncs.statuses IS 'statuses; NULL for every status';
+COMMENT ON COLUMN postalytics.syncs.wait IS 'from an event''s instant until its delivery is due';
+COMMENT ON COLUMN postalytics.syncs.unless IS 'a piece that has reached one of these statuses has its due deliveries cancelled';
+COMMENT ON COLUMN postalytics.syncs.latest_only IS 'a delivery is superseded once the piece has a later one';
+COMMENT ON COLUMN postalytics.syncs.ordered IS 'a piece''s deliveries are handed out one after the other, in order';
+COMMENT ON COLUMN postalytics.syncs.durable IS 'with deliveries; else with notifications alone';
+COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'so many fetches without an ack make a delivery dead';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
 
@@ -30,14 +46,80 @@ AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.syncs
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 
--- Errors: 22023 for what a sync cannot be, 42710 where there is one of the name.
+-- Errors: 22023 and 22004 for what a sync cannot be.
+CREATE FUNCTION postalytics.check_sync(sync postalytics.syncs)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF COALESCE(sync.name, '') = '' OR octet_length(sync.name) > 63 THEN
+        RAISE EXCEPTION 'a sync needs a name of 1 to 63 bytes'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF sync.channel = '' OR octet_length(sync.channel) > 63 THEN
+        RAISE EXCEPTION 'channel "%" is not of 1 to 63 bytes', sync.channel
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name a channel: create_sync(..., channel => ''...'').';
+    END IF;
+    IF 0 IN (cardinality(sync.campaigns), cardinality(sync.accounts), cardinality(sync.statuses)) THEN
+        RAISE EXCEPTION 'sync "%" would match nothing: a list of campaigns, accounts or statuses is empty', sync.name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave the list out to match all.';
+    END IF;
+    IF cardinality(sync.unless) = 0 THEN
+        RAISE EXCEPTION 'the list "unless" of sync "%" is empty', sync.name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave it out to cancel nothing.';
+    END IF;
+    IF array_position(sync.campaigns, NULL) IS NOT NULL
+       OR array_position(sync.accounts, NULL) IS NOT NULL
+       OR array_position(sync.statuses, NULL) IS NOT NULL
+       OR array_position(sync.unless, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'a list of sync "%" holds NULL', sync.name
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF num_nulls(sync.enabled, sync.wait, sync.latest_only, sync.ordered, sync.durable, sync.max_attempts) > 0 THEN
+        RAISE EXCEPTION 'a setting of sync "%" is NULL', sync.name
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF sync.wait < '0' OR sync.wait > '100 years' THEN
+        RAISE EXCEPTION 'sync "%" cannot wait for %', sync.name, sync.wait
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF sync.max_attempts < 1 THEN
+        RAISE EXCEPTION 'max_attempts of sync "%" must be at least 1', sync.name
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NOT sync.durable AND (sync.wait > '0' OR sync.unless IS NOT NULL OR sync.latest_only) THEN
+        RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries that could wait', sync.name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave out wait, unless and latest_only, or durable => false.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_sync(postalytics.syncs) IS
+    'internal: an error for what a sync cannot be';
+
+-- With since, it waits for the writers that are at it, and keeps others waiting
+-- until the transaction ends: EXCLUSIVE on syncs, on which writers of events
+-- hold ROW SHARE.  So what they bring is either filled in or matched, not both.
+-- Errors: those of check_sync; 42710 where there is one of the name; 25001 in
+-- a transaction whose snapshot is older than that lock.
 CREATE FUNCTION postalytics.create_sync(
     name text,
     campaigns text[] DEFAULT NULL,
     accounts text[] DEFAULT NULL,
     statuses postalytics.mail_status[] DEFAULT NULL,
+    wait interval DEFAULT '0',
+    unless postalytics.mail_status[] DEFAULT NULL,
+    latest_only boolean DEFAULT false,
+    ordered boolean DEFAULT true,
+    durable boolean DEFAULT true,
+    max_attempts integer DEFAULT 25,
     channel text DEFAULT NULL,
-    enabled boolean DEFAULT true)
+    enabled boolean DEFAULT true,
+    since timestamptz DEFAULT NULL)
 RETURNS postalytics.syncs
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -51,25 +133,23 @@ BEGIN
     new.campaigns := create_sync.campaigns;
     new.accounts := create_sync.accounts;
     new.statuses := create_sync.statuses;
-    IF COALESCE(new.name, '') = '' OR octet_length(new.name) > 63 THEN
-        RAISE EXCEPTION 'a sync needs a name of 1 to 63 bytes'
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    IF new.channel = '' OR octet_length(new.channel) > 63 THEN
-        RAISE EXCEPTION 'channel "%" is not of 1 to 63 bytes', new.channel
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Name a channel: create_sync(..., channel => ''...'').';
-    END IF;
-    IF 0 IN (cardinality(new.campaigns), cardinality(new.accounts), cardinality(new.statuses)) THEN
-        RAISE EXCEPTION 'sync "%" would match nothing: a list of campaigns, accounts or statuses is empty', new.name
-            USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave the list out to match all.';
-    END IF;
-    IF array_position(new.campaigns, NULL) IS NOT NULL
-       OR array_position(new.accounts, NULL) IS NOT NULL
-       OR array_position(new.statuses, NULL) IS NOT NULL THEN
-        RAISE EXCEPTION 'a list of sync "%" holds NULL', new.name
-            USING ERRCODE = 'null_value_not_allowed';
+    new.wait := create_sync.wait;
+    new.unless := create_sync.unless;
+    new.latest_only := create_sync.latest_only;
+    new.ordered := create_sync.ordered;
+    new.durable := create_sync.durable;
+    new.max_attempts := create_sync.max_attempts;
+    PERFORM postalytics.check_sync(new);
+    IF since IS NOT NULL THEN
+        IF NOT new.durable THEN
+            RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries to fill in', new.name
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        IF current_setting('transaction_isolation') <> 'read committed' THEN
+            RAISE EXCEPTION 'create_sync with since must run in a READ COMMITTED transaction'
+                USING ERRCODE = 'active_sql_transaction';
+        END IF;
+        LOCK TABLE postalytics.syncs IN EXCLUSIVE MODE;
     END IF;
     INSERT INTO postalytics.syncs
     SELECT new.*
@@ -79,60 +159,95 @@ BEGIN
             USING ERRCODE = 'duplicate_object',
                   HINT = 'Drop it first: drop_sync(name).';
     END IF;
+    IF since IS NOT NULL THEN
+        PERFORM postalytics.owe(new, since, 'infinity');
+    END IF;
     RETURN new;
 END
 $$;
-COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], postalytics.mail_status[], text, boolean) IS
-    'make a sync: events of these campaigns, accounts and statuses are told on its channel';
+COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], postalytics.mail_status[], interval, postalytics.mail_status[], boolean, boolean, boolean, integer, text, boolean, timestamptz) IS
+    'make a sync: events of these campaigns, accounts and statuses are told on its channel and delivered; with since, those stored already too';
 
--- Errors: 42704 where there is none.
+-- Locks the sync's row, so that it stays.  Errors: 42704 where there is none.
 CREATE FUNCTION postalytics.find_sync(name text)
+RETURNS postalytics.syncs
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs;
+BEGIN
+    SELECT s.*
+    INTO sync
+    FROM postalytics.syncs AS s
+    WHERE s.name = find_sync.name
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'sync "%" does not exist', name
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'Their names are in postalytics.syncs.';
+    END IF;
+    RETURN sync;
+END
+$$;
+COMMENT ON FUNCTION postalytics.find_sync(text) IS
+    'internal: the sync of that name, locked, or an error';
+
+-- Wakes the sync's workers, for something may have waited.  Errors: 42704.
+CREATE FUNCTION postalytics.enable_sync(name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs := postalytics.find_sync(name);
+BEGIN
+    UPDATE postalytics.syncs AS s
+    SET enabled = true
+    WHERE s.name = sync.name;
+    PERFORM postalytics.wake(sync, w.waiting)
+    FROM (SELECT count(*) AS waiting
+          FROM postalytics.deliveries_unfinished AS d
+          WHERE d.sync = sync.name
+            AND d.due_at < 'infinity') AS w
+    WHERE w.waiting > 0;
+END
+$$;
+COMMENT ON FUNCTION postalytics.enable_sync(text) IS
+    'turn a sync on: it goes on with the deliveries it had';
+
+-- Errors: 42704.
+CREATE FUNCTION postalytics.disable_sync(name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs := postalytics.find_sync(name);
+BEGIN
+    UPDATE postalytics.syncs AS s
+    SET enabled = false
+    WHERE s.name = sync.name;
+END
+$$;
+COMMENT ON FUNCTION postalytics.disable_sync(text) IS
+    'turn a sync off: new events make no deliveries, and fetch gives none; those it has stay';
+
+-- Waits for the writers that are at it and for transactions that hold its
+-- deliveries: EXCLUSIVE on syncs, then the deliveries' rows.  Errors: 42704.
+CREATE FUNCTION postalytics.drop_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.name = find_sync.name) THEN
-        RAISE EXCEPTION 'sync "%" does not exist', name
-            USING ERRCODE = 'undefined_object',
-                  HINT = 'Their names are in postalytics.syncs.';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION postalytics.find_sync(text) IS
-    'internal: an error if there is no such sync';
-
-CREATE FUNCTION postalytics.enable_sync(name text)
-RETURNS void
-LANGUAGE sql
-BEGIN ATOMIC
-    SELECT postalytics.find_sync(name);
-    UPDATE postalytics.syncs AS s
-    SET enabled = true
-    WHERE s.name = enable_sync.name;
-END;
-COMMENT ON FUNCTION postalytics.enable_sync(text) IS
-    'turn a sync on';
-
-CREATE FUNCTION postalytics.disable_sync(name text)
-RETURNS void
-LANGUAGE sql
-BEGIN ATOMIC
-    SELECT postalytics.find_sync(name);
-    UPDATE postalytics.syncs AS s
-    SET enabled = false
-    WHERE s.name = disable_sync.name;
-END;
-COMMENT ON FUNCTION postalytics.disable_sync(text) IS
-    'turn a sync off';
-
-CREATE FUNCTION postalytics.drop_sync(name text)
-RETURNS void
-LANGUAGE sql
-BEGIN ATOMIC
-    SELECT postalytics.find_sync(name);
+    LOCK TABLE postalytics.syncs IN EXCLUSIVE MODE;
+    PERFORM postalytics.find_sync(name);
     DELETE FROM postalytics.syncs AS s
     WHERE s.name = drop_sync.name;
-END;
+    DELETE FROM postalytics.deliveries AS d
+    WHERE d.sync = drop_sync.name;
+END
+$$;
 COMMENT ON FUNCTION postalytics.drop_sync(text) IS
-    'do away with a sync';
+    'do away with a sync and its deliveries, those in the hands of workers too';

@@ -6,7 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my @tables = qw(events pieces campaigns rejects field_names syncs);
+my @tables = qw(events pieces campaigns rejects field_names syncs deliveries maintenance_log);
 
 my $old = PostgreSQL::Test::Cluster->new('old');
 $old->init;
@@ -24,6 +24,10 @@ $old->safe_psql('postgres', q{
 		FROM generate_series(1, 5000) AS i
 		JOIN (SELECT feed_code, row_number() OVER () AS n FROM postalytics.statuses) AS s ON s.n = 1 + i % 11));
 	SELECT postalytics.ingest('[{"mailId": 1}, 17]', 'agency');
+	SELECT postalytics.ack('all', array_agg(delivery_id)) FROM postalytics.fetch('all', 50);
+	SELECT postalytics.nack('all', array_agg(delivery_id), 'HTTP "503"') FROM postalytics.fetch('all', 50);
+	SELECT count(*) FROM postalytics.fetch('all', 50);
+	SELECT count(*) FROM postalytics.maintain();
 	CREATE VIEW public.mine AS SELECT piece_id FROM postalytics.pieces WHERE status OPERATOR(postalytics.>>) 'Mailed';
 });
 
@@ -39,7 +43,7 @@ sub same_rows
 	is(rows($node, $dbname, $_), rows($old, 'postgres', $_), "$title: $_") for @tables;
 	is($node->safe_psql($dbname, "SELECT last_value FROM postalytics.$_"),
 		$old->safe_psql('postgres', "SELECT last_value FROM postalytics.$_"), "$title: $_")
-	  for qw(event_id_seq reject_id_seq);
+	  for qw(event_id_seq reject_id_seq delivery_id_seq);
 	is($node->safe_psql($dbname, 'SELECT count(*) FROM public.mine'),
 		$old->safe_psql('postgres', 'SELECT count(*) FROM public.mine'), "$title: a user's view");
 	is($node->safe_psql($dbname, "SELECT obj_description('postalytics.events'::regclass), count(*) FROM pg_inherits

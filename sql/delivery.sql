@@ -1,0 +1,202 @@
+-- What workers are given, and what becomes of it.
+\set SHOW_CONTEXT never
+CREATE EXTENSION postalytics_status;
+SET search_path = public, postalytics;
+SET postalytics_status.latest = '36500d';
+SET timezone = 'UTC';
+
+-- "code@day" a word, for a piece: its events, on days of October 2026.
+CREATE FUNCTION events_of(piece text, events text) RETURNS ingest_result
+LANGUAGE sql
+AS $$
+    SELECT ingest(json_agg(json_build_object(
+               'mailId', piece, 'eventType', split_part(e, '@', 1),
+               'eventDate', '2026-10-' || split_part(e, '@', 2) || 'T00:00:00Z',
+               'meta', json_build_object('campaignId', '77120', 'campaignName', 'Spring recall'),
+               'to', json_build_object('firstName', 'Dolores'), 'fields', json_build_object('crm', 17))))
+    FROM string_to_table(events, ' ') AS e
+$$;
+-- What a fetch gives, on a line.
+CREATE FUNCTION fetched(sync text, batch int DEFAULT 100, lease interval DEFAULT '1 minute') RETURNS text
+LANGUAGE sql
+AS $$
+    SELECT string_agg(format('%s:%s/%s', piece_id, status, attempt), ' ' ORDER BY due_at, piece_id COLLATE "C", status)
+    FROM postalytics.fetch(sync, batch, lease)
+$$;
+-- Acks all that is leased.
+CREATE FUNCTION ack_all(sync text) RETURNS bigint
+LANGUAGE sql
+AS $$
+    SELECT ack(ack_all.sync, array_agg(delivery_id)) FROM deliveries AS d WHERE d.sync = ack_all.sync AND state = 'leased'
+$$;
+
+-- All that one call to a CRM needs is in the row.
+SELECT name, wait, unless, latest_only, ordered, durable, max_attempts FROM create_sync('crm');
+SELECT events_of('p1', '11@05 4@06 5@07');
+SELECT events_of('p2', '4@06');
+\x
+SELECT * FROM postalytics.fetch('crm', batch => 1);
+\x
+
+-- Of a piece one after the other, in order; a worker gets nothing twice.
+SELECT fetched('crm');
+SELECT fetched('crm');
+SELECT next_due('crm') > now() AS a_lease_ends;
+SELECT ack('crm', ARRAY[1, 1, NULL, 99]), ack('crm', ARRAY[1]), ack('crm', NULL), ack('crm', '{}');
+SELECT next_due('crm') < now() AS ready;
+SELECT fetched('crm');
+SELECT ack_all('crm');
+SELECT fetched('crm');
+SELECT ack_all('crm');
+SELECT fetched('crm'), next_due('crm');
+SELECT delivery_id, piece_id, status, state, attempt, finished_at IS NOT NULL AS finished FROM deliveries ORDER BY 1;
+
+-- Failing: put off, ever longer, then dead; what is behind it waits as long.
+SELECT name FROM create_sync('fails', max_attempts => 3);
+SELECT events_of('p3', '11@05 4@06');
+SELECT fetched('fails');
+SELECT nack('fails', '{5}', 'HTTP 503', retry_in => '1 hour'), nack('fails', '{5}', 'again'), ack('fails', '{5}');
+SELECT fetched('fails');
+SELECT delivery_id, state, attempt, date_trunc('hour', due_at - now() + '5 min') AS due_in FROM deliveries WHERE sync = 'fails' ORDER BY 1;
+UPDATE deliveries SET due_at = now() - interval '1 s' WHERE sync = 'fails';
+SELECT fetched('fails');
+SELECT nack('fails', '{5}', 'HTTP 503');
+SELECT due_at - now() BETWEEN '7 s' AND '13 s' AS second_wait FROM deliveries WHERE delivery_id = 5;
+UPDATE deliveries SET due_at = now() - interval '1 s' WHERE sync = 'fails';
+SELECT fetched('fails');
+SELECT nack('fails', '{5}', 'HTTP 500');
+SELECT fetched('fails');
+SELECT nack('fails', '{7}', repeat('HTTP 404 ', 1000), dead => true);
+SELECT name, waiting, due, oldest_due_at, leased, dead, done_last_hour, left(last_error, 10) AS last_error FROM sync_health ORDER BY 1;
+SELECT sync, delivery_id, state, attempt, left(error, 12) AS error, length(error) FROM delivery_errors ORDER BY delivery_id, attempt;
+SELECT next_due('fails');
+SELECT replay_sync('fails', '2026-10-06', '2026-10-07');
+SELECT fetched('fails');
+SELECT replay_sync('fails', '2026-10-01');
+
+-- A lease that runs out goes to the next fetch, and is noted; with the last
+-- attempt it is dead.
+SELECT name FROM create_sync('expires', max_attempts => 2);
+SELECT events_of('p4', '11@05');
+SELECT fetched('expires', lease => '0');
+SELECT ack('expires', ARRAY[(SELECT max(delivery_id) FROM deliveries)], '{2}');
+SELECT fetched('expires', lease => '0');
+SELECT fetched('expires');
+SELECT state, attempt, errors[1].error, errors[2].attempt FROM deliveries WHERE sync = 'expires';
+
+-- latest_only: what has been overtaken is superseded.
+SELECT name FROM create_sync('latest', latest_only => true, wait => '1 day');
+SELECT events_of('p5', '11@05 4@06 5@07');
+SELECT fetched('latest'), ack_all('latest');
+SELECT events_of('p5', '10@04');
+SELECT fetched('latest');
+SELECT status, state, due_at FROM deliveries WHERE sync = 'latest' ORDER BY occurred_at;
+
+-- unless: two days after delivery, unless the goal URL was reached.
+SELECT name FROM create_sync('follow_up', statuses => '{ProcessedForDelivery}', wait => '2 days', unless => '{pURLCompleted,ReturnedToSender}');
+SELECT events_of('p6', '6@06'), events_of('p7', '6@06'), events_of('p8', '6@06');
+SELECT events_of('p7', '7@07 8@07'), events_of('p8', '3@09');
+SELECT fetched('follow_up');
+SELECT piece_id, state, due_at FROM deliveries WHERE sync = 'follow_up' ORDER BY 1;
+
+-- Not ordered: all at once.
+SELECT name FROM create_sync('any', ordered => false, statuses => '{Mailed,InTransit,pURLOpened}');
+SELECT events_of('p9', '11@05 4@06');
+SELECT fetched('any');
+
+-- Disabled: no new ones, none handed out, and it goes on with what it had.
+SELECT events_of('p9', '7@07');
+SELECT disable_sync('any');
+SELECT events_of('p9', '7@08');
+SELECT fetched('any'), next_due('any');
+SELECT test_sync('any');
+SELECT enable_sync('any');
+SELECT fetched('any'), next_due('any') > now();
+
+-- From stored events; replayed, without those that are still unfinished.
+SELECT name FROM create_sync('since', statuses => '{Mailed}', since => '2026-10-05', wait => '1 hour');
+SELECT fetched('since'), ack_all('since');
+SELECT replay_sync('since', '2026-10-05', '2026-10-06'), replay_sync('since', '2026-10-05', '2026-10-06');
+SELECT fetched('since', 2);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT create_sync('repeatable', since => '2026-10-05');
+ROLLBACK;
+
+-- A test goes the whole way, with what there is or made up.
+SELECT name FROM create_sync('tested', statuses => '{ProcessedForDelivery}', campaigns => '{77120}', wait => '1 day');
+SELECT name FROM create_sync('none', statuses => '{ReRouted}');
+SELECT test_sync('tested') IS NOT NULL AS tested, test_sync('none') IS NOT NULL AS none;
+SELECT is_test, status, campaign_name, first_name FROM postalytics.fetch('tested');
+SELECT is_test, status, piece_id, payload -> 'to' ->> 'firstName' AS first_name FROM postalytics.fetch('none');
+SELECT ack_all('tested');
+
+-- Months go, what waits for them does not.
+SELECT name FROM create_sync('late', statuses => '{Printed}');
+SELECT ingest('{"mailId": "old", "eventType": 10, "eventDate": "2020-01-15", "note": "still here"}');
+SET postalytics_status.retention = '1000d';
+SELECT action, relation, detail FROM maintain() WHERE action <> 'create';
+SELECT action, relation FROM maintain();
+SELECT piece_id, status, payload ->> 'note' AS note FROM postalytics.fetch('late');
+RESET postalytics_status.retention;
+
+-- History goes by days; without any, what is done is gone.
+SET postalytics_status.history = '0';
+SELECT ack_all('late');
+SELECT count(*) FROM deliveries WHERE sync = 'late';
+CREATE TABLE deliveries_2020_01_01 PARTITION OF deliveries FOR VALUES IN ('2020-01-01');
+SET postalytics_status.history = '30d';
+SELECT action, relation FROM maintain();
+RESET postalytics_status.history;
+
+-- A campaign's history can be dropped, with what waits.
+SELECT name FROM create_sync('dropped');
+SELECT events_of('p10', '11@05');
+SELECT drop_campaign('77120') > 10 AS dropped;
+SELECT drop_campaign('77120');
+SELECT fetched('dropped'), (SELECT count(*) FROM pieces), (SELECT count(*) FROM deliveries WHERE piece_id LIKE 'p%');
+-- Deleted by hand, it is still handed out, with what is left.
+SELECT events_of('p11', '11@05');
+DELETE FROM events;
+DELETE FROM pieces;
+SELECT piece_id, status, occurred_at, campaign_id, first_name, payload FROM postalytics.fetch('dropped');
+
+-- Dropped with its deliveries, in hand or not.
+SELECT drop_sync('dropped');
+SELECT ack('dropped', '{1}');
+SELECT count(*) FROM deliveries WHERE sync = 'dropped';
+
+-- A fetch that waits gets what becomes due meanwhile.
+SELECT name FROM create_sync('waits');
+SELECT events_of('p12', '11@05');
+UPDATE deliveries SET due_at = clock_timestamp() + interval '200 ms' WHERE sync = 'waits';
+SELECT piece_id FROM postalytics.fetch('waits', max_wait => '1 hour');
+SELECT piece_id FROM postalytics.fetch('waits', max_wait => '60 ms');
+
+-- Mistakes.
+SELECT name FROM create_sync('told', durable => false);
+SELECT postalytics.fetch('told');
+SELECT ack('told', '{1}');
+SELECT next_due('told');
+SELECT test_sync('told');
+SELECT replay_sync('told', '2026-10-01');
+SELECT create_sync('x', durable => false, wait => '1 day');
+SELECT create_sync('x', durable => false, since => '2026-10-01');
+SELECT create_sync('x', wait => '-1 day');
+SELECT create_sync('x', wait => '200 years');
+SELECT create_sync('x', max_attempts => 0);
+SELECT create_sync('x', unless => '{}');
+SELECT create_sync('x', ordered => NULL);
+SELECT postalytics.fetch('nobody');
+SELECT postalytics.fetch(NULL);
+SELECT postalytics.fetch('waits', batch => 0);
+SELECT postalytics.fetch('waits', batch => NULL);
+SELECT postalytics.fetch('waits', lease => '-1 s');
+SELECT postalytics.fetch('waits', max_wait => '-1 s');
+SELECT nack('waits', '{1}', 'e', retry_in => '-1 s');
+SELECT nack('nobody', '{1}', 'e');
+SELECT ack('waits', '{1,2}', attempts => '{1}');
+SELECT replay_sync('waits', '2026-10-02', '2026-10-02');
+SELECT replay_sync('waits', NULL);
+
+DROP FUNCTION events_of, fetched, ack_all;
+DROP EXTENSION postalytics_status CASCADE;

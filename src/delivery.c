@@ -1,0 +1,763 @@
+/*
+ * delivery.c
+ *		Deliveries: written with the events they are of, leased to workers by
+ *		fetch, finished by ack, put off or given up by nack.
+ *
+ * All is SQL through kept plans.  Rows are locked without waiting (SKIP LOCKED)
+ * or in the order of delivery_id, so that workers cannot deadlock.
+ */
+#include "postalytics_status.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(postalytics_fetch);
+PG_FUNCTION_INFO_V1(postalytics_ack);
+PG_FUNCTION_INFO_V1(postalytics_nack);
+PG_FUNCTION_INFO_V1(postalytics_next_due);
+
+/* How often a fetch that waits looks again, in milliseconds. */
+#define LOOK_INTERVAL	50
+
+#define UNFINISHED "postalytics.deliveries_unfinished"
+
+/* ---- writing ---- */
+
+/* Attribute numbers of deliveries, less one, as delivery.sql has them. */
+enum
+{
+	DELIVERY_ID, DELIVERY_SYNC, DELIVERY_PIECE_ID, DELIVERY_STATUS,
+	DELIVERY_OCCURRED_AT, DELIVERY_CREATED_AT, DELIVERY_DUE_AT,
+	N_DELIVERY_COLUMNS = 16
+};
+
+struct DeliveryWriter
+{
+	MemoryContext context;
+	Relation	unfinished;		/* NULL until there is something to write */
+	Tuplestorestate *rows;
+	int64		count;
+};
+
+/* Gathers deliveries, and writes them together; needs an SPI connection. */
+DeliveryWriter *
+delivery_writer_create(MemoryContext parent)
+{
+	DeliveryWriter *writer = MemoryContextAllocZero(parent, sizeof(DeliveryWriter));
+
+	writer->context = parent;
+	return writer;
+}
+
+static void
+begin_rows(DeliveryWriter *writer)
+{
+	MemoryContext caller = MemoryContextSwitchTo(writer->context);
+
+	writer->unfinished = table_open(extension_relation("deliveries_unfinished"),
+									RowExclusiveLock);
+	writer->rows = tuplestore_begin_heap(false, false, work_mem);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Owe a sync an event.  Days and months of its wait count in UTC. */
+void
+delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row)
+{
+	Datum		values[N_DELIVERY_COLUMNS];
+	bool		nulls[N_DELIVERY_COLUMNS];
+
+	if (writer->rows == NULL)
+		begin_rows(writer);
+	memset(nulls, true, sizeof(nulls));
+	for (int i = DELIVERY_SYNC; i <= DELIVERY_DUE_AT; i++)
+		nulls[i] = i == DELIVERY_CREATED_AT;
+	values[DELIVERY_SYNC] = CStringGetTextDatum(sync->name);
+	values[DELIVERY_PIECE_ID] =
+		PointerGetDatum(cstring_to_text_with_len(row->piece, row->piece_length));
+	values[DELIVERY_STATUS] = ObjectIdGetDatum(status_oid(row->status));
+	values[DELIVERY_OCCURRED_AT] = TimestampTzGetDatum(row->occurred_at);
+	values[DELIVERY_DUE_AT] =
+		DirectFunctionCall2(timestamp_pl_interval,
+							TimestampGetDatum(row->occurred_at),
+							IntervalPGetDatum(&sync->wait));
+	tuplestore_putvalues(writer->rows, RelationGetDescr(writer->unfinished),
+						 values, nulls);
+	writer->count++;
+}
+
+/* Write them. */
+void
+delivery_finish(DeliveryWriter *writer)
+{
+	static SPIPlanPtr plan = NULL;
+
+	if (writer->rows == NULL)
+		return;
+	register_rows("owed", RelationGetRelid(writer->unfinished), writer->rows, writer->count);
+	if (SPI_execute_plan(keep_plan(&plan,
+								   "INSERT INTO " UNFINISHED
+								   " (sync, piece_id, status, occurred_at, due_at)"
+								   " SELECT sync, piece_id, status, occurred_at, due_at"
+								   " FROM owed",
+								   0, NULL),
+						 NULL, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not write deliveries");
+	SPI_unregister_relation("owed");
+	tuplestore_end(writer->rows);
+	table_close(writer->unfinished, NoLock);
+}
+
+/* ---- what the worker's functions share ---- */
+
+/* Execute a kept plan. */
+static void
+execute(SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
+{
+	int			result = SPI_execute_plan(plan, values, nulls, false, 0);
+
+	if (result != expected)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
+}
+
+/* What tells this session from every other, as %c does in the server's log. */
+static int64
+session_id(void)
+{
+	return ((int64) MyProcPid << 32) | (uint32) MyStartTime;
+}
+
+/* An argument that must be there; error 22004. */
+static Datum
+argument(FunctionCallInfo fcinfo, int i, const char *name)
+{
+	if (PG_ARGISNULL(i))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be NULL", name)));
+	return PG_GETARG_DATUM(i);
+}
+
+/* The sync that the first argument names; it must have deliveries. */
+static const Sync *
+sync_argument(FunctionCallInfo fcinfo)
+{
+	const Sync *sync = find_sync(TextDatumGetCString(argument(fcinfo, 0, "sync")));
+
+	if (!sync->durable)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sync \"%s\" is not durable, so it has no deliveries", sync->name),
+				 errhint("LISTEN on its channel, or make it anew with durable => true.")));
+	return sync;
+}
+
+/* The instant that lies an interval after another; error 22023 if before. */
+static TimestampTz
+instant_after(TimestampTz start, Datum interval, const char *name)
+{
+	TimestampTz end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+															  TimestampTzGetDatum(start),
+															  interval));
+
+	if (end < start)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be negative", name)));
+	return end;
+}
+
+/*
+ * Earlier deliveries, as e, of the same piece to the same sync as d, that are
+ * to be finished first.
+ */
+#define EARLIER \
+	" FROM " UNFINISHED " AS e" \
+	" WHERE e.piece_id = d.piece_id" \
+	"   AND e.sync = d.sync" \
+	"   AND e.occurred_at <= d.occurred_at" \
+	"   AND (e.occurred_at, e.status, e.delivery_id) < (d.occurred_at, d.status, d.delivery_id)" \
+	"   AND NOT e.is_test"
+
+/* Is d due at $2, and in nobody's hands? */
+#define READY \
+	" d.sync = $1 AND d.due_at <= $2 AND (d.lease_until IS NULL OR d.lease_until <= $2)"
+
+#define ERRORS_WITH(at, reason) \
+	" d.errors || ROW(d.attempt, " at ", " reason ")::postalytics.delivery_error"
+
+/* ---- finishing ---- */
+
+/* Is there to be a history?  Then its leaf for now is there. */
+static bool
+keep_history(TimestampTz now)
+{
+	if (setting_history == 0)
+		return false;
+	ensure_day(now);
+	return true;
+}
+
+/* "WITH gone AS (DELETE … RETURNING d.*)": to the history with them, at $1 as $2. */
+#define INTO_HISTORY(gone) \
+	"WITH gone AS (" gone " RETURNING d.*)" \
+	" INSERT INTO postalytics.deliveries" \
+	" (delivery_id, sync, piece_id, status, occurred_at, created_at, due_at," \
+	"  state, attempt, is_test, finished_at, failed_at, errors)" \
+	" SELECT delivery_id, sync, piece_id, status, occurred_at, created_at, due_at," \
+	"        $2::postalytics.delivery_state, attempt, is_test, $1, failed_at, errors" \
+	" FROM gone"
+
+/* ---- fetch ---- */
+
+/* What is to become of a row that is ready. */
+typedef enum Verdict
+{
+	LEASE,
+	PUT_OFF,					/* behind one of its piece that was put off */
+	GIVE_UP,					/* the last lease it could have has run out */
+	SUPERSEDE,
+	CANCEL
+} Verdict;
+
+#define N_VERDICTS	(CANCEL + 1)
+
+/* The rows that one look found, by verdict. */
+typedef struct Found
+{
+	int			count;			/* of all */
+	struct
+	{
+		int			count;
+		Datum	   *places;
+	}			verdict[N_VERDICTS];
+	Datum	   *put_off_to;
+	TimestampTz first;			/* to lease, by occurred_at */
+	TimestampTz last;
+} Found;
+
+/*
+ * Lock what is ready, and judge it.  What waits behind a delivery that was put
+ * off is put off too; so that it is looked at once, and not with every fetch.
+ * The last column is a Verdict.
+ */
+#define PICK(before, not_blocked, overtaken) \
+	"SELECT d.ctid, d.occurred_at, b.put_off_to," \
+	"       CASE WHEN d.is_test THEN 0" \
+	"            WHEN b.put_off_to IS NOT NULL THEN 1" \
+	"            WHEN d.attempt >= $4 THEN 2" \
+	overtaken \
+	"            ELSE 0" \
+	"       END" \
+	" FROM " UNFINISHED " AS d" \
+	" CROSS JOIN LATERAL (SELECT " before ") AS b (blocked_since, put_off_to)" \
+	" WHERE" READY not_blocked \
+	" ORDER BY d.due_at" \
+	" LIMIT $3" \
+	" FOR UPDATE OF d SKIP LOCKED"
+
+/* For a sync that is ordered: what of the piece is before it. */
+#define BEFORE \
+	"pg_catalog.min(e.due_at), pg_catalog.max(e.due_at)" EARLIER " AND e.due_at < 'infinity'"
+#define NOT_BLOCKED \
+	" AND (d.is_test OR b.blocked_since IS NULL OR b.blocked_since > $2)"
+
+/* For any other. */
+#define NOTHING_BEFORE	"NULL::timestamptz, NULL::timestamptz"
+
+/* For a sync with latest_only or unless. */
+#define OVERTAKEN \
+	" WHEN (SELECT s.latest_only FROM postalytics.syncs AS s WHERE s.name = $1)" \
+	"      AND EXISTS (SELECT FROM postalytics.deliveries AS l" \
+	"                  WHERE l.piece_id = d.piece_id" \
+	"                    AND l.sync = d.sync" \
+	"                    AND (l.occurred_at, l.status) > (d.occurred_at, d.status)" \
+	"                    AND NOT l.is_test" \
+	"                    AND l.state <> 'cancelled') THEN 3" \
+	" WHEN EXISTS (SELECT" \
+	"              FROM postalytics.syncs AS s" \
+	"              CROSS JOIN unnest(s.unless) AS u (status)" \
+	"              JOIN postalytics.pieces AS p ON p.piece_id = d.piece_id" \
+	"              WHERE s.name = $1" \
+	"                AND postalytics.reached_at(p, u.status) IS NOT NULL) THEN 4"
+
+static const char *const pick_query[2][2] = {	/* ordered, may be overtaken */
+	{PICK(NOTHING_BEFORE, "", ""), PICK(NOTHING_BEFORE, "", OVERTAKEN)},
+	{PICK(BEFORE, NOT_BLOCKED, ""), PICK(BEFORE, NOT_BLOCKED, OVERTAKEN)}
+};
+
+static void
+pick(const Sync *sync, TimestampTz now, int batch)
+{
+	static SPIPlanPtr plans[2][2];
+	bool		overtaken = sync->latest_only || sync->has_unless;
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT4OID};
+	Datum		values[] = {
+		CStringGetTextDatum(sync->name), TimestampTzGetDatum(now),
+		Int64GetDatum(batch), Int32GetDatum(sync->max_attempts)
+	};
+
+	execute(keep_plan(&plans[sync->ordered][overtaken],
+					  pick_query[sync->ordered][overtaken], lengthof(types), types),
+			values, NULL, SPI_OK_SELECT);
+}
+
+/* Read what pick found. */
+static void
+read_found(Found *found)
+{
+	TupleDesc	tupdesc = SPI_tuptable->tupdesc;
+	bool		isnull;
+
+	memset(found, 0, sizeof(*found));
+	found->count = SPI_processed;
+	for (int i = 0; i < N_VERDICTS; i++)
+		found->verdict[i].places = palloc(found->count * sizeof(Datum));
+	found->put_off_to = palloc(found->count * sizeof(Datum));
+	found->first = DT_NOEND;
+	found->last = DT_NOBEGIN;
+	for (int i = 0; i < found->count; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		Datum		place = SPI_getbinval(row, tupdesc, 1, &isnull);
+		TimestampTz occurred_at = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 2, &isnull));
+		Datum		put_off_to = SPI_getbinval(row, tupdesc, 3, &isnull);
+		Verdict		verdict = DatumGetInt32(SPI_getbinval(row, tupdesc, 4, &isnull));
+		int			nth = found->verdict[verdict].count++;
+
+		found->verdict[verdict].places[nth] = place;
+		if (verdict == PUT_OFF)
+			found->put_off_to[nth] = put_off_to;
+		if (verdict == LEASE)
+		{
+			found->first = Min(found->first, occurred_at);
+			found->last = Max(found->last, occurred_at);
+		}
+	}
+}
+
+static Datum
+place_array(Datum *places, int count)
+{
+	return PointerGetDatum(construct_array(places, count, TIDOID, sizeof(ItemPointerData),
+										   false, TYPALIGN_SHORT));
+}
+
+/* Finish the rows at these places. */
+static void
+finish(Datum places, const char *state, TimestampTz now)
+{
+	static SPIPlanPtr move_plan = NULL;
+	static SPIPlanPtr forget_plan = NULL;
+	Oid			types[] = {TIMESTAMPTZOID, TEXTOID, TIDARRAYOID};
+	Datum		values[] = {TimestampTzGetDatum(now), CStringGetTextDatum(state), places};
+
+#define GONE "DELETE FROM " UNFINISHED " AS d WHERE d.ctid = ANY ($3)"
+	if (keep_history(now))
+		execute(keep_plan(&move_plan, INTO_HISTORY(GONE), lengthof(types), types),
+				values, NULL, SPI_OK_INSERT);
+	else
+		execute(keep_plan(&forget_plan, GONE, lengthof(types), types),
+				values, NULL, SPI_OK_DELETE);
+#undef GONE
+}
+
+static void
+put_off(Datum places, Datum *until, int count)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {TIDARRAYOID, TIMESTAMPTZARRAYOID};
+	Datum		values[] = {
+		places,
+		PointerGetDatum(construct_array(until, count, TIMESTAMPTZOID, sizeof(TimestampTz),
+										FLOAT8PASSBYVAL, TYPALIGN_DOUBLE))
+	};
+
+	execute(keep_plan(&plan,
+					  "UPDATE " UNFINISHED " AS d"
+					  " SET due_at = f.until"
+					  " FROM unnest($1, $2) AS f (place, until)"
+					  " WHERE d.ctid = f.place",
+					  lengthof(types), types),
+			values, NULL, SPI_OK_UPDATE);
+}
+
+static void
+give_up(Datum places, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {TIDARRAYOID, TIMESTAMPTZOID};
+	Datum		values[] = {places, TimestampTzGetDatum(now)};
+
+	execute(keep_plan(&plan,
+					  "UPDATE " UNFINISHED " AS d"
+					  " SET state = 'dead', due_at = 'infinity', lease_until = NULL,"
+					  "     errors =" ERRORS_WITH("$2", "'lease expired'") ", failed_at = $2"
+					  " WHERE d.ctid = ANY ($1)",
+					  lengthof(types), types),
+			values, NULL, SPI_OK_UPDATE);
+}
+
+/* Do as was judged with all that is not to be leased. */
+static void
+settle(const Found *found, TimestampTz now)
+{
+	for (Verdict verdict = PUT_OFF; verdict < N_VERDICTS; verdict++)
+	{
+		int			count = found->verdict[verdict].count;
+		Datum		places;
+
+		if (count == 0)
+			continue;
+		places = place_array(found->verdict[verdict].places, count);
+		switch (verdict)
+		{
+			case PUT_OFF:
+				put_off(places, found->put_off_to, count);
+				break;
+			case GIVE_UP:
+				give_up(places, now);
+				break;
+			default:
+				finish(places, verdict == SUPERSEDE ? "superseded" : "cancelled", now);
+		}
+	}
+}
+
+/*
+ * Lease them, and give all that is known of each.  events is searched between
+ * the first and the last of them only, so that months are pruned at once.
+ */
+static const char lease_query[] =
+"WITH leased AS ("
+" UPDATE " UNFINISHED " AS d"
+" SET state = 'leased', attempt = d.attempt + 1, lease_until = $3,"
+"     leases = d.leases || $4,"
+"     errors = CASE d.state WHEN 'leased' THEN" ERRORS_WITH("$2", "'lease expired'") " ELSE d.errors END,"
+"     failed_at = CASE d.state WHEN 'leased' THEN $2 ELSE d.failed_at END"
+" WHERE d.ctid = ANY ($1)"
+" RETURNING d.delivery_id, d.attempt, d.is_test, d.status, d.occurred_at, d.due_at, d.piece_id, d.payload)"
+" SELECT l.delivery_id, l.attempt, l.is_test, l.status, postalytics.label(l.status),"
+"        l.occurred_at, l.due_at, l.piece_id, COALESCE(e.account, p.account),"
+"        COALESCE(e.campaign_id, p.campaign_id), c.name, p.contact_id,"
+"        p.first_name, p.last_name, p.company, p.email, p.country, p.fields,"
+"        COALESCE(l.payload, e.payload)"
+" FROM leased AS l"
+" LEFT JOIN postalytics.events AS e"
+"   ON (e.piece_id, e.status, e.occurred_at) = (l.piece_id, l.status, l.occurred_at)"
+"   AND e.occurred_at BETWEEN $5 AND $6"
+" LEFT JOIN postalytics.pieces AS p ON p.piece_id = l.piece_id"
+" LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = COALESCE(e.campaign_id, p.campaign_id)"
+" ORDER BY l.due_at, l.delivery_id";
+
+static void
+lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *result)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {
+		TIDARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID
+	};
+	Datum		values[] = {
+		place_array(found->verdict[LEASE].places, found->verdict[LEASE].count),
+		TimestampTzGetDatum(now), TimestampTzGetDatum(until),
+		Int64GetDatum(session_id()),
+		TimestampTzGetDatum(found->first), TimestampTzGetDatum(found->last)
+	};
+
+	execute(keep_plan(&plan, lease_query, lengthof(types), types), values, NULL, SPI_OK_SELECT);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+}
+
+/* Look once: hand out what is ready, and settle the rest of what was found. */
+static void
+look(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = instant_after(now, argument(fcinfo, 2, "lease"), "lease");
+
+	/* In the order of those who retire a month: events first, then deliveries. */
+	LockRelationOid(extension_relation("events"), AccessShareLock);
+	SPI_connect();
+	pick(sync, now, batch);
+	read_found(found);
+	settle(found, now);
+	if (found->verdict[LEASE].count > 0)
+		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
+	SPI_finish();
+}
+
+/* Hand out what is due now; was there anything? */
+static bool
+fetch_due(FunctionCallInfo fcinfo, int batch)
+{
+	Found		found;
+
+	do
+	{
+		const Sync *sync = sync_argument(fcinfo);
+
+		if (!sync->enabled)
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		look(fcinfo, sync, batch, &found);
+	} while (found.verdict[LEASE].count == 0 && found.count > 0);
+	return found.count > 0;
+}
+
+/* Sleep until it is time to look again. */
+static void
+wait_a_little(TimestampTz deadline)
+{
+	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(Max(left, 1), LOOK_INTERVAL), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	AcceptInvalidationMessages();
+}
+
+/*
+ * fetch(sync text, batch integer, lease interval, max_wait interval)
+ * returns setof delivery
+ *
+ * Leases up to batch deliveries that are due to the caller, in the order in
+ * which they are due, and for a sync that is ordered at most one a piece; none
+ * while the sync is disabled.  If there are none it looks again until max_wait
+ * is over.  Locks: the rows, SKIP LOCKED.  Errors: 42704 for no such sync,
+ * 22004 for NULL, 22023 for a batch below 1, negative intervals, and a sync
+ * that is not durable.
+ */
+Datum
+postalytics_fetch(PG_FUNCTION_ARGS)
+{
+	int			batch = DatumGetInt32(argument(fcinfo, 1, "batch"));
+	TimestampTz deadline = instant_after(GetCurrentTimestamp(),
+										 argument(fcinfo, 3, "max_wait"), "max_wait");
+
+	if (batch < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch must be at least 1")));
+	InitMaterializedSRF(fcinfo, 0);
+	while (!fetch_due(fcinfo, batch) && GetCurrentTimestamp() < deadline)
+		wait_a_little(deadline);
+	return (Datum) 0;
+}
+
+/* ---- ack and nack ---- */
+
+/*
+ * Those of the deliveries $4 to sync $3, with attempts $5, that are leased, and
+ * to the caller.  With attempts given, his is the attempt that he fetched.
+ * Without, he is refused whose session, $6, had it before and has it no more;
+ * another session is not, for behind a pooler it may be his as well.
+ */
+#define GIVEN \
+	" (SELECT * FROM unnest($4, $5) AS u (delivery_id, attempt) ORDER BY delivery_id) AS g"
+#define MINE \
+	" d.delivery_id = g.delivery_id" \
+	" AND d.sync = $3" \
+	" AND d.state = 'leased'" \
+	" AND CASE WHEN g.attempt IS NOT NULL THEN g.attempt = d.attempt" \
+	"          ELSE d.leases[d.attempt] = $6 OR $6 <> ALL (d.leases)" \
+	"     END"
+
+#define MAX_PARAMETERS	9
+
+static Oid parameter_types[MAX_PARAMETERS] = {
+	TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID,
+	INTERVALOID, BOOLOID, INT4OID
+};
+
+typedef struct Parameters
+{
+	Datum		values[MAX_PARAMETERS];
+	char		nulls[MAX_PARAMETERS];
+} Parameters;
+
+static int
+items_of(Datum array)
+{
+	ArrayType  *items = DatumGetArrayTypeP(array);
+
+	return ArrayGetNItems(ARR_NDIM(items), ARR_DIMS(items));
+}
+
+/* The first six, but for $2; error 22023 for attempts that are not one a delivery. */
+static void
+read_parameters(FunctionCallInfo fcinfo, int attempts, Parameters *parameters)
+{
+	const Sync *sync = sync_argument(fcinfo);
+
+	memset(parameters->nulls, ' ', sizeof(parameters->nulls));
+	parameters->values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
+	parameters->values[2] = PG_GETARG_DATUM(0);
+	parameters->values[3] = PG_GETARG_DATUM(1);
+	parameters->nulls[3] = PG_ARGISNULL(1) ? 'n' : ' ';
+	parameters->values[4] = PG_GETARG_DATUM(attempts);
+	parameters->nulls[4] = PG_ARGISNULL(attempts) ? 'n' : ' ';
+	parameters->values[5] = Int64GetDatum(session_id());
+	parameters->values[8] = Int32GetDatum(sync->max_attempts);
+	if (!PG_ARGISNULL(1) && !PG_ARGISNULL(attempts) &&
+		items_of(parameters->values[3]) != items_of(parameters->values[4]))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("attempts must be as many as delivery_ids")));
+}
+
+static int64
+execute_with(SPIPlanPtr *plan, const char *query, int nargs, Parameters *parameters, int expected)
+{
+	execute(keep_plan(plan, query, nargs, parameter_types),
+			parameters->values, parameters->nulls, expected);
+	return SPI_processed;
+}
+
+/*
+ * ack(sync text, delivery_ids bigint[], attempts integer[]) returns bigint
+ *
+ * Finishes the deliveries that are leased to the caller, and counts them.  A
+ * lease that has run out is his until somebody else fetches.  NULL ids and an
+ * id given twice count for nothing; so does a NULL array.  Locks: the rows, by
+ * delivery_id.  Errors: 42704 for no such sync, 22004 for a NULL sync, 22023
+ * for a sync that is not durable or attempts of another length.
+ */
+Datum
+postalytics_ack(PG_FUNCTION_ARGS)
+{
+	static SPIPlanPtr move_plan = NULL;
+	static SPIPlanPtr forget_plan = NULL;
+	Parameters	parameters;
+	int64		count;
+
+	read_parameters(fcinfo, 2, &parameters);
+	parameters.values[1] = CStringGetTextDatum("done");
+	SPI_connect();
+#define GONE "DELETE FROM " UNFINISHED " AS d USING" GIVEN " WHERE" MINE
+	if (keep_history(DatumGetTimestampTz(parameters.values[0])))
+		count = execute_with(&move_plan, INTO_HISTORY(GONE), 6, &parameters, SPI_OK_INSERT);
+	else
+		count = execute_with(&forget_plan, GONE, 6, &parameters, SPI_OK_DELETE);
+#undef GONE
+	SPI_finish();
+	PG_RETURN_INT64(count);
+}
+
+/*
+ * Puts off by $7, or else by what doubles from 5 seconds to 6 hours, give or
+ * take a quarter, so that what failed together does not come back together.
+ */
+#define DEAD \
+	" $8 OR d.attempt >= $9 "
+
+static const char nack_query[] =
+"UPDATE " UNFINISHED " AS d"
+" SET state = CASE WHEN" DEAD "THEN 'dead' ELSE 'waiting' END::postalytics.delivery_state,"
+"     due_at = CASE WHEN" DEAD "THEN 'infinity'"
+"                   ELSE $1 + COALESCE($7, LEAST('5 s'::interval * pg_catalog.power(2, LEAST(d.attempt, 30) - 1), '6 h')"
+"                                          * (0.75 + pg_catalog.random() / 2)) END,"
+"     lease_until = NULL,"
+"     errors =" ERRORS_WITH("$1", "pg_catalog.left($2, 2000)") ","
+"     failed_at = $1"
+" FROM" GIVEN
+" WHERE" MINE;
+
+/*
+ * nack(sync text, delivery_ids bigint[], error text, retry_in interval,
+ *		dead boolean, attempts integer[]) returns bigint
+ *
+ * The deliveries that are leased to the caller failed: notes the error with
+ * each, puts them off by retry_in, or if that is NULL by ever longer, or gives
+ * them up, if dead is true or they had as many attempts as the sync allows;
+ * and counts them.  All else as ack.  Errors: also 22023 for a negative
+ * retry_in.
+ */
+Datum
+postalytics_nack(PG_FUNCTION_ARGS)
+{
+	static SPIPlanPtr plan = NULL;
+	Parameters	parameters;
+	int64		count;
+
+	read_parameters(fcinfo, 5, &parameters);
+	parameters.values[1] = PG_ARGISNULL(2) ?
+		CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2);
+	parameters.values[6] = PG_GETARG_DATUM(3);
+	parameters.nulls[6] = PG_ARGISNULL(3) ? 'n' : ' ';
+	parameters.values[7] = argument(fcinfo, 4, "dead");
+	if (!PG_ARGISNULL(3))
+		(void) instant_after(DatumGetTimestampTz(parameters.values[0]),
+							 parameters.values[6], "retry_in");
+	SPI_connect();
+	count = execute_with(&plan, nack_query, MAX_PARAMETERS, &parameters, SPI_OK_UPDATE);
+	SPI_finish();
+	PG_RETURN_INT64(count);
+}
+
+/* ---- next_due ---- */
+
+/* In an ordered sync: is none before it due, or in somebody's hands? */
+#define NEXT_OF_PIECE \
+	" AND (d.is_test OR NOT EXISTS (SELECT" EARLIER " AND e.due_at <= $2))"
+
+/* What is ready, else when the first lease ends or the first is due. */
+#define NEXT_DUE(next_of_piece) \
+	"SELECT COALESCE(" \
+	" (SELECT d.due_at FROM " UNFINISHED " AS d" \
+	"  WHERE" READY next_of_piece \
+	"  ORDER BY d.due_at LIMIT 1)," \
+	" LEAST((SELECT pg_catalog.min(d.lease_until) FROM " UNFINISHED " AS d" \
+	"        WHERE d.sync = $1 AND d.due_at <= $2 AND d.lease_until > $2)," \
+	"       (SELECT d.due_at FROM " UNFINISHED " AS d" \
+	"        WHERE d.sync = $1 AND d.due_at > $2 AND d.due_at < 'infinity'" \
+	"        ORDER BY d.due_at LIMIT 1)))"
+
+/*
+ * next_due(sync text) returns timestamptz
+ *
+ * When there will be something to fetch, as far as can be known: past if there
+ * is now, NULL if nothing waits or the sync is disabled.  Errors: as fetch.
+ */
+Datum
+postalytics_next_due(PG_FUNCTION_ARGS)
+{
+	static SPIPlanPtr ordered_plan = NULL;
+	static SPIPlanPtr unordered_plan = NULL;
+	const Sync *sync = sync_argument(fcinfo);
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[] = {
+		CStringGetTextDatum(sync->name), TimestampTzGetDatum(GetCurrentTimestamp())
+	};
+	Datum		due;
+	bool		isnull;
+
+	if (!sync->enabled)
+		PG_RETURN_NULL();
+	SPI_connect();
+	execute(sync->ordered ?
+			keep_plan(&ordered_plan, NEXT_DUE(NEXT_OF_PIECE), 2, types) :
+			keep_plan(&unordered_plan, NEXT_DUE(""), 2, types),
+			values, NULL, SPI_OK_SELECT);
+	due = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	SPI_finish();
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(due);
+}

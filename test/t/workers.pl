@@ -1,0 +1,157 @@
+# Three workers, killed at random between fetch and ack, nacking at random, over
+# a server that is killed in the middle: every matching event is delivered, none
+# twice without a recorded reason, and of each piece in order.
+use strict;
+use warnings;
+use DBI;
+use POSIX ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $pieces = 400;
+my $workers = 3;
+my $seed = $ENV{SEED} // 20261123;
+srand($seed);
+note("SEED=$seed");
+
+my $name = "workers_$$";
+my $node = PostgreSQL::Test::Cluster->new($name);
+$node->init;
+$node->append_conf('postgresql.conf', "fsync = on\npostalytics_status.latest = '36500d'\nlog_min_messages = warning");
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION postalytics_status;
+	SELECT postalytics.create_sync('crm', statuses => '{Mailed,InTransit,InLocalArea,ProcessedForDelivery,pURLOpened}', max_attempts => 1000)});
+
+my $dsn = "dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres";
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $log = "$folder/told";
+
+sub connection
+{
+	return DBI->connect($dsn, getpwuid($<) . '', '', { RaiseError => 1, PrintError => 0 });
+}
+
+# What a CRM would be told goes to a file, a line each, appended whole.
+sub tell_crm
+{
+	my ($line) = @_;
+	open my $file, '>>', $log or die;
+	syswrite $file, "$line\n";
+	close $file;
+}
+
+# A worker as the README has it, but for the blows: it dies between telling and
+# acking, or says that it failed, one time in ten each.
+sub work
+{
+	my ($number) = @_;
+	srand($seed + $number + 100 * time);
+	my $connection = connection();
+	for (;;)
+	{
+		my $rows = $connection->selectall_arrayref(
+			q{SELECT delivery_id, attempt, piece_id, status, extract(epoch FROM occurred_at)::bigint
+			  FROM postalytics.fetch('crm', 20, lease => '1 s', max_wait => '200 ms')});
+		for my $row (@$rows)
+		{
+			my $chance = rand();
+			POSIX::_exit(1) if $chance < 0.002;
+			if ($chance < 0.1)
+			{
+				$connection->selectrow_array(q{SELECT postalytics.nack('crm', ARRAY[?::bigint], 'unlucky', retry_in => '50 ms')}, undef, $row->[0]);
+				next;
+			}
+			tell_crm(join ' ', @$row);
+			POSIX::_exit(1) if $chance < 0.102;
+			$connection->selectrow_array(q{SELECT postalytics.ack('crm', ARRAY[?::bigint])}, undef, $row->[0]);
+		}
+	}
+}
+
+my %pids;
+sub start_worker
+{
+	my ($number) = @_;
+	my $pid = fork();
+	if (!$pid)
+	{
+		eval { work($number) };
+		POSIX::_exit(2);
+	}
+	$pids{$pid} = $number;
+}
+
+# A worker that is gone, by its own doing or the server's, starts again.
+sub tend
+{
+	while ((my $pid = waitpid(-1, POSIX::WNOHANG())) > 0)
+	{
+		start_worker(delete $pids{$pid}) if exists $pids{$pid};
+	}
+}
+
+# Events come while all that goes on; those of a piece in order.
+my $sent = 0;
+sub send_some
+{
+	my ($step) = @_;
+	my @events = map { sprintf('{"mailId": %d, "eventType": %d, "eventDate": "2026-10-%02dT00:00:00Z"}', $_, (11, 4, 5, 6, 7)[$step], $step + 5) } 1 .. $pieces;
+	my ($inserted) = $node->safe_psql('postgres', "SELECT inserted FROM postalytics.ingest('[" . join(',', @events) . "]')");
+	$sent += $inserted;
+}
+
+start_worker($_) for 1 .. $workers;
+for my $step (0 .. 4)
+{
+	send_some($step);
+	if ($step == 2)
+	{
+		my $postmaster = $node->{_pid};
+		$node->kill9;
+		select(undef, undef, undef, 0.05) while kill 0, $postmaster;
+		select(undef, undef, undef, 0.05) while `pgrep -f "^postgres: $name:"`;
+		$node->start;
+	}
+	for (1 .. 10)
+	{
+		kill 'KILL', (keys %pids)[ rand keys %pids ] if rand() < 0.3;
+		select(undef, undef, undef, 0.05);
+		tend();
+	}
+}
+my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+until ($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.deliveries_unfinished}) eq '0' || time > $deadline)
+{
+	select(undef, undef, undef, 0.1);
+	tend();
+}
+my @running = keys %pids;
+%pids = ();
+kill 'KILL', @running;
+waitpid $_, 0 for @running;
+
+is($sent, 5 * $pieces, 'all events came in');
+is($node->safe_psql('postgres', q{SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1}), "done|$sent", 'every one is acked');
+
+my (%told, %last, @repeated);
+my $disorder = 0;
+for my $line (split /\n/, slurp_file($log))
+{
+	my ($id, $attempt, $piece, $status, $instant) = split / /, $line;
+	$disorder++ if $instant < ($last{$piece} // 0);
+	$last{$piece} = $instant;
+	push @repeated, [ $id, $told{$id} ] if $told{$id};
+	$told{$id} = $attempt;
+}
+is(scalar(keys %told), $sent, 'every one was told');
+is($disorder, 0, 'those of a piece in order');
+my %reason = map { my ($id, $attempt) = split /\|/; ("$id $attempt" => 1) }
+  split /\n/, $node->safe_psql('postgres', q{SELECT delivery_id, attempt FROM postalytics.delivery_errors WHERE error = 'lease expired'});
+is(scalar(grep { !$reason{"@$_"} } @repeated), 0, 'none twice without a reason (' . @repeated . ' twice)');
+cmp_ok(scalar(@repeated), '>', 0, 'and some were, so this has been a test');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.delivery_errors WHERE error = 'unlucky'}), '>', 50, 'and many failed once');
+
+$node->stop;
+done_testing();
