@@ -10,9 +10,11 @@
 
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "executor/tstoreReceiver.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "nodes/params.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -215,7 +217,9 @@ keep_history(TimestampTz now)
 
 /* "WITH gone AS (DELETE … RETURNING d.*)": to the history with them, at $1 as $2. */
 #define INTO_HISTORY(gone) \
-	"WITH gone AS (" gone " RETURNING d.*)" \
+	"WITH gone AS (" gone \
+	" RETURNING d.delivery_id, d.sync, d.piece_id, d.status, d.occurred_at, d.created_at," \
+	"           d.due_at, d.attempt, d.is_test, d.failed_at, d.errors)" \
 	" INSERT INTO postalytics.deliveries" \
 	" (delivery_id, sync, piece_id, status, occurred_at, created_at, due_at," \
 	"  state, attempt, is_test, finished_at, failed_at, errors)" \
@@ -478,10 +482,19 @@ lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *res
 		Int64GetDatum(session_id()),
 		TimestampTzGetDatum(found->first), TimestampTzGetDatum(found->last)
 	};
+	SPIExecuteOptions options = {.params = makeParamList(lengthof(types))};
 
-	execute(keep_plan(&plan, lease_query, lengthof(types), types), values, NULL, SPI_OK_SELECT);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	for (int i = 0; i < lengthof(types); i++)
+		options.params->params[i] = (ParamExternData) {
+			.value = values[i], .pflags = PARAM_FLAG_CONST, .ptype = types[i]
+		};
+	/* Straight into the result: the rows are large. */
+	options.dest = CreateTuplestoreDestReceiver();
+	SetTuplestoreDestReceiverParams(options.dest, result->setResult,
+									result->econtext->ecxt_per_query_memory, false, NULL, NULL);
+	if (SPI_execute_plan_extended(keep_plan(&plan, lease_query, lengthof(types), types),
+								  &options) != SPI_OK_SELECT)
+		elog(ERROR, "could not lease deliveries");
 }
 
 /* Look once: hand out what is ready, and settle the rest of what was found. */
@@ -564,20 +577,20 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 /* ---- ack and nack ---- */
 
 /*
- * Those of the deliveries $4 to sync $3, with attempts $5, that are leased, and
- * to the caller.  With attempts given, his is the attempt that he fetched.
- * Without, he is refused whose session, $6, had it before and has it no more;
- * another session is not, for behind a pooler it may be his as well.
+ * Those of the deliveries $4 to sync $3 that are leased, and to the caller.
+ * With attempts $5 given, his is the attempt that he fetched.  Without, he is
+ * refused whose session, $6, had it before and has it no more; another session
+ * is not, for behind a pooler it may be his as well.  Either way rows are
+ * locked in the order of delivery_id: an index takes an array's in its order.
  */
-#define GIVEN \
-	" (SELECT * FROM unnest($4, $5) AS u (delivery_id, attempt) ORDER BY delivery_id) AS g"
-#define MINE \
-	" d.delivery_id = g.delivery_id" \
-	" AND d.sync = $3" \
-	" AND d.state = 'leased'" \
-	" AND CASE WHEN g.attempt IS NOT NULL THEN g.attempt = d.attempt" \
-	"          ELSE d.leases[d.attempt] = $6 OR $6 <> ALL (d.leases)" \
-	"     END"
+#define LEASED " d.sync = $3 AND d.state = 'leased' AND "
+#define BY_SESSION \
+	" WHERE d.delivery_id = ANY ($4)" \
+	"   AND" LEASED "(d.leases[d.attempt] = $6 OR $6 <> ALL (d.leases))"
+#define BY_ATTEMPT(from) \
+	from " (SELECT * FROM unnest($4, $5) AS u (delivery_id, attempt) ORDER BY delivery_id) AS g" \
+	" WHERE d.delivery_id = g.delivery_id" \
+	"   AND" LEASED "d.attempt = g.attempt"
 
 #define MAX_PARAMETERS	9
 
@@ -622,12 +635,30 @@ read_parameters(FunctionCallInfo fcinfo, int attempts, Parameters *parameters)
 				 errmsg("attempts must be as many as delivery_ids")));
 }
 
-static int64
-execute_with(SPIPlanPtr *plan, const char *query, int nargs, Parameters *parameters, int expected)
+/* A query in both forms, and its plans. */
+typedef struct OwnerQuery
 {
-	execute(keep_plan(plan, query, nargs, parameter_types),
-			parameters->values, parameters->nulls, expected);
-	return SPI_processed;
+	const char *by_session;
+	const char *by_attempt;
+	SPIPlanPtr	plans[2];
+	int			nargs;
+	int			expected;
+} OwnerQuery;
+
+static int64
+run_query(OwnerQuery *query, Parameters *parameters)
+{
+	bool		by_attempt = parameters->nulls[4] == ' ';
+	int64		count;
+
+	SPI_connect();
+	execute(keep_plan(&query->plans[by_attempt],
+					  by_attempt ? query->by_attempt : query->by_session,
+					  query->nargs, parameter_types),
+			parameters->values, parameters->nulls, query->expected);
+	count = SPI_processed;
+	SPI_finish();
+	return count;
 }
 
 /*
@@ -642,22 +673,25 @@ execute_with(SPIPlanPtr *plan, const char *query, int nargs, Parameters *paramet
 Datum
 postalytics_ack(PG_FUNCTION_ARGS)
 {
-	static SPIPlanPtr move_plan = NULL;
-	static SPIPlanPtr forget_plan = NULL;
+	static OwnerQuery move = {
+		.by_session = INTO_HISTORY("DELETE FROM " UNFINISHED " AS d" BY_SESSION),
+		.by_attempt = INTO_HISTORY("DELETE FROM " UNFINISHED " AS d" BY_ATTEMPT(" USING")),
+		.nargs = 6,
+		.expected = SPI_OK_INSERT
+	};
+	static OwnerQuery forget = {
+		.by_session = "DELETE FROM " UNFINISHED " AS d" BY_SESSION,
+		.by_attempt = "DELETE FROM " UNFINISHED " AS d" BY_ATTEMPT(" USING"),
+		.nargs = 6,
+		.expected = SPI_OK_DELETE
+	};
 	Parameters	parameters;
-	int64		count;
 
 	read_parameters(fcinfo, 2, &parameters);
 	parameters.values[1] = CStringGetTextDatum("done");
-	SPI_connect();
-#define GONE "DELETE FROM " UNFINISHED " AS d USING" GIVEN " WHERE" MINE
 	if (keep_history(DatumGetTimestampTz(parameters.values[0])))
-		count = execute_with(&move_plan, INTO_HISTORY(GONE), 6, &parameters, SPI_OK_INSERT);
-	else
-		count = execute_with(&forget_plan, GONE, 6, &parameters, SPI_OK_DELETE);
-#undef GONE
-	SPI_finish();
-	PG_RETURN_INT64(count);
+		PG_RETURN_INT64(run_query(&move, &parameters));
+	PG_RETURN_INT64(run_query(&forget, &parameters));
 }
 
 /*
@@ -667,17 +701,15 @@ postalytics_ack(PG_FUNCTION_ARGS)
 #define DEAD \
 	" $8 OR d.attempt >= $9 "
 
-static const char nack_query[] =
-"UPDATE " UNFINISHED " AS d"
-" SET state = CASE WHEN" DEAD "THEN 'dead' ELSE 'waiting' END::postalytics.delivery_state,"
-"     due_at = CASE WHEN" DEAD "THEN 'infinity'"
-"                   ELSE $1 + COALESCE($7, LEAST('5 s'::interval * pg_catalog.power(2, LEAST(d.attempt, 30) - 1), '6 h')"
-"                                          * (0.75 + pg_catalog.random() / 2)) END,"
-"     lease_until = NULL,"
-"     errors =" ERRORS_WITH("$1", "pg_catalog.left($2, 2000)") ","
-"     failed_at = $1"
-" FROM" GIVEN
-" WHERE" MINE;
+#define NACK \
+	"UPDATE " UNFINISHED " AS d" \
+	" SET state = CASE WHEN" DEAD "THEN 'dead' ELSE 'waiting' END::postalytics.delivery_state," \
+	"     due_at = CASE WHEN" DEAD "THEN 'infinity'" \
+	"                   ELSE $1 + COALESCE($7, LEAST('5 s'::interval * pg_catalog.power(2, LEAST(d.attempt, 30) - 1), '6 h')" \
+	"                                          * (0.75 + pg_catalog.random() / 2)) END," \
+	"     lease_until = NULL," \
+	"     errors =" ERRORS_WITH("$1", "pg_catalog.left($2, 2000)") "," \
+	"     failed_at = $1"
 
 /*
  * nack(sync text, delivery_ids bigint[], error text, retry_in interval,
@@ -692,9 +724,13 @@ static const char nack_query[] =
 Datum
 postalytics_nack(PG_FUNCTION_ARGS)
 {
-	static SPIPlanPtr plan = NULL;
+	static OwnerQuery query = {
+		.by_session = NACK BY_SESSION,
+		.by_attempt = NACK BY_ATTEMPT(" FROM"),
+		.nargs = MAX_PARAMETERS,
+		.expected = SPI_OK_UPDATE
+	};
 	Parameters	parameters;
-	int64		count;
 
 	read_parameters(fcinfo, 5, &parameters);
 	parameters.values[1] = PG_ARGISNULL(2) ?
@@ -705,10 +741,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		(void) instant_after(DatumGetTimestampTz(parameters.values[0]),
 							 parameters.values[6], "retry_in");
-	SPI_connect();
-	count = execute_with(&plan, nack_query, MAX_PARAMETERS, &parameters, SPI_OK_UPDATE);
-	SPI_finish();
-	PG_RETURN_INT64(count);
+	PG_RETURN_INT64(run_query(&query, &parameters));
 }
 
 /* ---- next_due ---- */

@@ -64,8 +64,7 @@ typedef struct Parent
 {
 	const char *name;
 	const char *leaf_format;	/* of a leaf's name, given year, month and day */
-	const char *leaf_key;
-	const char *leaf_indexes;	/* given the leaf's name in each %1$s; or NULL */
+	const char *finish_leaf;	/* given its name in each %1$s */
 	char	   *(*bounds) (TimestampTz start);
 } Parent;
 
@@ -86,17 +85,22 @@ day_bounds(TimestampTz day)
 static const Parent events = {
 	.name = "events",
 	.leaf_format = "events_%04d_%02d",
-	.leaf_key = "piece_id, status, occurred_at",
+	.finish_leaf = "ALTER TABLE postalytics.%1$s ADD PRIMARY KEY (piece_id, status, occurred_at)",
 	.bounds = month_bounds
 };
 
+/*
+ * Finished deliveries come by the hundred thousand, in the order of their ids
+ * more or less: BRIN costs nothing, where a key's index would cost as much as
+ * the row.
+ */
 static const Parent deliveries = {
 	.name = "deliveries",
 	.leaf_format = "deliveries_%04d_%02d_%02d",
-	.leaf_key = "delivery_id",
-	.leaf_indexes = "CREATE INDEX ON postalytics.%1$s (piece_id);"
-	"CREATE INDEX ON postalytics.%1$s USING brin (finished_at) WITH (autosummarize = on);"
-	"CREATE INDEX ON postalytics.%1$s (sync, failed_at) WHERE failed_at IS NOT NULL",
+	.finish_leaf = "CREATE INDEX ON postalytics.%1$s (piece_id);"
+	"CREATE INDEX ON postalytics.%1$s USING brin (delivery_id, finished_at) WITH (autosummarize = on);"
+	"CREATE INDEX ON postalytics.%1$s (sync, failed_at) WHERE failed_at IS NOT NULL;"
+	"ALTER TABLE postalytics.%1$s REPLICA IDENTITY FULL",
 	.bounds = day_bounds
 };
 
@@ -138,11 +142,10 @@ static void
 create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 {
 	SPI_connect();
-	run(psprintf("CREATE TABLE postalytics.%s ("
-				 " LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE,"
-				 " PRIMARY KEY (%s))", leaf, parent->name, parent->leaf_key));
-	if (parent->leaf_indexes != NULL)
-		run(psprintf(parent->leaf_indexes, leaf));
+	run(psprintf("CREATE TABLE postalytics.%s"
+				 " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE)",
+				 leaf, parent->name));
+	run(psprintf(parent->finish_leaf, leaf));
 	run(psprintf("ALTER TABLE postalytics.%s ATTACH PARTITION postalytics.%s FOR VALUES %s",
 				 parent->name, leaf, parent->bounds(start)));
 	SPI_finish();
