@@ -172,6 +172,14 @@ UPDATE deliveries SET due_at = clock_timestamp() + interval '200 ms' WHERE sync 
 SELECT piece_id FROM postalytics.fetch('waits', max_wait => '1 hour');
 SELECT piece_id FROM postalytics.fetch('waits', max_wait => '60 ms');
 
+-- A session that works through a backlog goes on from where it was, and yet
+-- misses nothing that came before it.
+SELECT name FROM create_sync('backlog', ordered => false);
+SELECT events_of('p13', '11@05 4@06 5@07 6@08');
+SELECT fetched('backlog', 2);
+SELECT events_of('p14', '11@01');
+SELECT fetched('backlog', 1), fetched('backlog', 2), fetched('backlog');
+
 -- Mistakes.
 SELECT name FROM create_sync('told', durable => false);
 SELECT postalytics.fetch('told');

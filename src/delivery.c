@@ -253,6 +253,7 @@ typedef struct Found
 	Datum	   *put_off_to;
 	TimestampTz first;			/* to lease, by occurred_at */
 	TimestampTz last;
+	TimestampTz last_due;		/* of all, by due_at */
 } Found;
 
 /*
@@ -261,7 +262,7 @@ typedef struct Found
  * The last column is a Verdict.
  */
 #define PICK(before, not_blocked, overtaken) \
-	"SELECT d.ctid, d.occurred_at, b.put_off_to," \
+	"SELECT d.ctid, d.occurred_at, b.put_off_to, d.due_at," \
 	"       CASE WHEN d.is_test THEN 0" \
 	"            WHEN b.put_off_to IS NOT NULL THEN 1" \
 	"            WHEN d.attempt >= $4 THEN 2" \
@@ -270,7 +271,7 @@ typedef struct Found
 	"       END" \
 	" FROM " UNFINISHED " AS d" \
 	" CROSS JOIN LATERAL (SELECT " before ") AS b (blocked_since, put_off_to)" \
-	" WHERE" READY not_blocked \
+	" WHERE" READY " AND d.due_at >= $5" not_blocked \
 	" ORDER BY d.due_at" \
 	" LIMIT $3" \
 	" FOR UPDATE OF d SKIP LOCKED"
@@ -306,14 +307,15 @@ static const char *const pick_query[2][2] = {	/* ordered, may be overtaken */
 };
 
 static void
-pick(const Sync *sync, TimestampTz now, int batch)
+pick(const Sync *sync, TimestampTz now, TimestampTz from, int batch)
 {
 	static SPIPlanPtr plans[2][2];
 	bool		overtaken = sync->latest_only || sync->has_unless;
-	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT4OID};
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT4OID, TIMESTAMPTZOID};
 	Datum		values[] = {
 		CStringGetTextDatum(sync->name), TimestampTzGetDatum(now),
-		Int64GetDatum(batch), Int32GetDatum(sync->max_attempts)
+		Int64GetDatum(batch), Int32GetDatum(sync->max_attempts),
+		TimestampTzGetDatum(from)
 	};
 
 	execute(keep_plan(&plans[sync->ordered][overtaken],
@@ -341,9 +343,10 @@ read_found(Found *found)
 		Datum		place = SPI_getbinval(row, tupdesc, 1, &isnull);
 		TimestampTz occurred_at = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 2, &isnull));
 		Datum		put_off_to = SPI_getbinval(row, tupdesc, 3, &isnull);
-		Verdict		verdict = DatumGetInt32(SPI_getbinval(row, tupdesc, 4, &isnull));
+		Verdict		verdict = DatumGetInt32(SPI_getbinval(row, tupdesc, 5, &isnull));
 		int			nth = found->verdict[verdict].count++;
 
+		found->last_due = DatumGetTimestampTz(SPI_getbinval(row, tupdesc, 4, &isnull));
 		found->verdict[verdict].places[nth] = place;
 		if (verdict == PUT_OFF)
 			found->put_off_to[nth] = put_off_to;
@@ -497,6 +500,44 @@ lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *res
 		elog(ERROR, "could not lease deliveries");
 }
 
+/*
+ * While somebody's old snapshot keeps what was finished from being cleaned up
+ * (pg_dump takes hours), every look from the start would pass over all of it.
+ * So a session that works through a backlog goes on from where it was, and
+ * looks from the start once in a while, and when it finds less than it wants.
+ */
+static struct
+{
+	char		sync[NAMEDATALEN];
+	TimestampTz from;			/* by due_at */
+	TimestampTz until;			/* by the clock */
+}			backlog;
+
+#define FROM_START_INTERVAL	(1 * USECS_PER_SEC)
+
+static void
+pick_on(const Sync *sync, TimestampTz now, int batch, Found *found)
+{
+	bool		goes_on = strcmp(backlog.sync, sync->name) == 0 && now < backlog.until;
+
+	if (goes_on)
+	{
+		pick(sync, now, backlog.from, batch);
+		read_found(found);
+		goes_on = found->count == batch;
+	}
+	if (!goes_on)
+	{
+		pick(sync, now, DT_NOBEGIN, batch);
+		read_found(found);
+		strlcpy(backlog.sync, sync->name, NAMEDATALEN);
+		backlog.until = now + FROM_START_INTERVAL;
+	}
+	backlog.from = found->last_due;
+	if (found->count < batch)
+		backlog.until = now;
+}
+
 /* Look once: hand out what is ready, and settle the rest of what was found. */
 static void
 look(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
@@ -507,8 +548,7 @@ look(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 	/* In the order of those who retire a month: events first, then deliveries. */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
 	SPI_connect();
-	pick(sync, now, batch);
-	read_found(found);
+	pick_on(sync, now, batch, found);
 	settle(found, now);
 	if (found->verdict[LEASE].count > 0)
 		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
