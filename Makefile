@@ -25,11 +25,11 @@ EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench-floor fresh,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test bench-floor bench-queue fresh,$(MAKECMDGOALS)),)
 demo test:
 	@test/run $@
-bench-floor:
-	@test/run floor
+bench-floor bench-queue:
+	@test/run $(@:bench-%=%)
 fresh:
 	@test/fresh
 else
@@ -46,4 +46,4 @@ $(DATA_built): $(SQL)
 
 endif
 
-.PHONY: demo test bench-floor fresh
+.PHONY: demo test bench-floor bench-queue fresh
