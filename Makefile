@@ -6,7 +6,7 @@ EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
 OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
-	ingest.o derive.o journey.o sync.o delivery.o notify.o guard.o)
+	direct.o ingest.o derive.o journey.o sync.o delivery.o notify.o guard.o)
 
 # The install script is these, in the order data flows.
 SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
@@ -25,11 +25,11 @@ EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench-floor bench-queue fresh,$(MAKECMDGOALS)),)
-demo test:
+ifneq ($(filter demo test bench bench-queue fresh,$(MAKECMDGOALS)),)
+demo test bench:
 	@test/run $@
-bench-floor bench-queue:
-	@test/run $(@:bench-%=%)
+bench-queue:
+	@test/run queue
 fresh:
 	@test/fresh
 else
@@ -46,4 +46,4 @@ $(DATA_built): $(SQL)
 
 endif
 
-.PHONY: demo test bench-floor bench-queue fresh
+.PHONY: demo test bench bench-queue fresh

@@ -73,9 +73,45 @@ ROLLBACK;
 CREATE TABLE other (x int);
 CREATE TRIGGER t AFTER INSERT ON other FOR EACH STATEMENT EXECUTE FUNCTION events_inserted();
 INSERT INTO other VALUES (1);
-SELECT marks_status(ARRAY[1, 2]);
-SELECT merge_marks(ARRAY[1, NULL], ARRAY[1]);
+BEGIN;
+INSERT INTO pieces (piece_id, opens, completions, first_event_at, last_event_at, marks)
+VALUES ('by hand', 0, 0, now(), now(), ARRAY[1, NULL]);
+SELECT ingest('{"mailId": "by hand", "eventDate": "2026-10-03", "eventType": 4}');
+ROLLBACK;
 DROP TABLE other;
+
+-- Users may add columns, and what goes with them: all goes on.
+BEGIN;
+ALTER TABLE events ADD COLUMN note text DEFAULT 'noted';
+ALTER TABLE pieces ADD COLUMN owner text DEFAULT 'nobody';
+ALTER TABLE campaigns ADD COLUMN budget numeric;
+ALTER TABLE rejects ADD COLUMN seen boolean DEFAULT false;
+ALTER TABLE deliveries ADD COLUMN cost numeric;
+SELECT name FROM create_sync('columns');
+SELECT ingest('[{"mailId": "added", "eventDate": "2026-10-03", "eventType": 4}, {"mailId": "added"}]');
+SELECT ingest('{"mailId": "added", "eventDate": "2026-10-04", "eventType": 5, "meta": {"campaignId": 1}}');
+INSERT INTO inbox (mail_id, event_date, event_type) VALUES ('added', '2026-10-05', '6');
+SELECT e.status, e.note, p.status, p.owner FROM events AS e JOIN pieces AS p USING (piece_id) WHERE piece_id = 'added' ORDER BY occurred_at;
+SELECT reason, seen FROM rejects WHERE payload ->> 'mailId' = 'added';
+SELECT status FROM postalytics.fetch('columns');
+ROLLBACK;
+-- A leaf with something of the users' own: another unique index, a check.
+BEGIN;
+SELECT ingest('{"mailId": "leaf", "eventDate": "2026-10-03", "eventType": 4}');
+CREATE UNIQUE INDEX ON events_2026_10 (piece_id) WHERE piece_id = 'leaf';
+SELECT ingest('[{"mailId": "leaf", "eventDate": "2026-10-04", "eventType": 5}, {"mailId": "leaf2", "eventDate": "2026-10-04", "eventType": 5}]');
+ALTER TABLE events_2026_10 ADD CHECK (piece_id <> 'leaf3');
+SELECT ingest('{"mailId": "leaf4", "eventDate": "2026-10-04", "eventType": 5}');
+\set VERBOSITY terse
+SELECT ingest('{"mailId": "leaf3", "eventDate": "2026-10-04", "eventType": 5}');
+\set VERBOSITY default
+ROLLBACK;
+-- With the trigger disabled nothing is derived.
+BEGIN;
+ALTER TABLE events DISABLE TRIGGER events_inserted;
+SELECT ingest('{"mailId": "disabled", "eventDate": "2026-10-04", "eventType": 5}');
+SELECT count(*) FROM pieces WHERE piece_id = 'disabled';
+ROLLBACK;
 DROP FUNCTION during();
 
 -- DROP EXTENSION asks first while there are events; DROP and CREATE in one

@@ -7,10 +7,13 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/tableam.h"
 #include "common/jsonapi.h"
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "utils/relcache.h"
+#include "utils/snapmgr.h"
 
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -68,6 +71,19 @@ compat_beginscan(Relation relation, Snapshot snapshot)
 #endif
 }
 
+/* 18 counts searches, 19 takes flags */
+static inline IndexScanDesc
+compat_index_beginscan(Relation relation, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 190000
+	return index_beginscan(relation, index, snapshot, NULL, nkeys, 0, 0);
+#elif PG_VERSION_NUM >= 180000
+	return index_beginscan(relation, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(relation, index, snapshot, nkeys, 0);
+#endif
+}
+
 /* 18 asks whether a deferrable key will do */
 static inline Oid
 compat_primary_key(Relation relation)
@@ -77,6 +93,76 @@ compat_primary_key(Relation relation)
 #else
 	return RelationGetPrimaryKeyIndex(relation);
 #endif
+}
+
+/* 16 can keep to BRIN-like indexes; 19 takes flags */
+static inline void
+compat_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *row,
+						   EState *estate, bool update, bool *conflict,
+						   List *arbiters, bool only_summarizing)
+{
+#if PG_VERSION_NUM >= 190000
+	list_free(ExecInsertIndexTuples(result, estate,
+									(update ? EIIT_IS_UPDATE : 0) |
+									(conflict != NULL ? EIIT_NO_DUPE_ERROR : 0) |
+									(only_summarizing ? EIIT_ONLY_SUMMARIZING : 0),
+									row, arbiters, conflict));
+#elif PG_VERSION_NUM >= 160000
+	list_free(ExecInsertIndexTuples(result, row, estate, update, conflict != NULL,
+									conflict, arbiters, only_summarizing));
+#else
+	list_free(ExecInsertIndexTuples(result, row, estate, update, conflict != NULL,
+									conflict, arbiters));
+#endif
+}
+
+/* 18 leaves out the row itself */
+static inline bool
+compat_check_index_constraints(ResultRelInfo *result, TupleTableSlot *row,
+							   EState *estate, ItemPointer place,
+							   List *arbiters)
+{
+#if PG_VERSION_NUM >= 180000
+	ItemPointerData none;
+
+	ItemPointerSetInvalid(&none);
+	return ExecCheckIndexConstraints(result, row, estate, place, &none, arbiters);
+#else
+	return ExecCheckIndexConstraints(result, row, estate, place, arbiters);
+#endif
+}
+
+/* 16 says which indexes need the new row; 19 takes options */
+static inline TM_Result
+compat_tuple_update(Relation relation, ItemPointer place, TupleTableSlot *row,
+					CommandId command, ResultRelInfo *result, EState *estate)
+{
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TM_Result	done;
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+#else
+	bool		indexes;
+#endif
+
+	done = table_tuple_update(relation, place, row, command,
+#if PG_VERSION_NUM >= 190000
+							  0,
+#endif
+							  GetActiveSnapshot(), InvalidSnapshot, true,
+							  &failure, &mode, &indexes);
+	if (done != TM_Ok)
+		return done;
+#if PG_VERSION_NUM >= 160000
+	if (indexes != TU_None)
+		compat_insert_index_tuples(result, row, estate, true, NULL, NIL,
+								   indexes == TU_Summarizing);
+#else
+	if (indexes)
+		compat_insert_index_tuples(result, row, estate, true, NULL, NIL, false);
+#endif
+	return done;
 }
 
 /* 18 names the module */

@@ -44,8 +44,7 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
 enum
 {
 	DELIVERY_ID, DELIVERY_SYNC, DELIVERY_PIECE_ID, DELIVERY_STATUS,
-	DELIVERY_OCCURRED_AT, DELIVERY_CREATED_AT, DELIVERY_DUE_AT,
-	N_DELIVERY_COLUMNS = 16
+	DELIVERY_OCCURRED_AT, DELIVERY_CREATED_AT, DELIVERY_DUE_AT
 };
 
 struct DeliveryWriter
@@ -81,12 +80,12 @@ begin_rows(DeliveryWriter *writer)
 void
 delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row)
 {
-	Datum		values[N_DELIVERY_COLUMNS];
-	bool		nulls[N_DELIVERY_COLUMNS];
+	Datum	   *values;
+	bool	   *nulls;
 
 	if (writer->rows == NULL)
 		begin_rows(writer);
-	memset(nulls, true, sizeof(nulls));
+	new_row(RelationGetDescr(writer->unfinished), &values, &nulls);
 	for (int i = DELIVERY_SYNC; i <= DELIVERY_DUE_AT; i++)
 		nulls[i] = i == DELIVERY_CREATED_AT;
 	values[DELIVERY_SYNC] = CStringGetTextDatum(sync->name);

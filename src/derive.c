@@ -1,10 +1,10 @@
 /*
  * derive.c
- *		The one statement trigger on events: hands each new row, in piece
- *		order, to all that is derived from events.  However the rows came,
- *		by ingest, INSERT or COPY, this is where pieces and syncs hear of them.
+ *		Hands each new row of events, in piece order, to all that is derived
+ *		from events.  However the rows came, this is where pieces and syncs
+ *		hear of them: from ingest, or from the one statement trigger.
  *
- * The transition table is read here and not by a query, so that one pass
+ * The trigger's transition table is read here and not by a query, so that one pass
  * serves all, and memory does not grow with the statement: rows of one piece
  * come together, and what is kept of a piece is dropped with its last row.
  */
@@ -47,6 +47,72 @@ compare_pieces(const char *a, uint32 a_length, const char *b, uint32 b_length)
 		return result;
 	return a_length == b_length ? 0 : a_length < b_length ? -1 : 1;
 }
+
+/* ---- deriving ---- */
+
+struct Derivation
+{
+	MemoryContext context;
+	MemoryContext piece_context;	/* of the piece that the rows are of */
+	char	   *piece;			/* NULL before the first */
+	uint32		piece_length;
+	JourneyWriter *journeys;
+	SyncMatch  *syncs;
+};
+
+/* Begin with a statement's rows; needs an SPI connection until derive_end. */
+Derivation *
+derive_begin(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "postalytics derive",
+												  ALLOCSET_DEFAULT_SIZES);
+	Derivation *derivation = MemoryContextAllocZero(context, sizeof(Derivation));
+
+	derivation->context = context;
+	derivation->piece_context = AllocSetContextCreate(context, "postalytics piece",
+													  ALLOCSET_DEFAULT_SIZES);
+	derivation->journeys = journey_writer_create(context);
+	derivation->syncs = sync_match_begin(context);
+	return derivation;
+}
+
+/*
+ * The next row is of this piece: where to keep what it points at.  Rows come
+ * in the order of pieces.
+ */
+MemoryContext
+derive_piece(Derivation *derivation, const char *piece, uint32 length)
+{
+	if (derivation->piece != NULL &&
+		compare_pieces(derivation->piece, derivation->piece_length, piece, length) == 0)
+		return derivation->piece_context;
+	if (derivation->piece != NULL)
+		journey_next_piece(derivation->journeys);
+	MemoryContextReset(derivation->piece_context);
+	derivation->piece = MemoryContextAlloc(derivation->piece_context, Max(length, 1));
+	memcpy(derivation->piece, piece, length);
+	derivation->piece_length = length;
+	return derivation->piece_context;
+}
+
+/* Hand on a row of the piece. */
+void
+derive_row(Derivation *derivation, const EventRow *row)
+{
+	journey_add(derivation->journeys, row);
+	sync_match_event(derivation->syncs, row);
+}
+
+/* No more rows: write what there is to write. */
+void
+derive_end(Derivation *derivation)
+{
+	journey_finish(derivation->journeys);
+	sync_match_finish(derivation->syncs);
+	MemoryContextDelete(derivation->context);
+}
+
+/* ---- the trigger ---- */
 
 /* Do the rows come in piece order?  Those of ingest do. */
 static bool
@@ -154,25 +220,17 @@ read_payload(TupleTableSlot *slot)
 	return event_read_fields(record, source) ? record : NULL;
 }
 
-/* Is the slot's row one of the same piece? */
-static bool
-same_piece(TupleTableSlot *slot, const EventRow *row)
-{
-	text	   *piece = text_attribute(slot, ATTR_PIECE_ID);
-
-	return compare_pieces(VARDATA_ANY(piece), VARSIZE_ANY_EXHDR(piece),
-						  row->piece, row->piece_length) == 0;
-}
-
-/* Read a row.  Its piece is copied, for the slot goes on to the next. */
+/* Read a row, into the memory of its piece, for the slot goes on to the next. */
 static void
-read_row(TupleTableSlot *slot, EventRow *row)
+read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 {
 	bool		isnull;
 	text	   *piece;
 
 	slot_getallattrs(slot);
-	piece = DatumGetTextPCopy(slot_getattr(slot, ATTR_PIECE_ID, &isnull));
+	piece = text_attribute(slot, ATTR_PIECE_ID);
+	MemoryContextSwitchTo(derive_piece(derivation, VARDATA_ANY(piece), VARSIZE_ANY_EXHDR(piece)));
+	piece = DatumGetTextPCopy(PointerGetDatum(piece));
 	row->piece = VARDATA_ANY(piece);
 	row->piece_length = VARSIZE_ANY_EXHDR(piece);
 	row->event_id = DatumGetInt64(slot_getattr(slot, ATTR_EVENT_ID, &isnull));
@@ -211,48 +269,28 @@ Datum
 postalytics_events_inserted(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	MemoryContext context;
-	MemoryContext piece_context;
-	MemoryContext caller;
+	Derivation *derivation;
+	MemoryContext caller = CurrentMemoryContext;
 	OrderedRows ordered;
-	JourneyWriter *journeys;
-	SyncMatch  *syncs;
-	EventRow	row = {0};
+	EventRow	row;
 
 	check_call(fcinfo);
 	if (tuplestore_tuple_count(trigger->tg_newtable) == 0)
 		return PointerGetDatum(NULL);
 
-	context = AllocSetContextCreate(CurrentMemoryContext, "postalytics derive",
-									ALLOCSET_DEFAULT_SIZES);
-	piece_context = AllocSetContextCreate(context, "postalytics piece",
-										  ALLOCSET_DEFAULT_SIZES);
-	caller = MemoryContextSwitchTo(context);
 	SPI_connect();
-	MemoryContextSwitchTo(context);
-
+	derivation = derive_begin();
+	MemoryContextSwitchTo(derivation->context);
 	order_rows(&ordered, trigger->tg_newtable, RelationGetDescr(trigger->tg_relation));
-	journeys = journey_writer_create(context);
-	syncs = sync_match_begin(context);
 	while (next_row(&ordered))
 	{
-		if (row.piece != NULL && !same_piece(ordered.slot, &row))
-		{
-			journey_next_piece(journeys);
-			MemoryContextReset(piece_context);
-		}
-		MemoryContextSwitchTo(piece_context);
-		read_row(ordered.slot, &row);
-		journey_add(journeys, &row);
-		sync_match_event(syncs, &row);
-		MemoryContextSwitchTo(context);
+		read_row(derivation, ordered.slot, &row);
+		derive_row(derivation, &row);
+		MemoryContextSwitchTo(derivation->context);
 	}
-	journey_finish(journeys);
-	sync_match_finish(syncs);
 	end_rows(&ordered);
-
+	derive_end(derivation);
 	SPI_finish();
 	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
 	return PointerGetDatum(NULL);
 }

@@ -3,17 +3,22 @@
  *		ingest, inbox and rejects: from a text to rows of events, each fact once.
  *
  * A call reads all of its events, orders them by key, makes the months they
- * need, and inserts them in one statement, whose trigger derives the rest.
- * One statement and one order for every call, so that calls which overlap
- * wait for each other but never in a circle: events by key first, pieces
- * after them, campaigns last.
+ * need, inserts them, and derives the rest.  One order for every call, so that
+ * calls which overlap wait for each other but never in a circle: events by key
+ * first, pieces after them, campaigns last.
+ *
+ * The rows go straight into the months, unless users have hung something on
+ * them that only a query would heed.  Then it is one INSERT, whose trigger
+ * derives the rest.
  */
 #include "postalytics_status.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/progress.h"
+#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "funcapi.h"
@@ -57,6 +62,7 @@ typedef struct OrderedRecord
 {
 	uint64		prefix;			/* of piece, compares as its bytes do */
 	const EventRecord *record;
+	int64		event_id;		/* once it is stored, else 0 */
 } OrderedRecord;
 
 /* The events that are being inserted, in key order. */
@@ -146,6 +152,7 @@ order_records(EventBatch *batch)
 	{
 		ordered[i].record = event_batch_record(batch, i);
 		ordered[i].prefix = key_prefix(ordered[i].record);
+		ordered[i].event_id = 0;
 	}
 	qsort(ordered, batch->nrecords, sizeof(OrderedRecord), compare_records);
 	return ordered;
@@ -180,13 +187,11 @@ span_json(const EventSource *source, Span span)
 													span.length));
 }
 
-static HeapTuple
-form_event(const EventRecord *record, TupleDesc tupdesc)
+/* The columns of a record's row, but for event_id and received_at. */
+static void
+set_event(const EventRecord *record, Datum *values, bool *nulls)
 {
-	Datum		values[N_EVENT_COLUMNS];
-	bool		nulls[N_EVENT_COLUMNS];
-
-	memset(nulls, true, sizeof(nulls));
+	memset(nulls, true, N_EVENT_COLUMNS * sizeof(bool));
 	values[PIECE_ID] = PointerGetDatum(cstring_to_text_with_len(record->piece,
 																record->piece_length));
 	nulls[PIECE_ID] = false;
@@ -203,7 +208,6 @@ form_event(const EventRecord *record, TupleDesc tupdesc)
 		values[PAYLOAD] = span_json(record->source, record->payload);
 		nulls[PAYLOAD] = false;
 	}
-	return heap_form_tuple(tupdesc, values, nulls);
 }
 
 /*
@@ -217,7 +221,8 @@ Datum
 postalytics_offered_events(PG_FUNCTION_ARGS)
 {
 	FuncCallContext *call;
-	HeapTuple	tuple;
+	Datum	   *values;
+	bool	   *nulls;
 
 	if (offer == NULL)
 		ereport(ERROR,
@@ -241,8 +246,9 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 		SRF_RETURN_DONE(call);
 	if (offer->show_progress && offer->given % 1024 == 0)
 		pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, offer->given);
-	tuple = form_event(offer->records[offer->given++].record, call->tuple_desc);
-	SRF_RETURN_NEXT(call, HeapTupleGetDatum(tuple));
+	new_row(call->tuple_desc, &values, &nulls);
+	set_event(offer->records[offer->given++].record, values, nulls);
+	SRF_RETURN_NEXT(call, HeapTupleGetDatum(heap_form_tuple(call->tuple_desc, values, nulls)));
 }
 
 /*
@@ -283,24 +289,17 @@ ingested_record(const char *piece, uint32 length, MailStatus status,
 	return offer->records[low].record;
 }
 
-/* Insert the batch's events; how many were new. */
+/* Insert them by a query, whose trigger derives the rest; how many were new. */
 static int64
-insert_events(EventBatch *batch, bool show_progress)
+insert_by_query(Offer *mine)
 {
 	static SPIPlanPtr plan = NULL;
-	Offer		mine = {0};
 	Offer	   *outer = offer;
 	int			result;
 
-	if (batch->nrecords == 0)
-		return 0;
-	mine.records = order_records(batch);
-	mine.count = batch->nrecords;
-	mine.show_progress = show_progress;
-
 	PG_TRY();
 	{
-		offer = &mine;
+		offer = mine;
 		result = SPI_execute_plan(keep_plan(&plan,
 											"INSERT INTO postalytics.events"
 											" (piece_id, status, occurred_at, account, campaign_id, payload)"
@@ -321,12 +320,194 @@ insert_events(EventBatch *batch, bool show_progress)
 	return SPI_processed;
 }
 
+/* A leaf of events that is being written to. */
+typedef struct Month
+{
+	Relation	leaf;
+	DirectTable *table;
+} Month;
+
+/* Those that a call needs. */
+typedef struct Months
+{
+	Relation	events;
+	Month	   *months;
+	int			count;
+	int			last;			/* that was asked for */
+} Months;
+
+/* The month, of those opened, with this leaf; or NULL. */
+static Month *
+find_month(Months *months, Oid leaf)
+{
+	if (months->last < months->count &&
+		RelationGetRelid(months->months[months->last].leaf) == leaf)
+		return &months->months[months->last];
+	for (int i = 0; i < months->count; i++)
+	{
+		if (RelationGetRelid(months->months[i].leaf) == leaf)
+		{
+			months->last = i;
+			return &months->months[i];
+		}
+	}
+	return NULL;
+}
+
+/* Open the leaf for an instant; false if there is none that may be written to. */
+static bool
+open_month(Months *months, TimestampTz instant)
+{
+	Oid			leaf = month_of_events(months->events, instant);
+	Month	   *month;
+
+	if (!OidIsValid(leaf))
+		return false;
+	if (find_month(months, leaf) != NULL)
+		return true;
+	months->months = months->months == NULL ? palloc(sizeof(Month)) :
+		repalloc(months->months, (months->count + 1) * sizeof(Month));
+	month = &months->months[months->count++];
+	month->leaf = table_open(leaf, RowExclusiveLock);
+	month->table = NULL;
+	return direct_allowed(month->leaf, N_EVENT_COLUMNS);
+}
+
+/* Open all that the records need; false if a query must do it. */
+static bool
+open_months(Months *months, const Offer *mine)
+{
+	months->events = table_open(extension_relation("events"), RowExclusiveLock);
+	if (!direct_allowed_below(months->events, N_EVENT_COLUMNS, "events_inserted"))
+		return false;
+	for (int64 i = 0; i < mine->count; i++)
+		if (!open_month(months, mine->records[i].record->occurred_at))
+			return false;
+	for (int i = 0; i < months->count; i++)
+		months->months[i].table = direct_open(months->months[i].leaf);
+	return true;
+}
+
+/* Their locks stay until the transaction ends. */
+static void
+close_months(Months *months)
+{
+	for (int i = 0; i < months->count; i++)
+	{
+		if (months->months[i].table != NULL)
+			direct_close(months->months[i].table);
+		table_close(months->months[i].leaf, NoLock);
+	}
+	table_close(months->events, NoLock);
+}
+
+#define HOPE	16				/* one of so many is a duplicate */
+
+/*
+ * Insert them straight into the leaves, noting event_id with those that are
+ * new; how many.
+ */
+static int64
+insert_rows(Months *months, Offer *mine, MemoryContext scratch)
+{
+	Oid			event_ids = extension_relation("event_id_seq");
+	Datum		values[N_EVENT_COLUMNS];
+	bool		nulls[N_EVENT_COLUMNS];
+	int64		inserted = 0;
+
+	for (int64 i = 0; i < mine->count; i++)
+	{
+		const EventRecord *record = mine->records[i].record;
+		Month	   *month = find_month(months, month_of_events(months->events, record->occurred_at));
+		MemoryContext caller = MemoryContextSwitchTo(scratch);
+		int64		event_id = nextval_internal(event_ids, false);
+
+		/* Among few duplicates it is cheaper to hope for none. */
+		bool		hope = (i - inserted) * HOPE < i;
+
+		CHECK_FOR_INTERRUPTS();
+		if (mine->show_progress && i % 1024 == 0)
+			pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, i);
+		set_event(record, values, nulls);
+		values[EVENT_ID] = Int64GetDatum(event_id);
+		nulls[EVENT_ID] = false;
+		values[RECEIVED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+		nulls[RECEIVED_AT] = false;
+		if (direct_insert(month->table, values, nulls, hope))
+		{
+			mine->records[i].event_id = event_id;
+			inserted++;
+		}
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(scratch);
+	}
+	return inserted;
+}
+
+static text *
+field_text(const EventRecord *record, Field field)
+{
+	return (text *) DatumGetPointer(event_field_text(record, field));
+}
+
+/* Derive what the trigger would, from those that are new. */
+static void
+derive_new(const Offer *mine)
+{
+	Derivation *derivation = derive_begin();
+
+	for (int64 i = 0; i < mine->count; i++)
+	{
+		const EventRecord *record = mine->records[i].record;
+		MemoryContext caller;
+		EventRow	row;
+
+		if (mine->records[i].event_id == 0)
+			continue;
+		caller = MemoryContextSwitchTo(derive_piece(derivation, record->piece,
+													record->piece_length));
+		row.event_id = mine->records[i].event_id;
+		row.piece = record->piece;
+		row.piece_length = record->piece_length;
+		row.status = record->status;
+		row.occurred_at = record->occurred_at;
+		row.account = field_text(record, ACCOUNT);
+		row.campaign_id = field_text(record, CAMPAIGN_ID);
+		row.record = record;
+		derive_row(derivation, &row);
+		MemoryContextSwitchTo(caller);
+	}
+	derive_end(derivation);
+}
+
+/* Insert the batch's events, and all that is derived; how many were new. */
+static int64
+insert_events(EventBatch *batch, bool show_progress)
+{
+	Offer		mine = {0};
+	Months		months = {0};
+	int64		inserted;
+	bool		direct;
+
+	if (batch->nrecords == 0)
+		return 0;
+	mine.records = order_records(batch);
+	mine.count = batch->nrecords;
+	mine.show_progress = show_progress;
+
+	direct = open_months(&months, &mine);
+	inserted = direct ? insert_rows(&months, &mine, batch->scratch) : insert_by_query(&mine);
+	close_months(&months);
+	if (direct && inserted > 0)
+		derive_new(&mine);
+	return inserted;
+}
+
 /* ---- rejects ---- */
 
 enum
 {
-	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REASON, REJECT_PAYLOAD,
-	N_REJECT_COLUMNS
+	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REASON, REJECT_PAYLOAD
 };
 
 static void
@@ -346,14 +527,19 @@ insert_rejects(EventBatch *batch)
 	for (int64 i = 0; i < batch->nrejects; i++)
 	{
 		const Reject *reject = &batch->rejects[i];
-		Datum		values[N_REJECT_COLUMNS];
-		bool		nulls[N_REJECT_COLUMNS] = {true, true, false, false, false};
+		Datum	   *values;
+		bool	   *nulls;
 
-		nulls[REJECT_ACCOUNT] = reject->source->account == NULL;
-		if (!nulls[REJECT_ACCOUNT])
+		new_row(RelationGetDescr(rejects), &values, &nulls);
+		if (reject->source->account != NULL)
+		{
 			values[REJECT_ACCOUNT] = CStringGetTextDatum(reject->source->account);
+			nulls[REJECT_ACCOUNT] = false;
+		}
 		values[REASON] = CStringGetTextDatum(reject->reason);
+		nulls[REASON] = false;
 		values[REJECT_PAYLOAD] = span_json(reject->source, reject->payload);
+		nulls[REJECT_PAYLOAD] = false;
 		tuplestore_putvalues(rows, RelationGetDescr(rejects), values, nulls);
 		MemoryContextReset(batch->scratch);
 	}

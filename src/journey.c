@@ -16,6 +16,7 @@
 #include "common/hashfn.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -26,10 +27,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
+#include "utils/typcache.h"
 
-PG_FUNCTION_INFO_V1(postalytics_merge_marks);
-PG_FUNCTION_INFO_V1(postalytics_marks_status);
-PG_FUNCTION_INFO_V1(postalytics_marks_status_at);
+PG_FUNCTION_INFO_V1(postalytics_merge_piece);
 
 /* ---- marks ---- */
 
@@ -69,15 +69,20 @@ mark_instant(int64 mark)
 	return mark == NO_MARK ? DT_NOBEGIN : mark >> 4;
 }
 
+/* Built in place: the server's construct_array would cost as much as the rest of a merge. */
 static ArrayType *
 marks_array(const int64 *marks)
 {
-	Datum		values[N_MARKS];
+	Size		size = ARR_OVERHEAD_NONULLS(1) + N_MARKS * sizeof(int64);
+	ArrayType  *array = palloc0(size);
 
-	for (int i = 0; i < N_MARKS; i++)
-		values[i] = Int64GetDatum(marks[i]);
-	return construct_array(values, N_MARKS, INT8OID, sizeof(int64),
-						   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	SET_VARSIZE(array, size);
+	array->ndim = 1;
+	array->elemtype = INT8OID;
+	ARR_DIMS(array)[0] = N_MARKS;
+	ARR_LBOUND(array)[0] = 1;
+	memcpy(ARR_DATA_PTR(array), marks, N_MARKS * sizeof(int64));
+	return array;
 }
 
 /* Error 22023 for an array that did not come from here. */
@@ -92,58 +97,12 @@ array_marks(ArrayType *array)
 	return (int64 *) ARR_DATA_PTR(array);
 }
 
-/* merge_marks(bigint[], bigint[]) returns bigint[]: the later of each. */
-Datum
-postalytics_merge_marks(PG_FUNCTION_ARGS)
-{
-	ArrayType  *merged = PG_GETARG_ARRAYTYPE_P_COPY(0);
-	int64	   *a = array_marks(merged);
-	const int64 *b = array_marks(PG_GETARG_ARRAYTYPE_P(1));
-
-	for (int i = 0; i < N_MARKS; i++)
-		a[i] = Max(a[i], b[i]);
-	PG_RETURN_ARRAYTYPE_P(merged);
-}
-
-/* The last instant of each status, as status_from_instants wants them. */
-static int
-status_of_marks(const int64 *marks, TimestampTz last[N_STATUSES])
-{
-	for (int i = 0; i < N_STATUSES; i++)
-		last[i] = i < N_STATUS_MARKS ? mark_instant(marks[i]) : DT_NOBEGIN;
-	return status_from_instants(last);
-}
-
-/* marks_status(bigint[]) returns mail_status; NULL for none. */
-Datum
-postalytics_marks_status(PG_FUNCTION_ARGS)
-{
-	TimestampTz last[N_STATUSES];
-	int			status = status_of_marks(array_marks(PG_GETARG_ARRAYTYPE_P(0)), last);
-
-	if (status == NO_STATUS)
-		PG_RETURN_NULL();
-	PG_RETURN_OID(status_oid(status));
-}
-
-/* marks_status_at(bigint[]) returns timestamptz; NULL for no status. */
-Datum
-postalytics_marks_status_at(PG_FUNCTION_ARGS)
-{
-	TimestampTz last[N_STATUSES];
-	int			status = status_of_marks(array_marks(PG_GETARG_ARRAYTYPE_P(0)), last);
-
-	if (status == NO_STATUS)
-		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(last[status]);
-}
-
 /* ---- the columns of pieces, in journey.sql's order, and how they merge ---- */
 
 typedef enum Merge
 {
 	KEY,
-	GENERATED,
+	DERIVED,					/* from the others */
 	EARLIEST,
 	LATEST,
 	SUM,
@@ -174,9 +133,9 @@ static const struct
 	[PIECE_ACCOUNT] = {"account", IN(ACCOUNT)},
 	[PIECE_CAMPAIGN_ID] = {"campaign_id", IN(CAMPAIGN)},
 	[PIECE_CONTACT_ID] = {"contact_id", IN(CONTACT)},
-	[PIECE_STATUS] = {"status", GENERATED},
-	[PIECE_STATUS_AT] = {"status_at", GENERATED},
-	[PIECE_RESPONSE] = {"response", GENERATED},
+	[PIECE_STATUS] = {"status", DERIVED},
+	[PIECE_STATUS_AT] = {"status_at", DERIVED},
+	[PIECE_RESPONSE] = {"response", DERIVED},
 	[PIECE_COUNTRY] = {"country", IN(COUNTRY)},
 	[PIECE_FIRST_NAME] = {"first_name", IN(RECIPIENT)},
 	[PIECE_LAST_NAME] = {"last_name", IN(RECIPIENT)},
@@ -204,62 +163,148 @@ static const struct
 	[PIECE_MARKS] = {"marks", MARKS},
 };
 
-/* " column = how it merges": p is the stored row. */
-static void
-append_merge(StringInfo query, const char *name, int merge)
+/* A row of pieces or campaigns. */
+typedef struct Row
 {
-	appendStringInfo(query, " %s = ", name);
+	Datum	   *values;
+	bool	   *nulls;
+} Row;
+
+static void
+set_value(Row row, int column, Datum value)
+{
+	row.values[column] = value;
+	row.nulls[column] = false;
+}
+
+static const int64 *
+row_marks(const Datum *values)
+{
+	return array_marks(DatumGetArrayTypeP(values[PIECE_MARKS]));
+}
+
+/* Set the columns that follow from the others. */
+static void
+set_derived(Row row)
+{
+	const int64 *marks = row_marks(row.values);
+	TimestampTz last[N_STATUSES];
+	int			status;
+
+	for (int i = 0; i < N_STATUSES; i++)
+		last[i] = i < N_STATUS_MARKS ? mark_instant(marks[i]) : DT_NOBEGIN;
+	status = status_from_instants(last);
+	if (status != NO_STATUS)
+	{
+		set_value(row, PIECE_STATUS, ObjectIdGetDatum(status_oid(status)));
+		set_value(row, PIECE_STATUS_AT, TimestampTzGetDatum(last[status]));
+	}
+	if (DatumGetInt32(row.values[COMPLETIONS]) > 0)
+		set_value(row, PIECE_RESPONSE, ObjectIdGetDatum(status_oid(PURL_COMPLETED)));
+	else if (DatumGetInt32(row.values[OPENS]) > 0)
+		set_value(row, PIECE_RESPONSE, ObjectIdGetDatum(status_oid(PURL_OPENED)));
+}
+
+/* Is the stored value of a column the one to keep, over the row's own? */
+static bool
+keeps_stored(int merge, Datum value, bool isnull, Datum stored,
+			 const int64 *marks, const int64 *stored_marks)
+{
 	switch (merge)
 	{
 		case EARLIEST:
-			appendStringInfo(query, "LEAST(p.%s, excluded.%s)", name, name);
-			break;
+			return isnull || DatumGetTimestampTz(stored) < DatumGetTimestampTz(value);
 		case LATEST:
-			appendStringInfo(query, "GREATEST(p.%s, excluded.%s)", name, name);
-			break;
-		case SUM:
-			appendStringInfo(query, "p.%s + excluded.%s", name, name);
-			break;
-		case MARKS:
-			appendStringInfo(query, "postalytics.merge_marks(p.%s, excluded.%s)", name, name);
-			break;
+			return isnull || DatumGetTimestampTz(stored) > DatumGetTimestampTz(value);
 		default:
 			{
-				int			mark = SECTION_MARK(merge - FROM_SECTION) + 1;
+				int			mark = SECTION_MARK(merge - FROM_SECTION);
 
-				appendStringInfo(query,
-								 "CASE WHEN excluded.marks[%d] > p.marks[%d]"
-								 " THEN excluded.%s ELSE p.%s END",
-								 mark, mark, name, name);
+				return stored_marks[mark] >= marks[mark];
 			}
 	}
+}
+
+/* Merge the stored row of a piece into one of new events: a DirectMerge. */
+static void
+merge_rows(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
+{
+	const int64 *marks = row_marks(values);
+	const int64 *stored_marks = row_marks(stored);
+	int64		merged[N_MARKS];
+
+	for (int i = 0; i < N_MARKS; i++)
+		merged[i] = Max(marks[i], stored_marks[i]);
+	for (int i = 0; i < N_PIECE_COLUMNS; i++)
+	{
+		int			merge = columns[i].merge;
+
+		if (merge == SUM)
+			values[i] = Int32GetDatum(DatumGetInt32(values[i]) + DatumGetInt32(stored[i]));
+		else if (merge >= FROM_SECTION || ((merge == EARLIEST || merge == LATEST) && !stored_nulls[i]))
+		{
+			if (!keeps_stored(merge, values[i], nulls[i], stored[i], marks, stored_marks))
+				continue;
+			values[i] = stored[i];
+			nulls[i] = stored_nulls[i];
+		}
+	}
+	values[PIECE_MARKS] = PointerGetDatum(marks_array(merged));
+	set_derived((Row) {values, nulls});
+}
+
+/*
+ * merge_piece(stored pieces, new pieces) returns pieces
+ *
+ * The row of a piece, of which one has some events and one has others.  Strict.
+ * Error 22023 for marks that were not made here.
+ */
+Datum
+postalytics_merge_piece(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader stored = PG_GETARG_HEAPTUPLEHEADER(0);
+	HeapTupleHeader fresh = PG_GETARG_HEAPTUPLEHEADER(1);
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(fresh),
+												 HeapTupleHeaderGetTypMod(fresh));
+	Row			rows[2];
+	HeapTupleData tuple = {0};
+	HeapTuple	merged;
+
+	new_row(tupdesc, &rows[0].values, &rows[0].nulls);
+	new_row(tupdesc, &rows[1].values, &rows[1].nulls);
+	tuple.t_data = stored;
+	tuple.t_len = HeapTupleHeaderGetDatumLength(stored);
+	heap_deform_tuple(&tuple, tupdesc, rows[0].values, rows[0].nulls);
+	tuple.t_data = fresh;
+	tuple.t_len = HeapTupleHeaderGetDatumLength(fresh);
+	heap_deform_tuple(&tuple, tupdesc, rows[1].values, rows[1].nulls);
+	merge_rows(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
+	merged = heap_form_tuple(tupdesc, rows[1].values, rows[1].nulls);
+	ReleaseTupleDesc(tupdesc);
+	PG_RETURN_DATUM(HeapTupleGetDatum(merged));
 }
 
 static char *
 pieces_query(void)
 {
 	StringInfoData names;
-	StringInfoData merges;
+	StringInfoData merged;
 	StringInfoData query;
 
 	initStringInfo(&names);
-	initStringInfo(&merges);
+	initStringInfo(&merged);
 	for (int i = 0; i < N_PIECE_COLUMNS; i++)
 	{
-		if (columns[i].merge == GENERATED)
-			continue;
-		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", columns[i].name);
-		if (columns[i].merge == KEY)
-			continue;
-		appendStringInfoString(&merges, merges.len > 0 ? "," : "");
-		append_merge(&merges, columns[i].name, columns[i].merge);
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", columns[i].name);
+		appendStringInfo(&merged, "%sm.%s", i > 0 ? ", " : "", columns[i].name);
 	}
 	initStringInfo(&query);
 	appendStringInfo(&query,
 					 "INSERT INTO postalytics.pieces AS p (%s)"
 					 " SELECT %s FROM journeys"
-					 " ON CONFLICT (piece_id) DO UPDATE SET%s",
-					 names.data, names.data, merges.data);
+					 " ON CONFLICT (piece_id) DO UPDATE SET (%s) ="
+					 " (SELECT %s FROM postalytics.merge_piece(p, excluded) AS m)",
+					 names.data, names.data, names.data, merged.data);
 	return query.data;
 }
 
@@ -317,14 +362,16 @@ struct JourneyWriter
 {
 	MemoryContext context;
 	Relation	pieces;
-	Tuplestorestate *rows;		/* of pieces, not yet written */
+	DirectTable *direct;		/* NULL if only a query can write to it */
+	Tuplestorestate *rows;		/* of pieces, for the query */
 	int64		count;
+	Row			row;			/* while it is made */
 	Journey		journey;
 	campaigns_hash *campaigns;
 };
 
-/* So many rows are written to pieces at once. */
-#define WRITE_ROWS	10000
+/* So many rows a query writes to pieces at once. */
+#define KEEP_ROWS	10000
 
 static void
 begin_journey(Journey *journey)
@@ -343,9 +390,15 @@ JourneyWriter *
 journey_writer_create(MemoryContext parent)
 {
 	JourneyWriter *writer = MemoryContextAllocZero(parent, sizeof(JourneyWriter));
+	MemoryContext caller;
 
 	writer->context = parent;
 	writer->pieces = table_open(extension_relation("pieces"), RowExclusiveLock);
+	if (direct_allowed(writer->pieces, N_PIECE_COLUMNS))
+		writer->direct = direct_open(writer->pieces);
+	caller = MemoryContextSwitchTo(parent);
+	new_row(RelationGetDescr(writer->pieces), &writer->row.values, &writer->row.nulls);
+	MemoryContextSwitchTo(caller);
 	writer->campaigns = campaigns_create(parent, 16, NULL);
 	begin_journey(&writer->journey);
 	return writer;
@@ -450,22 +503,8 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 
 /* ---- writing ---- */
 
-/* The values of a row of pieces, while it is made. */
-typedef struct PieceRow
-{
-	Datum		values[N_PIECE_COLUMNS];
-	bool		nulls[N_PIECE_COLUMNS];
-} PieceRow;
-
 static void
-set_value(PieceRow *row, int column, Datum value)
-{
-	row->values[column] = value;
-	row->nulls[column] = false;
-}
-
-static void
-set_text(PieceRow *row, int column, const EventRecord *record, Field field)
+set_text(Row row, int column, const EventRecord *record, Field field)
 {
 	Datum		value = record == NULL ? (Datum) 0 : event_field_text(record, field);
 
@@ -474,7 +513,7 @@ set_text(PieceRow *row, int column, const EventRecord *record, Field field)
 }
 
 static void
-set_fields(PieceRow *row, const EventRecord *record)
+set_fields(Row row, const EventRecord *record)
 {
 	int			length;
 	const char *json;
@@ -487,7 +526,7 @@ set_fields(PieceRow *row, const EventRecord *record)
 }
 
 static void
-set_sections(PieceRow *row, const Journey *journey)
+set_sections(Row row, const Journey *journey)
 {
 	const EventRecord *recipient = journey->section[SECTION_RECIPIENT];
 	const EventRecord *expected = journey->section[SECTION_EXPECTED];
@@ -509,9 +548,9 @@ set_sections(PieceRow *row, const Journey *journey)
 		set_value(row, EXPECTED_DELIVERY_AT, TimestampTzGetDatum(expected->expected_at));
 }
 
-/* Write the journeys kept so far; they are in piece order. */
+/* Write the rows kept for the query; they are in piece order. */
 static void
-write_pieces(JourneyWriter *writer)
+write_kept(JourneyWriter *writer)
 {
 	static SPIPlanPtr plan = NULL;
 
@@ -527,27 +566,9 @@ write_pieces(JourneyWriter *writer)
 	writer->count = 0;
 }
 
-/* The piece has no more events: keep its row, and be ready for the next. */
-void
-journey_next_piece(JourneyWriter *writer)
+static void
+keep_row(JourneyWriter *writer)
 {
-	const Journey *journey = &writer->journey;
-	PieceRow	row;
-
-	memset(row.nulls, true, sizeof(row.nulls));
-	set_value(&row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->piece,
-																	   journey->piece_length)));
-	set_sections(&row, journey);
-	for (int i = 0; i < N_STATUSES; i++)
-		if (journey->first_of_status[i] != DT_NOEND)
-			set_value(&row, FIRST_OF_STATUS + i,
-					  TimestampTzGetDatum(journey->first_of_status[i]));
-	set_value(&row, OPENS, Int32GetDatum(journey->visits[PURL_OPENED]));
-	set_value(&row, COMPLETIONS, Int32GetDatum(journey->visits[PURL_COMPLETED]));
-	set_value(&row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
-	set_value(&row, LAST_EVENT_AT, TimestampTzGetDatum(journey->last_event_at));
-	set_value(&row, PIECE_MARKS, PointerGetDatum(marks_array(journey->marks)));
-
 	if (writer->rows == NULL)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(writer->context);
@@ -556,10 +577,40 @@ journey_next_piece(JourneyWriter *writer)
 		MemoryContextSwitchTo(caller);
 	}
 	tuplestore_putvalues(writer->rows, RelationGetDescr(writer->pieces),
-						 row.values, row.nulls);
+						 writer->row.values, writer->row.nulls);
+	if (++writer->count == KEEP_ROWS)
+		write_kept(writer);
+}
+
+static void
+set_row(Row row, const Journey *journey)
+{
+	set_value(row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->piece,
+																	  journey->piece_length)));
+	set_sections(row, journey);
+	for (int i = 0; i < N_STATUSES; i++)
+		if (journey->first_of_status[i] != DT_NOEND)
+			set_value(row, FIRST_OF_STATUS + i,
+					  TimestampTzGetDatum(journey->first_of_status[i]));
+	set_value(row, OPENS, Int32GetDatum(journey->visits[PURL_OPENED]));
+	set_value(row, COMPLETIONS, Int32GetDatum(journey->visits[PURL_COMPLETED]));
+	set_value(row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
+	set_value(row, LAST_EVENT_AT, TimestampTzGetDatum(journey->last_event_at));
+	set_value(row, PIECE_MARKS, PointerGetDatum(marks_array(journey->marks)));
+	set_derived(row);
+}
+
+/* The piece has no more events: write its row, and be ready for the next. */
+void
+journey_next_piece(JourneyWriter *writer)
+{
+	memset(writer->row.nulls, true, RelationGetDescr(writer->pieces)->natts * sizeof(bool));
+	set_row(writer->row, &writer->journey);
+	if (writer->direct != NULL)
+		direct_upsert(writer->direct, writer->row.values, writer->row.nulls, merge_rows);
+	else
+		keep_row(writer);
 	begin_journey(&writer->journey);
-	if (++writer->count == WRITE_ROWS)
-		write_pieces(writer);
 }
 
 /*
@@ -628,6 +679,23 @@ is_known(Relation campaigns, const Campaign *campaign)
 	return known;
 }
 
+static void
+add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *rows)
+{
+	Row			row;
+
+	new_row(tupdesc, &row.values, &row.nulls);
+	set_value(row, ATTR_CAMPAIGN_ID - 1, PointerGetDatum(campaign->campaign_id));
+	if (campaign->account != NULL)
+		set_value(row, ATTR_ACCOUNT - 1, PointerGetDatum(campaign->account));
+	if (campaign->name != NULL)
+	{
+		set_value(row, ATTR_NAME - 1, PointerGetDatum(campaign->name));
+		set_value(row, ATTR_NAMED_AT - 1, TimestampTzGetDatum(campaign->named_at));
+	}
+	tuplestore_putvalues(rows, tupdesc, row.values, row.nulls);
+}
+
 /* The campaigns of which events said something new, as rows; how many. */
 static int64
 collect_campaigns(JourneyWriter *writer, Relation relation, Tuplestorestate *rows)
@@ -639,20 +707,9 @@ collect_campaigns(JourneyWriter *writer, Relation relation, Tuplestorestate *row
 	campaigns_start_iterate(writer->campaigns, &iterator);
 	while ((campaign = campaigns_iterate(writer->campaigns, &iterator)) != NULL)
 	{
-		Datum		values[] = {
-			PointerGetDatum(campaign->campaign_id),
-			PointerGetDatum(campaign->account),
-			PointerGetDatum(campaign->name),
-			TimestampTzGetDatum(campaign->named_at)
-		};
-		bool		nulls[] = {
-			false, campaign->account == NULL,
-			campaign->name == NULL, campaign->name == NULL
-		};
-
 		if (is_known(relation, campaign))
 			continue;
-		tuplestore_putvalues(rows, RelationGetDescr(relation), values, nulls);
+		add_campaign_row(campaign, RelationGetDescr(relation), rows);
 		count++;
 	}
 	return count;
@@ -689,7 +746,9 @@ journey_finish(JourneyWriter *writer)
 {
 	if (writer->journey.piece != NULL)
 		journey_next_piece(writer);
-	write_pieces(writer);
+	if (writer->direct != NULL)
+		direct_close(writer->direct);
+	write_kept(writer);
 	write_campaigns(writer);
 	table_close(writer->pieces, NoLock);
 }

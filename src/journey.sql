@@ -9,44 +9,14 @@
  * was last, as microseconds since 2000 times 16, plus the status's place.
  */
 
-CREATE FUNCTION postalytics.merge_marks(a bigint[], b bigint[])
-RETURNS bigint[]
-LANGUAGE c
-IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_merge_marks';
-COMMENT ON FUNCTION postalytics.merge_marks(bigint[], bigint[]) IS
-    'internal: the later of each two marks';
-
-CREATE FUNCTION postalytics.marks_status(marks bigint[])
-RETURNS postalytics.mail_status
-LANGUAGE c
-IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_marks_status';
-COMMENT ON FUNCTION postalytics.marks_status(bigint[]) IS
-    'internal: the current status that marks amount to';
-
-CREATE FUNCTION postalytics.marks_status_at(marks bigint[])
-RETURNS timestamptz
-LANGUAGE c
-IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_marks_status_at';
-COMMENT ON FUNCTION postalytics.marks_status_at(bigint[]) IS
-    'internal: the instant of the current status that marks amount to';
-
 CREATE TABLE postalytics.pieces (
     piece_id text COLLATE pg_catalog."C" NOT NULL PRIMARY KEY,
     account text,
     campaign_id text,
     contact_id text,
-    status postalytics.mail_status
-        GENERATED ALWAYS AS (postalytics.marks_status(marks)) STORED,
-    status_at timestamptz
-        GENERATED ALWAYS AS (postalytics.marks_status_at(marks)) STORED,
-    response postalytics.mail_status
-        GENERATED ALWAYS AS (CASE
-                                 WHEN completions OPERATOR(pg_catalog.>) 0 THEN 'pURLCompleted'::postalytics.mail_status
-                                 WHEN opens OPERATOR(pg_catalog.>) 0 THEN 'pURLOpened'::postalytics.mail_status
-                             END) STORED,
+    status postalytics.mail_status,
+    status_at timestamptz,
+    response postalytics.mail_status,
     country text,
     first_name text,
     last_name text,
@@ -103,6 +73,14 @@ COMMENT ON COLUMN postalytics.campaigns.named_at IS 'instant of the event that g
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');
+
+CREATE FUNCTION postalytics.merge_piece(stored postalytics.pieces, new postalytics.pieces)
+RETURNS postalytics.pieces
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_merge_piece';
+COMMENT ON FUNCTION postalytics.merge_piece(postalytics.pieces, postalytics.pieces) IS
+    'internal: a piece''s row from two, that have different events of it';
 
 CREATE FUNCTION postalytics.reached_at(piece postalytics.pieces, status postalytics.mail_status)
 RETURNS timestamptz

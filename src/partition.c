@@ -9,10 +9,13 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "fmgr.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -184,6 +187,28 @@ bool
 ensure_day(TimestampTz instant)
 {
 	return ensure_leaf(&deliveries, instant - instant % USECS_PER_DAY);
+}
+
+/*
+ * The leaf of events, an open and locked relation, that holds an instant; 0 if
+ * there is none.
+ */
+Oid
+month_of_events(Relation events, TimestampTz instant)
+{
+	PartitionKey key = RelationGetPartitionKey(events);
+	PartitionDesc months = RelationGetPartitionDesc(events, true);
+	Datum		value = TimestampTzGetDatum(instant);
+	bool		equal;
+	int			bound;
+	int			month;
+
+	if (months->nparts == 0)
+		return InvalidOid;
+	bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
+										  months->boundinfo, 1, &value, &equal);
+	month = months->boundinfo->indexes[bound + 1];
+	return month < 0 ? InvalidOid : months->oids[month];
 }
 
 /*

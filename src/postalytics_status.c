@@ -166,6 +166,15 @@ keep_plan(SPIPlanPtr *plan, const char *query, int nargs, Oid *types)
 	return *plan;
 }
 
+/* A row of NULLs; users may have added columns to a table of ours. */
+void
+new_row(TupleDesc tupdesc, Datum **values, bool **nulls)
+{
+	*values = palloc0(tupdesc->natts * sizeof(Datum));
+	*nulls = palloc(tupdesc->natts * sizeof(bool));
+	memset(*nulls, true, tupdesc->natts * sizeof(bool));
+}
+
 /* Let the queries of this SPI connection read rows, of relation's type, by name. */
 void
 register_rows(const char *name, Oid relation, Tuplestorestate *rows,

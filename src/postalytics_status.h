@@ -35,6 +35,7 @@ extern pg_tz *feed_time_zone;
 extern Oid	extension_relation(const char *name);
 extern SPIPlanPtr keep_plan(SPIPlanPtr *plan, const char *query, int nargs,
 							Oid *types);
+extern void new_row(TupleDesc tupdesc, Datum **values, bool **nulls);
 extern void register_rows(const char *name, Oid relation,
 						  Tuplestorestate *rows, int64 count);
 
@@ -183,15 +184,32 @@ extern bool ensure_month(TimestampTz instant);
 extern bool ensure_day(TimestampTz instant);
 extern TimestampTz month_start(TimestampTz instant);
 
+extern Oid	month_of_events(Relation events, TimestampTz instant);
+
+/* ---- direct.c: rows written without a query ---- */
+
+typedef struct DirectTable DirectTable;
+
+/* Change a row that is offered by the stored one with its key. */
+typedef void (*DirectMerge) (Datum *values, bool *nulls,
+							 const Datum *stored, const bool *stored_nulls);
+
+extern bool direct_allowed(Relation relation, int ncolumns);
+extern bool direct_allowed_below(Relation parent, int ncolumns, const char *trigger);
+extern DirectTable *direct_open(Relation relation);
+extern bool direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool hope);
+extern void direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge);
+extern void direct_close(DirectTable *table);
+
 /* ---- ingest.c: ingest, inbox, rejects ---- */
 
 extern const EventRecord *ingested_record(const char *piece, uint32 length,
 										  MailStatus status,
 										  TimestampTz occurred_at);
 
-/* ---- derive.c: the statement trigger on events ---- */
+/* ---- derive.c: all that is derived from events ---- */
 
-/* A row of events, as the trigger hands it to what is derived from it. */
+/* A row of events, as it is handed to what is derived from it. */
 typedef struct EventRow
 {
 	int64		event_id;
@@ -203,6 +221,13 @@ typedef struct EventRow
 	text	   *campaign_id;	/* or NULL */
 	const EventRecord *record;	/* what its payload says, or NULL */
 } EventRow;
+
+typedef struct Derivation Derivation;
+
+extern Derivation *derive_begin(void);
+extern MemoryContext derive_piece(Derivation *derivation, const char *piece, uint32 length);
+extern void derive_row(Derivation *derivation, const EventRow *row);
+extern void derive_end(Derivation *derivation);
 
 /* ---- journey.c: pieces and campaigns ---- */
 

@@ -1,10 +1,14 @@
 /*
  * pure.sql
  *		The rival: ingest's work in SQL alone, as well as we can write it.  One
- *		statement: json_to_record (faster here than jsonb and than ->>) read
- *		once, events inserted, the new ones folded into pieces and campaigns.
- *		It knows one shape of the feed and rejects nothing.
+ *		statement: events read once and inserted, the new ones folded into
+ *		pieces and campaigns, owed to the syncs that want them, and those
+ *		notified.  It knows one shape of the feed and rejects nothing.
+ *
+ *		:json is the type to read with, json or jsonb; with :json_table true
+ *		JSON_TABLE reads it.
  */
+DROP SCHEMA IF EXISTS pure CASCADE;
 CREATE SCHEMA pure;
 
 CREATE SEQUENCE pure.event_id_seq;
@@ -16,7 +20,7 @@ CREATE TABLE pure.events (
     received_at timestamptz NOT NULL DEFAULT now(),
     account text,
     campaign_id text,
-    payload json
+    payload :json
 )
 PARTITION BY RANGE (occurred_at);
 
@@ -103,7 +107,28 @@ CREATE TABLE pure.campaigns (
     name text
 );
 
-CREATE FUNCTION pure.ingest(payload json)
+CREATE TABLE pure.syncs (
+    name text PRIMARY KEY,
+    statuses postalytics.mail_status[] NOT NULL
+);
+CREATE TABLE pure.deliveries (
+    delivery_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sync text COLLATE "C" NOT NULL,
+    piece_id text COLLATE "C" NOT NULL,
+    status postalytics.mail_status NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    due_at timestamptz NOT NULL,
+    state text NOT NULL DEFAULT 'waiting',
+    attempt integer NOT NULL DEFAULT 0,
+    lease_until timestamptz
+)
+WITH (fillfactor = 70);
+CREATE INDEX ON pure.deliveries (sync, due_at);
+CREATE INDEX ON pure.deliveries (piece_id, sync, occurred_at);
+
+SELECT :'json' || '_array_elements' AS elements, :'json' || '_to_record' AS to_record \gset
+CREATE FUNCTION pure.ingest(payload :json)
 RETURNS bigint
 LANGUAGE sql
 BEGIN ATOMIC
@@ -125,15 +150,33 @@ WITH read AS MATERIALIZED (
            e."eventDate" AT TIME ZONE 'UTC' AS occurred_at,
            e."expectedDeliveryDate" AT TIME ZONE 'UTC' AS expected,
            e."to" AS recipient,
+\if :json_table
+           e."accountId" AS account,
+           e."campaignId" AS campaign_id,
+           e."campaignName" AS campaign_name,
+           e.url,
+           e.fields,
+           e.payload
+    FROM JSON_TABLE(payload, '$[*]' COLUMNS (
+             payload :json FORMAT JSON PATH '$',
+             "mailId" text, "eventType" int, "eventDate" timestamp, "expectedDeliveryDate" timestamp,
+             "to" :json FORMAT JSON PATH '$.to',
+             "accountId" text PATH '$.meta.accountId',
+             "campaignId" text PATH '$.meta.campaignId',
+             "campaignName" text PATH '$.meta.campaignName',
+             url text PATH '$.meta.url',
+             fields jsonb FORMAT JSON PATH '$.meta.fields')) AS e
+\else
            m."accountId" AS account,
            m."campaignId" AS campaign_id,
            m."campaignName" AS campaign_name,
            m.url,
            m.fields,
            j.value AS payload
-    FROM json_array_elements(payload) AS j (value),
-         json_to_record(j.value) AS e ("mailId" text, "eventType" int, "eventDate" timestamp, "expectedDeliveryDate" timestamp, "to" json, meta json),
-         json_to_record(e.meta) AS m ("accountId" text, "campaignId" text, "campaignName" text, url text, fields jsonb)
+    FROM :elements(payload) AS j (value),
+         :to_record(j.value) AS e ("mailId" text, "eventType" int, "eventDate" timestamp, "expectedDeliveryDate" timestamp, "to" :json, meta :json),
+         :to_record(e.meta) AS m ("accountId" text, "campaignId" text, "campaignName" text, url text, fields jsonb)
+\endif
     ORDER BY 1
 ),
 new AS (
@@ -183,7 +226,7 @@ folded AS (
           FROM new
           GROUP BY piece_id) AS f
     JOIN latest AS l USING (piece_id),
-         json_to_record(l.recipient) AS t (id text, country text, "firstName" text, "lastName" text, company text, email text, zip text)
+         :to_record(l.recipient) AS t (id text, country text, "firstName" text, "lastName" text, company text, email text, zip text)
     ORDER BY l.piece_id
     ON CONFLICT (piece_id) DO UPDATE
     SET account = CASE WHEN excluded.last_event_at > p.last_event_at THEN excluded.account ELSE p.account END,
@@ -228,6 +271,17 @@ named AS (
     FROM read AS r
     WHERE NOT EXISTS (SELECT FROM pure.campaigns AS c WHERE c.campaign_id = r.campaign_id)
     ON CONFLICT DO NOTHING
+),
+owed AS (
+    INSERT INTO pure.deliveries (sync, piece_id, status, occurred_at, due_at)
+    SELECT s.name, n.piece_id, n.status, n.occurred_at, n.occurred_at
+    FROM new AS n
+    JOIN pure.syncs AS s ON n.status = ANY (s.statuses)
+    RETURNING sync
+),
+told AS MATERIALIZED (
+    SELECT count(*), count(pg_notify('pure', json_build_object('sync', sync, 'count', count)::text))
+    FROM (SELECT sync, count(*) FROM owed GROUP BY sync) AS o
 )
-SELECT count(*) FROM new;
+SELECT count(*) FROM new, told GROUP BY ();
 END;

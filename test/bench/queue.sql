@@ -99,3 +99,63 @@ BEGIN
     RETURN count;
 END
 $$;
+
+-- What they are of, and who is to have them.
+SELECT FROM postalytics.ingest((
+    SELECT json_agg(json_build_object(
+        'mailId', i % 25000, 'eventType', (ARRAY[11,4,5,6])[1 + i / 25000],
+        'eventDate', to_char(timestamp '2026-09-05' + i * interval '20 seconds', 'YYYY-MM-DD HH24:MI:SS'),
+        'meta', json_build_object('campaignId', '77120', 'campaignName', 'Spring recall'),
+        'to', json_build_object('firstName', 'First ' || i, 'country', 'US'), 'note', repeat('x', 500)))
+    FROM generate_series(0, 99999) AS i));
+SELECT FROM postalytics.create_sync('s');
+
+-- A hundred thousand that are due, in both.
+CREATE PROCEDURE hand.refill()
+LANGUAGE sql
+AS $$
+    SELECT postalytics.replay_sync('s', '-infinity');
+    INSERT INTO hand.deliveries (sync, piece_id, status, occurred_at, due_at)
+    SELECT 's', piece_id, status, occurred_at, occurred_at
+    FROM postalytics.events
+    ORDER BY occurred_at;
+$$;
+
+-- Fetch and ack all that is due, a transaction each hundred; the slowest fetch.
+CREATE PROCEDURE hand.ours(OUT slowest interval)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    ids bigint[];
+    began timestamptz;
+BEGIN
+    slowest := '0';
+    LOOP
+        began := clock_timestamp();
+        SELECT array_agg(f.delivery_id) INTO ids FROM postalytics.fetch('s', 100) AS f;
+        slowest := greatest(slowest, clock_timestamp() - began);
+        EXIT WHEN ids IS NULL;
+        PERFORM postalytics.ack('s', ids);
+        COMMIT;
+    END LOOP;
+END
+$$;
+
+CREATE PROCEDURE hand.theirs(OUT slowest interval)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    ids bigint[];
+    began timestamptz;
+BEGIN
+    slowest := '0';
+    LOOP
+        began := clock_timestamp();
+        SELECT array_agg(f.delivery_id) INTO ids FROM hand.take('s', 100, '1 minute') AS f;
+        slowest := greatest(slowest, clock_timestamp() - began);
+        EXIT WHEN ids IS NULL;
+        PERFORM hand.ack('s', ids);
+        COMMIT;
+    END LOOP;
+END
+$$;
