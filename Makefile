@@ -25,9 +25,11 @@ EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench bench-queue fresh,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test bench bench-scale bench-queue fresh,$(MAKECMDGOALS)),)
 demo test bench:
 	@test/run $@
+bench-scale:
+	@ROWS='e i j' test/run bench
 bench-queue:
 	@test/run queue
 fresh:
@@ -46,4 +48,4 @@ $(DATA_built): $(SQL)
 
 endif
 
-.PHONY: demo test bench bench-queue fresh
+.PHONY: demo test bench bench-scale bench-queue fresh

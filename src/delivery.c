@@ -9,7 +9,9 @@
 #include "postalytics_status.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "executor/tstoreReceiver.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -44,18 +46,25 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
 enum
 {
 	DELIVERY_ID, DELIVERY_SYNC, DELIVERY_PIECE_ID, DELIVERY_STATUS,
-	DELIVERY_OCCURRED_AT, DELIVERY_CREATED_AT, DELIVERY_DUE_AT
+	DELIVERY_OCCURRED_AT, DELIVERY_CREATED_AT, DELIVERY_DUE_AT, DELIVERY_STATE,
+	DELIVERY_ATTEMPT, DELIVERY_IS_TEST, DELIVERY_LEASE_UNTIL, DELIVERY_LEASES,
+	DELIVERY_FINISHED_AT, DELIVERY_FAILED_AT, DELIVERY_ERRORS, DELIVERY_PAYLOAD,
+	N_DELIVERY_COLUMNS
 };
 
 struct DeliveryWriter
 {
 	MemoryContext context;
+	MemoryContext row_context;
 	Relation	unfinished;		/* NULL until there is something to write */
-	Tuplestorestate *rows;
+	DirectTable *direct;		/* NULL if only a query can write to it */
+	Tuplestorestate *rows;		/* for the query */
 	int64		count;
+	Datum		waiting;		/* the state */
+	Oid			delivery_ids;
 };
 
-/* Gathers deliveries, and writes them together; needs an SPI connection. */
+/* Writes deliveries; needs an SPI connection. */
 DeliveryWriter *
 delivery_writer_create(MemoryContext parent)
 {
@@ -65,62 +74,107 @@ delivery_writer_create(MemoryContext parent)
 	return writer;
 }
 
+static Datum
+waiting_state(Relation deliveries)
+{
+	Oid			type = TupleDescAttr(RelationGetDescr(deliveries), DELIVERY_STATE)->atttypid;
+
+	return DirectFunctionCall2(enum_in, CStringGetDatum("waiting"), ObjectIdGetDatum(type));
+}
+
 static void
-begin_rows(DeliveryWriter *writer)
+begin_writing(DeliveryWriter *writer)
 {
 	MemoryContext caller = MemoryContextSwitchTo(writer->context);
 
 	writer->unfinished = table_open(extension_relation("deliveries_unfinished"),
 									RowExclusiveLock);
-	writer->rows = tuplestore_begin_heap(false, false, work_mem);
+	writer->row_context = AllocSetContextCreate(writer->context, "postalytics delivery",
+												ALLOCSET_SMALL_SIZES);
+	if (direct_allowed(writer->unfinished, N_DELIVERY_COLUMNS))
+		writer->direct = direct_open(writer->unfinished);
+	else
+		writer->rows = tuplestore_begin_heap(false, false, work_mem);
+	writer->waiting = waiting_state(writer->unfinished);
+	writer->delivery_ids = extension_relation("delivery_id_seq");
 	MemoryContextSwitchTo(caller);
+}
+
+static void
+write_row(DeliveryWriter *writer, Datum *values, bool *nulls)
+{
+	if (writer->direct == NULL)
+		tuplestore_putvalues(writer->rows, RelationGetDescr(writer->unfinished), values, nulls);
+	else if (!direct_insert(writer->direct, values, nulls, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("delivery_id " INT64_FORMAT " is taken", DatumGetInt64(values[DELIVERY_ID])),
+				 errhint("Set %s.delivery_id_seq beyond the ids that there are.", EXTENSION_SCHEMA)));
+	writer->count++;
 }
 
 /* Owe a sync an event.  Days and months of its wait count in UTC. */
 void
 delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row)
 {
+	MemoryContext caller;
 	Datum	   *values;
 	bool	   *nulls;
 
-	if (writer->rows == NULL)
-		begin_rows(writer);
+	if (writer->unfinished == NULL)
+		begin_writing(writer);
+	caller = MemoryContextSwitchTo(writer->row_context);
 	new_row(RelationGetDescr(writer->unfinished), &values, &nulls);
-	for (int i = DELIVERY_SYNC; i <= DELIVERY_DUE_AT; i++)
-		nulls[i] = i == DELIVERY_CREATED_AT;
+	for (int i = DELIVERY_ID; i <= DELIVERY_IS_TEST; i++)
+		nulls[i] = false;
+	values[DELIVERY_ID] = Int64GetDatum(nextval_internal(writer->delivery_ids, false));
 	values[DELIVERY_SYNC] = CStringGetTextDatum(sync->name);
 	values[DELIVERY_PIECE_ID] =
 		PointerGetDatum(cstring_to_text_with_len(row->piece, row->piece_length));
 	values[DELIVERY_STATUS] = ObjectIdGetDatum(status_oid(row->status));
 	values[DELIVERY_OCCURRED_AT] = TimestampTzGetDatum(row->occurred_at);
+	values[DELIVERY_CREATED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	values[DELIVERY_DUE_AT] =
 		DirectFunctionCall2(timestamp_pl_interval,
 							TimestampGetDatum(row->occurred_at),
 							IntervalPGetDatum(&sync->wait));
-	tuplestore_putvalues(writer->rows, RelationGetDescr(writer->unfinished),
-						 values, nulls);
-	writer->count++;
+	values[DELIVERY_STATE] = writer->waiting;
+	values[DELIVERY_ATTEMPT] = Int32GetDatum(0);
+	values[DELIVERY_IS_TEST] = BoolGetDatum(false);
+	write_row(writer, values, nulls);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(writer->row_context);
 }
 
-/* Write them. */
-void
-delivery_finish(DeliveryWriter *writer)
+/* Write what a query must write. */
+static void
+write_by_query(DeliveryWriter *writer)
 {
 	static SPIPlanPtr plan = NULL;
 
-	if (writer->rows == NULL)
-		return;
 	register_rows("owed", RelationGetRelid(writer->unfinished), writer->rows, writer->count);
 	if (SPI_execute_plan(keep_plan(&plan,
 								   "INSERT INTO " UNFINISHED
-								   " (sync, piece_id, status, occurred_at, due_at)"
-								   " SELECT sync, piece_id, status, occurred_at, due_at"
+								   " (delivery_id, sync, piece_id, status, occurred_at, due_at)"
+								   " SELECT delivery_id, sync, piece_id, status, occurred_at, due_at"
 								   " FROM owed",
 								   0, NULL),
 						 NULL, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not write deliveries");
 	SPI_unregister_relation("owed");
 	tuplestore_end(writer->rows);
+}
+
+/* No more deliveries. */
+void
+delivery_finish(DeliveryWriter *writer)
+{
+	if (writer->unfinished == NULL)
+		return;
+	if (writer->direct != NULL)
+		direct_close(writer->direct);
+	else
+		write_by_query(writer);
 	table_close(writer->unfinished, NoLock);
 }
 
@@ -154,7 +208,10 @@ argument(FunctionCallInfo fcinfo, int i, const char *name)
 	return PG_GETARG_DATUM(i);
 }
 
-/* The sync that the first argument names; it must have deliveries. */
+/*
+ * The sync that the first argument names; it must have deliveries, and the
+ * session's role the right to them.
+ */
 static const Sync *
 sync_argument(FunctionCallInfo fcinfo)
 {
@@ -165,6 +222,7 @@ sync_argument(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("sync \"%s\" is not durable, so it has no deliveries", sync->name),
 				 errhint("LISTEN on its channel, or make it anew with durable => true.")));
+	check_sync_worker(sync);
 	return sync;
 }
 
@@ -594,7 +652,7 @@ wait_a_little(TimestampTz deadline)
  * while the sync is disabled.  If there are none it looks again until max_wait
  * is over.  Locks: the rows, SKIP LOCKED.  Errors: 42704 for no such sync,
  * 22004 for NULL, 22023 for a batch below 1, negative intervals, and a sync
- * that is not durable.
+ * that is not durable, 42501 for somebody else's.
  */
 Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
@@ -706,8 +764,9 @@ run_query(OwnerQuery *query, Parameters *parameters)
  * Finishes the deliveries that are leased to the caller, and counts them.  A
  * lease that has run out is his until somebody else fetches.  NULL ids and an
  * id given twice count for nothing; so does a NULL array.  Locks: the rows, by
- * delivery_id.  Errors: 42704 for no such sync, 22004 for a NULL sync, 22023
- * for a sync that is not durable or attempts of another length.
+ * delivery_id.  Errors: 42704 for no such sync, 42501 for somebody else's,
+ * 22004 for a NULL sync, 22023 for one that is not durable or attempts of another
+ * length.
  */
 Datum
 postalytics_ack(PG_FUNCTION_ARGS)

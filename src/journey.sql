@@ -82,22 +82,26 @@ AS 'MODULE_PATHNAME', 'postalytics_merge_piece';
 COMMENT ON FUNCTION postalytics.merge_piece(postalytics.pieces, postalytics.pieces) IS
     'internal: a piece''s row from two, that have different events of it';
 
+-- A body in quotes, for what is parsed at creation keeps users from adding
+-- columns to pieces; so the operator is named in full.
 CREATE FUNCTION postalytics.reached_at(piece postalytics.pieces, status postalytics.mail_status)
 RETURNS timestamptz
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
-RETURN CASE status
-           WHEN 'MailPieceCreated' THEN (piece).mail_piece_created_at
-           WHEN 'Addressed' THEN (piece).addressed_at
-           WHEN 'Printed' THEN (piece).printed_at
-           WHEN 'Mailed' THEN (piece).mailed_at
-           WHEN 'InTransit' THEN (piece).in_transit_at
-           WHEN 'InLocalArea' THEN (piece).in_local_area_at
-           WHEN 'ProcessedForDelivery' THEN (piece).processed_for_delivery_at
-           WHEN 'ReRouted' THEN (piece).re_routed_at
-           WHEN 'ReturnedToSender' THEN (piece).returned_to_sender_at
-           WHEN 'pURLOpened' THEN (piece).first_opened_at
-           WHEN 'pURLCompleted' THEN (piece).first_completed_at
-       END;
+AS $$
+SELECT CASE
+           WHEN status OPERATOR(pg_catalog.=) 'MailPieceCreated' THEN piece.mail_piece_created_at
+           WHEN status OPERATOR(pg_catalog.=) 'Addressed' THEN piece.addressed_at
+           WHEN status OPERATOR(pg_catalog.=) 'Printed' THEN piece.printed_at
+           WHEN status OPERATOR(pg_catalog.=) 'Mailed' THEN piece.mailed_at
+           WHEN status OPERATOR(pg_catalog.=) 'InTransit' THEN piece.in_transit_at
+           WHEN status OPERATOR(pg_catalog.=) 'InLocalArea' THEN piece.in_local_area_at
+           WHEN status OPERATOR(pg_catalog.=) 'ProcessedForDelivery' THEN piece.processed_for_delivery_at
+           WHEN status OPERATOR(pg_catalog.=) 'ReRouted' THEN piece.re_routed_at
+           WHEN status OPERATOR(pg_catalog.=) 'ReturnedToSender' THEN piece.returned_to_sender_at
+           WHEN status OPERATOR(pg_catalog.=) 'pURLOpened' THEN piece.first_opened_at
+           WHEN status OPERATOR(pg_catalog.=) 'pURLCompleted' THEN piece.first_completed_at
+       END
+$$;
 COMMENT ON FUNCTION postalytics.reached_at(postalytics.pieces, postalytics.mail_status) IS
     'the instant of a piece''s first event of a status; NULL if it has none';

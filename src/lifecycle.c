@@ -5,13 +5,15 @@
  */
 #include "postalytics_status.h"
 
+#include "access/stratnum.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
-#include "catalog/namespace.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
 #include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/supportnodes.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -359,19 +361,10 @@ postalytics_comparable(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(a == b || later(a, b) || later(b, a));
 }
 
-/*
- * "expression = ANY (values)", values being those of the enum for which the
- * function is true with the constant in the other place; NULL if there are
- * none, because "= ANY ('{}')" is false where a strict function is NULL.
- */
-static Node *
-tabulate_order(FuncExpr *call, Node *expression, Const *constant, bool constant_first)
+/* Those of the enum for which the function holds with the constant; how many. */
+static int
+find_values(FuncExpr *call, Const *constant, bool constant_first, Datum *values)
 {
-	TypeCacheEntry *type = lookup_type_cache(constant->consttype,
-											 TYPECACHE_EQ_OPR);
-	ScalarArrayOpExpr *any = makeNode(ScalarArrayOpExpr);
-	Oid			array_type = get_array_type(constant->consttype);
-	Datum		values[N_STATUSES];
 	int			nvalues = 0;
 
 	/* The constant is a value of the type, so this loads the type's cache. */
@@ -386,27 +379,73 @@ tabulate_order(FuncExpr *call, Node *expression, Const *constant, bool constant_
 		if (DatumGetBool(holds))
 			values[nvalues++] = value;
 	}
-	if (nvalues == 0 || !OidIsValid(array_type))
-		return NULL;
+	return nvalues;
+}
+
+/* "expression <= value", or ">=" */
+static Node *
+make_comparison(Node *expression, Const *constant, Datum value, int16 strategy)
+{
+	TypeCacheEntry *type = lookup_type_cache(constant->consttype, TYPECACHE_BTREE_OPFAMILY);
+	Oid			operator = get_opfamily_member(type->btree_opf, type->btree_opintype,
+											   type->btree_opintype, strategy);
+	Const	   *bound = copyObject(constant);
+	Expr	   *comparison;
+
+	bound->constvalue = value;
+	comparison = make_opclause(operator, BOOLOID, false, (Expr *) expression,
+							   (Expr *) bound, InvalidOid, InvalidOid);
+	set_opfuncid((OpExpr *) comparison);
+	return (Node *) comparison;
+}
+
+/* "expression = ANY (values)" */
+static Node *
+make_membership(Node *expression, Const *constant, Datum *values, int nvalues)
+{
+	TypeCacheEntry *type = lookup_type_cache(constant->consttype, TYPECACHE_EQ_OPR);
+	ScalarArrayOpExpr *any = makeNode(ScalarArrayOpExpr);
+	ArrayType  *array = construct_array(values, nvalues, constant->consttype,
+										sizeof(Oid), true, TYPALIGN_INT);
 
 	any->opno = type->eq_opr;
 	any->opfuncid = get_opcode(type->eq_opr);
 	any->useOr = true;
 	any->inputcollid = InvalidOid;
 	any->args = list_make2(expression,
-						   makeConst(array_type, -1, InvalidOid, -1,
-									 PointerGetDatum(construct_array(values, nvalues,
-																	 constant->consttype,
-																	 sizeof(Oid), true,
-																	 TYPALIGN_INT)),
-									 false, false));
+						   makeConst(get_array_type(constant->consttype), -1, InvalidOid, -1,
+									 PointerGetDatum(array), false, false));
 	any->location = -1;
 	return (Node *) any;
 }
 
 /*
+ * What the call comes to by the enum's own operators: a comparison, where the
+ * values for which it holds are the first or the last ones of the enum, and
+ * else a test for membership.  NULL if there are none, because "= ANY ('{}')"
+ * is false where a strict function is NULL.
+ */
+static Node *
+simplify_order(FuncExpr *call, Node *expression, Const *constant, bool constant_first)
+{
+	Datum		values[N_STATUSES];
+	int			nvalues = find_values(call, constant, constant_first, values);
+	const Oid  *all = enum_cache.value;
+
+	if (nvalues == 0)
+		return NULL;
+	if (DatumGetObjectId(values[nvalues - 1]) == all[nvalues - 1])
+		return make_comparison(expression, constant, values[nvalues - 1],
+							   BTLessEqualStrategyNumber);
+	if (DatumGetObjectId(values[0]) == all[N_STATUSES - nvalues])
+		return make_comparison(expression, constant, values[0],
+							   BTGreaterEqualStrategyNumber);
+	return make_membership(expression, constant, values, nvalues);
+}
+
+/*
  * Planner support of the order's functions: against a constant, a test in the
- * partial order is a test for membership, which indexes and statistics know.
+ * partial order is one that indexes and statistics know.
  */
 Datum
 postalytics_order_support(PG_FUNCTION_ARGS)
@@ -422,9 +461,9 @@ postalytics_order_support(PG_FUNCTION_ARGS)
 
 		/* A NULL is left to strictness, two constants to evaluation. */
 		if (IsA(right, Const) && !((Const *) right)->constisnull)
-			result = tabulate_order(call, left, (Const *) right, false);
+			result = simplify_order(call, left, (Const *) right, false);
 		else if (IsA(left, Const) && !((Const *) left)->constisnull)
-			result = tabulate_order(call, right, (Const *) left, true);
+			result = simplify_order(call, right, (Const *) left, true);
 	}
 	PG_RETURN_POINTER(result);
 }

@@ -1,12 +1,13 @@
 /*
  * pure.sql
- *		The rival: ingest's work in SQL alone, as well as we can write it.  One
- *		statement: events read once and inserted, the new ones folded into
+ *		The rival: ingest's work in SQL alone, as well as we can write it, with kept
+ *		plans.  One statement: events read once and inserted, the new ones folded into
  *		pieces and campaigns, owed to the syncs that want them, and those
  *		notified.  It knows one shape of the feed and rejects nothing.
  *
- *		:json is the type to read with, json or jsonb; with :json_table true
- *		JSON_TABLE reads it.
+ *		Comes through lib's pure(): @json@ is the type to read with, json or
+ *		jsonb, unless the lines after "--table:" take the place of those marked
+ *		"-- records", and JSON_TABLE reads it.
  */
 DROP SCHEMA IF EXISTS pure CASCADE;
 CREATE SCHEMA pure;
@@ -20,7 +21,7 @@ CREATE TABLE pure.events (
     received_at timestamptz NOT NULL DEFAULT now(),
     account text,
     campaign_id text,
-    payload :json
+    payload @json@
 )
 PARTITION BY RANGE (occurred_at);
 
@@ -127,14 +128,16 @@ WITH (fillfactor = 70);
 CREATE INDEX ON pure.deliveries (sync, due_at);
 CREATE INDEX ON pure.deliveries (piece_id, sync, occurred_at);
 
-SELECT :'json' || '_array_elements' AS elements, :'json' || '_to_record' AS to_record \gset
-CREATE FUNCTION pure.ingest(payload :json)
+CREATE FUNCTION pure.ingest(document @json@)
 RETURNS bigint
-LANGUAGE sql
-BEGIN ATOMIC
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    inserted bigint;
+BEGIN
 WITH read AS MATERIALIZED (
-    SELECT e."mailId" AS piece_id,
-           CASE e."eventType"
+    SELECT "mailId" AS piece_id,
+           CASE "eventType"
                WHEN 0 THEN 'MailPieceCreated'::postalytics.mail_status
                WHEN 9 THEN 'Addressed'::postalytics.mail_status
                WHEN 10 THEN 'Printed'::postalytics.mail_status
@@ -147,36 +150,27 @@ WITH read AS MATERIALIZED (
                WHEN 7 THEN 'pURLOpened'::postalytics.mail_status
                WHEN 8 THEN 'pURLCompleted'::postalytics.mail_status
            END AS status,
-           e."eventDate" AT TIME ZONE 'UTC' AS occurred_at,
-           e."expectedDeliveryDate" AT TIME ZONE 'UTC' AS expected,
-           e."to" AS recipient,
-\if :json_table
-           e."accountId" AS account,
-           e."campaignId" AS campaign_id,
-           e."campaignName" AS campaign_name,
-           e.url,
-           e.fields,
-           e.payload
-    FROM JSON_TABLE(payload, '$[*]' COLUMNS (
-             payload :json FORMAT JSON PATH '$',
-             "mailId" text, "eventType" int, "eventDate" timestamp, "expectedDeliveryDate" timestamp,
-             "to" :json FORMAT JSON PATH '$.to',
-             "accountId" text PATH '$.meta.accountId',
-             "campaignId" text PATH '$.meta.campaignId',
-             "campaignName" text PATH '$.meta.campaignName',
-             url text PATH '$.meta.url',
-             fields jsonb FORMAT JSON PATH '$.meta.fields')) AS e
-\else
-           m."accountId" AS account,
-           m."campaignId" AS campaign_id,
-           m."campaignName" AS campaign_name,
-           m.url,
-           m.fields,
-           j.value AS payload
-    FROM :elements(payload) AS j (value),
-         :to_record(j.value) AS e ("mailId" text, "eventType" int, "eventDate" timestamp, "expectedDeliveryDate" timestamp, "to" :json, meta :json),
-         :to_record(e.meta) AS m ("accountId" text, "campaignId" text, "campaignName" text, url text, fields jsonb)
-\endif
+           "eventDate" AT TIME ZONE 'UTC' AS occurred_at,
+           "expectedDeliveryDate" AT TIME ZONE 'UTC' AS expected,
+           "to" AS recipient,
+           "accountId" AS account,
+           "campaignId" AS campaign_id,
+           "campaignName" AS campaign_name,
+           url,
+           fields,
+           payload
+    FROM @json@_array_elements(document) AS j (payload), -- records
+         @json@_to_record(j.payload) AS e ("mailId" text, "eventType" int, "eventDate" timestamp, "expectedDeliveryDate" timestamp, "to" @json@, meta @json@), -- records
+         @json@_to_record(e.meta) AS m ("accountId" text, "campaignId" text, "campaignName" text, url text, fields jsonb) -- records
+--table:     FROM JSON_TABLE(document, '$[*]' COLUMNS (
+--table:              payload @json@ FORMAT JSON PATH '$',
+--table:              "mailId" text, "eventType" int, "eventDate" timestamp, "expectedDeliveryDate" timestamp,
+--table:              "to" @json@ FORMAT JSON PATH '$.to',
+--table:              "accountId" text PATH '$.meta.accountId',
+--table:              "campaignId" text PATH '$.meta.campaignId',
+--table:              "campaignName" text PATH '$.meta.campaignName',
+--table:              url text PATH '$.meta.url',
+--table:              fields jsonb FORMAT JSON PATH '$.meta.fields'))
     ORDER BY 1
 ),
 new AS (
@@ -226,7 +220,7 @@ folded AS (
           FROM new
           GROUP BY piece_id) AS f
     JOIN latest AS l USING (piece_id),
-         :to_record(l.recipient) AS t (id text, country text, "firstName" text, "lastName" text, company text, email text, zip text)
+         @json@_to_record(l.recipient) AS t (id text, country text, "firstName" text, "lastName" text, company text, email text, zip text)
     ORDER BY l.piece_id
     ON CONFLICT (piece_id) DO UPDATE
     SET account = CASE WHEN excluded.last_event_at > p.last_event_at THEN excluded.account ELSE p.account END,
@@ -283,5 +277,10 @@ told AS MATERIALIZED (
     SELECT count(*), count(pg_notify('pure', json_build_object('sync', sync, 'count', count)::text))
     FROM (SELECT sync, count(*) FROM owed GROUP BY sync) AS o
 )
-SELECT count(*) FROM new, told GROUP BY ();
-END;
+SELECT count(*)
+INTO inserted
+FROM new, told
+GROUP BY ();
+RETURN inserted;
+END
+$$;
