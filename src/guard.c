@@ -6,6 +6,7 @@
 #include "postalytics_status.h"
 
 #include "commands/event_trigger.h"
+#include "commands/user.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
@@ -28,38 +29,63 @@ drops_extension(const DropStmt *drop)
 	return false;
 }
 
+/* Does DROP OWNED, without CASCADE, name the role that owns the extension? */
 static bool
-events_exist(void)
+drops_its_owner(const DropOwnedStmt *drop)
 {
-	bool		exist;
+	return drop->behavior != DROP_CASCADE &&
+		list_member_oid(roleSpecsToIds(drop->roles), extension_owner());
+}
+
+/* What would be lost, or NULL if there are no events. */
+static char *
+describe_loss(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char	   *loss = NULL;
 
 	SPI_connect();
-	if (SPI_execute("SELECT FROM postalytics.events LIMIT 1", true, 1) != SPI_OK_SELECT)
+	if (SPI_execute("SELECT pg_catalog.format("
+					"           '%s months of events (%s), and with them pieces, campaigns, rejects, syncs and deliveries',"
+					"           pg_catalog.count(*),"
+					"           pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(t.relid))))"
+					" FROM pg_catalog.pg_partition_tree('postalytics.events') AS t"
+					" WHERE t.isleaf"
+					" HAVING EXISTS (SELECT FROM postalytics.events)", true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read events");
-	exist = SPI_processed > 0;
+	if (SPI_processed > 0)
+		loss = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (loss != NULL)
+		loss = MemoryContextStrdup(caller, loss);
 	SPI_finish();
-	return exist;
+	return loss;
 }
 
 /*
- * Event trigger function, on ddl_command_start of DROP EXTENSION.
+ * Event trigger function, on ddl_command_start of DROP EXTENSION and DROP OWNED.
  * Errors: 2BP01 where the extension would be dropped with its events.
  */
 Datum
 postalytics_guard_drop(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
+	Node	   *statement;
+	char	   *loss;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("guard_drop must be called as an event trigger")));
-	if (IsA(trigger->parsetree, DropStmt) &&
-		drops_extension((DropStmt *) trigger->parsetree) && events_exist())
+	statement = trigger->parsetree;
+	if (!(IsA(statement, DropStmt) && drops_extension((DropStmt *) statement)) &&
+		!(IsA(statement, DropOwnedStmt) && drops_its_owner((DropOwnedStmt *) statement)))
+		return PointerGetDatum(NULL);
+	loss = describe_loss();
+	if (loss != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot drop extension %s because it holds events", EXTENSION_NAME),
-				 errdetail("Its events, pieces, campaigns, rejects and syncs would be lost."),
-				 errhint("Back them up, then use DROP EXTENSION %s CASCADE.", EXTENSION_NAME)));
+				 errdetail("Lost would be %s.", loss),
+				 errhint("Back them up, then use CASCADE.")));
 	return PointerGetDatum(NULL);
 }

@@ -10,11 +10,11 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_guard_drop';
 COMMENT ON FUNCTION postalytics.guard_drop() IS
-    'event trigger: refuses DROP EXTENSION without CASCADE while there are events';
+    'event trigger: refuses DROP EXTENSION and DROP OWNED without CASCADE while there are events';
 
 CREATE EVENT TRIGGER postalytics_guard_drop
 ON ddl_command_start
-WHEN TAG IN ('DROP EXTENSION')
+WHEN TAG IN ('DROP EXTENSION', 'DROP OWNED')
 EXECUTE FUNCTION postalytics.guard_drop();
 COMMENT ON EVENT TRIGGER postalytics_guard_drop IS
-    'refuses DROP EXTENSION postalytics_status without CASCADE while there are events';
+    'refuses to drop the extension without CASCADE while there are events';

@@ -6,8 +6,10 @@
 
 #include <limits.h>
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
@@ -19,6 +21,7 @@
 #include "utils/queryenvironment.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 COMPAT_MODULE_MAGIC(EXTENSION_NAME, POSTALYTICS_VERSION);
 
@@ -143,6 +146,20 @@ extension_relation(const char *name)
 						EXTENSION_SCHEMA, name),
 				 errhint("Run CREATE EXTENSION %s.", EXTENSION_NAME)));
 	return relation;
+}
+
+/* Who owns the extension: as with all of its members, the owner of events. */
+Oid
+extension_owner(void)
+{
+	HeapTuple	events = SearchSysCache1(RELOID, ObjectIdGetDatum(extension_relation("events")));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(events))
+		elog(ERROR, "events is gone");
+	owner = ((Form_pg_class) GETSTRUCT(events))->relowner;
+	ReleaseSysCache(events);
+	return owner;
 }
 
 /*

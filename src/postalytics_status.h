@@ -33,6 +33,7 @@ extern int	setting_history;	/* minutes back */
 extern pg_tz *feed_time_zone;
 
 extern Oid	extension_relation(const char *name);
+extern Oid	extension_owner(void);
 extern SPIPlanPtr keep_plan(SPIPlanPtr *plan, const char *query, int nargs,
 							Oid *types);
 extern void new_row(TupleDesc tupdesc, Datum **values, bool **nulls);
@@ -278,12 +279,15 @@ typedef struct Sync
 	bool		ordered;
 	bool		durable;
 	int			max_attempts;
+	int			nworkers;
+	char	  **workers;		/* names of roles */
 	struct Sync *next;
 } Sync;
 
 typedef struct SyncMatch SyncMatch;
 
 extern const Sync *find_sync(const char *name);
+extern void check_sync_worker(const Sync *sync);
 extern SyncMatch *sync_match_begin(MemoryContext parent);
 extern void sync_match_event(SyncMatch *match, const EventRow *row);
 extern void sync_match_finish(SyncMatch *match);

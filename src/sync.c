@@ -6,7 +6,9 @@
 #include "postalytics_status.h"
 
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
@@ -18,7 +20,7 @@ enum
 {
 	ATTR_NAME = 1, ATTR_CHANNEL, ATTR_ENABLED, ATTR_CAMPAIGNS, ATTR_ACCOUNTS,
 	ATTR_STATUSES, ATTR_WAIT, ATTR_UNLESS, ATTR_LATEST_ONLY, ATTR_ORDERED,
-	ATTR_DURABLE, ATTR_MAX_ATTEMPTS
+	ATTR_DURABLE, ATTR_MAX_ATTEMPTS, ATTR_WORKERS
 };
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
@@ -66,6 +68,20 @@ load_statuses(TupleTableSlot *row)
 }
 
 static void
+load_workers(Sync *sync, TupleTableSlot *row)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(row, ATTR_WORKERS, &isnull);
+	Datum	   *names;
+
+	deconstruct_array(DatumGetArrayTypePCopy(value), NAMEOID, NAMEDATALEN, false,
+					  TYPALIGN_CHAR, &names, NULL, &sync->nworkers);
+	sync->workers = palloc(sync->nworkers * sizeof(char *));
+	for (int i = 0; i < sync->nworkers; i++)
+		sync->workers[i] = NameStr(*DatumGetName(names[i]));
+}
+
+static void
 begin_syncs(void)
 {
 	syncs = NULL;
@@ -89,6 +105,7 @@ add_sync(TupleTableSlot *row)
 	sync->ordered = DatumGetBool(slot_getattr(row, ATTR_ORDERED, &isnull));
 	sync->durable = DatumGetBool(slot_getattr(row, ATTR_DURABLE, &isnull));
 	sync->max_attempts = DatumGetInt32(slot_getattr(row, ATTR_MAX_ATTEMPTS, &isnull));
+	load_workers(sync, row);
 	sync->next = syncs;
 	syncs = sync;
 }
@@ -115,6 +132,30 @@ find_sync(const char *name)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("sync \"%s\" does not exist", name),
 			 errhint("Their names are in %s.syncs.", EXTENSION_SCHEMA)));
+}
+
+/*
+ * May the session's role work on a sync?  The extension's owner may, and who has
+ * the rights of one of its workers.  The role is the one that the session has
+ * set, for the functions that ask run as their owner.
+ */
+void
+check_sync_worker(const Sync *sync)
+{
+	Oid			role = GetOuterUserId();
+	bool		may = has_privs_of_role(role, extension_owner());
+
+	for (int i = 0; i < sync->nworkers && !may; i++)
+	{
+		Oid			worker = get_role_oid(sync->workers[i], true);
+
+		may = OidIsValid(worker) && has_privs_of_role(role, worker);
+	}
+	if (!may)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for sync \"%s\"", sync->name),
+				 errhint("Its owner can call %s.grant_sync.", EXTENSION_SCHEMA)));
 }
 
 /* ---- matching ---- */

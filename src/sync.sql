@@ -23,7 +23,8 @@ CREATE TABLE postalytics.syncs (
     ordered boolean NOT NULL,
     durable boolean NOT NULL,
     max_attempts integer NOT NULL
-        CHECK (max_attempts > 0)
+        CHECK (max_attempts > 0),
+    workers name[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE postalytics.syncs IS
     'what a Zap is elsewhere: which events a CRM is told of, and how; see create_sync';
@@ -38,6 +39,7 @@ COMMENT ON COLUMN postalytics.syncs.latest_only IS 'a delivery is superseded onc
 COMMENT ON COLUMN postalytics.syncs.ordered IS 'a piece''s deliveries are handed out one after the other, in order';
 COMMENT ON COLUMN postalytics.syncs.durable IS 'with deliveries; else with notifications alone';
 COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'so many fetches without an ack make a delivery dead';
+COMMENT ON COLUMN postalytics.syncs.workers IS 'roles that may fetch and ack, besides the owner; see grant_sync';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
 
@@ -139,6 +141,7 @@ BEGIN
     new.ordered := create_sync.ordered;
     new.durable := create_sync.durable;
     new.max_attempts := create_sync.max_attempts;
+    new.workers := '{}';
     PERFORM postalytics.check_sync(new);
     IF since IS NOT NULL THEN
         IF NOT new.durable THEN
