@@ -13,9 +13,10 @@ SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
 	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql grant.sql)
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
 
-REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify
+REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
+	attack names
 ISOLATION = same_month same_piece same_event progress two_fetches \
-	expired_lease nack_ack drop_fetch since
+	expired_lease nack_ack drop_fetch since retire_ingest
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.
@@ -25,15 +26,15 @@ EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench bench-scale bench-queue fresh,$(MAKECMDGOALS)),)
-demo test bench:
+ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz fresh matrix,$(MAKECMDGOALS)),)
+demo test bench soak fuzz:
 	@test/run $@
 bench-scale:
 	@ROWS='e i j' test/run bench
 bench-queue:
 	@test/run queue
-fresh:
-	@test/fresh
+fresh matrix:
+	@test/$@
 else
 
 PG_CONFIG ?= pg_config
@@ -48,4 +49,4 @@ $(DATA_built): $(SQL)
 
 endif
 
-.PHONY: demo test bench bench-scale bench-queue fresh
+.PHONY: demo test bench bench-scale bench-queue soak fuzz fresh matrix

@@ -75,8 +75,11 @@ CREATE TRIGGER t AFTER INSERT ON other FOR EACH STATEMENT EXECUTE FUNCTION event
 INSERT INTO other VALUES (1);
 BEGIN;
 INSERT INTO pieces (piece_id, opens, completions, first_event_at, last_event_at, marks)
-VALUES ('by hand', 0, 0, now(), now(), ARRAY[1, NULL]);
+VALUES ('by hand', 0, 0, now(), now(), '\x01'), ('too far', 0, 0, now(), now(), decode(repeat('03', 17 + 24), 'hex'));
+SAVEPOINT a;
 SELECT ingest('{"mailId": "by hand", "eventDate": "2026-10-03", "eventType": 4}');
+ROLLBACK TO a;
+SELECT ingest('{"mailId": "too far", "eventDate": "2026-10-03", "eventType": 4}');
 ROLLBACK;
 DROP TABLE other;
 

@@ -25,6 +25,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_bswap.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/backend_progress.h"
 #include "utils/backend_status.h"
@@ -160,13 +161,20 @@ order_records(EventBatch *batch)
 
 /* ---- events ---- */
 
-/* Make the months that the records need; instants near each other share one. */
+/*
+ * Make the months that the records need; instants near each other share one.
+ * events is locked first, so that none is retired before its rows are in.
+ */
 static void
 ensure_months(EventBatch *batch)
 {
 	TimestampTz start = 0;
 	TimestampTz end = 0;
 
+	if (batch->nrecords == 0)
+		return;
+	PreventCommandIfReadOnly("INSERT");
+	LockRelationOid(extension_relation("events"), RowExclusiveLock);
 	for (int64 i = 0; i < batch->nrecords; i++)
 	{
 		TimestampTz instant = event_batch_record(batch, i)->occurred_at;

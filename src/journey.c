@@ -18,7 +18,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -69,32 +68,75 @@ mark_instant(int64 mark)
 	return mark == NO_MARK ? DT_NOBEGIN : mark >> 4;
 }
 
-/* Built in place: the server's construct_array would cost as much as the rest of a merge. */
-static ArrayType *
-marks_array(const int64 *marks)
-{
-	Size		size = ARR_OVERHEAD_NONULLS(1) + N_MARKS * sizeof(int64);
-	ArrayType  *array = palloc0(size);
+/*
+ * Marks as pieces stores them: for each a byte with its place in the list that
+ * follows, which holds the different ones in order.  An event is the last of
+ * several things, so the list is short.
+ */
+#define NO_PLACE		255
 
-	SET_VARSIZE(array, size);
-	array->ndim = 1;
-	array->elemtype = INT8OID;
-	ARR_DIMS(array)[0] = N_MARKS;
-	ARR_LBOUND(array)[0] = 1;
-	memcpy(ARR_DATA_PTR(array), marks, N_MARKS * sizeof(int64));
-	return array;
+/* Put a mark where it belongs in an ordered list without repeats; its length. */
+static int
+insert_mark(int64 *list, int length, int64 mark)
+{
+	int			place = length;
+
+	while (place > 0 && list[place - 1] > mark)
+		place--;
+	if (place > 0 && list[place - 1] == mark)
+		return length;
+	memmove(&list[place + 1], &list[place], (length - place) * sizeof(int64));
+	list[place] = mark;
+	return length + 1;
 }
 
-/* Error 22023 for an array that did not come from here. */
-static int64 *
-array_marks(ArrayType *array)
+static Datum
+store_marks(const int64 *marks)
 {
-	if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) ||
-		ARR_ELEMTYPE(array) != INT8OID || ARR_DIMS(array)[0] != N_MARKS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("marks must be an array of %d numbers", N_MARKS)));
-	return (int64 *) ARR_DATA_PTR(array);
+	int64		list[N_MARKS];
+	int			length = 0;
+	bytea	   *stored;
+	uint8	   *place;
+
+	for (int i = 0; i < N_MARKS; i++)
+		if (marks[i] != NO_MARK)
+			length = insert_mark(list, length, marks[i]);
+
+	stored = palloc(VARHDRSZ + N_MARKS + length * sizeof(int64));
+	SET_VARSIZE(stored, VARHDRSZ + N_MARKS + length * sizeof(int64));
+	place = (uint8 *) VARDATA(stored);
+	memcpy(place + N_MARKS, list, length * sizeof(int64));
+	for (int i = 0; i < N_MARKS; i++)
+	{
+		place[i] = NO_PLACE;
+		for (int j = 0; j < length; j++)
+			if (list[j] == marks[i])
+				place[i] = j;
+	}
+	return PointerGetDatum(stored);
+}
+
+/* Error 22023 for what did not come from here. */
+static void
+read_marks(Datum stored, int64 *marks)
+{
+	const bytea *bytes = DatumGetByteaPP(stored);
+	const uint8 *place = (const uint8 *) VARDATA_ANY(bytes);
+	int			length = (VARSIZE_ANY_EXHDR(bytes) - N_MARKS) / (int) sizeof(int64);
+
+	if (VARSIZE_ANY_EXHDR(bytes) < N_MARKS)
+		length = -1;
+	for (int i = 0; i < N_MARKS; i++)
+	{
+		marks[i] = NO_MARK;
+		if (length >= 0 && place[i] == NO_PLACE)
+			continue;
+		if (length < 0 || place[i] >= length)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("marks are none of %s's", EXTENSION_NAME)));
+		memcpy(&marks[i], place + N_MARKS + place[i] * sizeof(int64), sizeof(int64));
+	}
 }
 
 /* ---- the columns of pieces, in journey.sql's order, and how they merge ---- */
@@ -116,11 +158,11 @@ enum
 {
 	PIECE_ID, PIECE_ACCOUNT, PIECE_CAMPAIGN_ID, PIECE_CONTACT_ID,
 	PIECE_STATUS, PIECE_STATUS_AT, PIECE_RESPONSE,
-	PIECE_COUNTRY, PIECE_FIRST_NAME, PIECE_LAST_NAME, PIECE_COMPANY,
-	PIECE_EMAIL, PIECE_ZIP, PIECE_FIELDS,
 	FIRST_OF_STATUS,			/* one of each, in enum order */
 	OPENS = FIRST_OF_STATUS + N_STATUSES,
-	COMPLETIONS, LAST_URL, EXPECTED_DELIVERY_AT, FIRST_EVENT_AT, LAST_EVENT_AT,
+	COMPLETIONS, FIRST_EVENT_AT, LAST_EVENT_AT, EXPECTED_DELIVERY_AT,
+	PIECE_COUNTRY, PIECE_FIRST_NAME, PIECE_LAST_NAME, PIECE_COMPANY,
+	PIECE_EMAIL, PIECE_ZIP, PIECE_FIELDS, LAST_URL,
 	PIECE_MARKS, N_PIECE_COLUMNS
 };
 
@@ -136,13 +178,6 @@ static const struct
 	[PIECE_STATUS] = {"status", DERIVED},
 	[PIECE_STATUS_AT] = {"status_at", DERIVED},
 	[PIECE_RESPONSE] = {"response", DERIVED},
-	[PIECE_COUNTRY] = {"country", IN(COUNTRY)},
-	[PIECE_FIRST_NAME] = {"first_name", IN(RECIPIENT)},
-	[PIECE_LAST_NAME] = {"last_name", IN(RECIPIENT)},
-	[PIECE_COMPANY] = {"company", IN(RECIPIENT)},
-	[PIECE_EMAIL] = {"email", IN(RECIPIENT)},
-	[PIECE_ZIP] = {"zip", IN(RECIPIENT)},
-	[PIECE_FIELDS] = {"fields", IN(FIELDS)},
 	[FIRST_OF_STATUS + MAIL_PIECE_CREATED] = {"mail_piece_created_at", EARLIEST},
 	[FIRST_OF_STATUS + ADDRESSED] = {"addressed_at", EARLIEST},
 	[FIRST_OF_STATUS + PRINTED] = {"printed_at", EARLIEST},
@@ -156,10 +191,17 @@ static const struct
 	[FIRST_OF_STATUS + PURL_COMPLETED] = {"first_completed_at", EARLIEST},
 	[OPENS] = {"opens", SUM},
 	[COMPLETIONS] = {"completions", SUM},
-	[LAST_URL] = {"last_url", IN(URL)},
-	[EXPECTED_DELIVERY_AT] = {"expected_delivery_at", IN(EXPECTED)},
 	[FIRST_EVENT_AT] = {"first_event_at", EARLIEST},
 	[LAST_EVENT_AT] = {"last_event_at", LATEST},
+	[EXPECTED_DELIVERY_AT] = {"expected_delivery_at", IN(EXPECTED)},
+	[PIECE_COUNTRY] = {"country", IN(COUNTRY)},
+	[PIECE_FIRST_NAME] = {"first_name", IN(RECIPIENT)},
+	[PIECE_LAST_NAME] = {"last_name", IN(RECIPIENT)},
+	[PIECE_COMPANY] = {"company", IN(RECIPIENT)},
+	[PIECE_EMAIL] = {"email", IN(RECIPIENT)},
+	[PIECE_ZIP] = {"zip", IN(RECIPIENT)},
+	[PIECE_FIELDS] = {"fields", IN(FIELDS)},
+	[LAST_URL] = {"last_url", IN(URL)},
 	[PIECE_MARKS] = {"marks", MARKS},
 };
 
@@ -177,17 +219,10 @@ set_value(Row row, int column, Datum value)
 	row.nulls[column] = false;
 }
 
-static const int64 *
-row_marks(const Datum *values)
-{
-	return array_marks(DatumGetArrayTypeP(values[PIECE_MARKS]));
-}
-
 /* Set the columns that follow from the others. */
 static void
-set_derived(Row row)
+set_derived(Row row, const int64 *marks)
 {
-	const int64 *marks = row_marks(row.values);
 	TimestampTz last[N_STATUSES];
 	int			status;
 
@@ -229,10 +264,12 @@ keeps_stored(int merge, Datum value, bool isnull, Datum stored,
 static void
 merge_rows(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
 {
-	const int64 *marks = row_marks(values);
-	const int64 *stored_marks = row_marks(stored);
+	int64		marks[N_MARKS];
+	int64		stored_marks[N_MARKS];
 	int64		merged[N_MARKS];
 
+	read_marks(values[PIECE_MARKS], marks);
+	read_marks(stored[PIECE_MARKS], stored_marks);
 	for (int i = 0; i < N_MARKS; i++)
 		merged[i] = Max(marks[i], stored_marks[i]);
 	for (int i = 0; i < N_PIECE_COLUMNS; i++)
@@ -249,8 +286,8 @@ merge_rows(Datum *values, bool *nulls, const Datum *stored, const bool *stored_n
 			nulls[i] = stored_nulls[i];
 		}
 	}
-	values[PIECE_MARKS] = PointerGetDatum(marks_array(merged));
-	set_derived((Row) {values, nulls});
+	values[PIECE_MARKS] = store_marks(merged);
+	set_derived((Row) {values, nulls}, merged);
 }
 
 /*
@@ -596,8 +633,8 @@ set_row(Row row, const Journey *journey)
 	set_value(row, COMPLETIONS, Int32GetDatum(journey->visits[PURL_COMPLETED]));
 	set_value(row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
 	set_value(row, LAST_EVENT_AT, TimestampTzGetDatum(journey->last_event_at));
-	set_value(row, PIECE_MARKS, PointerGetDatum(marks_array(journey->marks)));
-	set_derived(row);
+	set_value(row, PIECE_MARKS, store_marks(journey->marks));
+	set_derived(row, journey->marks);
 }
 
 /* The piece has no more events: write its row, and be ready for the next. */

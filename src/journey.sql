@@ -7,6 +7,9 @@
  * events, whatever their order.  marks is what makes that so: for each status,
  * and for each group of columns that the latest event decides, the event that
  * was last, as microseconds since 2000 times 16, plus the status's place.
+ *
+ * What reports count stands before what is long and often NULL, for a row is
+ * read from its start.
  */
 
 CREATE TABLE postalytics.pieces (
@@ -17,13 +20,6 @@ CREATE TABLE postalytics.pieces (
     status postalytics.mail_status,
     status_at timestamptz,
     response postalytics.mail_status,
-    country text,
-    first_name text,
-    last_name text,
-    company text,
-    email text,
-    zip text,
-    fields jsonb,
     mail_piece_created_at timestamptz,
     addressed_at timestamptz,
     printed_at timestamptz,
@@ -37,11 +33,18 @@ CREATE TABLE postalytics.pieces (
     first_completed_at timestamptz,
     opens integer NOT NULL,
     completions integer NOT NULL,
-    last_url text,
-    expected_delivery_at timestamptz,
     first_event_at timestamptz NOT NULL,
     last_event_at timestamptz NOT NULL,
-    marks bigint[] NOT NULL
+    expected_delivery_at timestamptz,
+    country text,
+    first_name text,
+    last_name text,
+    company text,
+    email text,
+    zip text,
+    fields jsonb,
+    last_url text,
+    marks bytea NOT NULL
 )
 WITH (fillfactor = 85);
 

@@ -1,6 +1,8 @@
-# kill -9 of the postmaster, and of single sessions, under ingesting clients that
-# note what was acknowledged: afterwards each acknowledged event is there once,
-# nothing is half done, and pieces are what their events make them.
+# kill -9 of the postmaster, and of single sessions, under ingesting clients and
+# two workers that note what was acknowledged: afterwards each acknowledged event
+# is there once, nothing is half done, pieces are what their events make them,
+# every event has its delivery, and what was acked does not come back.
+# CRASHES=n SEED=n: more rounds, or others.
 use strict;
 use warnings;
 use DBI;
@@ -9,8 +11,10 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $clients = 4;
-my $rounds = 4;
-srand(20261123);
+my $rounds = $ENV{CRASHES} // 4;
+my $seed = $ENV{SEED} // 20261123;
+srand($seed);
+note("SEED=$seed");
 
 # A name of its own shows in the titles of its processes.
 my $name = "crash_$$";
@@ -18,7 +22,7 @@ my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init;
 $node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on\npostalytics_status.latest = '36500d'");
 $node->start;
-$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')});
+$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all', ordered => false)});
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $dsn = "dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres";
@@ -40,9 +44,36 @@ sub client
 	}
 }
 
+# A worker fetches, acks, and notes what it acked.
+sub work
+{
+	my ($round, $number) = @_;
+	open my $log, '>', "$folder/acked.$round.$number" or die;
+	$log->autoflush(1);
+	my $connection = DBI->connect($dsn, getpwuid($<) . '', '', { RaiseError => 1, PrintError => 0 });
+	for (;;)
+	{
+		my $ids = $connection->selectcol_arrayref(q{SELECT delivery_id FROM postalytics.fetch('all', 50, lease => '1 s', max_wait => '100 ms')});
+		next unless @$ids;
+		$connection->selectrow_array(q{SELECT postalytics.ack('all', ?)}, undef, $ids);
+		print $log map { "$_\n" } @$ids;
+	}
+}
+
 for my $round (1 .. $rounds)
 {
 	my @pids;
+	for my $number (1 .. 2)
+	{
+		my $pid = fork();
+		if (!$pid)
+		{
+			eval { work($round, $number) };
+			require POSIX;
+			POSIX::_exit(0);
+		}
+		push @pids, $pid;
+	}
 	for my $number (1 .. $clients)
 	{
 		my $pid = fork();
@@ -55,6 +86,10 @@ for my $round (1 .. $rounds)
 		push @pids, $pid;
 	}
 	# Let all of them get something done before the blow.
+	for my $number (1 .. 2)
+	{
+		select(undef, undef, undef, 0.05) until -s "$folder/acked.$round.$number";
+	}
 	for my $number (1 .. $clients)
 	{
 		select(undef, undef, undef, 0.05) until -s "$folder/$round.$number";
@@ -100,6 +135,14 @@ for my $round (1 .. $rounds)
 		FROM postalytics.pieces AS p
 		FULL JOIN (SELECT piece_id, count(*) AS opens FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
 		WHERE p.opens IS DISTINCT FROM e.opens}), '0', "round $round: pieces are what their events make them");
+	is($node->safe_psql('postgres', q{
+		SELECT count(*)
+		FROM postalytics.deliveries AS d
+		FULL JOIN postalytics.events AS e USING (piece_id, status, occurred_at)
+		WHERE d.delivery_id IS NULL OR e.event_id IS NULL}), '0', "round $round: each event has its delivery");
+	my $acked = join ',', map { split /\n/, slurp_file($_) } glob "$folder/acked.*";
+	is($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.deliveries WHERE delivery_id = ANY ('{$acked}') AND state <> 'done'"),
+		'0', "round $round: what was acked stays so");
 }
 is($node->safe_psql('postgres', q{SELECT * FROM postalytics.ingest('{"mailId": 1, "eventType": 4, "eventDate": "2026-10-06"}')}),
 	'1|0|0', 'the next ingest works');

@@ -1,5 +1,5 @@
-# pg_dump, and pg_restore into an empty server: the same rows everywhere, nothing
-# told, and everything goes on.
+# pg_dump in its ways, pg_restore into an empty server, and pg_basebackup: the same
+# rows everywhere, nothing told, and everything goes on.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -9,27 +9,9 @@ use Test::More;
 my @tables = qw(events pieces campaigns rejects field_names syncs deliveries maintenance_log);
 
 my $old = PostgreSQL::Test::Cluster->new('old');
-$old->init;
+$old->init(allows_streaming => 1);
 $old->start;
-$old->safe_psql('postgres', q{
-	CREATE EXTENSION postalytics_status;
-	SET postalytics_status.latest = '36500d';
-	SELECT postalytics.create_sync('all');
-	SELECT postalytics.create_sync('some', campaigns => '{c0}', statuses => '{Mailed}', enabled => false);
-	INSERT INTO postalytics.field_names VALUES ('ref', 'mail_id');
-	SELECT postalytics.ingest((SELECT json_agg(json_build_object(
-		'ref', i % 500, 'eventType', feed_code, 'campaignId', 'c' || i % 3, 'campaignName', 'Name ' || i % 3,
-		'to', json_build_object('firstName', 'First ' || i, 'country', 'US'), 'fields', json_build_object('i', i),
-		'eventDate', to_char(timestamp '2026-09-01' + i * interval '20 minutes', 'YYYY-MM-DD HH24:MI:SS')))
-		FROM generate_series(1, 5000) AS i
-		JOIN (SELECT feed_code, row_number() OVER () AS n FROM postalytics.statuses) AS s ON s.n = 1 + i % 11));
-	SELECT postalytics.ingest('[{"mailId": 1}, 17]', 'agency');
-	SELECT postalytics.ack('all', array_agg(delivery_id)) FROM postalytics.fetch('all', 50);
-	SELECT postalytics.nack('all', array_agg(delivery_id), 'HTTP "503"') FROM postalytics.fetch('all', 50);
-	SELECT count(*) FROM postalytics.fetch('all', 50);
-	SELECT count(*) FROM postalytics.maintain();
-	CREATE VIEW public.mine AS SELECT piece_id FROM postalytics.pieces WHERE status OPERATOR(postalytics.>>) 'Mailed';
-});
+$old->safe_psql('postgres', slurp_file("$ENV{TESTDIR}/test/full.sql"));
 
 sub rows
 {
@@ -102,5 +84,38 @@ command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', "$dump/plain", '-d', 
 same_rows($new, 'plain', 'plain');
 goes_on($new, 'plain', 'plain');
 
-$_->stop for $old, $new;
+# A directory by parallel jobs; the schema first and the data later; and the one
+# schema alone, with the extension that it needs.
+my @connection = ('-d', $old->connstr('postgres'));
+my %ways = (
+	directory => [ [ 'pg_dump', '-Fd', '-j2', '-f', "$dump/directory", @connection ],
+		[ 'pg_restore', '--exit-on-error', '-j2', '-d', '%s', "$dump/directory" ] ],
+	two_steps => [ [ 'pg_dump', '-Fc', '--schema-only', '-f', "$dump/schema", @connection ],
+		[ 'pg_dump', '-Fc', '--data-only', '-f', "$dump/data", @connection ],
+		[ 'pg_restore', '--exit-on-error', '--single-transaction', '-d', '%s', "$dump/schema" ],
+		[ 'pg_restore', '--exit-on-error', '--single-transaction', '-d', '%s', "$dump/data" ] ],
+	one_schema => [ [ 'pg_dump', '-Fc', '--schema=postalytics', '--extension=postalytics_status', '-f', "$dump/one", @connection ],
+		[ 'pg_restore', '--exit-on-error', '--single-transaction', '-d', '%s', "$dump/one" ] ]);
+for my $way (sort keys %ways)
+{
+	$new->safe_psql('postgres', "CREATE DATABASE $way");
+	for my $command (@{ $ways{$way} })
+	{
+		my @command = map { $_ eq '%s' ? $new->connstr($way) : $_ } @$command;
+		command_ok(\@command, "$way: @command[0, 1]");
+	}
+	$new->safe_psql($way, q{CREATE VIEW public.mine AS SELECT piece_id FROM postalytics.pieces
+		WHERE status OPERATOR(postalytics.>>) 'Mailed'}) if $way eq 'one_schema';
+	same_rows($new, $way, $way);
+	goes_on($new, $way, $way);
+}
+
+$old->backup('whole');
+my $copy = PostgreSQL::Test::Cluster->new('copy');
+$copy->init_from_backup($old, 'whole');
+$copy->start;
+same_rows($copy, 'postgres', 'pg_basebackup');
+goes_on($copy, 'postgres', 'pg_basebackup');
+
+$_->stop for $old, $new, $copy;
 done_testing();

@@ -1,0 +1,67 @@
+# A hot standby answers reports, and refuses ingest with the server's own error;
+# promoted, it goes on.  Logical replication brings events and pieces to a second
+# server with the extension, where nothing is derived or told again.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $event = sub { sprintf '{"mailId": "%s", "eventType": %d, "eventDate": "2026-%02d-06T00:00:00Z", "campaignId": "c", "firstName": "F"}', @_ };
+my $ingest = sub { "SET postalytics_status.latest = '36500d'; SELECT * FROM postalytics.ingest('[" . join(',', @_) . "]')" };
+
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(allows_streaming => 'logical');
+$primary->start;
+$primary->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('crm')});
+$primary->safe_psql('postgres', $ingest->($event->('a', 11, 10), $event->('a', 4, 11), $event->('b', 11, 10)));
+$primary->backup('copy');
+
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'copy', has_streaming => 1);
+$standby->start;
+$primary->safe_psql('postgres', $ingest->($event->('c', 7, 10)));
+$primary->wait_for_catchup($standby);
+my $report = q{SELECT p.piece_id, p.status, p.response, postalytics.reached_at(p, 'Mailed') IS NOT NULL,
+		(SELECT postalytics.current_status(e.status, e.occurred_at) FROM postalytics.events AS e WHERE e.piece_id = p.piece_id)
+	FROM postalytics.pieces AS p ORDER BY 1};
+is($standby->safe_psql('postgres', $report), "a|InTransit||t|InTransit\nb|Mailed||t|Mailed\nc||pURLOpened|f|", 'a standby answers');
+is($standby->safe_psql('postgres', q{SELECT name, waiting FROM postalytics.sync_health}), 'crm|4', 'and knows how syncs are');
+for (
+	[ 'ingest', $ingest->($event->('d', 4, 10)) ],
+	[ 'ingest into a new month', $ingest->($event->('d', 4, 12)) ],
+	[ 'fetch', q{SELECT postalytics.fetch('crm')} ],
+	[ 'maintain', q{SELECT postalytics.maintain()} ])
+{
+	my ($title, $query) = @$_;
+	my ($status, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY sqlstate\n$query");
+	like($err, qr/ERROR:  25006/, "$title is refused on a standby");
+}
+$standby->promote;
+is($standby->safe_psql('postgres', $ingest->($event->('d', 4, 12))), '1|0|0', 'promoted, it takes events');
+is($standby->safe_psql('postgres', q{SELECT count(*), count(DISTINCT event_id) FROM postalytics.events}), '5|5', 'its ids go on');
+$standby->stop;
+
+my $second = PostgreSQL::Test::Cluster->new('second');
+$second->init;
+$second->start;
+$second->safe_psql('postgres', q{
+	CREATE EXTENSION postalytics_status;
+	SELECT postalytics.create_sync('echo');
+	SELECT postalytics.ensure_partitions('2026-10-01 UTC', '2027-01-01 UTC')});
+$primary->safe_psql('postgres', q{
+	CREATE PUBLICATION crm FOR TABLE postalytics.events, postalytics.pieces, postalytics.campaigns WITH (publish_via_partition_root)});
+my $source = $primary->connstr . ' dbname=postgres';
+$second->safe_psql('postgres', "CREATE SUBSCRIPTION crm CONNECTION '$source' PUBLICATION crm");
+$second->wait_for_subscription_sync($primary, 'crm');
+$primary->safe_psql('postgres', $ingest->($event->('a', 5, 12), $event->('e', 11, 12)));
+$primary->wait_for_catchup('crm');
+for my $table (qw(events pieces campaigns))
+{
+	my $rows = "SET timezone = 'UTC'; SELECT t::text FROM postalytics.$table AS t ORDER BY 1";
+	is($second->safe_psql('postgres', $rows), $primary->safe_psql('postgres', $rows), "replicated: $table");
+}
+is($second->safe_psql('postgres', 'SELECT count(*) FROM postalytics.deliveries'), '0', 'nothing is told twice');
+
+$_->stop for $second, $primary;
+done_testing();
