@@ -6,15 +6,22 @@ EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
 OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
-	direct.o ingest.o derive.o journey.o sync.o delivery.o notify.o guard.o)
+	direct.o ingest.o derive.o journey.o sync.o delivery.o notify.o guard.o \
+	calendar.o report.o)
 
-# The install script is these, in the order data flows.
+# The install script is these, in the order data flows; what is new since the
+# last release is its update script too.
+OLDVERSION = 0.1.0
+NEW_SQL = $(addprefix src/,calendar.sql report.sql grant.sql)
 SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
-	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql grant.sql)
-DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql) $(NEW_SQL)
+INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
+UPDATE_SQL = $(EXTENSION)--$(OLDVERSION)--$(EXTVERSION).sql
+DATA = $(EXTENSION)--$(OLDVERSION).sql
+DATA_built = $(INSTALL_SQL) $(UPDATE_SQL)
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
-	attack names
+	attack names calendar
 ISOLATION = same_month same_piece same_event progress two_fetches \
 	expired_lease nack_ack drop_fetch since retire_ingest
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
@@ -43,8 +50,12 @@ include $(PGXS)
 
 $(OBJS): $(wildcard src/*.h)
 
-$(DATA_built): $(SQL)
+$(INSTALL_SQL): $(SQL)
 	(printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+	 cat $^) > $@
+
+$(UPDATE_SQL): $(NEW_SQL)
+	(printf '%s\n' '\echo Use "ALTER EXTENSION $(EXTENSION) UPDATE" to load this file. \quit'; \
 	 cat $^) > $@
 
 endif

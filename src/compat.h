@@ -12,6 +12,7 @@
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "utils/rangetypes.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
@@ -163,6 +164,17 @@ compat_tuple_update(Relation relation, ItemPointer place, TupleTableSlot *row,
 		compat_insert_index_tuples(result, row, estate, true, NULL, NIL, false);
 #endif
 	return done;
+}
+
+/* 16 can report an error softly */
+static inline RangeType *
+compat_make_range(TypeCacheEntry *type, RangeBound *lower, RangeBound *upper)
+{
+#if PG_VERSION_NUM >= 160000
+	return make_range(type, lower, upper, false, NULL);
+#else
+	return make_range(type, lower, upper, false);
+#endif
 }
 
 /* 18 names the module */

@@ -3,9 +3,12 @@
  *		Who may do what.  PUBLIC has the vocabulary of the lifecycle, and no
  *		more.  The grants are the server's own, so REVOKE and DROP OWNED take
  *		them back; only whose a sync is is noted with it.
+ *
+ * Update scripts end with this file too, hence OR REPLACE: the server refuses to
+ * replace what is not the extension's own.
  */
 
-CREATE FUNCTION postalytics.grant_ingest(role name)
+CREATE OR REPLACE FUNCTION postalytics.grant_ingest(role name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -18,7 +21,7 @@ $$;
 COMMENT ON FUNCTION postalytics.grant_ingest(name) IS
     'let a role bring events, by ingest and inbox, and see nothing';
 
-CREATE FUNCTION postalytics.grant_read(role name)
+CREATE OR REPLACE FUNCTION postalytics.grant_read(role name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -27,16 +30,30 @@ BEGIN
     EXECUTE format('GRANT SELECT ON postalytics.events, postalytics.pieces, postalytics.campaigns,
                         postalytics.rejects, postalytics.field_names, postalytics.syncs,
                         postalytics.deliveries, postalytics.delivery_errors, postalytics.sync_health,
-                        postalytics.maintenance_log TO %I', role);
+                        postalytics.maintenance_log,
+                        postalytics.campaign_funnel, postalytics.campaign_funnel_by_country,
+                        postalytics.campaign_progress, postalytics.campaign_responses,
+                        postalytics.responses_by_day, postalytics.returned_mail TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION
-                        postalytics.reached_at(postalytics.pieces, postalytics.mail_status) TO %I', role);
+                        postalytics.reached_at(postalytics.pieces, postalytics.mail_status),
+                        postalytics.funnel(text, timestamptz),
+                        postalytics.journey(text),
+                        postalytics.status_as_of(text, timestamptz),
+                        postalytics.stuck_pieces(interval, text),
+                        postalytics.delivery_window(timestamptz, text),
+                        postalytics.estimated_delivery(postalytics.pieces),
+                        postalytics.federal_holidays(integer),
+                        postalytics.is_delivery_day(date),
+                        postalytics.zip_time_zone(text),
+                        postalytics.bar(double precision, double precision, integer),
+                        postalytics.rate(bigint, bigint) TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION postalytics.grant_read(name) IS
     'let a role read all, and change nothing';
 
 -- Errors: 42704 where there is no such role or sync.
-CREATE FUNCTION postalytics.grant_sync(role name, sync text)
+CREATE OR REPLACE FUNCTION postalytics.grant_sync(role name, sync text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -60,7 +77,7 @@ $$;
 COMMENT ON FUNCTION postalytics.grant_sync(name, text) IS
     'let a role fetch, ack and nack the deliveries of one sync, and see nothing else';
 
-CREATE FUNCTION postalytics.revoke_sync(role name, sync text)
+CREATE OR REPLACE FUNCTION postalytics.revoke_sync(role name, sync text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -72,26 +89,22 @@ $$;
 COMMENT ON FUNCTION postalytics.revoke_sync(name, text) IS
     'take a sync from a role that grant_sync gave it to';
 
-REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA postalytics FROM PUBLIC;
-GRANT USAGE ON SCHEMA postalytics TO PUBLIC;
-GRANT SELECT ON postalytics.statuses TO PUBLIC;
-GRANT EXECUTE ON FUNCTION
-    postalytics.precedes(postalytics.mail_status, postalytics.mail_status),
-    postalytics.follows(postalytics.mail_status, postalytics.mail_status),
-    postalytics.precedes_or_equals(postalytics.mail_status, postalytics.mail_status),
-    postalytics.follows_or_equals(postalytics.mail_status, postalytics.mail_status),
-    postalytics.comparable(postalytics.mail_status, postalytics.mail_status),
-    postalytics.label(postalytics.mail_status),
-    postalytics.track(postalytics.mail_status),
-    postalytics.feed_code(postalytics.mail_status),
-    postalytics.is_terminal(postalytics.mail_status),
-    postalytics.is_repeatable(postalytics.mail_status),
-    postalytics.applies_in(postalytics.mail_status, text),
-    postalytics.to_mail_status(text),
-    postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz),
-    postalytics.current_status_combine(internal, internal),
-    postalytics.current_status_serialize(internal),
-    postalytics.current_status_deserialize(bytea, internal),
-    postalytics.current_status_final(internal),
-    postalytics.current_status(postalytics.mail_status, timestamptz)
-TO PUBLIC;
+-- All that is new and that nobody has been granted.
+DO $$
+DECLARE
+    new regprocedure;
+BEGIN
+    FOR new IN
+        SELECT p.oid
+        FROM pg_proc AS p
+        JOIN pg_depend AS d ON d.objid = p.oid
+        JOIN pg_extension AS x ON x.oid = d.refobjid
+        WHERE x.extname = 'postalytics_status'
+          AND d.deptype = 'e'
+          AND d.classid = 'pg_proc'::regclass
+          AND p.proacl IS NULL
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', new);
+    END LOOP;
+END
+$$;

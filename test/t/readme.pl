@@ -20,7 +20,8 @@ cmp_ok(scalar(grep { $_->{kind} eq 'sql' } @blocks), '>', 15, 'there are command
 my $node = PostgreSQL::Test::Cluster->new('readme');
 $node->init;
 $node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE crm');
+$node->safe_psql('postgres', "CREATE DATABASE crm ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
+$ENV{PGCLIENTENCODING} = 'UTF8';
 
 # The SQL is one session's.  Each block's result is between marks.
 my $script = "\\set ON_ERROR_STOP 1\n\\pset footer off\nSET timezone = 'UTC';\n";

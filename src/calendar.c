@@ -1,0 +1,266 @@
+/*
+ * calendar.c
+ *		The days on which the US mail is delivered, and from them the window in
+ *		which a piece comes to its mailbox.  Knows nothing of tables.
+ *
+ * Delivery is on Monday to Saturday, less the federal holidays (5 U.S.C. 6103):
+ * the day itself, and the day on which it is observed where it falls on a
+ * weekend.
+ */
+#include "postalytics_status.h"
+
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(postalytics_federal_holidays);
+PG_FUNCTION_INFO_V1(postalytics_is_delivery_day);
+PG_FUNCTION_INFO_V1(postalytics_delivery_window);
+PG_FUNCTION_INFO_V1(postalytics_zip_time_zone);
+
+enum
+{
+	SUNDAY, MONDAY, THURSDAY = 4, SATURDAY = 6
+};
+
+#define LAST_WEEK	5
+
+typedef struct Holiday
+{
+	const char *name;
+	int			month;
+	int			day;			/* of the month, or 0 where week and weekday say */
+	int			week;			/* of the month: 1 to 4, or LAST_WEEK */
+	int			weekday;
+	int			since;			/* year */
+} Holiday;
+
+static const Holiday holidays[] = {
+	{"New Year's Day", 1, 1, 0, 0, 1870},
+	{"Birthday of Martin Luther King, Jr.", 1, 0, 3, MONDAY, 1986},
+	{"Washington's Birthday", 2, 0, 3, MONDAY, 1971},
+	{"Memorial Day", 5, 0, LAST_WEEK, MONDAY, 1971},
+	{"Juneteenth National Independence Day", 6, 19, 0, 0, 2021},
+	{"Independence Day", 7, 4, 0, 0, 1870},
+	{"Labor Day", 9, 0, 1, MONDAY, 1894},
+	{"Columbus Day", 10, 0, 2, MONDAY, 1971},
+	{"Veterans Day", 11, 11, 0, 0, 1978},
+	{"Thanksgiving Day", 11, 0, 4, THURSDAY, 1942},
+	{"Christmas Day", 12, 25, 0, 0, 1870}
+};
+
+/* Days are Julian day numbers here, as the server's date2j makes them. */
+
+/* A holiday's day in a year, or 0 in a year before it was one. */
+static int
+holiday_day(const Holiday *holiday, int year)
+{
+	int			first = date2j(year, holiday->month, 1);
+	int			week = holiday->week - 1;
+	int			day;
+
+	if (year < holiday->since)
+		return 0;
+	if (holiday->day != 0)
+		return first + holiday->day - 1;
+	day = first + (holiday->weekday - j2day(first) + 7) % 7;
+	if (holiday->week == LAST_WEEK && day + 7 * week >= date2j(year, holiday->month + 1, 1))
+		week--;
+	return day + 7 * week;
+}
+
+/* A Saturday's is observed the day before, a Sunday's the day after. */
+static int
+observed_day(int day)
+{
+	switch (j2day(day))
+	{
+		case SATURDAY:
+			return day - 1;
+		case SUNDAY:
+			return day + 1;
+		default:
+			return day;
+	}
+}
+
+static bool
+is_delivery_day(int day)
+{
+	int			year,
+				month,
+				mday;
+
+	if (j2day(day) == SUNDAY)
+		return false;
+	j2date(day, &year, &month, &mday);
+	for (int i = 0; i < (int) lengthof(holidays); i++)
+	{
+		/* New Year's Day may be observed in the year before. */
+		for (int y = year; y <= year + 1; y++)
+		{
+			int			holiday = holiday_day(&holidays[i], y);
+
+			if (holiday != 0 && (day == holiday || day == observed_day(holiday)))
+				return false;
+		}
+	}
+	return true;
+}
+
+static int
+next_delivery_day(int day)
+{
+	do
+		day++;
+	while (!is_delivery_day(day));
+	return day;
+}
+
+/*
+ * federal_holidays(year) returns (day, observed, name), in the year's order;
+ * error 22008 for a year that dates do not have
+ */
+Datum
+postalytics_federal_holidays(PG_FUNCTION_ARGS)
+{
+	int			year = PG_GETARG_INT32(0);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (year < 1 || year > 9999)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
+				 errmsg("year %d is out of range", year)));
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < (int) lengthof(holidays); i++)
+	{
+		int			day = holiday_day(&holidays[i], year);
+		bool		nulls[3] = {false, false, false};
+		Datum		values[3];
+
+		if (day == 0)
+			continue;
+		values[0] = DateADTGetDatum(day - POSTGRES_EPOCH_JDATE);
+		values[1] = DateADTGetDatum(observed_day(day) - POSTGRES_EPOCH_JDATE);
+		values[2] = CStringGetTextDatum(holidays[i].name);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* is_delivery_day(date): NULL for an infinite one */
+Datum
+postalytics_is_delivery_day(PG_FUNCTION_ARGS)
+{
+	DateADT		date = PG_GETARG_DATEADT(0);
+
+	if (DATE_NOT_FINITE(date))
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(is_delivery_day(date + POSTGRES_EPOCH_JDATE));
+}
+
+static TimestampTz
+start_of_day(int day, pg_tz *zone)
+{
+	struct pg_tm tm = {0};
+	int			offset;
+	TimestampTz instant;
+
+	j2date(day, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
+	offset = DetermineTimeZoneOffset(&tm, zone);
+	if (tm2timestamp(&tm, 0, &offset, &instant) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return instant;
+}
+
+/*
+ * delivery_window(processed_at, time_zone): the two delivery days after the one
+ * on which a piece was processed for delivery, whole, in that time zone
+ *
+ * NULL for an infinite instant.  Errors: 22023 for a time zone that is not
+ * known.
+ */
+Datum
+postalytics_delivery_window(PG_FUNCTION_ARGS)
+{
+	TimestampTz processed_at = PG_GETARG_TIMESTAMPTZ(0);
+	char	   *zone_name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	pg_tz	   *zone = pg_tzset(zone_name);
+	struct pg_tm tm;
+	fsec_t		fsec;
+	int			offset;
+	int			first;
+	RangeBound	lower = {.lower = true, .inclusive = true};
+	RangeBound	upper = {.lower = false};
+
+	if (zone == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("time zone \"%s\" not recognized", zone_name),
+				 errhint("Their names are in pg_timezone_names.")));
+	if (TIMESTAMP_NOT_FINITE(processed_at))
+		PG_RETURN_NULL();
+	if (timestamp2tm(processed_at, &offset, &tm, &fsec, NULL, zone) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	first = next_delivery_day(date2j(tm.tm_year, tm.tm_mon, tm.tm_mday));
+	lower.val = TimestampTzGetDatum(start_of_day(first, zone));
+	upper.val = TimestampTzGetDatum(start_of_day(next_delivery_day(first) + 1, zone));
+	PG_RETURN_RANGE_P(compat_make_range(range_get_typcache(fcinfo, TSTZRANGEOID), &lower, &upper));
+}
+
+/* ---- ZIP codes ---- */
+
+typedef struct ZipZone
+{
+	int			first;			/* three digits; up to the next entry's */
+	const char *zone;			/* NULL for what is not in the US mail's states */
+} ZipZone;
+
+#define EASTERN		"America/New_York"
+#define CENTRAL		"America/Chicago"
+#define MOUNTAIN	"America/Denver"
+#define PACIFIC		"America/Los_Angeles"
+
+/* By the postal facility of the first three digits. */
+static const ZipZone zip_zones[] = {
+	{0, NULL}, {5, EASTERN}, {6, "America/Puerto_Rico"}, {10, EASTERN},
+	{90, NULL}, {100, EASTERN}, {324, CENTRAL}, {326, EASTERN},
+	{340, NULL}, {341, EASTERN}, {350, CENTRAL}, {373, EASTERN},
+	{375, CENTRAL}, {376, EASTERN}, {380, CENTRAL}, {398, EASTERN},
+	{420, CENTRAL}, {425, EASTERN}, {463, CENTRAL}, {465, EASTERN},
+	{476, CENTRAL}, {478, EASTERN}, {500, CENTRAL}, {577, MOUNTAIN},
+	{580, CENTRAL}, {586, MOUNTAIN}, {587, CENTRAL}, {590, MOUNTAIN},
+	{600, CENTRAL}, {693, MOUNTAIN}, {700, CENTRAL}, {798, MOUNTAIN},
+	{835, PACIFIC}, {836, MOUNTAIN}, {838, PACIFIC}, {840, MOUNTAIN},
+	{850, "America/Phoenix"}, {870, MOUNTAIN}, {889, PACIFIC}, {962, NULL},
+	{967, "Pacific/Honolulu"}, {969, "Pacific/Guam"}, {970, PACIFIC},
+	{979, MOUNTAIN}, {980, PACIFIC}, {995, "America/Anchorage"}
+};
+
+/* zip_time_zone(zip): of a US ZIP or ZIP+4 code; NULL for anything else */
+Datum
+postalytics_zip_time_zone(PG_FUNCTION_ARGS)
+{
+	text	   *zip = PG_GETARG_TEXT_PP(0);
+	const char *digits = VARDATA_ANY(zip);
+	int			len = VARSIZE_ANY_EXHDR(zip);
+	int			prefix;
+	int			i = 0;
+
+	if (len < 5 || strspn(pnstrdup(digits, len), "0123456789") < 5)
+		PG_RETURN_NULL();
+	prefix = (digits[0] - '0') * 100 + (digits[1] - '0') * 10 + (digits[2] - '0');
+	while (i + 1 < (int) lengthof(zip_zones) && zip_zones[i + 1].first <= prefix)
+		i++;
+	if (zip_zones[i].zone == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(zip_zones[i].zone));
+}

@@ -1,0 +1,53 @@
+/*
+ * calendar.sql
+ *		When the US mail comes: its delivery days, and a piece's window.
+ */
+
+CREATE FUNCTION postalytics.federal_holidays(year integer)
+RETURNS TABLE (day date, observed date, name text)
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+ROWS 11
+AS 'MODULE_PATHNAME', 'postalytics_federal_holidays';
+COMMENT ON FUNCTION postalytics.federal_holidays(integer) IS
+    'the US federal holidays of a year, and the days on which they are observed';
+
+CREATE FUNCTION postalytics.is_delivery_day(day date)
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_is_delivery_day';
+COMMENT ON FUNCTION postalytics.is_delivery_day(date) IS
+    'does the US mail come that day? Monday to Saturday, less the federal holidays';
+
+-- Immutable as the server's own AT TIME ZONE is.
+CREATE FUNCTION postalytics.delivery_window(processed_at timestamptz, time_zone text DEFAULT 'America/New_York')
+RETURNS tstzrange
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_delivery_window';
+COMMENT ON FUNCTION postalytics.delivery_window(timestamptz, text) IS
+    'when a piece processed for delivery is in the mailbox: the next two delivery days, in that time zone';
+
+CREATE FUNCTION postalytics.zip_time_zone(zip text)
+RETURNS text
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_zip_time_zone';
+COMMENT ON FUNCTION postalytics.zip_time_zone(text) IS
+    'the time zone of a US ZIP code, by its first three digits; NULL for anything else';
+
+-- A body in quotes, as reached_at's.
+CREATE FUNCTION postalytics.estimated_delivery(piece postalytics.pieces)
+RETURNS tstzrange
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT CASE
+           WHEN piece.status OPERATOR(pg_catalog.=) 'ProcessedForDelivery'
+           THEN postalytics.delivery_window(piece.status_at,
+                                            COALESCE(postalytics.zip_time_zone(piece.zip), 'America/New_York'))
+       END
+$$;
+COMMENT ON FUNCTION postalytics.estimated_delivery(postalytics.pieces) IS
+    'when a piece is in the mailbox, in its recipient''s time zone; NULL unless it is processed for delivery';

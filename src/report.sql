@@ -1,0 +1,435 @@
+/*
+ * report.sql
+ *		What people ask of a campaign and of a piece, as views and functions.
+ *		They read pieces, which holds what most questions need, and events only
+ *		for what it does not.
+ *
+ * Functions' bodies are in quotes, as reached_at's.
+ */
+
+CREATE FUNCTION postalytics.bar(value double precision, whole double precision, width integer DEFAULT 20)
+RETURNS text
+LANGUAGE c
+STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_bar';
+COMMENT ON FUNCTION postalytics.bar(double precision, double precision, integer) IS
+    'a bar for the terminal, as long as value is of whole; of # where it is not UTF-8';
+
+CREATE FUNCTION postalytics.rate(part bigint, whole bigint)
+RETURNS numeric
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN pg_catalog.round(part::numeric OPERATOR(pg_catalog./) NULLIF(whole, 0), 4);
+COMMENT ON FUNCTION postalytics.rate(bigint, bigint) IS
+    'part as a share of whole, from 0 to 1; NULL of nothing';
+
+-- ---- campaigns ----
+
+-- tracked is what the rates of postal scans are of: a country without them has
+-- none.
+CREATE VIEW postalytics.campaign_funnel_by_country AS
+SELECT f.*,
+       postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
+       postalytics.rate(f.in_transit, f.tracked) AS in_transit_rate,
+       postalytics.rate(f.in_local_area, f.tracked) AS in_local_area_rate,
+       postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
+       postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
+       postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
+       postalytics.rate(f.purl_opened, f.mailed) AS purl_opened_rate,
+       postalytics.rate(f.purl_completed, f.mailed) AS purl_completed_rate,
+       postalytics.rate(f.responded, f.mailed) AS responded_rate
+FROM (
+    SELECT p.campaign_id,
+           p.country,
+           count(*) AS pieces,
+           count(p.mail_piece_created_at) AS mail_piece_created,
+           count(p.addressed_at) AS addressed,
+           count(p.printed_at) AS printed,
+           count(p.mailed_at) AS mailed,
+           CASE WHEN postalytics.applies_in('InTransit', p.country) IS FALSE THEN 0 ELSE count(p.mailed_at) END AS tracked,
+           count(p.in_transit_at) AS in_transit,
+           count(p.in_local_area_at) AS in_local_area,
+           count(p.processed_for_delivery_at) AS processed_for_delivery,
+           count(p.re_routed_at) AS re_routed,
+           count(p.returned_to_sender_at) AS returned_to_sender,
+           count(p.first_opened_at) AS purl_opened,
+           count(p.first_completed_at) AS purl_completed,
+           count(p.response) AS responded,
+           count(*) FILTER (WHERE p.status = 'MailPieceCreated') AS at_mail_piece_created,
+           count(*) FILTER (WHERE p.status = 'Addressed') AS at_addressed,
+           count(*) FILTER (WHERE p.status = 'Printed') AS at_printed,
+           count(*) FILTER (WHERE p.status = 'Mailed') AS at_mailed,
+           count(*) FILTER (WHERE p.status = 'InTransit') AS at_in_transit,
+           count(*) FILTER (WHERE p.status = 'InLocalArea') AS at_in_local_area,
+           count(*) FILTER (WHERE p.status = 'ProcessedForDelivery') AS at_processed_for_delivery,
+           count(*) FILTER (WHERE p.status = 'ReRouted') AS at_re_routed,
+           count(*) FILTER (WHERE p.status = 'ReturnedToSender') AS at_returned_to_sender,
+           min(p.mailed_at) AS first_mailed_at,
+           max(p.mailed_at) AS last_mailed_at,
+           max(p.last_event_at) AS last_event_at
+    FROM postalytics.pieces AS p
+    GROUP BY p.campaign_id, p.country
+) AS f;
+COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
+    'a row a campaign and country, as campaign_funnel; NULL for the rates of what the country does not report';
+
+CREATE VIEW postalytics.campaign_funnel AS
+SELECT f.campaign_id,
+       c.name AS campaign_name,
+       c.account,
+       f.pieces,
+       f.mail_piece_created,
+       f.addressed,
+       f.printed,
+       f.mailed,
+       f.in_transit,
+       f.in_local_area,
+       f.processed_for_delivery,
+       f.re_routed,
+       f.returned_to_sender,
+       f.purl_opened,
+       f.purl_completed,
+       f.responded,
+       postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
+       postalytics.rate(f.in_transit, f.tracked) AS in_transit_rate,
+       postalytics.rate(f.in_local_area, f.tracked) AS in_local_area_rate,
+       postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
+       postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
+       postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
+       postalytics.rate(f.purl_opened, f.mailed) AS purl_opened_rate,
+       postalytics.rate(f.purl_completed, f.mailed) AS purl_completed_rate,
+       postalytics.rate(f.responded, f.mailed) AS responded_rate,
+       f.at_mail_piece_created,
+       f.at_addressed,
+       f.at_printed,
+       f.at_mailed,
+       f.at_in_transit,
+       f.at_in_local_area,
+       f.at_processed_for_delivery,
+       f.at_re_routed,
+       f.at_returned_to_sender,
+       f.first_mailed_at,
+       f.last_mailed_at,
+       f.last_event_at,
+       round(extract(epoch FROM d.days[1]) / 86400, 1) AS median_days,
+       round(extract(epoch FROM d.days[2]) / 86400, 1) AS p90_days
+FROM (
+    SELECT b.campaign_id,
+           sum(b.pieces)::bigint AS pieces,
+           sum(b.mail_piece_created)::bigint AS mail_piece_created,
+           sum(b.addressed)::bigint AS addressed,
+           sum(b.printed)::bigint AS printed,
+           sum(b.mailed)::bigint AS mailed,
+           sum(b.tracked)::bigint AS tracked,
+           sum(b.in_transit)::bigint AS in_transit,
+           sum(b.in_local_area)::bigint AS in_local_area,
+           sum(b.processed_for_delivery)::bigint AS processed_for_delivery,
+           sum(b.re_routed)::bigint AS re_routed,
+           sum(b.returned_to_sender)::bigint AS returned_to_sender,
+           sum(b.purl_opened)::bigint AS purl_opened,
+           sum(b.purl_completed)::bigint AS purl_completed,
+           sum(b.responded)::bigint AS responded,
+           sum(b.at_mail_piece_created)::bigint AS at_mail_piece_created,
+           sum(b.at_addressed)::bigint AS at_addressed,
+           sum(b.at_printed)::bigint AS at_printed,
+           sum(b.at_mailed)::bigint AS at_mailed,
+           sum(b.at_in_transit)::bigint AS at_in_transit,
+           sum(b.at_in_local_area)::bigint AS at_in_local_area,
+           sum(b.at_processed_for_delivery)::bigint AS at_processed_for_delivery,
+           sum(b.at_re_routed)::bigint AS at_re_routed,
+           sum(b.at_returned_to_sender)::bigint AS at_returned_to_sender,
+           min(b.first_mailed_at) AS first_mailed_at,
+           max(b.last_mailed_at) AS last_mailed_at,
+           max(b.last_event_at) AS last_event_at
+    FROM postalytics.campaign_funnel_by_country AS b
+    GROUP BY b.campaign_id
+) AS f
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = f.campaign_id
+LEFT JOIN (
+    SELECT p.campaign_id,
+           percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY p.processed_for_delivery_at - p.mailed_at) AS days
+    FROM postalytics.pieces AS p
+    WHERE p.processed_for_delivery_at >= p.mailed_at
+    GROUP BY p.campaign_id
+) AS d ON d.campaign_id = f.campaign_id;
+COMMENT ON VIEW postalytics.campaign_funnel IS
+    'a row a campaign: the pieces that have reached each status and those at it now, and their shares of the mailed';
+COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'of all pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS
+    'of the mailed pieces in countries with postal scans, as for what the post reports';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'of the mailed pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it is the current status';
+COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
+
+CREATE VIEW postalytics.campaign_progress AS
+SELECT COALESCE(f.campaign_name, f.campaign_id) AS campaign,
+       f.pieces,
+       postalytics.bar(f.mailed, f.pieces, 10) AS mailed,
+       postalytics.bar(f.processed_for_delivery, f.pieces, 10) AS processed,
+       f.returned_to_sender AS returned,
+       postalytics.bar(f.responded, f.pieces, 10) AS responded,
+       f.purl_completed AS completed,
+       f.last_event_at
+FROM postalytics.campaign_funnel AS f
+ORDER BY f.last_event_at DESC;
+COMMENT ON VIEW postalytics.campaign_progress IS
+    'running campaigns as bars, the one with the latest event first; for \watch';
+
+-- ---- as of an instant ----
+
+CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz)
+RETURNS postalytics.mail_status
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT postalytics.current_status(e.status, e.occurred_at)
+FROM postalytics.events AS e
+WHERE e.piece_id = status_as_of.piece_id
+  AND e.occurred_at <= as_of
+$$;
+COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz) IS
+    'the status that a piece had at an instant; NULL if it had none';
+
+-- A piece that nothing was heard of since has the status that it has now.
+CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity')
+RETURNS TABLE (status postalytics.mail_status, label text, reached bigint, "at" bigint, rate numeric, bar text)
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH piece AS (
+    SELECT p.*,
+           CASE WHEN p.last_event_at <= as_of THEN p.status ELSE postalytics.status_as_of(p.piece_id, as_of) END AS was_at
+    FROM postalytics.pieces AS p
+    WHERE p.campaign_id = funnel.campaign_id
+      AND p.first_event_at <= as_of
+), counted AS (
+    SELECT count(*) AS pieces,
+           ARRAY[count(*) FILTER (WHERE p.mail_piece_created_at <= as_of),
+                 count(*) FILTER (WHERE p.addressed_at <= as_of),
+                 count(*) FILTER (WHERE p.printed_at <= as_of),
+                 count(*) FILTER (WHERE p.mailed_at <= as_of),
+                 count(*) FILTER (WHERE p.in_transit_at <= as_of),
+                 count(*) FILTER (WHERE p.in_local_area_at <= as_of),
+                 count(*) FILTER (WHERE p.processed_for_delivery_at <= as_of),
+                 count(*) FILTER (WHERE p.re_routed_at <= as_of),
+                 count(*) FILTER (WHERE p.returned_to_sender_at <= as_of),
+                 count(*) FILTER (WHERE p.first_opened_at <= as_of),
+                 count(*) FILTER (WHERE p.first_completed_at <= as_of)] AS reached
+    FROM piece AS p
+), at AS (
+    SELECT p.was_at AS status, count(*) AS pieces
+    FROM piece AS p
+    GROUP BY p.was_at
+)
+SELECT s.status, s.label, c.reached[s.place], COALESCE(a.pieces, 0),
+       postalytics.rate(c.reached[s.place], c.pieces),
+       postalytics.bar(c.reached[s.place], c.pieces)
+FROM (SELECT t.status, t.label, row_number() OVER (ORDER BY t.status) AS place FROM postalytics.statuses AS t) AS s
+CROSS JOIN counted AS c
+LEFT JOIN at AS a ON a.status = s.status
+ORDER BY s.status
+$$;
+COMMENT ON FUNCTION postalytics.funnel(text, timestamptz) IS
+    'a campaign as of an instant: for each status the pieces that had reached it, as a share of all, and those at it';
+
+-- ---- pieces ----
+
+-- The days between are those since the event before.
+CREATE FUNCTION postalytics.journey(piece_id text)
+RETURNS TABLE (occurred_at timestamptz, label text, days numeric, note text, status postalytics.mail_status)
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH seen AS (
+    SELECT e.status, e.occurred_at,
+           lag(e.occurred_at) OVER (ORDER BY e.occurred_at, e.status) AS before
+    FROM postalytics.events AS e
+    WHERE e.piece_id = journey.piece_id
+), piece AS (
+    SELECT *
+    FROM postalytics.pieces AS p
+    WHERE p.piece_id = journey.piece_id
+), unseen AS (
+    SELECT s.status,
+           (SELECT min(e.occurred_at) FROM seen AS e WHERE e.status OPERATOR(postalytics.>>) s.status) AS by
+    FROM postalytics.statuses AS s
+    CROSS JOIN piece AS p
+    WHERE s.status IN ('MailPieceCreated', 'Mailed', 'InTransit', 'InLocalArea', 'ProcessedForDelivery')
+      AND postalytics.applies_in(s.status, p.country) IS NOT FALSE
+      AND NOT EXISTS (SELECT FROM seen AS e WHERE e.status = s.status)
+      AND (p.status = 'ReturnedToSender') IS NOT TRUE
+), entry AS (
+    SELECT e.occurred_at, e.status, e.occurred_at AS place,
+           round(extract(epoch FROM e.occurred_at - e.before) / 86400, 1) AS days,
+           CASE
+               WHEN e.status = 'ProcessedForDelivery' AND e.occurred_at >= p.expected_delivery_at + '1 day'
+               THEN 'late'
+           END AS note
+    FROM seen AS e
+    CROSS JOIN piece AS p
+    UNION ALL
+    SELECT NULL, u.status, COALESCE(u.by, 'infinity'), NULL,
+           CASE
+               WHEN u.by IS NOT NULL THEN 'not reported'
+               WHEN p.expected_delivery_at + '1 day' <= now() THEN 'awaited, late'
+               ELSE 'awaited'
+           END
+    FROM unseen AS u
+    CROSS JOIN piece AS p
+)
+SELECT n.occurred_at, postalytics.label(n.status), n.days, n.note, n.status
+FROM entry AS n
+ORDER BY n.place, n.occurred_at IS NOT NULL, n.status
+$$;
+COMMENT ON FUNCTION postalytics.journey(text) IS
+    'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late';
+
+-- How long pieces stay at a stage is taken from those of the same campaign that
+-- have gone on from it, if they are 20 or more.
+CREATE FUNCTION postalytics.stuck_pieces(older_than interval DEFAULT NULL, campaign text DEFAULT NULL)
+RETURNS TABLE (piece_id text, campaign_id text, account text, contact_id text, country text,
+               status postalytics.mail_status, status_at timestamptz, awaited postalytics.mail_status,
+               stuck_for interval, usual interval)
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH usual AS (
+    SELECT p.campaign_id, s.status,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY s.next_at - s.reached_at) AS stay
+    FROM postalytics.pieces AS p
+    CROSS JOIN LATERAL (
+        VALUES ('MailPieceCreated'::postalytics.mail_status, p.mail_piece_created_at,
+                LEAST(p.addressed_at, p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
+               ('Addressed', p.addressed_at,
+                LEAST(p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
+               ('Printed', p.printed_at,
+                LEAST(p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
+               ('Mailed', p.mailed_at,
+                LEAST(p.in_transit_at, p.in_local_area_at,
+                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
+               ('InTransit', p.in_transit_at,
+                LEAST(p.in_local_area_at, p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
+               ('InLocalArea', p.in_local_area_at,
+                LEAST(p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
+               ('ReRouted', p.re_routed_at,
+                CASE WHEN p.status <> 'ReRouted' THEN p.status_at END)
+    ) AS s (status, reached_at, next_at)
+    WHERE older_than IS NULL
+      AND (campaign IS NULL OR p.campaign_id = campaign)
+      AND s.next_at > s.reached_at
+    GROUP BY p.campaign_id, s.status
+    HAVING count(*) >= 20
+)
+SELECT p.piece_id, p.campaign_id, p.account, p.contact_id, p.country, p.status, p.status_at,
+       CASE p.status
+           WHEN 'Mailed' THEN 'InTransit'
+           WHEN 'InTransit' THEN 'InLocalArea'
+           WHEN 'InLocalArea' THEN 'ProcessedForDelivery'
+           WHEN 'ReRouted' THEN 'ProcessedForDelivery'
+           ELSE 'Mailed'
+       END::postalytics.mail_status,
+       now() - p.status_at,
+       COALESCE(older_than, u.stay)
+FROM postalytics.pieces AS p
+LEFT JOIN usual AS u ON u.campaign_id = p.campaign_id AND u.status = p.status
+WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
+  AND (campaign IS NULL OR p.campaign_id = campaign)
+  AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
+  AND now() - p.status_at > COALESCE(older_than, u.stay)
+ORDER BY p.status_at
+$$;
+COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text) IS
+    'pieces that should have moved on: longer at their status than older_than, or than 95 % of their campaign';
+
+CREATE VIEW postalytics.returned_mail AS
+SELECT p.piece_id,
+       p.campaign_id,
+       p.account,
+       p.contact_id,
+       e.status,
+       e.occurred_at,
+       p.first_name,
+       p.last_name,
+       p.company,
+       p.email,
+       COALESCE(e.payload #>> '{to,errorCode}', e.payload ->> 'To Error Code') AS error_code,
+       COALESCE(e.payload #>> '{to,errorDescription}', e.payload ->> 'To Error Description') AS error_description,
+       lower(COALESCE(e.payload #>> '{to,addressUpdated}', e.payload ->> 'To Address Updated')) IN ('true', '1', 'yes')
+           AS address_updated,
+       COALESCE(e.payload #>> '{to,address}', e.payload ->> 'To Address') AS address,
+       COALESCE(e.payload #>> '{to,address2}', e.payload ->> 'To Address 2') AS address2,
+       COALESCE(e.payload #>> '{to,city}', e.payload ->> 'To City') AS city,
+       COALESCE(e.payload #>> '{to,state}', e.payload ->> 'To State') AS state,
+       COALESCE(e.payload #>> '{to,zip}', e.payload ->> 'To Zip') AS zip,
+       p.country,
+       p.fields
+FROM postalytics.pieces AS p
+CROSS JOIN LATERAL (
+    SELECT e.status, e.occurred_at, e.payload
+    FROM postalytics.events AS e
+    WHERE e.piece_id = p.piece_id
+      AND e.status IN ('ReRouted', 'ReturnedToSender')
+      AND e.occurred_at >= LEAST(p.re_routed_at, p.returned_to_sender_at)
+    ORDER BY e.status DESC, e.occurred_at DESC
+    LIMIT 1
+) AS e
+WHERE p.re_routed_at IS NOT NULL
+   OR p.returned_to_sender_at IS NOT NULL;
+COMMENT ON VIEW postalytics.returned_mail IS
+    'pieces returned or re-routed, with the error code and the address that the feed gave with it; for address hygiene';
+
+-- ---- responses ----
+
+CREATE VIEW postalytics.campaign_responses AS
+SELECT r.campaign_id,
+       c.name AS campaign_name,
+       r.mailed,
+       r.visitors,
+       r.visits,
+       r.completers,
+       r.completions,
+       r.not_completed,
+       postalytics.rate(r.visitors, r.mailed) AS visitors_rate,
+       postalytics.rate(r.completers, r.visitors) AS completers_rate,
+       round(extract(epoch FROM r.first_visit_after) / 86400, 1) AS median_days_to_visit
+FROM (
+    SELECT p.campaign_id,
+           count(p.mailed_at) AS mailed,
+           count(p.response) AS visitors,
+           sum(p.opens)::bigint AS visits,
+           count(p.first_completed_at) AS completers,
+           sum(p.completions)::bigint AS completions,
+           count(*) FILTER (WHERE p.response = 'pURLOpened') AS not_completed,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY LEAST(p.first_opened_at, p.first_completed_at) - p.mailed_at)
+               AS first_visit_after
+    FROM postalytics.pieces AS p
+    GROUP BY p.campaign_id
+) AS r
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = r.campaign_id;
+COMMENT ON VIEW postalytics.campaign_responses IS
+    'a row a campaign: visitors, their visits, who reached the goal and who did not';
+
+CREATE VIEW postalytics.responses_by_day AS
+SELECT p.campaign_id,
+       e.occurred_at::date AS day,
+       count(*) FILTER (WHERE e.status = 'pURLOpened') AS visits,
+       count(DISTINCT e.piece_id) FILTER (WHERE e.status = 'pURLOpened') AS visitors,
+       count(*) FILTER (WHERE e.status = 'pURLCompleted') AS completions,
+       count(DISTINCT e.piece_id) FILTER (WHERE e.status = 'pURLCompleted') AS completers
+FROM postalytics.events AS e
+JOIN postalytics.pieces AS p ON p.piece_id = e.piece_id
+WHERE e.status IN ('pURLOpened', 'pURLCompleted')
+GROUP BY p.campaign_id, e.occurred_at::date;
+COMMENT ON VIEW postalytics.responses_by_day IS
+    'a row a campaign and day of the session''s time zone: visits to the personal and to the goal URL';

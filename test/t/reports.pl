@@ -1,0 +1,169 @@
+# The README's questions about campaigns and pieces, asked of a generated
+# campaign: what they answer is what the generator counted for itself.
+use strict;
+use warnings;
+use DBI;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = $ENV{TESTDIR};
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $node = PostgreSQL::Test::Cluster->new('reports');
+$node->init;
+$node->start;
+my $db = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres",
+	getpwuid($<) . '', '', { RaiseError => 1, AutoCommit => 1 });
+$db->do("SET search_path = public, postalytics; SET timezone = 'UTC'; CREATE EXTENSION postalytics_status;
+	CREATE TABLE person (id int PRIMARY KEY, name text)");
+
+# One transaction, so that now() is the instant of the generator's account.
+$db->begin_work;
+my ($now, $start) = $db->selectrow_array("SELECT extract(epoch FROM now()), (now() - interval '18 days')::date");
+my $then = int($now) - 11 * 86400;
+
+# What the generator says it made, as of an instant.
+sub account
+{
+	my ($as_of) = @_;
+	my @command = ("$top/demo/generate", '--pieces', 6000, '--start', $start, '--quiet', '--as-of', $as_of, '--summary', "$folder/summary");
+	IPC::Run::run(\@command, '>', "$folder/feed") or die "the generator failed";
+	return { map { split /\t/ } split /\n/, slurp_file("$folder/summary") };
+}
+
+my $made_then = account($then);
+my $made = account($now);
+$db->do("SET LOCAL postalytics_status.latest = '3650d'");
+my $ingest = $db->prepare('SELECT * FROM ingest(?)');
+my @sums = (0, 0, 0);
+for my $line (split /\n/, slurp_file("$folder/feed"))
+{
+	$ingest->execute($line);
+	my @row = $ingest->fetchrow_array;
+	$sums[$_] += $row[$_] for 0 .. 2;
+}
+is_deeply(\@sums, [ $made->{events}, $made->{duplicates}, 0 ], 'all that was generated is there');
+
+# A piece to ask for, and the questions in the README's words.
+my ($piece) = $db->selectrow_array("SELECT piece_id FROM pieces WHERE status = 'ProcessedForDelivery' AND response IS NOT NULL
+	AND in_transit_at IS NULL AND re_routed_at IS NULL ORDER BY 1 LIMIT 1");
+my ($section) = slurp_file("$top/README.md") =~ /^## Query status\n(.*?)^## /ms;
+my @questions;
+while ($section =~ /^```sql\n(SELECT [^;]*);\n```$/mg)
+{
+	my $question = $1;
+	$question =~ s/48213377/$piece/g;
+	$question =~ s/'[^']*\@harbourvale.example'/"'p" . (9_900_000 + $piece - 48_000_000) . "\@harbourvale.example'"/e;
+	$question =~ s/'2026-10-06 00:00 UTC'/to_timestamp($then)/;
+	push @questions, $question;
+}
+cmp_ok(scalar(@questions), '>=', 20, 'there are questions');
+
+# The answer to the one question that says this, as rows of names and values.
+sub ask
+{
+	my ($words) = @_;
+	my @matching = grep { index($_, $words) >= 0 } @questions;
+	is(scalar(@matching), 1, "one question has: $words");
+	return $db->selectall_arrayref($matching[0], { Slice => {} });
+}
+
+my @names = qw(MailPieceCreated Addressed Printed Mailed InTransit InLocalArea ProcessedForDelivery ReRouted ReturnedToSender
+	pURLOpened pURLCompleted);
+my %label = map { @$_ } @{ $db->selectall_arrayref('SELECT label, status FROM statuses') };
+
+for (@{ ask("funnel('77120')") })
+{
+	my $status = $label{ $_->{label} };
+	is("$_->{reached} $_->{at}", ($made->{"reached.$status"} // 0) . ' ' . ($made->{"status.$status"} // 0), "$status: reached, and at it now");
+	is($_->{rate} + 0, sprintf('%.4f', ($made->{"reached.$status"} // 0) / $made->{pieces}) + 0, "$status: rate");
+	is(length($_->{bar}), int(20 * ($made->{"reached.$status"} // 0) / $made->{pieces} + 0.999), "$status: bar")
+	  if ($made->{"reached.$status"} // 0) / $made->{pieces} > 0.98;
+}
+my %stood = map { $label{ $_->{label} } => "$_->{reached} $_->{at}" } @{ ask('as_of =>') };
+for (grep { $made_then->{"then.reached.$_"} } @names)
+{
+	is($stood{$_}, $made_then->{"then.reached.$_"} . ' ' . ($made_then->{"then.status.$_"} // 0), "$_: reached, and at it then");
+}
+cmp_ok($made_then->{'then.status.InTransit'}, '>', 0, 'when some were in transit');
+
+my ($all) = @{ $db->selectall_arrayref('SELECT * FROM campaign_funnel', { Slice => {} }) };
+my %column = (MailPieceCreated => 'mail_piece_created', InTransit => 'in_transit', InLocalArea => 'in_local_area',
+	ProcessedForDelivery => 'processed_for_delivery', ReRouted => 're_routed', ReturnedToSender => 'returned_to_sender',
+	pURLOpened => 'purl_opened', pURLCompleted => 'purl_completed');
+for (@names)
+{
+	my $column = $column{$_} // lc $_;
+	my $of = $column =~ /purl/ ? $made->{'reached.Mailed'} : $made->{'reached.US.Mailed'};
+	is($all->{$column}, $made->{"reached.$_"}, "campaign_funnel: $column");
+	is($all->{"at_$column"}, $made->{"status.$_"} // 0, "campaign_funnel: at_$column") unless $column =~ /purl/;
+	is($all->{"${column}_rate"} + 0, sprintf('%.4f', $made->{"reached.$_"} / $of) + 0, "campaign_funnel: ${column}_rate")
+	  unless $column =~ /^(mail_piece_created|addressed|printed|mailed)$/;
+}
+is($all->{responded}, $made->{visitors}, 'campaign_funnel: responded');
+is($all->{mailed_rate} + 0, $made->{'reached.Mailed'} / $made->{pieces}, 'campaign_funnel: mailed_rate');
+is(ask('responded_rate FROM campaign_funnel')->[0]->{responded_rate} + 0,
+	sprintf('%.4f', $made->{visitors} / $made->{'reached.Mailed'}) + 0, 'responded_rate');
+for (@{ ask('campaign_funnel_by_country') })
+{
+	my $us = $_->{country} eq 'US';
+	is($_->{pieces}, $made->{"pieces.$_->{country}"}, "$_->{country}: pieces");
+	is($_->{mailed}, $made->{"reached.$_->{country}.Mailed"}, "$_->{country}: mailed");
+	is($_->{purl_opened}, $made->{"reached.$_->{country}.pURLOpened"}, "$_->{country}: opened");
+	is($_->{in_transit_rate}, $us ? sprintf('%.4f', $made->{'reached.US.InTransit'} / $made->{'reached.US.Mailed'}) : undef,
+		"$_->{country}: in_transit_rate");
+}
+my ($days) = @{ ask('median_days, p90_days') };
+is("$days->{median_days} $days->{p90_days}", "$made->{median_days} $made->{p90_days}", 'days from mailed to processed');
+my ($progress) = @{ ask('campaign_progress') };
+is("$progress->{pieces} $progress->{returned} $progress->{completed}",
+	"$made->{pieces} $made->{'status.ReturnedToSender'} $made->{'reached.pURLCompleted'}", 'campaign_progress');
+
+my $stuck = ask('stuck_pieces()');
+is(scalar(@$stuck), $made->{stuck}, 'stuck pieces');
+cmp_ok($made->{stuck}, '>', 10, 'of which there are some');
+is(scalar(@{ ask("stuck_pieces('10 days'") }), $made->{stuck_10_days}, 'for ten days');
+my ($impossible) = $db->selectrow_array(q{SELECT count(*) FROM stuck_pieces('1 second') WHERE status IN ('ProcessedForDelivery', 'ReturnedToSender')
+	OR (country = 'CA' AND status = 'Mailed')});
+is($impossible, 0, 'and none of those that are done');
+
+my ($responses) = @{ ask('campaign_responses') };
+is(join(' ', @$responses{qw(visitors completers not_completed median_days_to_visit)}),
+	"$made->{visitors} $made->{'reached.pURLCompleted'} $made->{not_completed} $made->{median_days_to_visit}", 'responses');
+is(join(' ', $db->selectrow_array('SELECT visits, completions FROM campaign_responses')),
+	"$made->{'visits.pURLOpened'} $made->{'visits.pURLCompleted'}", 'visits');
+for (@{ ask('responses_by_day') })
+{
+	is("$_->{visits} $_->{completions}", ($made->{"day.pURLOpened.$_->{day}"} // 0) . ' ' . ($made->{"day.pURLCompleted.$_->{day}"} // 0), $_->{day});
+}
+is(scalar(@{ ask("response = 'pURLOpened'") }), $made->{not_completed}, 'who did not complete');
+
+my $returned = ask("status = 'ReturnedToSender'");
+is(scalar(@$returned), $made->{'status.ReturnedToSender'}, 'returned mail');
+is(scalar(grep { $_->{error_code} eq 'UNDELIVERABLE' && $_->{address} eq '14 Wharf Street' } @$returned), scalar(@$returned), 'with code and address');
+is(scalar(@{ ask("status = 'ReRouted'") }), $made->{'reached.ReRouted'} - $made->{'status.ReturnedToSender'}, 're-routed mail');
+
+is(ask('WHERE email =')->[0]->{piece_id}, $piece, "a person's piece");
+my $journey = ask('FROM journey(');
+is(join(' ', map { $_->{note} // '' } grep { $_->{label} eq 'In Transit' } @$journey), 'not reported', 'a gap in the journey');
+is(scalar(grep { defined $_->{occurred_at} } @$journey), $db->selectrow_array('SELECT count(*) FROM events WHERE piece_id = ?', undef, $piece),
+	'and every event');
+my ($status_then) = $db->selectrow_array("SELECT current_status(status, occurred_at) FROM events WHERE piece_id = ? AND occurred_at <= to_timestamp($then)",
+	undef, $piece);
+is(ask('status_as_of')->[0]->{status_as_of}, $status_then, 'its status then');
+like(ask('estimated_delivery(p)')->[0]->{estimated_delivery}, qr/^\["/, 'its window');
+is(scalar(@{ ask('status >>=') }),
+	$made->{'status.Mailed'} + ($made->{'status.InTransit'} // 0) + ($made->{'status.InLocalArea'} // 0), 'on their way');
+is(ask('received_at > now()')->[0]->{count}, $made->{events}, 'events by hour');
+is(scalar(@{ ask('FROM rejects') }), 0, 'no rejects');
+cmp_ok(scalar(@{ ask('pg_partition_tree') }), '>=', 1, 'months');
+
+# The columns of the mailing list reach the CRM's table.
+$db->do("INSERT INTO person SELECT 9900000 + i, 'Person ' || i FROM generate_series(0, 5999) AS i");
+is(scalar(@{ $db->selectall_arrayref("SELECT FROM person AS r JOIN pieces AS p ON p.fields ->> 'crm_person_id' = r.id::text
+	WHERE p.response IS NOT NULL") }), $made->{visitors}, 'contacts that answered');
+
+$db->rollback;
+$db->disconnect;
+$node->stop;
+done_testing();
