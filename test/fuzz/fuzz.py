@@ -1,0 +1,203 @@
+#!/usr/bin/python3
+"""fuzz.py: mutated events into ingest, inbox and field_names, by structure and by byte.
+
+    fuzz.py [--events N] [--seed N] [SAMPLE.json ...]
+
+Connects as libpq's environment says.  Every call must end in a result or in an
+error of the JSON itself; what it counts must be in the tables; the memory of
+the session must not grow.  The same seed makes the same calls.
+"""
+import argparse
+import json
+import random
+import sys
+
+import psycopg
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--events", type=int, default=1000000)
+parser.add_argument("--seed", type=int, default=20261124)
+parser.add_argument("samples", nargs="+")
+options = parser.parse_args()
+rng = random.Random(options.seed)
+
+# What the server says of a text that is not JSON, or that it cannot hold.
+JSON_ERRORS = {"22P02", "22P05", "22021", "54001", "22001", "22032"}
+
+
+class Members(list):
+    """An object as pairs, so that a name can come twice."""
+
+
+def load(path):
+    document = json.load(open(path, encoding="utf-8"))
+    document = document.get("data", document) if isinstance(document, dict) else document
+    return document if isinstance(document, list) else [document]
+
+
+base = [event for path in options.samples for event in load(path)]
+
+SCALARS = [
+    None, True, False, 0, -1, 1, 2, 11, 12, 1e308, 10**400, -0.0, 12345678901234567890, 3.7, "", " ", "\t", "\u0000", "\ud83d",
+    "\udc00x", "\U0001f600", "\u00e9", "\u2603", 'a"b', "\\", "2026-10-06", "0000-00-00", "2026-02-30T25:61:61Z", "1/1/1",
+    "10/06/2026 2:40:00 PM", "2026-10-06T14:21:09.9999999+15:59", "now", "infinity", "4", "11", "In Transit", "p-u_r L o p e n e d",
+    "Teleported", "\x7f", '{"a": 1}', "77120/9921734", "US", "Canada"]
+SIZES = [1, 63, 254, 255, 256, 1000, 1001, 8000, 8001, 65536, 65537]
+NAMES = ["data", "events", "items", "to", "meta", "x", "event", "mailId", "eventType", "eventDate", "fields", "contactId",
+         "campaignId", "", " ", "\ud800", "\u0000", "account", "status", "metadata", "M_a-i l.ID"]
+
+
+def scalar():
+    return "x" * rng.choice(SIZES) if rng.random() < 0.1 else rng.choice(SCALARS)
+
+
+def deep():
+    depth = rng.choice([3, 30, 70, 300])
+    value = scalar()
+    for _ in range(depth):
+        value = [value] if rng.random() < 0.5 else Members([(rng.choice(NAMES), value)])
+    return value
+
+
+def mutate(value, depth=0):
+    chance = rng.random()
+    if chance < 0.04:
+        return scalar()
+    if chance < 0.045:
+        return deep()
+    if chance < 0.06 and depth < 6:
+        return [mutate(value, depth + 1)]
+    if chance < 0.08 and depth < 6:
+        return Members([(rng.choice(NAMES), value)])
+    if isinstance(value, dict):
+        members = Members()
+        for name, member in value.items():
+            chance = rng.random()
+            if chance < 0.03:
+                continue
+            if chance < 0.07:
+                name = rng.choice([name.upper(), name.lower(), "_".join(name), name + "\u0000", name * 20, rng.choice(NAMES)])
+            members.append((name, mutate(member, depth + 1)))
+            if rng.random() < 0.03:
+                members.append((name, scalar()))
+        if rng.random() < 0.1:
+            rng.shuffle(members)
+        return members
+    if isinstance(value, list):
+        return [mutate(element, depth + 1) for element in value]
+    if isinstance(value, str) and value and rng.random() < 0.1:
+        at = rng.randrange(len(value))
+        return value[:at] + rng.choice(["", "\u0000", "\u00e9", " ", "-", "\u2603", value]) + value[at:]
+    return value
+
+
+def text_of(value):
+    if isinstance(value, Members):
+        return "{" + ",".join(text_of(name) + ":" + text_of(member) for name, member in value) + "}"
+    if isinstance(value, dict):
+        return text_of(Members(value.items()))
+    if isinstance(value, list):
+        return "[" + ",".join(text_of(element) for element in value) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=rng.random() < 0.7 or not value.isprintable())
+    return "1e999" if value == float("inf") else json.dumps(value)
+
+
+def document():
+    """A payload, and how many events it holds at the least."""
+    size = rng.choice([0, 1, 1, 2, 5, 30, 100, 400])
+    events = [mutate(rng.choice(base)) for _ in range(size)]
+    text = text_of(events if size != 1 or rng.random() < 0.5 else events[0])
+    chance = rng.random()
+    if chance < 0.05:
+        text = '{"data": %s, "total": 7}' % text
+    elif chance < 0.07:
+        text = "[" * 3 + text + "]" * 3
+    return text, size
+
+
+def damage(text):
+    """The text with a few bytes cut, doubled or changed."""
+    damaged = bytearray(text.encode("utf-8", "surrogatepass"))
+    for _ in range(rng.choice([1, 1, 3])):
+        at = rng.randrange(len(damaged) + 1)
+        damaged[at:at + rng.choice([0, 1, 1, 9])] = rng.choice([b"", b"\\", b'"', b"{", b"]", b"\xff", b"\xc3", b"\\u00", b",", b"e9", b"\x01"])
+    return bytes(damaged)
+
+
+def resident(pid):
+    with open("/proc/%d/status" % pid, encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+
+connection = psycopg.connect(autocommit=True)
+if connection.info.server_version >= 150000:
+    connection.execute("SET postalytics_status.latest = '36500d'")
+connection.execute("SET client_min_messages = error")
+before = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
+totals = {"calls": 0, "events": 0, "inserted": 0, "duplicates": 0, "rejected": 0, "errors": 0}
+early = None
+
+
+def count(row, events):
+    for name, number in zip(("inserted", "duplicates", "rejected"), row):
+        totals[name] += number
+    totals["events"] += events
+
+
+def call(payload, account):
+    row = connection.execute("SELECT * FROM postalytics.ingest(%s::json, %s)", (payload, account)).fetchone()
+    count(row, sum(row))
+
+
+def insert_into_inbox(text):
+    """The same through the view, whose rows are counted by what they leave behind."""
+    tables = "SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)"
+    old = connection.execute(tables).fetchone()
+    connection.execute("INSERT INTO postalytics.inbox (payload) VALUES (%s::json)", (text,))
+    new = connection.execute(tables).fetchone()
+    count((new[0] - old[0], 0, new[1] - old[1]), 1)
+
+
+while totals["events"] < options.events:
+    payload, size = document()
+    totals["calls"] += 1
+    try:
+        chance = rng.random()
+        if chance < 0.1:
+            call(damage(payload).decode("latin-1"), None)
+        elif chance < 0.105:
+            insert_into_inbox(payload)
+        else:
+            call(payload, rng.choice([None, None, "", "a", "x" * 256, "\u2603"]))
+    except (psycopg.Error, UnicodeEncodeError) as error:
+        state = getattr(error, "sqlstate", None)
+        totals["errors"] += 1
+        if connection.closed or (state not in JSON_ERRORS and not isinstance(error, (UnicodeEncodeError, psycopg.DataError))):
+            print("seed %d, call %d: %s %s\n%.2000s" % (options.seed, totals["calls"], state, error, payload))
+            sys.exit(1)
+    if early is None and totals["events"] > options.events / 5:
+        early = resident(connection.info.backend_pid)
+
+late = resident(connection.info.backend_pid)
+after = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
+wrong = connection.execute("""
+    SELECT count(*)
+    FROM postalytics.pieces AS p
+    FULL JOIN (SELECT piece_id, postalytics.current_status(status, occurred_at) AS status
+               FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
+    WHERE p.status IS DISTINCT FROM e.status""").fetchone()[0]
+print(totals, "memory %d kB early, %d kB late" % (early, late))
+faults = []
+if after[0] - before[0] != totals["inserted"]:
+    faults.append("%d events are there" % (after[0] - before[0]))
+if after[1] - before[1] != totals["rejected"]:
+    faults.append("%d rejects are there" % (after[1] - before[1]))
+if wrong:
+    faults.append("%d pieces are not what their events make them" % wrong)
+if late > 1.2 * early + 20000:
+    faults.append("memory grows")
+if totals["inserted"] == 0 or totals["rejected"] == 0 or totals["duplicates"] == 0:
+    faults.append("too little was tried")
+print("\n".join(faults) or "every event is accounted for")
+sys.exit(bool(faults))

@@ -1,0 +1,85 @@
+# 32 sessions for a while: overlapping batches in overlapping months, single
+# events, reports, workers, and beside them maintain(), pg_dump, VACUUM and
+# ANALYZE.  No deadlock, no error, and every event is accounted for.
+# SOAK: seconds, 120 by hand and less in .ci/run.
+use strict;
+use warnings;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seconds = $ENV{SOAK} // 120;
+
+my $node = PostgreSQL::Test::Cluster->new('soak');
+$node->init;
+$node->append_conf('postgresql.conf', "max_connections = 60\ndeadlock_timeout = '100ms'\nmax_wal_size = '4GB'
+postalytics_status.latest = '36500d'\nlog_lock_waits = off\nautovacuum_naptime = '5s'");
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION postalytics_status;
+	SELECT postalytics.create_sync('all');
+	SELECT postalytics.create_sync('some', statuses => '{Mailed,InTransit}', unless => '{ReturnedToSender}', latest_only => true);
+	CREATE TABLE result (inserted bigint, duplicates bigint, rejected bigint, sent bigint);
+	CREATE FUNCTION batch(size int) RETURNS json LANGUAGE sql VOLATILE AS $$
+		SELECT json_agg(json_build_object('mailId', floor(random() * 3000), 'eventType', (ARRAY[0, 9, 10, 11, 4, 5, 6, 2, 3, 7, 8, 1])[1 + floor(random() * 12)],
+			'eventDate', to_char(timestamp '2024-01-15' + floor(random() * 36) * interval '1 month' + floor(random() * 20) * interval '1 minute', 'YYYY-MM-DD HH24:MI:SS'),
+			'campaignId', floor(random() * 20), 'campaignName', 'c', 'to', json_build_object('firstName', md5(random()::text))))
+		FROM generate_series(1, size)
+	$$});
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my %scripts = (
+	'batch@10' => 'INSERT INTO result SELECT i.*, 100 FROM batch(100) AS b, postalytics.ingest(b) AS i;',
+	'single@10' => 'INSERT INTO result SELECT i.*, 1 FROM batch(1) AS b, postalytics.ingest(b) AS i;',
+	'report@3' => "SELECT status, count(*) FROM postalytics.pieces GROUP BY 1;
+SELECT postalytics.current_status(status, occurred_at) FROM postalytics.events GROUP BY piece_id LIMIT 1;
+SELECT * FROM postalytics.sync_health;",
+	'work@5' => "SELECT postalytics.ack('all', array_agg(delivery_id)) FROM postalytics.fetch('all', 200);
+SELECT postalytics.nack('some', array_agg(delivery_id), 'busy', retry_in => '1 s') FROM postalytics.fetch('some', 20);
+SELECT postalytics.ack('some', array_agg(delivery_id)) FROM postalytics.fetch('some', 200);");
+my @files;
+for my $script (sort keys %scripts)
+{
+	my ($name, $weight) = split /@/, $script;
+	append_to_file("$folder/$name.sql", "$scripts{$script}\n");
+	push @files, '-f', "$folder/$name.sql\@$weight";
+}
+my @server = ('-h', $node->host, '-p', $node->port);
+my ($out, $err) = ('', '');
+my $clients = IPC::Run::start([ 'pgbench', '-n', '-c', '32', '-j', '2', '-T', $seconds, @files, @server, 'postgres' ], '>', \$out, '2>', \$err);
+
+# House-keeping, over and over, until the clients are done.
+my ($turns, $bad) = (0, 0);
+while ($clients->pumpable)
+{
+	$clients->pump_nb;
+	$node->safe_psql('postgres', $_)
+	  for 'SELECT count(*) FROM postalytics.maintain()', 'VACUUM', 'ANALYZE',
+	  "SET lock_timeout = '5s'; SELECT postalytics.ensure_partitions(timestamptz '2027-01-01 UTC' + $turns * interval '1 month', timestamptz '2027-02-01 UTC' + $turns * interval '1 month')";
+	$bad++ unless run_log([ 'pg_dump', '-Fc', '-f', "$folder/dump", '-d', $node->connstr('postgres') ]);
+	$turns++;
+}
+ok($clients->finish, '32 sessions end well') or diag($err);
+note("$turns turns of maintain, VACUUM, ANALYZE and pg_dump; ", $out =~ /(number of transactions actually processed: \d+)/);
+is($bad, 0, 'every pg_dump succeeded');
+unlike(slurp_file($node->logfile), qr/ERROR|deadlock|PANIC|FATAL/, 'no error is logged');
+is($node->safe_psql('postgres', 'SELECT sum(sent) = sum(inserted + duplicates + rejected) FROM result'), 't', 'every event is accounted for');
+is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM postalytics.events) = sum(inserted), (SELECT count(*) FROM postalytics.rejects) = sum(rejected) FROM result'),
+	't|t', 'what was inserted and rejected is there');
+is($node->safe_psql('postgres', q{
+	SELECT count(*)
+	FROM postalytics.pieces AS p
+	FULL JOIN (SELECT piece_id, postalytics.current_status(status, occurred_at) AS status,
+					  count(*) FILTER (WHERE status = 'pURLOpened') AS opens
+			   FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
+	WHERE (p.status, p.opens) IS DISTINCT FROM (e.status, e.opens::int)}),
+	'0', 'pieces are what their events make them');
+is($node->safe_psql('postgres', q{
+	SELECT count(*)
+	FROM postalytics.events AS e
+	LEFT JOIN postalytics.deliveries AS d ON d.sync = 'all' AND (d.piece_id, d.status, d.occurred_at) = (e.piece_id, e.status, e.occurred_at)
+	WHERE d.delivery_id IS NULL}), '0', 'every delivery is there');
+
+$node->stop;
+done_testing();
