@@ -68,75 +68,10 @@ mark_instant(int64 mark)
 	return mark == NO_MARK ? DT_NOBEGIN : mark >> 4;
 }
 
-/*
- * Marks as pieces stores them: for each a byte with its place in the list that
- * follows, which holds the different ones in order.  An event is the last of
- * several things, so the list is short.
- */
-#define NO_PLACE		255
-
-/* Put a mark where it belongs in an ordered list without repeats; its length. */
-static int
-insert_mark(int64 *list, int length, int64 mark)
+static inline MailStatus
+mark_status(int64 mark)
 {
-	int			place = length;
-
-	while (place > 0 && list[place - 1] > mark)
-		place--;
-	if (place > 0 && list[place - 1] == mark)
-		return length;
-	memmove(&list[place + 1], &list[place], (length - place) * sizeof(int64));
-	list[place] = mark;
-	return length + 1;
-}
-
-static Datum
-store_marks(const int64 *marks)
-{
-	int64		list[N_MARKS];
-	int			length = 0;
-	bytea	   *stored;
-	uint8	   *place;
-
-	for (int i = 0; i < N_MARKS; i++)
-		if (marks[i] != NO_MARK)
-			length = insert_mark(list, length, marks[i]);
-
-	stored = palloc(VARHDRSZ + N_MARKS + length * sizeof(int64));
-	SET_VARSIZE(stored, VARHDRSZ + N_MARKS + length * sizeof(int64));
-	place = (uint8 *) VARDATA(stored);
-	memcpy(place + N_MARKS, list, length * sizeof(int64));
-	for (int i = 0; i < N_MARKS; i++)
-	{
-		place[i] = NO_PLACE;
-		for (int j = 0; j < length; j++)
-			if (list[j] == marks[i])
-				place[i] = j;
-	}
-	return PointerGetDatum(stored);
-}
-
-/* Error 22023 for what did not come from here. */
-static void
-read_marks(Datum stored, int64 *marks)
-{
-	const bytea *bytes = DatumGetByteaPP(stored);
-	const uint8 *place = (const uint8 *) VARDATA_ANY(bytes);
-	int			length = (VARSIZE_ANY_EXHDR(bytes) - N_MARKS) / (int) sizeof(int64);
-
-	if (VARSIZE_ANY_EXHDR(bytes) < N_MARKS)
-		length = -1;
-	for (int i = 0; i < N_MARKS; i++)
-	{
-		marks[i] = NO_MARK;
-		if (length >= 0 && place[i] == NO_PLACE)
-			continue;
-		if (length < 0 || place[i] >= length)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("marks are none of %s's", EXTENSION_NAME)));
-		memcpy(&marks[i], place + N_MARKS + place[i] * sizeof(int64), sizeof(int64));
-	}
+	return mark & 15;
 }
 
 /* ---- the columns of pieces, in journey.sql's order, and how they merge ---- */
@@ -219,6 +154,84 @@ set_value(Row row, int column, Datum value)
 	row.nulls[column] = false;
 }
 
+/* ---- marks, as a row stores them ---- */
+
+/*
+ * For each mark a byte.  The mark of a status's first event, whose instant has a
+ * column, is FIRST_EVENT + the status; any other has its place in the list that
+ * follows, without repeats.  So most rows have no list.
+ */
+#define FIRST_EVENT		128
+#define NO_PLACE		255
+
+/* Is the mark that of the first event of its status? */
+static bool
+is_first_event(Row row, int64 mark)
+{
+	int			column = FIRST_OF_STATUS + mark_status(mark);
+
+	return !row.nulls[column] &&
+		DatumGetTimestampTz(row.values[column]) == mark_instant(mark);
+}
+
+/* The row has its instants already. */
+static void
+store_marks(Row row, const int64 *marks)
+{
+	uint8		place[N_MARKS];
+	int64		list[N_MARKS];
+	int			length = 0;
+	bytea	   *stored;
+
+	for (int i = 0; i < N_MARKS; i++)
+	{
+		if (marks[i] == NO_MARK)
+			place[i] = NO_PLACE;
+		else if (is_first_event(row, marks[i]))
+			place[i] = FIRST_EVENT + mark_status(marks[i]);
+		else
+		{
+			for (place[i] = 0; place[i] < length && list[place[i]] != marks[i];)
+				place[i]++;
+			if (place[i] == length)
+				list[length++] = marks[i];
+		}
+	}
+	stored = palloc(VARHDRSZ + N_MARKS + length * sizeof(int64));
+	SET_VARSIZE(stored, VARHDRSZ + N_MARKS + length * sizeof(int64));
+	memcpy(VARDATA(stored), place, N_MARKS);
+	memcpy(VARDATA(stored) + N_MARKS, list, length * sizeof(int64));
+	set_value(row, PIECE_MARKS, PointerGetDatum(stored));
+}
+
+/* Error 22023 for what did not come from here. */
+static void
+read_marks(const Datum *values, const bool *nulls, int64 *marks)
+{
+	const bytea *bytes = DatumGetByteaPP(values[PIECE_MARKS]);
+	const uint8 *place = (const uint8 *) VARDATA_ANY(bytes);
+	int			length = (int) VARSIZE_ANY_EXHDR(bytes) - N_MARKS;
+	bool		good = length >= 0;
+
+	for (int i = 0; i < N_MARKS && good; i++)
+	{
+		int			first = FIRST_OF_STATUS + place[i] - FIRST_EVENT;
+
+		if (place[i] == NO_PLACE)
+			marks[i] = NO_MARK;
+		else if (place[i] < length / (int) sizeof(int64))
+			memcpy(&marks[i], place + N_MARKS + place[i] * sizeof(int64), sizeof(int64));
+		else if (place[i] >= FIRST_EVENT && place[i] < FIRST_EVENT + N_STATUSES && !nulls[first])
+			marks[i] = make_mark(DatumGetTimestampTz(values[first]), place[i] - FIRST_EVENT);
+		else
+			good = false;
+	}
+	if (!good)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("marks are none of %s's", EXTENSION_NAME)));
+}
+
 /* Set the columns that follow from the others. */
 static void
 set_derived(Row row, const int64 *marks)
@@ -268,8 +281,8 @@ merge_rows(Datum *values, bool *nulls, const Datum *stored, const bool *stored_n
 	int64		stored_marks[N_MARKS];
 	int64		merged[N_MARKS];
 
-	read_marks(values[PIECE_MARKS], marks);
-	read_marks(stored[PIECE_MARKS], stored_marks);
+	read_marks(values, nulls, marks);
+	read_marks(stored, stored_nulls, stored_marks);
 	for (int i = 0; i < N_MARKS; i++)
 		merged[i] = Max(marks[i], stored_marks[i]);
 	for (int i = 0; i < N_PIECE_COLUMNS; i++)
@@ -286,7 +299,7 @@ merge_rows(Datum *values, bool *nulls, const Datum *stored, const bool *stored_n
 			nulls[i] = stored_nulls[i];
 		}
 	}
-	values[PIECE_MARKS] = store_marks(merged);
+	store_marks((Row) {values, nulls}, merged);
 	set_derived((Row) {values, nulls}, merged);
 }
 
@@ -633,7 +646,7 @@ set_row(Row row, const Journey *journey)
 	set_value(row, COMPLETIONS, Int32GetDatum(journey->visits[PURL_COMPLETED]));
 	set_value(row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
 	set_value(row, LAST_EVENT_AT, TimestampTzGetDatum(journey->last_event_at));
-	set_value(row, PIECE_MARKS, store_marks(journey->marks));
+	store_marks(row, journey->marks);
 	set_derived(row, journey->marks);
 }
 

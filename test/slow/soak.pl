@@ -34,7 +34,9 @@ my %scripts = (
 	'single@10' => 'INSERT INTO result SELECT i.*, 1 FROM batch(1) AS b, postalytics.ingest(b) AS i;',
 	'report@3' => "SELECT status, count(*) FROM postalytics.pieces GROUP BY 1;
 SELECT postalytics.current_status(status, occurred_at) FROM postalytics.events GROUP BY piece_id LIMIT 1;
-SELECT * FROM postalytics.sync_health;",
+SELECT * FROM postalytics.sync_health;
+SELECT * FROM postalytics.campaign_funnel;
+SELECT * FROM postalytics.stuck_pieces();",
 	'work@5' => "SELECT postalytics.ack('all', array_agg(delivery_id)) FROM postalytics.fetch('all', 200);
 SELECT postalytics.nack('some', array_agg(delivery_id), 'busy', retry_in => '1 s') FROM postalytics.fetch('some', 20);
 SELECT postalytics.ack('some', array_agg(delivery_id)) FROM postalytics.fetch('some', 200);");
