@@ -103,10 +103,19 @@ def text_of(value):
     return "1e999" if value == float("inf") else json.dumps(value)
 
 
+def event():
+    """A sample, often as another piece, mutated."""
+    sample = rng.choice(base)
+    if isinstance(sample, dict) and rng.random() < 0.8:
+        sample = {name: rng.randrange(100000) if name in ("mailId", "Mail Id", "contactId") else value
+                  for name, value in sample.items()}
+    return mutate(sample)
+
+
 def document():
     """A payload, and how many events it holds at the least."""
     size = rng.choice([0, 1, 1, 2, 5, 30, 100, 400])
-    events = [mutate(rng.choice(base)) for _ in range(size)]
+    events = [event() for _ in range(size)]
     text = text_of(events if size != 1 or rng.random() < 0.5 else events[0])
     chance = rng.random()
     if chance < 0.05:
