@@ -526,7 +526,7 @@ CREATE TABLE postalytics.pieces (
     last_url text,
     marks bytea NOT NULL
 )
-WITH (fillfactor = 85);
+WITH (fillfactor = 95);
 
 CREATE INDEX pieces_campaign_id_idx ON postalytics.pieces (campaign_id);
 
