@@ -16,6 +16,7 @@
 #include "utils/date.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(postalytics_federal_holidays);
 PG_FUNCTION_INFO_V1(postalytics_is_delivery_day);
