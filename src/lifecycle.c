@@ -389,7 +389,7 @@ make_comparison(Node *expression, Const *constant, Datum value, int16 strategy)
 	TypeCacheEntry *type = lookup_type_cache(constant->consttype, TYPECACHE_BTREE_OPFAMILY);
 	Oid			operator = get_opfamily_member(type->btree_opf, type->btree_opintype,
 											   type->btree_opintype, strategy);
-	Const	   *bound = (Const *) copyObjectImpl(constant);	/* copyObject of 19 needs C23 */
+	Const	   *bound = copyObjectImpl(constant);	/* 19's copyObject needs C23 */
 	Expr	   *comparison;
 
 	bound->constvalue = value;
