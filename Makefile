@@ -37,7 +37,7 @@ ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz fresh matrix,$
 demo test bench soak fuzz:
 	@test/run $@
 bench-scale:
-	@ROWS='e i j' test/run bench
+	@ROWS='e i j l' test/run bench
 bench-queue:
 	@test/run queue
 fresh matrix:
