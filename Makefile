@@ -7,12 +7,12 @@ EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 MODULE_big = postalytics_status
 OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
 	direct.o ingest.o derive.o journey.o sync.o delivery.o notify.o guard.o \
-	calendar.o report.o)
+	calendar.o report.o wake.o worker.o)
 
 # The install script is these, in the order data flows; what is new since the
 # last release is its update script too.
 OLDVERSION = 0.1.0
-NEW_SQL = $(addprefix src/,calendar.sql report.sql grant.sql)
+NEW_SQL = $(addprefix src/,calendar.sql report.sql worker.sql grant.sql)
 SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
 	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql) $(NEW_SQL)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql

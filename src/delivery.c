@@ -829,6 +829,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		.expected = SPI_OK_UPDATE
 	};
 	Parameters	parameters;
+	int64		failed;
 
 	read_parameters(fcinfo, 5, &parameters);
 	parameters.values[1] = PG_ARGISNULL(2) ?
@@ -839,7 +840,14 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		(void) instant_after(DatumGetTimestampTz(parameters.values[0]),
 							 parameters.values[6], "retry_in");
-	PG_RETURN_INT64(run_query(&query, &parameters));
+	failed = run_query(&query, &parameters);
+	if (failed > 0 && wake_has_worker())
+	{
+		const Sync *sync = sync_argument(fcinfo);
+
+		wake_worker(sync->name, sync->channel, 0);
+	}
+	PG_RETURN_INT64(failed);
 }
 
 /* ---- next_due ---- */

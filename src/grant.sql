@@ -46,6 +46,7 @@ BEGIN
                         postalytics.is_delivery_day(date),
                         postalytics.zip_time_zone(text),
                         postalytics.bar(double precision, double precision, integer),
+                        postalytics.worker_status(),
                         postalytics.rate(bigint, bigint) TO %I', role);
 END
 $$;

@@ -157,74 +157,129 @@ set_value(Row row, int column, Datum value)
 /* ---- marks, as a row stores them ---- */
 
 /*
- * For each mark a byte.  The mark of a status's first event, whose instant has a
- * column, is FIRST_EVENT + the status; any other has its place in the list that
- * follows, without repeats.  So most rows have no list.
+ * The mark of a status's first event is not stored, for its instant has a
+ * column.  Most rows have no other marks; they store, in half a byte for each
+ * section, the status whose first event it is from.
+ *
+ * All other rows store a byte for each mark: FIRST_EVENT + the status, or the
+ * mark's place in the list that follows, without repeats.
  */
+#define SHORT_LENGTH	(N_SECTIONS / 2)
+#define SHORT_NONE		15
 #define FIRST_EVENT		128
 #define NO_PLACE		255
 
-/* Is the mark that of the first event of its status? */
+/* The mark of a status's first event; NO_MARK if there is none. */
+static int64
+first_event_mark(const Datum *values, const bool *nulls, int status)
+{
+	int			column = FIRST_OF_STATUS + status;
+
+	return nulls[column] ? NO_MARK : make_mark(DatumGetTimestampTz(values[column]), status);
+}
+
 static bool
 is_first_event(Row row, int64 mark)
 {
-	int			column = FIRST_OF_STATUS + mark_status(mark);
+	return mark == first_event_mark(row.values, row.nulls, mark_status(mark));
+}
 
-	return !row.nulls[column] &&
-		DatumGetTimestampTz(row.values[column]) == mark_instant(mark);
+static void
+set_marks(Row row, const void *bytes, int length)
+{
+	bytea	   *stored = palloc(VARHDRSZ + length);
+
+	SET_VARSIZE(stored, VARHDRSZ + length);
+	memcpy(VARDATA(stored), bytes, length);
+	set_value(row, PIECE_MARKS, PointerGetDatum(stored));
+}
+
+/* False if the marks are others than those of first events. */
+static bool
+store_short(Row row, const int64 *marks)
+{
+	uint8		bytes[SHORT_LENGTH] = {0};
+
+	for (int i = 0; i < N_STATUS_MARKS; i++)
+		if (marks[i] != first_event_mark(row.values, row.nulls, i))
+			return false;
+	for (int i = 0; i < N_SECTIONS; i++)
+	{
+		int64		mark = marks[SECTION_MARK(i)];
+		int			status = mark == NO_MARK ? SHORT_NONE : mark_status(mark);
+
+		if (mark != NO_MARK && !is_first_event(row, mark))
+			return false;
+		bytes[i / 2] |= status << (i % 2 * 4);
+	}
+	set_marks(row, bytes, SHORT_LENGTH);
+	return true;
 }
 
 /* The row has its instants already. */
 static void
 store_marks(Row row, const int64 *marks)
 {
-	uint8		place[N_MARKS];
+	uint8		bytes[N_MARKS + N_MARKS * sizeof(int64)];
 	int64		list[N_MARKS];
 	int			length = 0;
-	bytea	   *stored;
 
+	if (store_short(row, marks))
+		return;
 	for (int i = 0; i < N_MARKS; i++)
 	{
 		if (marks[i] == NO_MARK)
-			place[i] = NO_PLACE;
+			bytes[i] = NO_PLACE;
 		else if (is_first_event(row, marks[i]))
-			place[i] = FIRST_EVENT + mark_status(marks[i]);
+			bytes[i] = FIRST_EVENT + mark_status(marks[i]);
 		else
 		{
-			for (place[i] = 0; place[i] < length && list[place[i]] != marks[i];)
-				place[i]++;
-			if (place[i] == length)
+			for (bytes[i] = 0; bytes[i] < length && list[bytes[i]] != marks[i];)
+				bytes[i]++;
+			if (bytes[i] == length)
 				list[length++] = marks[i];
 		}
 	}
-	stored = palloc(VARHDRSZ + N_MARKS + length * sizeof(int64));
-	SET_VARSIZE(stored, VARHDRSZ + N_MARKS + length * sizeof(int64));
-	memcpy(VARDATA(stored), place, N_MARKS);
-	memcpy(VARDATA(stored) + N_MARKS, list, length * sizeof(int64));
-	set_value(row, PIECE_MARKS, PointerGetDatum(stored));
+	memcpy(bytes + N_MARKS, list, length * sizeof(int64));
+	set_marks(row, bytes, N_MARKS + length * sizeof(int64));
+}
+
+static void
+read_short(const uint8 *bytes, const Datum *values, const bool *nulls, int64 *marks)
+{
+	for (int i = 0; i < N_STATUS_MARKS; i++)
+		marks[i] = first_event_mark(values, nulls, i);
+	for (int i = 0; i < N_SECTIONS; i++)
+	{
+		int			status = bytes[i / 2] >> (i % 2 * 4) & 15;
+
+		marks[SECTION_MARK(i)] = status < N_STATUSES ? first_event_mark(values, nulls, status) : NO_MARK;
+	}
 }
 
 /* Error 22023 for what did not come from here. */
 static void
 read_marks(const Datum *values, const bool *nulls, int64 *marks)
 {
-	const bytea *bytes = DatumGetByteaPP(values[PIECE_MARKS]);
-	const uint8 *place = (const uint8 *) VARDATA_ANY(bytes);
-	int			length = (int) VARSIZE_ANY_EXHDR(bytes) - N_MARKS;
+	const bytea *stored = DatumGetByteaPP(values[PIECE_MARKS]);
+	const uint8 *bytes = (const uint8 *) VARDATA_ANY(stored);
+	int			length = (int) VARSIZE_ANY_EXHDR(stored) - N_MARKS;
 	bool		good = length >= 0;
 
+	if (VARSIZE_ANY_EXHDR(stored) == SHORT_LENGTH)
+	{
+		read_short(bytes, values, nulls, marks);
+		return;
+	}
 	for (int i = 0; i < N_MARKS && good; i++)
 	{
-		int			first = FIRST_OF_STATUS + place[i] - FIRST_EVENT;
-
-		if (place[i] == NO_PLACE)
-			marks[i] = NO_MARK;
-		else if (place[i] < length / (int) sizeof(int64))
-			memcpy(&marks[i], place + N_MARKS + place[i] * sizeof(int64), sizeof(int64));
-		else if (place[i] >= FIRST_EVENT && place[i] < FIRST_EVENT + N_STATUSES && !nulls[first])
-			marks[i] = make_mark(DatumGetTimestampTz(values[first]), place[i] - FIRST_EVENT);
+		marks[i] = NO_MARK;
+		if (bytes[i] < length / (int) sizeof(int64))
+			memcpy(&marks[i], bytes + N_MARKS + bytes[i] * sizeof(int64), sizeof(int64));
+		else if (bytes[i] >= FIRST_EVENT && bytes[i] < FIRST_EVENT + N_STATUSES)
+			marks[i] = first_event_mark(values, nulls, bytes[i] - FIRST_EVENT);
 		else
-			good = false;
+			good = bytes[i] == NO_PLACE;
 	}
 	if (!good)
 		ereport(ERROR,

@@ -72,7 +72,7 @@ notice_item_end(Notice *notice)
 
 /* Notify, at commit, if anything was counted; errors as pg_notify's. */
 void
-notice_send(Notice *notice, const char *channel)
+notice_send(const Notice *notice, const char *channel)
 {
 	if (notice->count > 0)
 		Async_Notify(channel,

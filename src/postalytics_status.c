@@ -13,6 +13,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -35,6 +36,9 @@ bool		setting_keep_payload = true;
 int			setting_earliest;
 int			setting_latest;
 int			setting_history;
+int			setting_notify_interval;
+int			setting_maintenance_interval;
+char	   *setting_worker_databases;
 pg_tz	   *feed_time_zone;
 
 /* Of maintain(), which asks for them by name. */
@@ -57,6 +61,7 @@ static const struct config_enum_entry retention_actions[] = {
 };
 
 #define MINUTES_PER_DAY		(24 * 60)
+#define SECONDS_PER_DAY		(MINUTES_PER_DAY * 60)
 
 /* Ten years with their leap days. */
 #define DEFAULT_EARLIEST	(3653 * MINUTES_PER_DAY)
@@ -129,7 +134,24 @@ _PG_init(void)
 							NULL,
 							&setting_premake_months, 2, 0, 120,
 							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(EXTENSION_NAME ".notify_interval",
+							"How long the background worker lets pass between notifications.",
+							NULL,
+							&setting_notify_interval, 50, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(EXTENSION_NAME ".maintenance_interval",
+							"How often the background worker calls maintain().",
+							"Zero leaves it to others.",
+							&setting_maintenance_interval, SECONDS_PER_DAY, 0, 7 * SECONDS_PER_DAY,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable(EXTENSION_NAME ".worker_databases",
+							   "The databases that have a background worker.",
+							   "A list of names; * for all that have the extension.",
+							   &setting_worker_databases, "*",
+							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	MarkGUCPrefixReserved(EXTENSION_NAME);
+	if (process_shared_preload_libraries_in_progress)
+		worker_init();
 }
 
 /* OID of one of the extension's relations; error 42P01 if it is not there. */

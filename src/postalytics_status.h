@@ -30,6 +30,9 @@ extern bool setting_keep_payload;
 extern int	setting_earliest;	/* minutes back */
 extern int	setting_latest;		/* minutes ahead */
 extern int	setting_history;	/* minutes back */
+extern int	setting_notify_interval;	/* milliseconds */
+extern int	setting_maintenance_interval;	/* seconds */
+extern char *setting_worker_databases;
 extern pg_tz *feed_time_zone;
 
 extern Oid	extension_relation(const char *name);
@@ -254,7 +257,18 @@ typedef struct Notice
 extern void notice_begin(Notice *notice, const char *about, const char *list);
 extern StringInfo notice_item(Notice *notice);
 extern void notice_item_end(Notice *notice);
-extern void notice_send(Notice *notice, const char *channel);
+extern void notice_send(const Notice *notice, const char *channel);
+
+/* ---- wake.c: what sessions tell the background worker ---- */
+
+extern void wake_init(void);
+extern bool wake_has_worker(void);
+extern void wake_worker(const char *sync, const char *channel, int64 count);
+extern void wake_want_worker(Oid database);
+
+/* ---- worker.c: the background worker and its launcher ---- */
+
+extern void worker_init(void);
 
 /* ---- sync.c: syncs, and which events they are for ---- */
 
@@ -287,6 +301,8 @@ typedef struct Sync
 typedef struct SyncMatch SyncMatch;
 
 extern const Sync *find_sync(const char *name);
+extern const Sync *first_sync(void);
+extern void sync_notify(const char *name, const char *channel, int64 count);
 extern void check_sync_worker(const Sync *sync);
 extern SyncMatch *sync_match_begin(MemoryContext parent);
 extern void sync_match_event(SyncMatch *match, const EventRow *row);

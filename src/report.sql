@@ -25,54 +25,8 @@ COMMENT ON FUNCTION postalytics.rate(bigint, bigint) IS
 
 -- ---- campaigns ----
 
--- tracked is what the rates of postal scans are of: a country without them has
--- none.
-CREATE VIEW postalytics.campaign_funnel_by_country AS
-SELECT f.*,
-       postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
-       postalytics.rate(f.in_transit, f.tracked) AS in_transit_rate,
-       postalytics.rate(f.in_local_area, f.tracked) AS in_local_area_rate,
-       postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
-       postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
-       postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
-       postalytics.rate(f.purl_opened, f.mailed) AS purl_opened_rate,
-       postalytics.rate(f.purl_completed, f.mailed) AS purl_completed_rate,
-       postalytics.rate(f.responded, f.mailed) AS responded_rate
-FROM (
-    SELECT p.campaign_id,
-           p.country,
-           count(*) AS pieces,
-           count(p.mail_piece_created_at) AS mail_piece_created,
-           count(p.addressed_at) AS addressed,
-           count(p.printed_at) AS printed,
-           count(p.mailed_at) AS mailed,
-           CASE WHEN postalytics.applies_in('InTransit', p.country) IS FALSE THEN 0 ELSE count(p.mailed_at) END AS tracked,
-           count(p.in_transit_at) AS in_transit,
-           count(p.in_local_area_at) AS in_local_area,
-           count(p.processed_for_delivery_at) AS processed_for_delivery,
-           count(p.re_routed_at) AS re_routed,
-           count(p.returned_to_sender_at) AS returned_to_sender,
-           count(p.first_opened_at) AS purl_opened,
-           count(p.first_completed_at) AS purl_completed,
-           count(p.response) AS responded,
-           count(*) FILTER (WHERE p.status = 'MailPieceCreated') AS at_mail_piece_created,
-           count(*) FILTER (WHERE p.status = 'Addressed') AS at_addressed,
-           count(*) FILTER (WHERE p.status = 'Printed') AS at_printed,
-           count(*) FILTER (WHERE p.status = 'Mailed') AS at_mailed,
-           count(*) FILTER (WHERE p.status = 'InTransit') AS at_in_transit,
-           count(*) FILTER (WHERE p.status = 'InLocalArea') AS at_in_local_area,
-           count(*) FILTER (WHERE p.status = 'ProcessedForDelivery') AS at_processed_for_delivery,
-           count(*) FILTER (WHERE p.status = 'ReRouted') AS at_re_routed,
-           count(*) FILTER (WHERE p.status = 'ReturnedToSender') AS at_returned_to_sender,
-           min(p.mailed_at) AS first_mailed_at,
-           max(p.mailed_at) AS last_mailed_at,
-           max(p.last_event_at) AS last_event_at
-    FROM postalytics.pieces AS p
-    GROUP BY p.campaign_id, p.country
-) AS f;
-COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
-    'a row a campaign and country, as campaign_funnel; NULL for the rates of what the country does not report';
-
+-- tracked is what the rates of postal scans are of: mailed pieces in countries
+-- that have them.
 CREATE VIEW postalytics.campaign_funnel AS
 SELECT f.campaign_id,
        c.name AS campaign_name,
@@ -111,47 +65,42 @@ SELECT f.campaign_id,
        f.first_mailed_at,
        f.last_mailed_at,
        f.last_event_at,
-       round(extract(epoch FROM d.days[1]) / 86400, 1) AS median_days,
-       round(extract(epoch FROM d.days[2]) / 86400, 1) AS p90_days
+       round(extract(epoch FROM f.days[1]) / 86400, 1) AS median_days,
+       round(extract(epoch FROM f.days[2]) / 86400, 1) AS p90_days
 FROM (
-    SELECT b.campaign_id,
-           sum(b.pieces)::bigint AS pieces,
-           sum(b.mail_piece_created)::bigint AS mail_piece_created,
-           sum(b.addressed)::bigint AS addressed,
-           sum(b.printed)::bigint AS printed,
-           sum(b.mailed)::bigint AS mailed,
-           sum(b.tracked)::bigint AS tracked,
-           sum(b.in_transit)::bigint AS in_transit,
-           sum(b.in_local_area)::bigint AS in_local_area,
-           sum(b.processed_for_delivery)::bigint AS processed_for_delivery,
-           sum(b.re_routed)::bigint AS re_routed,
-           sum(b.returned_to_sender)::bigint AS returned_to_sender,
-           sum(b.purl_opened)::bigint AS purl_opened,
-           sum(b.purl_completed)::bigint AS purl_completed,
-           sum(b.responded)::bigint AS responded,
-           sum(b.at_mail_piece_created)::bigint AS at_mail_piece_created,
-           sum(b.at_addressed)::bigint AS at_addressed,
-           sum(b.at_printed)::bigint AS at_printed,
-           sum(b.at_mailed)::bigint AS at_mailed,
-           sum(b.at_in_transit)::bigint AS at_in_transit,
-           sum(b.at_in_local_area)::bigint AS at_in_local_area,
-           sum(b.at_processed_for_delivery)::bigint AS at_processed_for_delivery,
-           sum(b.at_re_routed)::bigint AS at_re_routed,
-           sum(b.at_returned_to_sender)::bigint AS at_returned_to_sender,
-           min(b.first_mailed_at) AS first_mailed_at,
-           max(b.last_mailed_at) AS last_mailed_at,
-           max(b.last_event_at) AS last_event_at
-    FROM postalytics.campaign_funnel_by_country AS b
-    GROUP BY b.campaign_id
-) AS f
-LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = f.campaign_id
-LEFT JOIN (
     SELECT p.campaign_id,
-           percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY p.processed_for_delivery_at - p.mailed_at) AS days
+           count(*) AS pieces,
+           count(p.mail_piece_created_at) AS mail_piece_created,
+           count(p.addressed_at) AS addressed,
+           count(p.printed_at) AS printed,
+           count(p.mailed_at) AS mailed,
+           count(p.mailed_at) FILTER (WHERE postalytics.applies_in('InTransit', p.country) IS NOT FALSE) AS tracked,
+           count(p.in_transit_at) AS in_transit,
+           count(p.in_local_area_at) AS in_local_area,
+           count(p.processed_for_delivery_at) AS processed_for_delivery,
+           count(p.re_routed_at) AS re_routed,
+           count(p.returned_to_sender_at) AS returned_to_sender,
+           count(p.first_opened_at) AS purl_opened,
+           count(p.first_completed_at) AS purl_completed,
+           count(p.response) AS responded,
+           count(*) FILTER (WHERE p.status = 'MailPieceCreated') AS at_mail_piece_created,
+           count(*) FILTER (WHERE p.status = 'Addressed') AS at_addressed,
+           count(*) FILTER (WHERE p.status = 'Printed') AS at_printed,
+           count(*) FILTER (WHERE p.status = 'Mailed') AS at_mailed,
+           count(*) FILTER (WHERE p.status = 'InTransit') AS at_in_transit,
+           count(*) FILTER (WHERE p.status = 'InLocalArea') AS at_in_local_area,
+           count(*) FILTER (WHERE p.status = 'ProcessedForDelivery') AS at_processed_for_delivery,
+           count(*) FILTER (WHERE p.status = 'ReRouted') AS at_re_routed,
+           count(*) FILTER (WHERE p.status = 'ReturnedToSender') AS at_returned_to_sender,
+           min(p.mailed_at) AS first_mailed_at,
+           max(p.mailed_at) AS last_mailed_at,
+           max(p.last_event_at) AS last_event_at,
+           percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY p.processed_for_delivery_at - p.mailed_at)
+               FILTER (WHERE p.processed_for_delivery_at >= p.mailed_at) AS days
     FROM postalytics.pieces AS p
-    WHERE p.processed_for_delivery_at >= p.mailed_at
     GROUP BY p.campaign_id
-) AS d ON d.campaign_id = f.campaign_id;
+) AS f
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = f.campaign_id;
 COMMENT ON VIEW postalytics.campaign_funnel IS
     'a row a campaign: the pieces that have reached each status and those at it now, and their shares of the mailed';
 COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
@@ -164,6 +113,35 @@ COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'of the mailed p
 COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it is the current status';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
+
+CREATE VIEW postalytics.campaign_funnel_by_country AS
+SELECT f.*,
+       postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
+       postalytics.rate(f.in_transit, t.tracked) AS in_transit_rate,
+       postalytics.rate(f.in_local_area, t.tracked) AS in_local_area_rate,
+       postalytics.rate(f.processed_for_delivery, t.tracked) AS processed_for_delivery_rate,
+       postalytics.rate(f.re_routed, t.tracked) AS re_routed_rate,
+       postalytics.rate(f.returned_to_sender, t.tracked) AS returned_to_sender_rate,
+       postalytics.rate(f.responded, f.mailed) AS responded_rate
+FROM (
+    SELECT p.campaign_id,
+           p.country,
+           count(*) AS pieces,
+           count(p.mailed_at) AS mailed,
+           count(p.in_transit_at) AS in_transit,
+           count(p.in_local_area_at) AS in_local_area,
+           count(p.processed_for_delivery_at) AS processed_for_delivery,
+           count(p.re_routed_at) AS re_routed,
+           count(p.returned_to_sender_at) AS returned_to_sender,
+           count(p.response) AS responded
+    FROM postalytics.pieces AS p
+    GROUP BY p.campaign_id, p.country
+) AS f
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN postalytics.applies_in('InTransit', f.country) IS NOT FALSE THEN f.mailed END AS tracked
+) AS t;
+COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
+    'a row a campaign and country; NULL for the rates of what the country does not report';
 
 CREATE VIEW postalytics.campaign_progress AS
 SELECT COALESCE(f.campaign_name, f.campaign_id) AS campaign,

@@ -123,15 +123,22 @@ static TableCache syncs_cache = {
 const Sync *
 find_sync(const char *name)
 {
-	LockRelationOid(extension_relation("syncs"), AccessShareLock);
-	refresh_cache(&syncs_cache);
-	for (Sync *sync = syncs; sync != NULL; sync = sync->next)
+	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
 		if (strcmp(sync->name, name) == 0)
 			return sync;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("sync \"%s\" does not exist", name),
 			 errhint("Their names are in %s.syncs.", EXTENSION_SCHEMA)));
+}
+
+/* The first of all syncs, in a list, valid until they are looked at again. */
+const Sync *
+first_sync(void)
+{
+	LockRelationOid(extension_relation("syncs"), AccessShareLock);
+	refresh_cache(&syncs_cache);
+	return syncs;
 }
 
 /*
@@ -163,6 +170,7 @@ check_sync_worker(const Sync *sync)
 typedef struct Matched
 {
 	const Sync *sync;
+	bool		by_worker;		/* who will notify it */
 	Notice		notice;
 } Matched;
 
@@ -175,14 +183,25 @@ struct SyncMatch
 
 /* {"sync": "name" */
 static char *
-about_sync(const Sync *sync)
+about_sync(const char *name)
 {
 	StringInfoData about;
 
 	initStringInfo(&about);
 	appendStringInfoString(&about, "{\"sync\": ");
-	escape_json(&about, sync->name);
+	escape_json(&about, name);
 	return about.data;
+}
+
+/* Tell a sync's channel, at commit, of count events, without showing any. */
+void
+sync_notify(const char *name, const char *channel, int64 count)
+{
+	Notice		notice;
+
+	notice_begin(&notice, about_sync(name), "events");
+	notice.count = count;
+	notice_send(&notice, channel);
 }
 
 /*
@@ -195,6 +214,7 @@ sync_match_begin(MemoryContext parent)
 {
 	MemoryContext caller = MemoryContextSwitchTo(parent);
 	SyncMatch  *match = palloc0(sizeof(SyncMatch));
+	bool		has_worker = wake_has_worker();
 	int			i = 0;
 
 	LockRelationOid(extension_relation("syncs"), RowShareLock);
@@ -207,7 +227,8 @@ sync_match_begin(MemoryContext parent)
 		if (!sync->enabled)
 			continue;
 		match->syncs[i].sync = sync;
-		notice_begin(&match->syncs[i].notice, about_sync(sync), "events");
+		match->syncs[i].by_worker = sync->durable && has_worker;
+		notice_begin(&match->syncs[i].notice, about_sync(sync->name), "events");
 		i++;
 	}
 	match->deliveries = delivery_writer_create(parent);
@@ -282,7 +303,7 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 			!listed(&sync->accounts, row->account))
 			continue;
 		item = notice_item(&match->syncs[i].notice);
-		if (item != NULL)
+		if (item != NULL && !match->syncs[i].by_worker)
 		{
 			append_event(item, row);
 			notice_item_end(&match->syncs[i].notice);
@@ -294,12 +315,19 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 
 /*
  * Write what is owed, and notify the syncs that matched: once each, whatever
- * the number of events.
+ * the number of events.  Where a worker runs, those with deliveries are its.
  */
 void
 sync_match_finish(SyncMatch *match)
 {
 	delivery_finish(match->deliveries);
 	for (int i = 0; i < match->count; i++)
-		notice_send(&match->syncs[i].notice, match->syncs[i].sync->channel);
+	{
+		const Matched *each = &match->syncs[i];
+
+		if (!each->by_worker)
+			notice_send(&each->notice, each->sync->channel);
+		else if (each->notice.count > 0)
+			wake_worker(each->sync->name, each->sync->channel, each->notice.count);
+	}
 }

@@ -102,14 +102,14 @@ for (@names)
 }
 is($all->{responded}, $made->{visitors}, 'campaign_funnel: responded');
 is($all->{mailed_rate} + 0, $made->{'reached.Mailed'} / $made->{pieces}, 'campaign_funnel: mailed_rate');
-is(ask('responded_rate FROM campaign_funnel')->[0]->{responded_rate} + 0,
+is(ask('responded, responded_rate FROM campaign_funnel')->[0]->{responded_rate} + 0,
 	sprintf('%.4f', $made->{visitors} / $made->{'reached.Mailed'}) + 0, 'responded_rate');
 for (@{ ask('campaign_funnel_by_country') })
 {
 	my $us = $_->{country} eq 'US';
 	is($_->{pieces}, $made->{"pieces.$_->{country}"}, "$_->{country}: pieces");
 	is($_->{mailed}, $made->{"reached.$_->{country}.Mailed"}, "$_->{country}: mailed");
-	is($_->{purl_opened}, $made->{"reached.$_->{country}.pURLOpened"}, "$_->{country}: opened");
+	is($_->{responded_rate} + 0, sprintf('%.4f', $made->{"reached.$_->{country}.pURLOpened"} / $_->{mailed}) + 0, "$_->{country}: responded");
 	is($_->{in_transit_rate}, $us ? sprintf('%.4f', $made->{'reached.US.InTransit'} / $made->{'reached.US.Mailed'}) : undef,
 		"$_->{country}: in_transit_rate");
 }

@@ -1,0 +1,28 @@
+/*
+ * worker.sql
+ *		How the background worker is; there is one where the library is
+ *		preloaded.
+ */
+
+CREATE FUNCTION postalytics.worker_status(
+    OUT running boolean,
+    OUT pid integer,
+    OUT started_at timestamptz,
+    OUT last_notify_at timestamptz,
+    OUT notifications bigint,
+    OUT last_maintenance_at timestamptz,
+    OUT last_error text,
+    OUT last_error_at timestamptz)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_worker_status';
+COMMENT ON FUNCTION postalytics.worker_status() IS
+    'this database''s background worker: does it run, since when, and what it last did';
+
+CREATE FUNCTION postalytics.want_worker()
+RETURNS void
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_want_worker';
+COMMENT ON FUNCTION postalytics.want_worker() IS
+    'internal: have the launcher look at this database';
+
+SELECT postalytics.want_worker();
