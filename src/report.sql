@@ -270,7 +270,9 @@ COMMENT ON FUNCTION postalytics.journey(text) IS
     'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late';
 
 -- How long pieces stay at a stage is taken from those of the same campaign that
--- have gone on from it, if they are 20 or more.
+-- have gone on from it, if they are 20 or more.  It is looked up in a map that is
+-- made once, and only if it is asked for: a join would depend on an estimate of
+-- how many pieces are stuck.
 CREATE FUNCTION postalytics.stuck_pieces(older_than interval DEFAULT NULL, campaign text DEFAULT NULL)
 RETURNS TABLE (piece_id text, campaign_id text, account text, contact_id text, country text,
                status postalytics.mail_status, status_at timestamptz, awaited postalytics.mail_status,
@@ -280,7 +282,7 @@ STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 WITH usual AS (
-    SELECT p.campaign_id, s.status,
+    SELECT concat_ws('/', p.campaign_id, s.status) AS stage,
            percentile_cont(0.95) WITHIN GROUP (ORDER BY s.next_at - s.reached_at) AS stay
     FROM postalytics.pieces AS p
     CROSS JOIN LATERAL (
@@ -303,11 +305,13 @@ WITH usual AS (
                ('ReRouted', p.re_routed_at,
                 CASE WHEN p.status <> 'ReRouted' THEN p.status_at END)
     ) AS s (status, reached_at, next_at)
-    WHERE older_than IS NULL
-      AND (campaign IS NULL OR p.campaign_id = campaign)
+    WHERE (campaign IS NULL OR p.campaign_id = campaign)
       AND s.next_at > s.reached_at
     GROUP BY p.campaign_id, s.status
     HAVING count(*) >= 20
+), usual_map AS (
+    SELECT jsonb_object_agg(u.stage, u.stay) AS stays
+    FROM usual AS u
 )
 SELECT p.piece_id, p.campaign_id, p.account, p.contact_id, p.country, p.status, p.status_at,
        CASE p.status
@@ -318,13 +322,16 @@ SELECT p.piece_id, p.campaign_id, p.account, p.contact_id, p.country, p.status, 
            ELSE 'Mailed'
        END::postalytics.mail_status,
        now() - p.status_at,
-       COALESCE(older_than, u.stay)
+       t.stay
 FROM postalytics.pieces AS p
-LEFT JOIN usual AS u ON u.campaign_id = p.campaign_id AND u.status = p.status
+CROSS JOIN LATERAL (
+    SELECT COALESCE(older_than,
+                    ((SELECT m.stays FROM usual_map AS m) ->> concat_ws('/', p.campaign_id, p.status))::interval) AS stay
+) AS t
 WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
   AND (campaign IS NULL OR p.campaign_id = campaign)
   AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
-  AND now() - p.status_at > COALESCE(older_than, u.stay)
+  AND now() - p.status_at > t.stay
 ORDER BY p.status_at
 $$;
 COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text) IS

@@ -43,6 +43,7 @@ static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 
 static List *pending;			/* in TopTransactionContext */
 static Oid	wanted;				/* a database that is to have a worker */
+static bool asked;				/* once is enough for a session */
 static bool callbacks_registered;
 
 /* ---- shared memory ---- */
@@ -122,16 +123,12 @@ register_callbacks(void)
 	callbacks_registered = true;
 }
 
-/* Once a session for its own database: have the launcher see to a worker. */
+/* Have the launcher, once the transaction is committed, see to a worker. */
 void
 wake_want_worker(Oid database)
 {
-	static Oid	asked = InvalidOid;
-
-	if (wake_shared == NULL || database == asked)
+	if (wake_shared == NULL)
 		return;
-	if (database == MyDatabaseId)
-		asked = database;
 	register_callbacks();
 	wanted = database;
 }
@@ -150,7 +147,7 @@ wake_has_worker(void)
 		slot = wake_find_slot(MyDatabaseId);
 		has = slot != NULL && slot->pid != 0;
 		LWLockRelease(wake_shared->lock);
-		if (!has)
+		if (!has && !asked)
 			wake_want_worker(MyDatabaseId);
 	}
 	return has;
@@ -237,6 +234,7 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			if (pending != NIL || OidIsValid(wanted))
 				tell();
+			asked |= OidIsValid(wanted);
 			/* fall through */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:

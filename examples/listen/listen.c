@@ -1,0 +1,42 @@
+/* Prints what a channel is told: listen CHANNEL.  cc listen.c -lpq */
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <libpq-fe.h>
+
+/* Until the connection is lost. */
+static void
+hear(PGconn *db)
+{
+	struct pollfd socket = {.fd = PQsocket(db), .events = POLLIN};
+
+	puts("listening");			/* a worker fetches here: what came before is not told again */
+	fflush(stdout);
+	while (poll(&socket, 1, -1) >= 0 && PQconsumeInput(db))
+		for (PGnotify *notice; (notice = PQnotifies(db)) != NULL; PQfreemem(notice))
+		{
+			printf("%s %s\n", notice->relname, notice->extra);
+			fflush(stdout);
+		}
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc != 2)
+		return 2;
+	for (;; sleep(1))
+	{
+		PGconn	   *db = PQconnectdb("");
+		char		command[200];
+
+		if (PQstatus(db) == CONNECTION_OK)
+		{
+			snprintf(command, sizeof(command), "LISTEN %s", PQescapeIdentifier(db, argv[1], 63));
+			PQclear(PQexec(db, command));
+			hear(db);
+		}
+		fprintf(stderr, "connection lost: %s", PQerrorMessage(db));
+		PQfinish(db);
+	}
+}

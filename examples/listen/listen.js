@@ -1,0 +1,23 @@
+// Prints what a channel is told: node listen.js CHANNEL
+import pg from 'pg'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const channel = process.argv[2]
+
+async function listen() {
+  const client = new pg.Client()
+  const lost = new Promise((resolve) => client.on('error', resolve).on('end', resolve))
+  client.on('notification', (notice) => {
+    const told = JSON.parse(notice.payload)
+    console.log(notice.channel, told.count, told.events.map((event) => event.label))
+  })
+  await client.connect()
+  await client.query(`LISTEN ${client.escapeIdentifier(channel)}`)
+  console.log('listening') // a worker fetches here: what came before is not told again
+  await lost
+}
+
+for (;;) {
+  await listen().catch((error) => console.error('connection lost:', error.message))
+  await sleep(1000)
+}

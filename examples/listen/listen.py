@@ -1,0 +1,19 @@
+"""Prints what a channel is told: listen.py CHANNEL.  Needs psycopg 3."""
+import json
+import sys
+import time
+
+import psycopg
+from psycopg import sql
+
+while True:
+    try:
+        with psycopg.connect("", autocommit=True) as db:
+            db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(sys.argv[1])))
+            print("listening", flush=True)  # a worker fetches here: what came before is not told again
+            for notice in db.notifies():
+                told = json.loads(notice.payload)
+                print(notice.channel, told["count"], [event["label"] for event in told["events"]], flush=True)
+    except psycopg.OperationalError as error:
+        print("connection lost:", error, file=sys.stderr)
+        time.sleep(1)

@@ -1,0 +1,198 @@
+# The background worker: what it tells, that nothing is missed whoever dies, and
+# that it stands in nobody's way.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('worker');
+$node->init(allows_streaming => 1);
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'postalytics_status'\nmax_prepared_transactions = 2
+restart_after_crash = on\npostalytics_status.latest = '36500d'\npostalytics_status.maintenance_interval = 0");
+$node->start;
+
+# Before the extension is there, and beside databases that never have it.
+$node->safe_psql('postgres', "CREATE DATABASE without_$_") for 1 .. 5;
+my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status worker'";
+is($node->safe_psql('postgres', $workers), '0', 'no extension, no worker');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'"), '1', 'but a launcher');
+$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
+
+sub runs
+{
+	my ($dbname, $title) = @_;
+	ok($node->poll_query_until($dbname, 'SELECT running FROM postalytics.worker_status()'), $title);
+}
+runs('postgres', 'CREATE EXTENSION brings the worker');
+is($node->safe_psql('postgres', $workers), '1', 'and one only');
+
+# A session that listens.  What it heard, as channel, count and number of events shown.
+my ($listener, $in, $out, @heard);
+
+sub listen_to
+{
+	($in, $out) = ("LISTEN postalytics_$_[0];\n\\echo ready\n", '');
+	$listener = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$out, '2>', \my $err,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	$listener->pump until $out =~ /ready/;
+	@heard = ();
+}
+
+sub hear
+{
+	my $mark = 'mark' . rand;
+	$in .= "SELECT '$mark';\n";
+	$listener->pump until $out =~ /$mark/;
+	while ($out =~ s/"(\w+)" with payload "\{"sync": "[^"]*", "count": (\d+), "events": \[(.*?)\]\}"//)
+	{
+		push @heard, { channel => $1, count => $2, shown => $3 };
+	}
+}
+
+# Listen until so many events were counted, or as long as a test may take.
+sub hear_of
+{
+	my ($count) = @_;
+	my $sum;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		hear();
+		$sum = 0;
+		$sum += $_->{count} for @heard;
+		last if $sum >= $count;
+		select(undef, undef, undef, 0.1);
+	}
+	return $sum;
+}
+
+sub event
+{
+	my ($piece, %also) = @_;
+	my $at = $also{at} // "'2026-10-06'";
+	return qq{SELECT postalytics.ingest(json_build_object('mailId', '$piece', 'eventType', 4, 'eventDate', $at));};
+}
+
+listen_to('all');
+$node->safe_psql('postgres', join("\n", map { event("many $_") } 1 .. 300));
+is(hear_of(300), 300, 'every event is told of');
+cmp_ok(scalar(@heard), '<', 100, 'in far fewer notifications: ' . scalar(@heard));
+
+@heard = ();
+$node->safe_psql('postgres', 'BEGIN; ' . event('undone') . ' ROLLBACK');
+$node->safe_psql('postgres', 'BEGIN; SAVEPOINT a; ' . event('undone') . ' ROLLBACK TO a; SAVEPOINT b; ' . event('kept') . ' RELEASE b; COMMIT');
+is(hear_of(1), 1, 'what is rolled back, by its transaction or a savepoint, is not told of');
+my ($status, undef, $err) = $node->psql('postgres', 'BEGIN; ' . event('prepared') . " PREPARE TRANSACTION 'x'");
+like($err, qr/cannot PREPARE a transaction that has brought events for a sync/, 'as with NOTIFY, PREPARE TRANSACTION is refused');
+
+# Without deliveries the writer tells, and shows.
+$node->safe_psql('postgres', "SELECT postalytics.create_sync('fleeting', durable => false, channel => 'postalytics_fleeting')");
+$in .= "LISTEN postalytics_fleeting;\n";
+hear();
+@heard = ();
+$node->safe_psql('postgres', event('shown'));
+hear_of(2);
+is_deeply([ map { $_->{shown} =~ /"shown"/ ? 1 : 0 } sort { $a->{channel} cmp $b->{channel} } @heard ], [ 0, 1 ], 'a sync that is not durable has its events shown');
+$node->safe_psql('postgres', "SELECT postalytics.drop_sync('fleeting')");
+
+# What comes due is told of when it is, the earlier one that is brought later first.
+$node->safe_psql('postgres', "SELECT postalytics.disable_sync('all'); SELECT postalytics.create_sync('later', wait => '1 day')");
+$in .= "UNLISTEN *; LISTEN postalytics_later;\n";
+hear();
+@heard = ();
+my $at = "to_char((now() - interval '1 day' + interval '%s') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+$node->safe_psql('postgres', event('hour', at => sprintf($at, '1 hour')) . event('six', at => sprintf($at, '6 s')) . event('three', at => sprintf($at, '3 s')));
+is(hear_of(5), 5, 'three on arrival, and two when they are due');
+is($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.fetch('later')"), '2', 'and then they can be fetched');
+@heard = ();
+$node->safe_psql('postgres', "SELECT postalytics.nack('later', array_agg(delivery_id), 'busy', retry_in => '2 s') FROM postalytics.deliveries WHERE state = 'leased'");
+is(hear_of(2), 2, 'and those put off when their time has come');
+$node->safe_psql('postgres', "SELECT postalytics.drop_sync('later'); SELECT postalytics.enable_sync('all')");
+
+# Whoever ends the worker, it comes again, and tells of all that is due.
+$in .= "UNLISTEN *; LISTEN postalytics_all;\n";
+hear();
+@heard = ();
+my $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+$node->safe_psql('postgres', event("while $_")) for 1 .. 20;
+runs('postgres', 'a worker that was ended comes again');
+cmp_ok(hear_of(20), '>=', 20, 'nothing is missed');
+isnt($node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'it is another');
+
+for my $victim (qw(worker writer postmaster))
+{
+	my ($writer_in, $writer_out) = ('', '');
+	my $writer = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$writer_in, '>', \$writer_out, '2>', \my $ignored);
+	$writer_in = "SELECT pg_backend_pid();\n";
+	$writer->pump until $writer_out =~ /(\d+)/;
+	my %pid = (writer => $1, worker => $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'));
+	$writer_in .= join("\n", map { event("$victim $_") } 1 .. 2000) . "\n";
+	$writer->pump until $writer_out =~ /\(1,0,0\)/;
+	if ($victim eq 'postmaster') { $node->stop('immediate'); }
+	else { kill 'KILL', $pid{$victim}; }
+	eval { $writer->kill_kill; $listener->kill_kill; };
+	if ($victim eq 'postmaster') { $node->start; }
+	else { $node->poll_query_until('postgres', 'SELECT 1', '1') or die; }
+	listen_to('all');
+	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'postalytics_status worker'");
+	# Started before or after we listen: one end of a lease makes sure of it.
+	my $due = $node->safe_psql('postgres', "SELECT due FROM postalytics.sync_health WHERE name = 'all'");
+	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM postalytics.worker_status()');
+	cmp_ok($due, '>', 0, "kill -9 of the $victim: deliveries are due");
+	cmp_ok(hear_of($due), '>=', $due, "and told of");
+}
+
+# Commands that need a database for themselves get it, and it gets its worker back.
+runs('postgres', 'the worker runs');
+my $admin = sub { $node->safe_psql('template1', $_[0]) };
+$listener->kill_kill;
+$admin->('CREATE DATABASE copied TEMPLATE postgres');
+runs('copied', 'a database made from one with the extension has a worker');
+runs('postgres', 'and the one it was made from has its own again');
+$admin->('ALTER DATABASE copied RENAME TO renamed');
+runs('renamed', 'renamed, too');
+$admin->('DROP DATABASE renamed');
+is($node->safe_psql('postgres', $workers), '1', 'a dropped one has none');
+$node->safe_psql('postgres', 'DROP EXTENSION postalytics_status CASCADE');
+ok($node->poll_query_until('postgres', $workers, '0'), 'without the extension there is none');
+$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
+runs('postgres', 'with it there is again');
+
+# Only those named.
+$node->append_conf('postgresql.conf', "postalytics_status.worker_databases = 'without_1'");
+$node->reload;
+ok($node->poll_query_until('postgres', $workers, '0'), 'a database that is not named has none');
+$node->append_conf('postgresql.conf', "postalytics_status.worker_databases = 'postgres, without_1'");
+$node->reload;
+$node->safe_psql('postgres', event('poke'));
+runs('postgres', 'one that is named has');
+
+# House-keeping, and what is seen of it when it fails.
+$node->append_conf('postgresql.conf', "postalytics_status.maintenance_interval = 1");
+$node->reload;
+ok($node->poll_query_until('postgres', 'SELECT last_maintenance_at IS NOT NULL FROM postalytics.worker_status()'), 'maintain() is called');
+cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.maintenance_log WHERE action = 'create'"), '>', 0, 'and makes months');
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no more tables'; END $$;
+	CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()});
+$node->safe_psql('postgres', "ALTER DATABASE postgres SET postalytics_status.premake_months = 9");
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM postalytics.worker_status()');
+ok($node->poll_query_until('postgres', "SELECT last_error = 'no more tables' FROM postalytics.worker_status()"), 'its errors are seen');
+is($node->safe_psql('postgres', "SELECT action, relation, detail FROM postalytics.maintenance_log WHERE action = 'failed' LIMIT 1"),
+	'failed|maintain|no more tables', 'in the log, too');
+is($node->safe_psql('postgres', 'SELECT running FROM postalytics.worker_status()'), 't', 'and the worker goes on');
+$node->safe_psql('postgres', 'DROP EVENT TRIGGER refuse');
+
+# A standby has none until it is promoted.
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+is($standby->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'postalytics%'"), '0', 'a standby has neither launcher nor worker');
+$standby->promote;
+ok($standby->poll_query_until('postgres', 'SELECT running FROM postalytics.worker_status()'), 'a promoted one has');
+
+$_->stop for $standby, $node;
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP:/, 'nothing worse is in the log');
+done_testing();
