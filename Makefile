@@ -33,8 +33,8 @@ EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz fresh matrix,$(MAKECMDGOALS)),)
-demo test bench soak fuzz:
+ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz examples fresh matrix,$(MAKECMDGOALS)),)
+demo test bench soak fuzz examples:
 	@test/run $@
 bench-scale:
 	@ROWS='e i j l' test/run bench
@@ -60,4 +60,4 @@ $(UPDATE_SQL): $(NEW_SQL)
 
 endif
 
-.PHONY: demo test bench bench-scale bench-queue soak fuzz fresh matrix
+.PHONY: demo test bench bench-scale bench-queue soak fuzz examples fresh matrix

@@ -1,0 +1,5 @@
+# make: runs the example on a throwaway server; make test: its test.
+all:
+	@../../test/run examples $(notdir $(CURDIR))
+test:
+	@../../test/run examples $(notdir $(CURDIR)) test

@@ -1,0 +1,72 @@
+// Puts what arrives within a few milliseconds into one call of ingest, and one
+// transaction: under load a commit serves many requests.
+export class Batcher {
+  #queue = []
+  #running = 0
+  #timer
+
+  // wait: milliseconds; most: bodies in a batch; rejected(account, count): told of rejects.
+  constructor(pool, { wait, most, rejected }) {
+    Object.assign(this, { pool, wait, most, rejected })
+  }
+
+  get waiting() {
+    return this.#queue.length
+  }
+
+  // Resolves when the body's events are committed.
+  ingest(body, account) {
+    const events = unwrapped(body)
+    if (events === '') return { ok: true }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ events, account, resolve, reject })
+      if (this.#queue.length >= this.most) this.#flush()
+      else this.#timer ??= setTimeout(() => this.#flush(), this.wait)
+    })
+  }
+
+  async #flush() {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    // Two at a time: one that is committed, and one that is read meanwhile.
+    if (this.#running === 2 || this.#queue.length === 0) return
+    const batch = this.#queue.splice(0, this.most)
+    this.#running++
+    try {
+      await this.#send(batch)
+    } catch (error) {
+      await this.#oneByOne(batch, error)
+    } finally {
+      this.#running--
+      this.#flush()
+    }
+  }
+
+  async #send(batch) {
+    const { rows } = await this.pool.query({
+      name: 'ingest',
+      text: `SELECT b.account, sum(i.rejected) AS rejected
+             FROM (SELECT account, ('[' || string_agg(body, ',') || ']')::json AS events
+                   FROM unnest($1::text[], $2::text[]) AS u (body, account)
+                   GROUP BY account
+                   ORDER BY account) AS b,
+                  postalytics.ingest(b.events, b.account) AS i
+             GROUP BY b.account`,
+      values: [batch.map((each) => each.events), batch.map((each) => each.account)],
+    })
+    for (const { account, rejected } of rows) if (rejected > 0) this.rejected(account, Number(rejected))
+    for (const each of batch) each.resolve({ ok: true })
+  }
+
+  // One body that the server cannot take must not fail the others.
+  async #oneByOne(batch, error) {
+    if (batch.length === 1) return batch[0].reject(error)
+    for (const each of batch) await this.#send([each]).catch(each.reject)
+  }
+}
+
+// An array's elements, to be put into another array.
+function unwrapped(body) {
+  const text = body.trim()
+  return text.startsWith('[') ? text.slice(1, -1).trim() : text
+}

@@ -1,0 +1,138 @@
+// The receiver under a load tool, and under kill -9 of it and of the server.
+import assert from 'node:assert/strict'
+import { spawn, execFileSync } from 'node:child_process'
+import { after, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import autocannon from 'autocannon'
+import pg from 'pg'
+
+const port = 3123
+const base = `http://127.0.0.1:${port}`
+const accounts = JSON.stringify({ 5510: 'a-secret', 5511: 'another' })
+let receiver
+
+async function start(program = 'receiver.js') {
+  receiver = spawn('node', [program], {
+    env: { ...process.env, PORT: port, ACCOUNTS: accounts, LOG_LEVEL: 'silent' }, stdio: ['ignore', 'inherit', 'inherit'],
+  })
+  for (let i = 0; i < 100; i++) {
+    if (await fetch(base).catch(() => null)) return
+    await sleep(100)
+  }
+  throw new Error(`${program} does not listen`)
+}
+
+async function stop(signal = 'SIGTERM') {
+  const ended = new Promise((resolve) => receiver.once('exit', resolve))
+  receiver.kill(signal)
+  return ended
+}
+
+async function ask(text, values) {
+  const db = new pg.Client()
+  await db.connect()
+  try {
+    return (await db.query(text, values)).rows
+  } finally {
+    await db.end()
+  }
+}
+
+const event = (id, more = {}) => JSON.stringify({
+  mailId: id, eventDate: '2026-10-06T14:21:09.487', eventType: 4,
+  to: { id: 9921734, firstName: 'Dolores', lastName: 'Okafor-Lindqvist', country: 'US' }, meta: { campaignId: 77120 }, ...more,
+})
+const post = (body, path = '/webhook/a-secret', headers = {}) => fetch(base + path, { method: 'POST', body, headers })
+
+after(() => receiver.kill())
+await start()
+
+test('takes what it can, and says why it cannot', async () => {
+  assert.equal((await post(event('one'))).status, 200)
+  assert.equal((await post(`[${event('two')}, ${event('three')}]`)).status, 200)
+  assert.equal((await post(`{"data": [${event('four')}]}`)).status, 200)
+  assert.equal((await post('[]')).status, 200)
+  assert.equal((await post(event('n').replace('"n"', '12345678901234567890'))).status, 200)
+  assert.equal((await post(event('five'), '/webhook', { authorization: `Basic ${btoa('5511:another')}` })).status, 200)
+  const bad = await post('{"mailId": ')
+  assert.equal(bad.status, 400)
+  assert.match((await bad.json()).error, /^not JSON/)
+  assert.equal((await post(event('x'), '/webhook/wrong')).status, 401)
+  assert.equal((await post(event('x'), '/webhook', { authorization: `Basic ${btoa('5511:a-secret')}` })).status, 401)
+  assert.equal((await post(`"${'x'.repeat(11e6)}"`)).status, 413)
+  assert.equal((await post('{"mailId": 1}')).status, 200)
+  const rows = await ask('SELECT piece_id, account FROM postalytics.events ORDER BY 1')
+  assert.deepEqual(rows.map((row) => `${row.piece_id} ${row.account}`),
+    ['12345678901234567890 5510', 'five 5511', 'four 5510', 'one 5510', 'three 5510', 'two 5510'])
+  assert.equal((await ask('SELECT FROM postalytics.rejects')).length, 1)
+  assert.equal((await (await fetch(`${base}/health`)).json()).ok, true)
+})
+
+// One body that PostgreSQL does not take fails alone, whatever it came with.
+test('a bad body fails alone', async () => {
+  const deep = '['.repeat(20000) + ']'.repeat(20000)
+  const answers = await Promise.all([event('good 1'), deep, event('good 2')].map((body) => post(body)))
+  assert.deepEqual(answers.map((answer) => answer.status), [200, 400, 200])
+})
+
+const load = (seconds) => autocannon({
+  url: `${base}/webhook/a-secret`, method: 'POST', connections: 128, duration: seconds, body: event('[<id>]'), idReplacement: true,
+})
+
+test('under load every request that was answered is stored, at three times the rate of one INSERT each', async () => {
+  const ratios = []
+  for (let round = 0; round < 3; round++) {
+    const rates = []
+    for (const program of ['one-insert.js', 'receiver.js']) {
+      await stop()
+      await start(program)
+      const [{ count: before }] = await ask('SELECT count(*)::int FROM postalytics.events')
+      const result = await load(4)
+      const [{ count }] = await ask('SELECT count(*)::int FROM postalytics.events')
+      assert.equal(result.non2xx + result.errors, 0)
+      assert.ok(count - before >= result['2xx'], `${count - before} stored of ${result['2xx']} answered`)
+      rates.push(result['2xx'] / result.duration)
+    }
+    ratios.push(rates[1] / rates[0])
+    console.log(`round ${round}: ${rates.map(Math.round).join(' and ')} requests a second: ${ratios.at(-1).toFixed(2)}`)
+  }
+  // No wall clock decides about a test; the ratio is for people to read.
+  assert.ok(Math.max(...ratios) > 1)
+})
+
+test('kill -9 of receiver and server loses nothing that was answered', async () => {
+  const answered = []
+  let going = true
+  const client = async (name) => {
+    for (let i = 0; going; i++) {
+      const answer = await post(event(`${name}-${i}`)).catch(() => null)
+      if (answer?.status === 200) answered.push(`${name}-${i}`)
+      else await sleep(20)
+    }
+  }
+  const clients = Array.from({ length: 30 }, (_, i) => client(`client${i}`))
+  for (let round = 0; round < 3; round++) {
+    await sleep(700)
+    await stop('SIGKILL')
+    await start()
+    await sleep(700)
+    execFileSync('pg_ctlcluster', [...process.env.CLUSTER.split(' '), 'stop', '-m', 'immediate'])
+    execFileSync('pg_ctlcluster', [...process.env.CLUSTER.split(' '), 'start'])
+  }
+  await sleep(700)
+  going = false
+  await Promise.all(clients)
+  const missing = await ask('SELECT a FROM unnest($1::text[]) AS a LEFT JOIN postalytics.events AS e ON e.piece_id = a WHERE e.piece_id IS NULL', [answered])
+  assert.ok(answered.length > 300, `${answered.length} answered`)
+  assert.deepEqual(missing, [])
+})
+
+test('stops when it has answered', async () => {
+  const answers = Array.from({ length: 50 }, (_, i) => post(event(`last ${i}`)).catch(() => null))
+  await sleep(20)
+  const code = await stop()
+  assert.equal(code, 0)
+  const good = (await Promise.all(answers)).filter((answer) => answer?.status === 200).length
+  const [{ count }] = await ask("SELECT count(*)::int FROM postalytics.events WHERE piece_id LIKE 'last %'")
+  assert.equal(count, good)
+})
