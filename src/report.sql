@@ -269,10 +269,10 @@ $$;
 COMMENT ON FUNCTION postalytics.journey(text) IS
     'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late';
 
--- How long pieces stay at a stage is taken from those of the same campaign that
--- have gone on from it, if they are 20 or more.  It is looked up in a map that is
--- made once, and only if it is asked for: a join would depend on an estimate of
--- how many pieces are stuck.
+-- How long pieces stay at a status is taken from those of the same campaign that
+-- have gone on from it, if they are 20 or more; for the statuses only at which
+-- some wait.  It is looked up in a map, for the plan of a join would depend on an
+-- estimate of how many are stuck.
 CREATE FUNCTION postalytics.stuck_pieces(older_than interval DEFAULT NULL, campaign text DEFAULT NULL)
 RETURNS TABLE (piece_id text, campaign_id text, account text, contact_id text, country text,
                status postalytics.mail_status, status_at timestamptz, awaited postalytics.mail_status,
@@ -281,58 +281,63 @@ LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH usual AS (
-    SELECT concat_ws('/', p.campaign_id, s.status) AS stage,
-           percentile_cont(0.95) WITHIN GROUP (ORDER BY s.next_at - s.reached_at) AS stay
+WITH waiting AS MATERIALIZED (
+    SELECT p.piece_id, p.campaign_id, p.account, p.contact_id, p.country, p.status, p.status_at
     FROM postalytics.pieces AS p
+    WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
+      AND (campaign IS NULL OR p.campaign_id = campaign)
+      AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
+), stay AS (
+    SELECT w.campaign_id, w.status,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY s.left_at - s.reached_at) AS usual
+    FROM (SELECT DISTINCT w.campaign_id, w.status FROM waiting AS w WHERE older_than IS NULL) AS w
+    JOIN postalytics.pieces AS p ON p.campaign_id = w.campaign_id
     CROSS JOIN LATERAL (
-        VALUES ('MailPieceCreated'::postalytics.mail_status, p.mail_piece_created_at,
-                LEAST(p.addressed_at, p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
-                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
-               ('Addressed', p.addressed_at,
-                LEAST(p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
-                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
-               ('Printed', p.printed_at,
-                LEAST(p.mailed_at, p.in_transit_at, p.in_local_area_at,
-                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
-               ('Mailed', p.mailed_at,
-                LEAST(p.in_transit_at, p.in_local_area_at,
-                      p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
-               ('InTransit', p.in_transit_at,
-                LEAST(p.in_local_area_at, p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
-               ('InLocalArea', p.in_local_area_at,
-                LEAST(p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)),
-               ('ReRouted', p.re_routed_at,
-                CASE WHEN p.status <> 'ReRouted' THEN p.status_at END)
-    ) AS s (status, reached_at, next_at)
-    WHERE (campaign IS NULL OR p.campaign_id = campaign)
-      AND s.next_at > s.reached_at
-    GROUP BY p.campaign_id, s.status
+        SELECT postalytics.reached_at(p, w.status) AS reached_at,
+               CASE w.status
+                   WHEN 'MailPieceCreated' THEN
+                       LEAST(p.addressed_at, p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'Addressed' THEN
+                       LEAST(p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'Printed' THEN
+                       LEAST(p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'Mailed' THEN
+                       LEAST(p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'InTransit' THEN
+                       LEAST(p.in_local_area_at, p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'InLocalArea' THEN
+                       LEAST(p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'ReRouted' THEN
+                       CASE WHEN p.status <> 'ReRouted' THEN p.status_at END
+               END AS left_at
+    ) AS s
+    WHERE s.left_at > s.reached_at
+    GROUP BY w.campaign_id, w.status
     HAVING count(*) >= 20
-), usual_map AS (
-    SELECT jsonb_object_agg(u.stage, u.stay) AS stays
-    FROM usual AS u
+), stays AS (
+    SELECT jsonb_object_agg(s.campaign_id || '/' || s.status, s.usual) AS map
+    FROM stay AS s
 )
-SELECT p.piece_id, p.campaign_id, p.account, p.contact_id, p.country, p.status, p.status_at,
-       CASE p.status
+SELECT w.piece_id, w.campaign_id, w.account, w.contact_id, w.country, w.status, w.status_at,
+       CASE w.status
            WHEN 'Mailed' THEN 'InTransit'
            WHEN 'InTransit' THEN 'InLocalArea'
            WHEN 'InLocalArea' THEN 'ProcessedForDelivery'
            WHEN 'ReRouted' THEN 'ProcessedForDelivery'
            ELSE 'Mailed'
        END::postalytics.mail_status,
-       now() - p.status_at,
-       t.stay
-FROM postalytics.pieces AS p
+       now() - w.status_at,
+       u.usual
+FROM waiting AS w
 CROSS JOIN LATERAL (
-    SELECT COALESCE(older_than,
-                    ((SELECT m.stays FROM usual_map AS m) ->> concat_ws('/', p.campaign_id, p.status))::interval) AS stay
-) AS t
-WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
-  AND (campaign IS NULL OR p.campaign_id = campaign)
-  AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
-  AND now() - p.status_at > t.stay
-ORDER BY p.status_at
+    SELECT COALESCE(older_than, ((SELECT s.map FROM stays AS s) ->> (w.campaign_id || '/' || w.status))::interval) AS usual
+) AS u
+WHERE now() - w.status_at > u.usual
+ORDER BY w.status_at
 $$;
 COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text) IS
     'pieces that should have moved on: longer at their status than older_than, or than 95 % of their campaign';

@@ -1,0 +1,17 @@
+"""A worker behind a pooler in transaction mode: worker.py SYNC.
+
+There is no LISTEN there, so fetch waits instead; and no session to be known by,
+so the attempts are passed back.  DATABASE says where the pooler is.
+"""
+import os
+import sys
+
+import psycopg
+
+sync = sys.argv[1]
+with psycopg.connect(os.environ["DATABASE"], autocommit=True, prepare_threshold=None) as db:
+    while True:
+        rows = db.execute("SELECT delivery_id, attempt, piece_id, label FROM postalytics.fetch(%s, max_wait => '20 seconds')", [sync]).fetchall()
+        for delivery_id, attempt, piece, label in rows:
+            print(piece, label, flush=True)  # here the CRM is told
+            db.execute("SELECT postalytics.ack(%s, ARRAY[%s::bigint], ARRAY[%s::integer])", [sync, delivery_id, attempt])
