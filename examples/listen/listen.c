@@ -4,7 +4,6 @@
 #include <unistd.h>
 #include <libpq-fe.h>
 
-/* Until the connection is lost. */
 static void
 hear(PGconn *db)
 {
@@ -23,9 +22,7 @@ hear(PGconn *db)
 int
 main(int argc, char **argv)
 {
-	if (argc != 2)
-		return 2;
-	for (;; sleep(1))
+	for (; argc == 2; sleep(1))
 	{
 		PGconn	   *db = PQconnectdb("");
 		char		command[200];

@@ -1,0 +1,37 @@
+/*
+ * odoo.sql
+ *		Pieces beside Odoo's contacts: run in Odoo's database, as its owner, with
+ *		grant_read on the extension.
+ *
+ * The mailing list carries the contact's id as its field odoo_id; where it does
+ * not, the e-mail address tells whose piece it is, if it is one contact's alone.
+ */
+CREATE INDEX pieces_odoo_id_idx ON postalytics.pieces ((fields ->> 'odoo_id'));
+CREATE INDEX res_partner_email_lower_idx ON public.res_partner (pg_catalog.lower(email)) WHERE active;
+
+CREATE VIEW public.partner_mail AS
+SELECT COALESCE(i.id, e.id) AS partner_id,
+       p.piece_id,
+       c.name AS campaign,
+       postalytics.label(p.status) AS status,
+       p.status_at,
+       p.response,
+       p.returned_to_sender_at IS NOT NULL AS address_is_wrong
+FROM postalytics.pieces AS p
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = p.campaign_id
+LEFT JOIN public.res_partner AS i ON i.id::text = p.fields ->> 'odoo_id'
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.min(r.id) AS id
+    FROM public.res_partner AS r
+    WHERE pg_catalog.lower(r.email) = pg_catalog.lower(p.email)
+      AND r.active
+    HAVING pg_catalog.count(*) = 1
+) AS e ON i.id IS NULL;
+COMMENT ON VIEW public.partner_mail IS 'each mail piece with the contact it went to; NULL where that is not known';
+
+-- A changed address is told to who keeps the mailing list, on channel partner.
+CREATE TRIGGER partner_changed
+AFTER UPDATE ON public.res_partner
+REFERENCING NEW TABLE AS changed
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.notify('partner');

@@ -1,0 +1,36 @@
+/*
+ * twenty.sql
+ *		Pieces beside Twenty's people: run in Twenty's database, with its
+ *		workspace's schema in the search_path.
+ *
+ * As odoo.sql, with the field twenty_id; ids are uuids, and what is deleted
+ * stays with deletedAt set.
+ */
+CREATE INDEX pieces_twenty_id_idx ON postalytics.pieces ((fields ->> 'twenty_id'));
+CREATE INDEX person_email_lower_idx ON person (lower("emailsPrimaryEmail")) WHERE "deletedAt" IS NULL;
+
+CREATE VIEW person_mail AS
+SELECT COALESCE(i.id, e.id) AS person_id,
+       p.piece_id,
+       c.name AS campaign,
+       postalytics.label(p.status) AS status,
+       p.status_at,
+       p.response,
+       p.returned_to_sender_at IS NOT NULL AS address_is_wrong
+FROM postalytics.pieces AS p
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = p.campaign_id
+LEFT JOIN person AS i ON i.id::text = p.fields ->> 'twenty_id'
+LEFT JOIN LATERAL (
+    SELECT min(r.id::text)::uuid AS id
+    FROM person AS r
+    WHERE lower(r."emailsPrimaryEmail") = lower(p.email)
+      AND r."deletedAt" IS NULL
+    HAVING count(*) = 1
+) AS e ON i.id IS NULL;
+COMMENT ON VIEW person_mail IS 'each mail piece with the person it went to; NULL where that is not known';
+
+CREATE TRIGGER person_changed
+AFTER UPDATE ON person
+REFERENCING NEW TABLE AS changed
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.notify('person');
