@@ -3,3 +3,4 @@ all:
 	@../../test/run examples $(notdir $(CURDIR))
 test:
 	@../../test/run examples $(notdir $(CURDIR)) test
+.PHONY: all test

@@ -1,7 +1,7 @@
 # Starts the four listeners on the channel of sync crm; what each says is in
 # $folder/NAME.
 folder=$(mktemp -d)
-trap 'kill $listeners 2>/dev/null; rm -rf "$folder"' EXIT
+trap 'kill -- $listeners 2>/dev/null; rm -rf "$folder"' EXIT
 gcc -Wall -Wextra -Werror -I"$(pg_config --includedir)" listen.c -o "$folder/listen" -lpq
 psql -XAtqc "SELECT FROM postalytics.create_sync('crm')"
 start() { setsid "${@:2}" postalytics_crm >"$folder/$1" 2>"$folder/$1.err" & listeners="$listeners -$!"; }
