@@ -588,22 +588,21 @@ see_to_end(Worker *worker)
 	worker->pause = Min(2 * worker->pause, LONGEST_PAUSE);
 }
 
-/* Note which databases sessions want looked at. */
-static void
-take_requests(List *databases)
+/* Note which databases sessions want looked at; true for all there are. */
+static bool
+take_requests(void)
 {
-	ListCell   *cell;
+	Oid			requests[MAX_REQUESTS];
+	int			count;
 
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
-	if (wake_shared->nrequests < 0)
-	{
-		foreach(cell, databases)
-			find_worker(lfirst_oid(cell))->wanted = true;
-	}
-	for (int i = 0; i < wake_shared->nrequests; i++)
-		find_worker(wake_shared->requests[i])->wanted = true;
+	count = wake_shared->nrequests;
+	memcpy(requests, wake_shared->requests, sizeof(requests));
 	wake_shared->nrequests = 0;
 	LWLockRelease(wake_shared->lock);
+	for (int i = 0; i < count; i++)
+		find_worker(requests[i])->wanted = true;
+	return count < 0;
 }
 
 /* A dropped database needs no slot. */
@@ -623,13 +622,18 @@ forget(Worker *worker)
 static long
 tend(void)
 {
+	bool		all = take_requests();	/* before looking which there are */
 	List	   *databases = list_databases();
 	TimestampTz now = GetCurrentTimestamp();
 	long		sleep = LONGEST_PAUSE;
 	int			probes = 0;
 	ListCell   *cell;
 
-	take_requests(databases);
+	if (all)
+	{
+		foreach(cell, databases)
+			find_worker(lfirst_oid(cell))->wanted = true;
+	}
 	foreach(cell, workers)
 	{
 		Worker	   *worker = lfirst(cell);

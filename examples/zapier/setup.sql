@@ -1,0 +1,84 @@
+/*
+ * setup.sql
+ *		Two roles for Zapier's PostgreSQL app: one that can bring events and do
+ *		nothing else, one that can read what a sync is told and do nothing else.
+ *
+ * Zapier's "New Row" remembers the largest id it has seen and asks for what is
+ * larger.  Ids that are given when rows are written are seen out of order, for
+ * transactions end out of order; so here they are given when Zapier asks, to what
+ * has been committed by then, one poll after the other.
+ */
+CREATE ROLE zapier_in LOGIN PASSWORD 'change me';
+GRANT INSERT ON postalytics.inbox TO zapier_in;
+
+CREATE ROLE zapier_out LOGIN PASSWORD 'change me, too';
+SELECT postalytics.create_sync('zapier');
+SELECT postalytics.grant_sync('zapier_out', 'zapier');
+
+CREATE SCHEMA zapier;
+GRANT USAGE ON SCHEMA zapier TO zapier_out;
+
+CREATE TABLE zapier.told (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    told_at timestamptz NOT NULL DEFAULT now(),
+    piece_id text NOT NULL,
+    status text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    account text,
+    campaign_id text,
+    campaign_name text,
+    contact_id text,
+    first_name text,
+    last_name text,
+    company text,
+    email text,
+    country text,
+    fields jsonb
+);
+
+-- Moves what the sync has due into the table, and acknowledges it in the same
+-- transaction.  One poll waits for another: EXCLUSIVE on the table.
+CREATE FUNCTION zapier.poll()
+RETURNS SETOF zapier.told
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    taken bigint[];
+BEGIN
+    LOCK TABLE zapier.told IN EXCLUSIVE MODE;
+    LOOP
+        WITH delivery AS (
+            SELECT *
+            FROM postalytics.fetch('zapier', 1000)
+        ), told AS (
+            INSERT INTO zapier.told (piece_id, status, occurred_at, account, campaign_id, campaign_name, contact_id,
+                                     first_name, last_name, company, email, country, fields)
+            SELECT d.piece_id, d.label, d.occurred_at, d.account, d.campaign_id, d.campaign_name, d.contact_id,
+                   d.first_name, d.last_name, d.company, d.email, d.country, d.fields
+            FROM delivery AS d
+            ORDER BY d.occurred_at, d.delivery_id
+        )
+        SELECT array_agg(d.delivery_id)
+        INTO taken
+        FROM delivery AS d;
+        EXIT WHEN taken IS NULL;
+        PERFORM postalytics.ack('zapier', taken);
+    END LOOP;
+    DELETE FROM zapier.told AS t
+    WHERE t.told_at < now() - '7 days'::interval;
+    RETURN QUERY
+    SELECT *
+    FROM zapier.told AS t
+    ORDER BY t.id DESC;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION zapier.poll() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION zapier.poll() TO zapier_out;
+
+CREATE VIEW zapier.mail_events AS
+SELECT *
+FROM zapier.poll();
+GRANT SELECT ON zapier.mail_events TO zapier_out;
+COMMENT ON VIEW zapier.mail_events IS 'what the sync zapier is told, of the last seven days, newest first; for "New Row" by id';
