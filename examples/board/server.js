@@ -1,0 +1,95 @@
+// A live board of the campaigns: serves a page, and tells it by server-sent events
+// when there is something new.
+//
+//   node server.js          PG* say which database, PORT where to listen
+import Fastify from 'fastify'
+import pg from 'pg'
+import { createReadStream } from 'node:fs'
+import { createRequire } from 'node:module'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+const LATEST = 12 // events shown
+const PAUSE = 500 // milliseconds between two looks at the database
+
+const pool = new pg.Pool({ max: 2 })
+const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'warn' } })
+const watching = new Set()
+pool.on('error', (error) => server.log.error(error)) // the next query takes another connection
+let state
+let latest = []
+
+async function look() {
+  const ask = async (text) => (await pool.query(text)).rows
+  const campaigns = await ask(`
+    SELECT campaign_id AS id, COALESCE(campaign_name, campaign_id, 'without a campaign') AS name, pieces, last_event_at
+    FROM postalytics.campaign_funnel
+    ORDER BY last_event_at DESC
+    LIMIT 50`)
+  const countries = await ask(`
+    SELECT campaign_id AS id, COALESCE(country, '') AS country, pieces, mailed, in_transit, in_local_area,
+           processed_for_delivery, re_routed, returned_to_sender, responded
+    FROM postalytics.campaign_funnel_by_country`)
+  const syncs = await ask('SELECT name, enabled, waiting, due, dead, last_error FROM postalytics.sync_health ORDER BY name')
+  return { campaigns, countries, syncs, latest }
+}
+
+function send(response) {
+  response.write(`data: ${JSON.stringify(state)}\n\n`)
+}
+
+// Look when something was heard, but not all the time.
+let stale = true
+let wake = () => {}
+async function keepLooking() {
+  for (;;) {
+    if (!stale) await new Promise((resolve) => { wake = resolve })
+    stale = false
+    try {
+      state = await look()
+      for (const response of watching) send(response)
+    } catch (error) {
+      server.log.error(error)
+      stale = true
+    }
+    await sleep(PAUSE)
+  }
+}
+
+async function listen() {
+  for (;;) {
+    const client = new pg.Client()
+    try {
+      const lost = new Promise((resolve) => client.on('error', resolve).on('end', resolve))
+      client.on('notification', ({ payload }) => {
+        latest = [...JSON.parse(payload).events.reverse(), ...latest].slice(0, LATEST)
+        stale = true
+        wake()
+      })
+      await client.connect()
+      await client.query('LISTEN postalytics_board')
+      stale = true // what came before is not told again
+      wake()
+      await lost
+    } catch (error) {
+      server.log.error(error)
+    }
+    await sleep(1000)
+  }
+}
+
+const chart = createRequire(import.meta.url).resolve('chart.js/auto').replace(/auto\/auto\.\w+$/, 'dist/chart.umd.js')
+const file = (path, type) => (request, reply) => reply.type(type).send(createReadStream(path))
+server.get('/', file(new URL('index.html', import.meta.url), 'text/html; charset=utf-8'))
+server.get('/board.js', file(new URL('board.js', import.meta.url), 'text/javascript; charset=utf-8'))
+server.get('/chart.js', file(chart, 'text/javascript; charset=utf-8'))
+server.get('/stream', (request, reply) => {
+  reply.hijack()
+  reply.raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' })
+  watching.add(reply.raw)
+  request.raw.on('close', () => watching.delete(reply.raw))
+  if (state) send(reply.raw)
+})
+
+await server.listen({ port: Number(process.env.PORT ?? 3001), host: process.env.HOST ?? '127.0.0.1' })
+listen()
+keepLooking()

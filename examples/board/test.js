@@ -1,0 +1,80 @@
+// The board in a browser: ingest, and see it change.
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { after, test } from 'node:test'
+import pg from 'pg'
+import puppeteer from 'puppeteer-core'
+
+const port = 3400
+const server = spawn('node', ['server.js'], { env: { ...process.env, PORT: port, PGUSER: 'board', PGPASSWORD: 'board' }, stdio: 'inherit' })
+const db = new pg.Client()
+await db.connect()
+const browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] })
+after(async () => {
+  await browser.close()
+  server.kill()
+  await db.end()
+})
+
+const wrong = []
+const page = await browser.newPage()
+page.on('pageerror', (error) => wrong.push(error.message))
+const text = (selector) => page.$eval(selector, (element) => element.innerText)
+const shows = (selector, words) => page.waitForFunction((s, w) => document.querySelector(s).innerText.includes(w), { timeout: 60_000 }, selector, words)
+const event = (mailId, eventType, country, campaignId, campaignName) =>
+  ({ mailId, eventType, eventDate: '2026-10-06T14:21:09Z', to: { firstName: 'D', country }, meta: { campaignId, campaignName } })
+const ingest = (...events) => db.query('SELECT postalytics.ingest($1::json)', [JSON.stringify(events)])
+
+test('shows what there is', async () => {
+  await ingest(event(1, 11, 'US', 1, 'Spring recall'), event(1, 4, 'US', 1), event(2, 11, 'CA', 1))
+  for (let i = 0; i < 100 && !(await page.goto(`http://127.0.0.1:${port}/`).catch(() => null)); i++) await new Promise((resolve) => setTimeout(resolve, 100))
+  await shows('#live', 'live')
+  await shows('#campaign', 'Spring recall')
+  await shows('#counts', 'Canada')
+  assert.deepEqual((await text('#counts tbody')).split('\n').map((line) => line.split('\t')).slice(0, 3),
+    [['Pieces', '1', '1'], ['Mailed', '1', '1'], ['In Transit', '1', '–']])
+})
+
+test('an ingest shows by itself', async () => {
+  await ingest(event(3, 6, 'US', 1))
+  await shows('#latest', 'Processed for Delivery')
+  await page.waitForFunction(() => document.querySelector('#counts tbody').innerText.includes('Processed\t1'), { timeout: 60_000 })
+  await shows('#syncs', 'board')
+  const bars = await page.evaluate(() => Chart.getChart('chart').data.datasets.map(({ label, data }) => [label, data[0], data[4]]))
+  assert.deepEqual(bars, [['United States', 2, 1], ['Canada', 1, null]])
+})
+
+test('another campaign is chosen, and stays', async () => {
+  await ingest(event(4, 11, 'US', 2, '<img src=x onerror="document.title=1">'))
+  await shows('#campaign', '<img')
+  await page.select('#campaign', '2')
+  await shows('#counts tbody', 'Pieces\t1')
+  await ingest(event(5, 11, 'US', 2))
+  await shows('#counts tbody', 'Pieces\t2')
+  assert.equal(await page.title(), 'Campaign board')
+  // By keyboard: the list is the first thing to come to.
+  await page.evaluate(() => document.activeElement.blur())
+  await page.keyboard.press('Tab')
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'campaign')
+  await page.keyboard.press('S') // Spring recall
+  await shows('#counts', 'Canada')
+})
+
+test('is readable on a phone', async () => {
+  await page.setViewport({ width: 360, height: 740, isMobile: true })
+  if (process.env.SCREENSHOT) await page.screenshot({ path: `${process.env.SCREENSHOT}-phone.png`, fullPage: true })
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360)
+  await page.setViewport({ width: 1100, height: 800 })
+  await page.waitForFunction(() => Chart.getChart('chart').width > 400, { timeout: 60_000 })
+  if (process.env.SCREENSHOT) {
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    await page.screenshot({ path: `${process.env.SCREENSHOT}.png` })
+  }
+})
+
+test('comes back when the database was gone', async () => {
+  await db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'board'")
+  await ingest(event(6, 8, 'US', 1))
+  await shows('#counts tbody', 'Responded\t1')
+  assert.deepEqual(wrong, [])
+})
