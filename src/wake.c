@@ -217,6 +217,13 @@ tell(void)
 }
 
 static void
+forget(void)
+{
+	pending = NIL;
+	wanted = InvalidOid;
+}
+
+static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	switch (event)
@@ -235,11 +242,11 @@ at_transaction_end(XactEvent event, void *arg)
 			if (pending != NIL || OidIsValid(wanted))
 				tell();
 			asked |= OidIsValid(wanted);
-			/* fall through */
+			forget();
+			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			pending = NIL;
-			wanted = InvalidOid;
+			forget();
 			break;
 		default:
 			break;

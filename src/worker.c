@@ -773,19 +773,18 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only,
 			QueryEnvironment *environment, DestReceiver *receiver,
 			QueryCompletion *completion)
 {
-	ProcessUtility_hook_type next = next_utility ? next_utility : standard_ProcessUtility;
 	char	   *name = database_needed_alone(statement->utilityStmt);
 	Oid			database = name == NULL ? InvalidOid : get_database_oid(name, true);
 
 	if (!OidIsValid(database))
 	{
-		next(statement, query, read_only, context, parameters, environment, receiver, completion);
+		next_utility(statement, query, read_only, context, parameters, environment, receiver, completion);
 		return;
 	}
 	send_away(database);
 	PG_TRY();
 	{
-		next(statement, query, read_only, context, parameters, environment, receiver, completion);
+		next_utility(statement, query, read_only, context, parameters, environment, receiver, completion);
 	}
 	PG_FINALLY();
 	{
@@ -814,7 +813,7 @@ worker_init(void)
 		return;
 	wake_init();
 	RegisterBackgroundWorker(&launcher);
-	next_utility = ProcessUtility_hook;
+	next_utility = ProcessUtility_hook ? ProcessUtility_hook : standard_ProcessUtility;
 	ProcessUtility_hook = run_utility;
 }
 

@@ -134,6 +134,11 @@ def damage(text):
     return bytes(damaged)
 
 
+def worker():
+    """The background worker's pid."""
+    return connection.execute("SELECT pid FROM postalytics.worker_status()").fetchone()[0]
+
+
 def resident(pid):
     with open("/proc/%d/status" % pid, encoding="ascii") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
@@ -186,25 +191,25 @@ while totals["events"] < options.events:
             print("seed %d, call %d: %s %s\n%.2000s" % (options.seed, totals["calls"], state, error, payload))
             sys.exit(1)
     if early is None and totals["events"] > options.events / 5:
-        early = resident(connection.info.backend_pid)
+        early = resident(connection.info.backend_pid), resident(worker())
 
-late = resident(connection.info.backend_pid)
-after = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
+late = resident(connection.info.backend_pid), resident(worker())
+stored = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
 wrong = connection.execute("""
     SELECT count(*)
     FROM postalytics.pieces AS p
     FULL JOIN (SELECT piece_id, postalytics.current_status(status, occurred_at) AS status
                FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
     WHERE p.status IS DISTINCT FROM e.status""").fetchone()[0]
-print(totals, "memory %d kB early, %d kB late" % (early, late))
+print(totals, "memory, kB: session %d early, %d late; worker %d early, %d late" % (early[0], late[0], early[1], late[1]))
 faults = []
-if after[0] - before[0] != totals["inserted"]:
-    faults.append("%d events are there" % (after[0] - before[0]))
-if after[1] - before[1] != totals["rejected"]:
-    faults.append("%d rejects are there" % (after[1] - before[1]))
+if stored[0] - before[0] != totals["inserted"]:
+    faults.append("%d events are there" % (stored[0] - before[0]))
+if stored[1] - before[1] != totals["rejected"]:
+    faults.append("%d rejects are there" % (stored[1] - before[1]))
 if wrong:
     faults.append("%d pieces are not what their events make them" % wrong)
-if late > 1.2 * early + 20000:
+if any(after > 1.2 * before + 20000 for before, after in zip(early, late)):
     faults.append("memory grows")
 if totals["inserted"] == 0 or totals["rejected"] == 0 or totals["duplicates"] == 0:
     faults.append("too little was tried")
