@@ -11,17 +11,12 @@
 #include "postalytics_status.h"
 
 #include "access/xact.h"
-#include "commands/async.h"
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
-#include "storage/proc.h"
-#include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 #include "wake.h"
 
 #define TRANCHE		EXTENSION_NAME
