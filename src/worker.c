@@ -56,6 +56,7 @@ PG_FUNCTION_INFO_V1(postalytics_want_worker);
 #define LOOK_AGAIN		10000	/* for what nobody told the worker of */
 #define FIRST_PAUSE		1000	/* before a worker that failed is started again */
 #define LONGEST_PAUSE	60000
+#define GOOD_LIFE		5000	/* a worker that lived as long did not fail at once */
 #define POLL			10		/* for another process to have gone */
 
 /* So many databases at a time are looked at for the extension. */
@@ -580,7 +581,7 @@ see_to_end(Worker *worker)
 
 	pfree(worker->handle);
 	worker->handle = NULL;
-	if (TimestampDifferenceExceeds(worker->started_at, now, LONGEST_PAUSE))
+	if (TimestampDifferenceExceeds(worker->started_at, now, GOOD_LIFE))
 		worker->pause = FIRST_PAUSE;
 	worker->not_before = TimestampTzPlusMilliseconds(now, worker->pause);
 	worker->pause = Min(2 * worker->pause, LONGEST_PAUSE);
