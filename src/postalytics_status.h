@@ -261,7 +261,6 @@ extern void notice_send(const Notice *notice, const char *channel);
 
 /* ---- wake.c: what sessions tell the background worker ---- */
 
-extern void wake_init(void);
 extern bool wake_has_worker(void);
 extern void wake_worker(const char *sync, const char *channel, int64 count);
 extern void wake_want_worker(Oid database);

@@ -51,6 +51,7 @@ typedef struct WakeShared
 
 extern WakeShared *wake_shared;
 
+extern void wake_init(void);
 extern WorkerSlot *wake_find_slot(Oid database);
 extern void wake_launcher(Oid database);
 

@@ -185,48 +185,51 @@ extension_exists(void)
 	return exists;
 }
 
+/* The value that a query of a sync's deliveries gives, or none if it has no row. */
+static Datum
+ask_deliveries(SPIPlanPtr *plan, const char *query, const char *sync, TimestampTz instant, Datum none)
+{
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID};
+	Datum		values[] = {CStringGetTextDatum(sync), TimestampTzGetDatum(instant)};
+	bool		isnull;
+
+	if (SPI_execute_plan(keep_plan(plan, query, 2, types), values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "deliveries cannot be read");
+	if (SPI_processed == 0)
+		return none;
+	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+}
+
 /* How many deliveries of a sync came due after since, and are not leased. */
 static int64
 count_due(const char *sync, TimestampTz since)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {TEXTOID, TIMESTAMPTZOID};
-	Datum		values[] = {CStringGetTextDatum(sync), TimestampTzGetDatum(since)};
-	bool		isnull;
 
-	keep_plan(&plan,
-			  "SELECT count(*)"
-			  " FROM postalytics.deliveries_unfinished"
-			  " WHERE sync = $1"
-			  "   AND due_at > $2"
-			  "   AND due_at <= now()"
-			  "   AND (lease_until > now()) IS NOT TRUE", 2, types);
-	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "deliveries cannot be read");
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	return DatumGetInt64(ask_deliveries(&plan,
+										"SELECT count(*)"
+										" FROM postalytics.deliveries_unfinished"
+										" WHERE sync = $1"
+										"   AND due_at > $2"
+										"   AND due_at <= now()"
+										"   AND (lease_until > now()) IS NOT TRUE",
+										sync, since, Int64GetDatum(0)));
 }
 
-/* When the next delivery of a sync is due after now(); DT_NOEND for never. */
+/* When the first delivery of a sync is due after an instant; DT_NOEND for never. */
 static TimestampTz
-next_due(const char *sync)
+next_due(const char *sync, TimestampTz after)
 {
 	static SPIPlanPtr plan;
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(sync)};
-	bool		isnull;
 
-	keep_plan(&plan,
-			  "SELECT due_at"
-			  " FROM postalytics.deliveries_unfinished"
-			  " WHERE sync = $1"
-			  "   AND due_at > now()"
-			  " ORDER BY due_at"
-			  " LIMIT 1", 1, types);
-	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "deliveries cannot be read");
-	if (SPI_processed == 0)
-		return DT_NOEND;
-	return DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	return DatumGetTimestampTz(ask_deliveries(&plan,
+											  "SELECT due_at"
+											  " FROM postalytics.deliveries_unfinished"
+											  " WHERE sync = $1"
+											  "   AND due_at > $2"
+											  " ORDER BY due_at"
+											  " LIMIT 1",
+											  sync, after, TimestampTzGetDatum(DT_NOEND)));
 }
 
 static const Woken *
@@ -264,7 +267,7 @@ notify_syncs(const Taken *taken, TimestampTz *looked_at)
 			sync_notify(sync->name, sync->channel, count);
 			sent++;
 		}
-		next = Min(next, next_due(sync->name));
+		next = Min(next, next_due(sync->name, GetCurrentTransactionStartTimestamp()));
 	}
 	*looked_at = GetCurrentTransactionStartTimestamp();
 	commit();
@@ -437,6 +440,7 @@ static List *workers;			/* in TopMemoryContext */
 static Worker *
 find_worker(Oid database)
 {
+	MemoryContext caller;
 	ListCell   *cell;
 	Worker	   *worker;
 
@@ -446,15 +450,12 @@ find_worker(Oid database)
 		if (worker->database == database)
 			return worker;
 	}
-	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(Worker));
+	caller = MemoryContextSwitchTo(TopMemoryContext);
+	worker = palloc0(sizeof(Worker));
 	worker->database = database;
 	worker->pause = FIRST_PAUSE;
-	{
-		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
-
-		workers = lappend(workers, worker);
-		MemoryContextSwitchTo(caller);
-	}
+	workers = lappend(workers, worker);
+	MemoryContextSwitchTo(caller);
 	return worker;
 }
 
