@@ -65,7 +65,10 @@ while ($clients->pumpable)
 ok($clients->finish, '32 sessions end well') or diag($err);
 note("$turns turns of maintain, VACUUM, ANALYZE and pg_dump; ", $out =~ /(number of transactions actually processed: \d+)/);
 is($bad, 0, 'every pg_dump succeeded');
-unlike(slurp_file($node->logfile), qr/ERROR|deadlock|PANIC|FATAL/, 'no error is logged');
+# An autovacuum gives way to whoever needs its table, with an error that harms
+# nobody: here to VACUUM and to the making of months.
+is(join('', grep { /ERROR|deadlock|PANIC|FATAL/ && !/canceling autovacuum task/ } split /^/, slurp_file($node->logfile)),
+	'', 'no error is logged');
 is($node->safe_psql('postgres', 'SELECT sum(sent) = sum(inserted + duplicates + rejected) FROM result'), 't', 'every event is accounted for');
 is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM postalytics.events) = sum(inserted), (SELECT count(*) FROM postalytics.rejects) = sum(rejected) FROM result'),
 	't|t', 'what was inserted and rejected is there');
