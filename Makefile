@@ -12,7 +12,8 @@ OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
 # The install script is these, in the order data flows; what is new since the
 # last release is its update script too.
 OLDVERSION = 0.1.0
-NEW_SQL = $(addprefix src/,calendar.sql report.sql worker.sql grant.sql)
+NEW_SQL = $(addprefix src/,calendar.sql report.sql worker.sql maintain_run.sql \
+	grant.sql)
 SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
 	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql) $(NEW_SQL)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
@@ -23,7 +24,7 @@ DATA_built = $(INSTALL_SQL) $(UPDATE_SQL)
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
 	attack names calendar
 ISOLATION = same_month same_piece same_event progress two_fetches \
-	expired_lease nack_ack drop_fetch since retire_ingest
+	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.

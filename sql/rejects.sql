@@ -38,9 +38,32 @@ SELECT * FROM ingest('{"mailId": true, "eventDate": "2026-10-06", "eventType": 4
 SELECT * FROM ingest('{"mailId": 1, "eventDate": "2026-10-06", "eventType": [4]}');
 SELECT * FROM ingest('{"mailId": 1, "eventDate": {"$date": "2026-10-06"}, "eventType": 4}');
 SELECT reason FROM rejects ORDER BY reject_id;
--- Where only the payload holds it, nothing is lost either.
-SELECT * FROM ingest(with_field('note', '"a\u0000b", "eventType": 11'));
-SELECT payload FROM events WHERE payload::text LIKE '%note%';
+-- Nor may it be where only the payload holds it: no query could read that.
+SELECT * FROM ingest(with_field('note', '"a\u0000b"'));
+SELECT * FROM ingest(with_field('note', '{"deep": ["half a \ud83d pair"]}'));
+SELECT * FROM ingest(with_field('note', '["\\u0000", "\u00e9 \ud83d\ude00"]'));
+SELECT reason FROM rejects ORDER BY reject_id DESC LIMIT 2;
+SELECT payload ->> 'note' AS note FROM events WHERE payload::text LIKE '%note%';
+
+-- Under data, events and items are events, but for an event's own part of such a
+-- name; of what is neither for sure nothing is lost.
+TRUNCATE rejects, events, pieces;
+SELECT i.*, v
+FROM unnest(ARRAY['{"page": 1, "data": []}',
+                  '{"event": "mail.status", "data": {"mailId": 1, "eventDate": "2026-10-06", "eventType": 4}}',
+                  '{"mailId": 2, "eventDate": "2026-10-06", "eventType": 4, "items": [{"sku": 7}]}',
+                  '{"items": [{"sku": 7}], "mailId": 3, "eventDate": "2026-10-06", "eventType": 4}',
+                  '{"reference": "A7", "eventDate": "2026-10-06", "eventType": 4, "items": [{"sku": 7}, {"sku": 8}]}',
+                  '{"items": [{"sku": 7}], "reference": "A7", "eventDate": "2026-10-06", "eventType": 4}',
+                  '{"reference": "A8", "happened": "Mailed", "data": {"weight": 3}}',
+                  '{"reference": "A9", "eventType": 4, "items": []}',
+                  '{"page": 2, "data": [{"mailId": 4}, {"mailId": 5}]}']) AS v, ingest(v::json) AS i;
+SELECT reason, payload FROM rejects ORDER BY reject_id;
+SELECT piece_id FROM events ORDER BY 1;
+INSERT INTO field_names VALUES ('reference', 'mail_id');
+SELECT * FROM retry_rejects();
+SELECT piece_id FROM events ORDER BY 1;
+DELETE FROM field_names;
 
 -- A feed with spellings unheard of: rejected whole; taught; taken in whole.
 TRUNCATE rejects, events, pieces;

@@ -30,12 +30,7 @@
 
 PG_FUNCTION_INFO_V1(postalytics_events_inserted);
 
-/* Attribute numbers of events, as partition.sql has them. */
-enum
-{
-	ATTR_EVENT_ID = 1, ATTR_PIECE_ID, ATTR_STATUS, ATTR_OCCURRED_AT,
-	ATTR_RECEIVED_AT, ATTR_ACCOUNT, ATTR_CAMPAIGN_ID, ATTR_PAYLOAD
-};
+#define ATTR(column)	((column) + 1)
 
 /* Pieces compare as bytes, as their collation has it. */
 static int
@@ -127,7 +122,7 @@ in_piece_order(Tuplestorestate *rows, TupleTableSlot *slot)
 	while (ordered && tuplestore_gettupleslot(rows, true, false, slot))
 	{
 		bool		isnull;
-		text	   *piece = DatumGetTextPP(slot_getattr(slot, ATTR_PIECE_ID, &isnull));
+		text	   *piece = DatumGetTextPP(slot_getattr(slot, ATTR(EVENTS_PIECE_ID), &isnull));
 		uint32		length = VARSIZE_ANY_EXHDR(piece);
 
 		ordered = last == NULL ||
@@ -154,7 +149,7 @@ typedef struct OrderedRows
 static void
 order_rows(OrderedRows *ordered, Tuplestorestate *rows, TupleDesc tupdesc)
 {
-	AttrNumber	column = ATTR_PIECE_ID;
+	AttrNumber	column = ATTR(EVENTS_PIECE_ID);
 	Oid			collation = C_COLLATION_OID;
 	Oid			less = lookup_type_cache(TEXTOID, TYPECACHE_LT_OPR)->lt_opr;
 	bool		nulls_first = false;
@@ -207,7 +202,7 @@ text_attribute(TupleTableSlot *slot, int attribute)
 static const EventRecord *
 read_payload(TupleTableSlot *slot)
 {
-	text	   *payload = text_attribute(slot, ATTR_PAYLOAD);
+	text	   *payload = text_attribute(slot, ATTR(EVENTS_PAYLOAD));
 	EventSource *source;
 	EventRecord *record;
 
@@ -228,16 +223,16 @@ read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 	text	   *piece;
 
 	slot_getallattrs(slot);
-	piece = text_attribute(slot, ATTR_PIECE_ID);
+	piece = text_attribute(slot, ATTR(EVENTS_PIECE_ID));
 	MemoryContextSwitchTo(derive_piece(derivation, VARDATA_ANY(piece), VARSIZE_ANY_EXHDR(piece)));
 	piece = DatumGetTextPCopy(PointerGetDatum(piece));
 	row->piece = VARDATA_ANY(piece);
 	row->piece_length = VARSIZE_ANY_EXHDR(piece);
-	row->event_id = DatumGetInt64(slot_getattr(slot, ATTR_EVENT_ID, &isnull));
-	row->status = status_from_oid(DatumGetObjectId(slot_getattr(slot, ATTR_STATUS, &isnull)));
-	row->occurred_at = DatumGetTimestampTz(slot_getattr(slot, ATTR_OCCURRED_AT, &isnull));
-	row->account = text_attribute(slot, ATTR_ACCOUNT);
-	row->campaign_id = text_attribute(slot, ATTR_CAMPAIGN_ID);
+	row->event_id = DatumGetInt64(slot_getattr(slot, ATTR(EVENTS_EVENT_ID), &isnull));
+	row->status = status_from_oid(DatumGetObjectId(slot_getattr(slot, ATTR(EVENTS_STATUS), &isnull)));
+	row->occurred_at = DatumGetTimestampTz(slot_getattr(slot, ATTR(EVENTS_OCCURRED_AT), &isnull));
+	row->account = text_attribute(slot, ATTR(EVENTS_ACCOUNT));
+	row->campaign_id = text_attribute(slot, ATTR(EVENTS_CAMPAIGN_ID));
 	row->record = ingested_record(row->piece, row->piece_length,
 								  row->status, row->occurred_at);
 	if (row->record == NULL)
@@ -278,6 +273,7 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 	if (tuplestore_tuple_count(trigger->tg_newtable) == 0)
 		return PointerGetDatum(NULL);
 
+	check_columns(trigger->tg_relation, events_columns, N_EVENTS_COLUMNS);
 	SPI_connect();
 	derivation = derive_begin();
 	MemoryContextSwitchTo(derivation->context);

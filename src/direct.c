@@ -40,24 +40,28 @@ struct DirectTable
 
 /* Is there on the table, but for triggers, nothing that only a query heeds? */
 static bool
-is_plain(Relation relation, int ncolumns)
+is_plain(Relation relation, const TableColumn *columns, int ncolumns)
 {
 	const TupleDesc tupdesc = RelationGetDescr(relation);
 
-	return tupdesc->natts == ncolumns &&
-		(tupdesc->constr == NULL ||
-		 (tupdesc->constr->num_check == 0 && !tupdesc->constr->has_generated_stored)) &&
+	if (tupdesc->natts != ncolumns || !has_columns(relation, columns, ncolumns))
+		return false;
+	for (int i = 0; i < ncolumns; i++)
+		if (TupleDescAttr(tupdesc, i)->attnotnull && !columns[i].not_null)
+			return false;
+	return (tupdesc->constr == NULL ||
+			(tupdesc->constr->num_check == 0 && !tupdesc->constr->has_generated_stored)) &&
 		!relation->rd_rel->relrowsecurity &&
 		relation->rd_rules == NULL;
 }
 
-/* May rows of so many columns go straight into a table? */
+/* May rows of these columns go straight into a table? */
 bool
-direct_allowed(Relation relation, int ncolumns)
+direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 {
 	return relation->rd_rel->relkind == RELKIND_RELATION &&
 		relation->trigdesc == NULL &&
-		is_plain(relation, ncolumns);
+		is_plain(relation, columns, ncolumns);
 }
 
 /*
@@ -65,7 +69,8 @@ direct_allowed(Relation relation, int ncolumns)
  * trigger?  It must be enabled, and be the only one.
  */
 bool
-direct_allowed_below(Relation parent, int ncolumns, const char *trigger)
+direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
+					 const char *trigger)
 {
 	const TriggerDesc *triggers = parent->trigdesc;
 
@@ -73,7 +78,7 @@ direct_allowed_below(Relation parent, int ncolumns, const char *trigger)
 		triggers != NULL && triggers->numtriggers == 1 &&
 		strcmp(triggers->triggers[0].tgname, trigger) == 0 &&
 		triggers->triggers[0].tgenabled == TRIGGER_FIRES_ON_ORIGIN &&
-		is_plain(parent, ncolumns);
+		is_plain(parent, columns, ncolumns);
 }
 
 /*

@@ -483,6 +483,8 @@ event_field_text(const EventRecord *record, Field field)
 
 /* ---- what is wrong with an event ---- */
 
+#define CANNOT_HOLD		"holds a character that the database cannot hold"
+
 /*
  * Could jsonb hold the list's own fields?  It is stricter than json: no
  * \u0000, no number beyond numeric; and deep nesting would meet its stack
@@ -531,6 +533,45 @@ is_jsonb(const char *text, int length)
 	return depth == 0;
 }
 
+/* The code unit of a \uXXXX that the lexer has checked; 0x10000 for no such escape. */
+static unsigned int
+escaped_unit(const char *text)
+{
+	char		digits[5] = {0};
+
+	if (text[0] != '\\' || text[1] != 'u')
+		return 0x10000;
+	memcpy(digits, text + 2, 4);
+	return strtoul(digits, NULL, 16);
+}
+
+/*
+ * Can the texts of an object be read?  The json type takes \u0000 and half a
+ * surrogate pair, and its operators then fail on the row, in whatever query.
+ */
+static bool
+is_readable(const char *text, int length)
+{
+	const char *end = text + length;
+
+	while ((text = memchr(text, '\\', end - text)) != NULL)
+	{
+		unsigned int unit = escaped_unit(text);
+
+		if (unit == 0 || (unit >= 0xDC00 && unit <= 0xDFFF))
+			return false;
+		if (unit >= 0xD800 && unit <= 0xDBFF)
+		{
+			text += 6;
+			unit = escaped_unit(text);
+			if (unit < 0xDC00 || unit > 0xDFFF)
+				return false;
+		}
+		text += unit == 0x10000 ? 2 : 6;
+	}
+	return true;
+}
+
 /* What is wrong with a field's text, or NULL. */
 static const char *
 check_text(const EventRecord *record, Field field)
@@ -539,7 +580,7 @@ check_text(const EventRecord *record, Field field)
 	const char *value = event_field(record, field, &length);
 
 	if (value == NULL)
-		return length == 0 ? NULL : "holds a character that the database cannot hold";
+		return length == 0 ? NULL : CANNOT_HOLD;
 	if ((uint32) length > fields[field].longest)
 		return psprintf("is longer than %u bytes", fields[field].longest);
 	if (field == FIELDS && !is_jsonb(value, length))
@@ -670,6 +711,8 @@ settle(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 		else if ((wrong = check_text(record, i)) != NULL)
 			return psprintf("%s %s", fields[i].name, wrong);
 	}
+	if (!is_readable(record->source->text + record->payload.offset, record->payload.length))
+		return "payload " CANNOT_HOLD;
 	if ((wrong = read_piece(record, batch->context)) != NULL ||
 		(wrong = read_status(record)) != NULL ||
 		(wrong = read_instant(record, batch)) != NULL)
@@ -750,6 +793,19 @@ add_reject(EventBatch *batch, EventSource *source, Span payload, const char *rea
 	reject->payload = payload;
 	reject->reason = MemoryContextStrdup(batch->context, reason);
 	source->rejected++;
+}
+
+/*
+ * Reject the i-th record after all; the last one takes its place.
+ */
+void
+event_batch_reject(EventBatch *batch, int64 i, const char *reason)
+{
+	EventRecord *record = event_batch_record(batch, i);
+
+	record->source->accepted--;
+	add_reject(batch, record->source, record->payload, reason);
+	*record = *event_batch_record(batch, --batch->nrecords);
 }
 
 /*
@@ -941,13 +997,29 @@ read_wrapped(Reader *reader, Candidate *candidate)
 }
 
 static inline bool
-names_piece(const Candidate *candidate)
+has_field(const Candidate *candidate, Field field)
 {
-	const Span *field = candidate->record.field;
+	return candidate->record.field[field].length > 0 ||
+		(candidate->misplaced & (1 << field)) != 0;
+}
 
-	return field[MAIL_ID].length > 0 ||
-		(candidate->misplaced & (1 << MAIL_ID)) != 0 ||
-		(field[CAMPAIGN_ID].length > 0 && field[CONTACT_ID].length > 0);
+/* Does it say of itself what only an event does, whatever else is in it? */
+static inline bool
+is_event(const Candidate *candidate)
+{
+	return has_field(candidate, MAIL_ID) ||
+		(has_field(candidate, CAMPAIGN_ID) && has_field(candidate, CONTACT_ID)) ||
+		(has_field(candidate, EVENT_DATE) && has_field(candidate, EVENT_TYPE));
+}
+
+/* Is it a wrapper?  If nothing was in it, one of its two fields makes it an event. */
+static inline bool
+is_wrapper(const Candidate *candidate, const EventBatch *batch)
+{
+	if (!candidate->wraps || is_event(candidate))
+		return false;
+	return batch->nrecords > candidate->nrecords || batch->nrejects > candidate->nrejects ||
+		!(has_field(candidate, EVENT_DATE) || has_field(candidate, EVENT_TYPE));
 }
 
 /* The path of the member whose name is the current token. */
@@ -991,7 +1063,7 @@ read_members(Reader *reader, Candidate *candidate, Path section)
 		advance(reader);		/* the name */
 		advance(reader);		/* : */
 		if (field == WRAPPER && at_container(reader) && reader->batch != NULL &&
-			section.length == 0 && !names_piece(candidate))
+			section.length == 0 && !is_event(candidate))
 			read_wrapped(reader, candidate);
 		else
 			read_member(reader, candidate, path, field);
@@ -1009,11 +1081,16 @@ add_candidate(Reader *reader, Candidate *candidate)
 	MemoryContext caller;
 	const char *wrong;
 
-	if (candidate->wraps && !names_piece(candidate))
+	if (is_wrapper(candidate, batch))
+	{
+		/* What was alone in it and is no good may be an event's data: keep all. */
+		if (batch->nrecords == candidate->nrecords && batch->nrejects == candidate->nrejects + 1)
+			batch->rejects[candidate->nrejects].payload = candidate->record.payload;
 		return;
+	}
 	if (candidate->wraps)
 	{
-		/* It names a piece after all: what it wraps is part of its payload. */
+		/* It is an event after all: what it wraps is part of its payload. */
 		batch->nrecords = candidate->nrecords;
 		batch->nrejects = candidate->nrejects;
 		reader->source->accepted = candidate->accepted;

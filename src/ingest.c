@@ -42,13 +42,6 @@ PG_FUNCTION_INFO_V1(postalytics_retry_rejects);
 PG_FUNCTION_INFO_V1(postalytics_inbox_insert);
 PG_FUNCTION_INFO_V1(postalytics_inbox_row);
 
-/* Columns of events, as partition.sql has them. */
-enum
-{
-	EVENT_ID, PIECE_ID, STATUS, OCCURRED_AT, RECEIVED_AT, EVENT_ACCOUNT,
-	EVENT_CAMPAIGN_ID, PAYLOAD, N_EVENT_COLUMNS
-};
-
 #define MAX_ACCOUNT		255		/* bytes, as the feed's own ids */
 
 typedef struct IngestResult
@@ -163,27 +156,34 @@ order_records(EventBatch *batch)
 
 /*
  * Make the months that the records need; instants near each other share one.
- * events is locked first, so that none is retired before its rows are in.
+ * events is locked first, so that none is retired before its rows are in.  What
+ * cannot have a month is rejected.
  */
 static void
 ensure_months(EventBatch *batch)
 {
 	TimestampTz start = 0;
 	TimestampTz end = 0;
+	const char *in_the_way = NULL;
 
 	if (batch->nrecords == 0)
 		return;
 	PreventCommandIfReadOnly("INSERT");
 	LockRelationOid(extension_relation("events"), RowExclusiveLock);
-	for (int64 i = 0; i < batch->nrecords; i++)
+	for (int64 i = batch->nrecords - 1; i >= 0; i--)
 	{
 		TimestampTz instant = event_batch_record(batch, i)->occurred_at;
 
-		if (instant >= start && instant < end)
-			continue;
-		ensure_month(instant);
-		start = month_start(instant);
-		end = start + 28 * USECS_PER_DAY;
+		if (instant < start || instant >= end)
+		{
+			in_the_way = month_in_the_way(instant);
+			if (in_the_way == NULL)
+				ensure_month(instant);
+			start = month_start(instant);
+			end = start + 28 * USECS_PER_DAY;
+		}
+		if (in_the_way != NULL)
+			event_batch_reject(batch, i, in_the_way);
 	}
 }
 
@@ -199,22 +199,22 @@ span_json(const EventSource *source, Span span)
 static void
 set_event(const EventRecord *record, Datum *values, bool *nulls)
 {
-	memset(nulls, true, N_EVENT_COLUMNS * sizeof(bool));
-	values[PIECE_ID] = PointerGetDatum(cstring_to_text_with_len(record->piece,
+	memset(nulls, true, N_EVENTS_COLUMNS * sizeof(bool));
+	values[EVENTS_PIECE_ID] = PointerGetDatum(cstring_to_text_with_len(record->piece,
 																record->piece_length));
-	nulls[PIECE_ID] = false;
-	values[STATUS] = ObjectIdGetDatum(status_oid(record->status));
-	nulls[STATUS] = false;
-	values[OCCURRED_AT] = TimestampTzGetDatum(record->occurred_at);
-	nulls[OCCURRED_AT] = false;
-	values[EVENT_ACCOUNT] = event_field_text(record, ACCOUNT);
-	nulls[EVENT_ACCOUNT] = values[EVENT_ACCOUNT] == (Datum) 0;
-	values[EVENT_CAMPAIGN_ID] = event_field_text(record, CAMPAIGN_ID);
-	nulls[EVENT_CAMPAIGN_ID] = values[EVENT_CAMPAIGN_ID] == (Datum) 0;
+	nulls[EVENTS_PIECE_ID] = false;
+	values[EVENTS_STATUS] = ObjectIdGetDatum(status_oid(record->status));
+	nulls[EVENTS_STATUS] = false;
+	values[EVENTS_OCCURRED_AT] = TimestampTzGetDatum(record->occurred_at);
+	nulls[EVENTS_OCCURRED_AT] = false;
+	values[EVENTS_ACCOUNT] = event_field_text(record, ACCOUNT);
+	nulls[EVENTS_ACCOUNT] = values[EVENTS_ACCOUNT] == (Datum) 0;
+	values[EVENTS_CAMPAIGN_ID] = event_field_text(record, CAMPAIGN_ID);
+	nulls[EVENTS_CAMPAIGN_ID] = values[EVENTS_CAMPAIGN_ID] == (Datum) 0;
 	if (setting_keep_payload)
 	{
-		values[PAYLOAD] = span_json(record->source, record->payload);
-		nulls[PAYLOAD] = false;
+		values[EVENTS_PAYLOAD] = span_json(record->source, record->payload);
+		nulls[EVENTS_PAYLOAD] = false;
 	}
 }
 
@@ -378,7 +378,7 @@ open_month(Months *months, TimestampTz instant)
 	month = &months->months[months->count++];
 	month->leaf = table_open(leaf, RowExclusiveLock);
 	month->table = NULL;
-	return direct_allowed(month->leaf, N_EVENT_COLUMNS);
+	return direct_allowed(month->leaf, events_columns, N_EVENTS_COLUMNS);
 }
 
 /* Open all that the records need; false if a query must do it. */
@@ -386,7 +386,8 @@ static bool
 open_months(Months *months, const Offer *mine)
 {
 	months->events = table_open(extension_relation("events"), RowExclusiveLock);
-	if (!direct_allowed_below(months->events, N_EVENT_COLUMNS, "events_inserted"))
+	check_columns(months->events, events_columns, N_EVENTS_COLUMNS);
+	if (!direct_allowed_below(months->events, events_columns, N_EVENTS_COLUMNS, "events_inserted"))
 		return false;
 	for (int64 i = 0; i < mine->count; i++)
 		if (!open_month(months, mine->records[i].record->occurred_at))
@@ -419,8 +420,8 @@ static int64
 insert_rows(Months *months, Offer *mine, MemoryContext scratch)
 {
 	Oid			event_ids = extension_relation("event_id_seq");
-	Datum		values[N_EVENT_COLUMNS];
-	bool		nulls[N_EVENT_COLUMNS];
+	Datum		values[N_EVENTS_COLUMNS];
+	bool		nulls[N_EVENTS_COLUMNS];
 	int64		inserted = 0;
 
 	for (int64 i = 0; i < mine->count; i++)
@@ -437,10 +438,10 @@ insert_rows(Months *months, Offer *mine, MemoryContext scratch)
 		if (mine->show_progress && i % 1024 == 0)
 			pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, i);
 		set_event(record, values, nulls);
-		values[EVENT_ID] = Int64GetDatum(event_id);
-		nulls[EVENT_ID] = false;
-		values[RECEIVED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-		nulls[RECEIVED_AT] = false;
+		values[EVENTS_EVENT_ID] = Int64GetDatum(event_id);
+		nulls[EVENTS_EVENT_ID] = false;
+		values[EVENTS_RECEIVED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+		nulls[EVENTS_RECEIVED_AT] = false;
 		if (direct_insert(month->table, values, nulls, hope))
 		{
 			mine->records[i].event_id = event_id;
@@ -513,9 +514,19 @@ insert_events(EventBatch *batch, bool show_progress)
 
 /* ---- rejects ---- */
 
+/* Columns of rejects, as ingest.sql has them. */
 enum
 {
-	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REASON, REJECT_PAYLOAD
+	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REASON, REJECT_PAYLOAD,
+	N_REJECTS_COLUMNS
+};
+
+static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
+	[REJECT_ID] = COLUMN_NOT_NULL("reject_id", INT8OID),
+	[REJECT_RECEIVED_AT] = COLUMN_NOT_NULL("received_at", TIMESTAMPTZOID),
+	[REJECT_ACCOUNT] = COLUMN("account", TEXTOID),
+	[REASON] = COLUMN_NOT_NULL("reason", TEXTOID),
+	[REJECT_PAYLOAD] = COLUMN("payload", JSONOID),
 };
 
 static void
@@ -530,6 +541,7 @@ insert_rejects(EventBatch *batch)
 	if (batch->nrejects == 0)
 		return;
 	rejects = table_open(extension_relation("rejects"), RowExclusiveLock);
+	check_columns(rejects, rejects_columns, N_REJECTS_COLUMNS);
 	rows = tuplestore_begin_heap(false, false, work_mem);
 	caller = MemoryContextSwitchTo(batch->scratch);
 	for (int64 i = 0; i < batch->nrejects; i++)
@@ -649,7 +661,7 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 
 /* ---- retry_rejects ---- */
 
-#define RETRY_CHUNK		"10000"
+#define RETRY_CHUNK		10000
 
 /* A reject that is being read again. */
 typedef struct Retried
@@ -658,6 +670,16 @@ typedef struct Retried
 	const char *reason;			/* of the last time */
 	EventSource *source;
 } Retried;
+
+/*
+ * A statement that is stored in parts locks rows in the order of each part, and
+ * so could deadlock with others: it keeps them waiting, from before its first.
+ */
+static void
+keep_out_writers(void)
+{
+	LockRelationOid(extension_relation("events"), ShareRowExclusiveLock);
+}
 
 /* Read the next rejects into the batch; returns how many, and which. */
 static int
@@ -674,7 +696,7 @@ read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
 										" FROM postalytics.rejects"
 										" WHERE reject_id > $1 AND reject_id <= $2"
 										" ORDER BY reject_id"
-										" LIMIT " RETRY_CHUNK
+										" LIMIT " CppAsString2(RETRY_CHUNK)
 										" FOR UPDATE SKIP LOCKED",
 										lengthof(types), types),
 							  args, NULL, false, 0);
@@ -797,7 +819,8 @@ keep_rejects(EventBatch *batch, const Retried *retried)
  * Reads every reject again, for there may be new field_names or settings.
  * Those of which anything is understood leave the table, and what is still
  * wrong inside of them comes back to it.  Rejects that another call is
- * retrying are passed over.  Locks and errors as ingest.
+ * retrying are passed over.  Locks and errors as ingest; with 10,000 rejects
+ * or more also ShareRowExclusiveLock on events.
  */
 Datum
 postalytics_retry_rejects(PG_FUNCTION_ARGS)
@@ -817,6 +840,8 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 		count = read_rejects(batch, last, newest, &retried);
 		if (count > 0)
 		{
+			if (last == 0 && count == RETRY_CHUNK)
+				keep_out_writers();
 			last = retried[count - 1].reject_id;
 			delete_rejects(retried, count);
 			total.rejected += keep_rejects(batch, retried);
@@ -848,7 +873,7 @@ typedef struct Inbox
 
 static Inbox *inbox;
 
-/* A larger COPY is stored in parts of about this size. */
+/* A larger COPY is stored in parts of about this size, and keeps other writers waiting. */
 #define INBOX_BYTES		(64 * 1024 * 1024)
 
 static void
@@ -947,6 +972,7 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 	inbox->bytes += length + sizeof(EventRecord);
 	if (inbox->bytes >= INBOX_BYTES)
 	{
+		keep_out_writers();
 		store_inbox();
 		enter_inbox();
 	}

@@ -101,43 +101,39 @@ enum
 	PIECE_MARKS, N_PIECE_COLUMNS
 };
 
-static const struct
-{
-	const char *name;
-	int			merge;
-}			columns[N_PIECE_COLUMNS] = {
-	[PIECE_ID] = {"piece_id", KEY},
-	[PIECE_ACCOUNT] = {"account", IN(ACCOUNT)},
-	[PIECE_CAMPAIGN_ID] = {"campaign_id", IN(CAMPAIGN)},
-	[PIECE_CONTACT_ID] = {"contact_id", IN(CONTACT)},
-	[PIECE_STATUS] = {"status", DERIVED},
-	[PIECE_STATUS_AT] = {"status_at", DERIVED},
-	[PIECE_RESPONSE] = {"response", DERIVED},
-	[FIRST_OF_STATUS + MAIL_PIECE_CREATED] = {"mail_piece_created_at", EARLIEST},
-	[FIRST_OF_STATUS + ADDRESSED] = {"addressed_at", EARLIEST},
-	[FIRST_OF_STATUS + PRINTED] = {"printed_at", EARLIEST},
-	[FIRST_OF_STATUS + MAILED] = {"mailed_at", EARLIEST},
-	[FIRST_OF_STATUS + IN_TRANSIT] = {"in_transit_at", EARLIEST},
-	[FIRST_OF_STATUS + IN_LOCAL_AREA] = {"in_local_area_at", EARLIEST},
-	[FIRST_OF_STATUS + PROCESSED_FOR_DELIVERY] = {"processed_for_delivery_at", EARLIEST},
-	[FIRST_OF_STATUS + RE_ROUTED] = {"re_routed_at", EARLIEST},
-	[FIRST_OF_STATUS + RETURNED_TO_SENDER] = {"returned_to_sender_at", EARLIEST},
-	[FIRST_OF_STATUS + PURL_OPENED] = {"first_opened_at", EARLIEST},
-	[FIRST_OF_STATUS + PURL_COMPLETED] = {"first_completed_at", EARLIEST},
-	[OPENS] = {"opens", SUM},
-	[COMPLETIONS] = {"completions", SUM},
-	[FIRST_EVENT_AT] = {"first_event_at", EARLIEST},
-	[LAST_EVENT_AT] = {"last_event_at", LATEST},
-	[EXPECTED_DELIVERY_AT] = {"expected_delivery_at", IN(EXPECTED)},
-	[PIECE_COUNTRY] = {"country", IN(COUNTRY)},
-	[PIECE_FIRST_NAME] = {"first_name", IN(RECIPIENT)},
-	[PIECE_LAST_NAME] = {"last_name", IN(RECIPIENT)},
-	[PIECE_COMPANY] = {"company", IN(RECIPIENT)},
-	[PIECE_EMAIL] = {"email", IN(RECIPIENT)},
-	[PIECE_ZIP] = {"zip", IN(RECIPIENT)},
-	[PIECE_FIELDS] = {"fields", IN(FIELDS)},
-	[LAST_URL] = {"last_url", IN(URL)},
-	[PIECE_MARKS] = {"marks", MARKS},
+static const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
+	[PIECE_ID] = {"piece_id", TEXTOID, true, KEY},
+	[PIECE_ACCOUNT] = {"account", TEXTOID, false, IN(ACCOUNT)},
+	[PIECE_CAMPAIGN_ID] = {"campaign_id", TEXTOID, false, IN(CAMPAIGN)},
+	[PIECE_CONTACT_ID] = {"contact_id", TEXTOID, false, IN(CONTACT)},
+	[PIECE_STATUS] = {"status", ANYENUMOID, false, DERIVED},
+	[PIECE_STATUS_AT] = {"status_at", TIMESTAMPTZOID, false, DERIVED},
+	[PIECE_RESPONSE] = {"response", ANYENUMOID, false, DERIVED},
+	[FIRST_OF_STATUS + MAIL_PIECE_CREATED] = {"mail_piece_created_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + ADDRESSED] = {"addressed_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + PRINTED] = {"printed_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + MAILED] = {"mailed_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + IN_TRANSIT] = {"in_transit_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + IN_LOCAL_AREA] = {"in_local_area_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + PROCESSED_FOR_DELIVERY] = {"processed_for_delivery_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + RE_ROUTED] = {"re_routed_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + RETURNED_TO_SENDER] = {"returned_to_sender_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + PURL_OPENED] = {"first_opened_at", TIMESTAMPTZOID, false, EARLIEST},
+	[FIRST_OF_STATUS + PURL_COMPLETED] = {"first_completed_at", TIMESTAMPTZOID, false, EARLIEST},
+	[OPENS] = {"opens", INT4OID, true, SUM},
+	[COMPLETIONS] = {"completions", INT4OID, true, SUM},
+	[FIRST_EVENT_AT] = {"first_event_at", TIMESTAMPTZOID, true, EARLIEST},
+	[LAST_EVENT_AT] = {"last_event_at", TIMESTAMPTZOID, true, LATEST},
+	[EXPECTED_DELIVERY_AT] = {"expected_delivery_at", TIMESTAMPTZOID, false, IN(EXPECTED)},
+	[PIECE_COUNTRY] = {"country", TEXTOID, false, IN(COUNTRY)},
+	[PIECE_FIRST_NAME] = {"first_name", TEXTOID, false, IN(RECIPIENT)},
+	[PIECE_LAST_NAME] = {"last_name", TEXTOID, false, IN(RECIPIENT)},
+	[PIECE_COMPANY] = {"company", TEXTOID, false, IN(RECIPIENT)},
+	[PIECE_EMAIL] = {"email", TEXTOID, false, IN(RECIPIENT)},
+	[PIECE_ZIP] = {"zip", TEXTOID, false, IN(RECIPIENT)},
+	[PIECE_FIELDS] = {"fields", JSONBOID, false, IN(FIELDS)},
+	[LAST_URL] = {"last_url", TEXTOID, false, IN(URL)},
+	[PIECE_MARKS] = {"marks", BYTEAOID, true, MARKS},
 };
 
 /* A row of pieces or campaigns. */
@@ -257,15 +253,29 @@ read_short(const uint8 *bytes, const Datum *values, const bool *nulls, int64 *ma
 	}
 }
 
+static void
+raise_bad_marks(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("marks are none of %s's", EXTENSION_NAME)));
+}
+
 /* Error 22023 for what did not come from here. */
 static void
 read_marks(const Datum *values, const bool *nulls, int64 *marks)
 {
-	const bytea *stored = DatumGetByteaPP(values[PIECE_MARKS]);
-	const uint8 *bytes = (const uint8 *) VARDATA_ANY(stored);
-	int			length = (int) VARSIZE_ANY_EXHDR(stored) - N_MARKS;
-	bool		good = length >= 0;
+	const bytea *stored;
+	const uint8 *bytes;
+	int			length;
+	bool		good;
 
+	if (nulls[PIECE_MARKS])
+		raise_bad_marks();
+	stored = DatumGetByteaPP(values[PIECE_MARKS]);
+	bytes = (const uint8 *) VARDATA_ANY(stored);
+	length = (int) VARSIZE_ANY_EXHDR(stored) - N_MARKS;
+	good = length >= 0;
 	if (VARSIZE_ANY_EXHDR(stored) == SHORT_LENGTH)
 	{
 		read_short(bytes, values, nulls, marks);
@@ -282,9 +292,7 @@ read_marks(const Datum *values, const bool *nulls, int64 *marks)
 			good = bytes[i] == NO_PLACE;
 	}
 	if (!good)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("marks are none of %s's", EXTENSION_NAME)));
+		raise_bad_marks();
 }
 
 /* Set the columns that follow from the others. */
@@ -342,7 +350,7 @@ merge_rows(Datum *values, bool *nulls, const Datum *stored, const bool *stored_n
 		merged[i] = Max(marks[i], stored_marks[i]);
 	for (int i = 0; i < N_PIECE_COLUMNS; i++)
 	{
-		int			merge = columns[i].merge;
+		int			merge = pieces_columns[i].merge;
 
 		if (merge == SUM)
 			values[i] = Int32GetDatum(DatumGetInt32(values[i]) + DatumGetInt32(stored[i]));
@@ -400,8 +408,8 @@ pieces_query(void)
 	initStringInfo(&merged);
 	for (int i = 0; i < N_PIECE_COLUMNS; i++)
 	{
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", columns[i].name);
-		appendStringInfo(&merged, "%sm.%s", i > 0 ? ", " : "", columns[i].name);
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", pieces_columns[i].name);
+		appendStringInfo(&merged, "%sm.%s", i > 0 ? ", " : "", pieces_columns[i].name);
 	}
 	initStringInfo(&query);
 	appendStringInfo(&query,
@@ -499,7 +507,8 @@ journey_writer_create(MemoryContext parent)
 
 	writer->context = parent;
 	writer->pieces = table_open(extension_relation("pieces"), RowExclusiveLock);
-	if (direct_allowed(writer->pieces, N_PIECE_COLUMNS))
+	check_columns(writer->pieces, pieces_columns, N_PIECE_COLUMNS);
+	if (direct_allowed(writer->pieces, pieces_columns, N_PIECE_COLUMNS))
 		writer->direct = direct_open(writer->pieces);
 	caller = MemoryContextSwitchTo(parent);
 	new_row(RelationGetDescr(writer->pieces), &writer->row.values, &writer->row.nulls);
@@ -736,10 +745,18 @@ static const char campaigns_query[] =
 "      ORDER BY n.named_at DESC NULLS LAST"
 "      LIMIT 1)";
 
-/* Attribute numbers of campaigns, as journey.sql has them. */
+/* Columns of campaigns, as journey.sql has them. */
 enum
 {
-	ATTR_CAMPAIGN_ID = 1, ATTR_ACCOUNT, ATTR_NAME, ATTR_NAMED_AT
+	CAMPAIGNS_ID, CAMPAIGNS_ACCOUNT, CAMPAIGNS_NAME, CAMPAIGNS_NAMED_AT,
+	N_CAMPAIGNS_COLUMNS
+};
+
+static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
+	[CAMPAIGNS_ID] = COLUMN_NOT_NULL("campaign_id", TEXTOID),
+	[CAMPAIGNS_ACCOUNT] = COLUMN("account", TEXTOID),
+	[CAMPAIGNS_NAME] = COLUMN("name", TEXTOID),
+	[CAMPAIGNS_NAMED_AT] = COLUMN("named_at", TIMESTAMPTZOID),
 };
 
 /* Does the row say as much as the events do? */
@@ -749,17 +766,17 @@ says_as_much(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
 	Datum		value;
 	bool		isnull;
 
-	(void) heap_getattr(row, ATTR_ACCOUNT, tupdesc, &isnull);
+	(void) heap_getattr(row, CAMPAIGNS_ACCOUNT + 1, tupdesc, &isnull);
 	if (isnull && campaign->account != NULL)
 		return false;
 	if (campaign->name == NULL)
 		return true;
-	value = heap_getattr(row, ATTR_NAME, tupdesc, &isnull);
+	value = heap_getattr(row, CAMPAIGNS_NAME + 1, tupdesc, &isnull);
 	if (isnull)
 		return false;
 	if (equal_texts(DatumGetTextPP(value), campaign->name))
 		return true;
-	value = heap_getattr(row, ATTR_NAMED_AT, tupdesc, &isnull);
+	value = heap_getattr(row, CAMPAIGNS_NAMED_AT + 1, tupdesc, &isnull);
 	return !isnull && DatumGetTimestampTz(value) >= campaign->named_at;
 }
 
@@ -772,7 +789,7 @@ is_known(Relation campaigns, const Campaign *campaign)
 	HeapTuple	row;
 	bool		known;
 
-	ScanKeyInit(&key, ATTR_CAMPAIGN_ID, BTEqualStrategyNumber, F_TEXTEQ,
+	ScanKeyInit(&key, CAMPAIGNS_ID + 1, BTEqualStrategyNumber, F_TEXTEQ,
 				PointerGetDatum(campaign->campaign_id));
 	key.sk_collation = TupleDescAttr(RelationGetDescr(campaigns), 0)->attcollation;
 	scan = systable_beginscan(campaigns, compat_primary_key(campaigns),
@@ -790,13 +807,13 @@ add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *r
 	Row			row;
 
 	new_row(tupdesc, &row.values, &row.nulls);
-	set_value(row, ATTR_CAMPAIGN_ID - 1, PointerGetDatum(campaign->campaign_id));
+	set_value(row, CAMPAIGNS_ID, PointerGetDatum(campaign->campaign_id));
 	if (campaign->account != NULL)
-		set_value(row, ATTR_ACCOUNT - 1, PointerGetDatum(campaign->account));
+		set_value(row, CAMPAIGNS_ACCOUNT, PointerGetDatum(campaign->account));
 	if (campaign->name != NULL)
 	{
-		set_value(row, ATTR_NAME - 1, PointerGetDatum(campaign->name));
-		set_value(row, ATTR_NAMED_AT - 1, TimestampTzGetDatum(campaign->named_at));
+		set_value(row, CAMPAIGNS_NAME, PointerGetDatum(campaign->name));
+		set_value(row, CAMPAIGNS_NAMED_AT, TimestampTzGetDatum(campaign->named_at));
 	}
 	tuplestore_putvalues(rows, tupdesc, row.values, row.nulls);
 }
@@ -831,6 +848,7 @@ write_campaigns(JourneyWriter *writer)
 	if (writer->campaigns->members == 0)
 		return;
 	relation = table_open(extension_relation("campaigns"), RowExclusiveLock);
+	check_columns(relation, campaigns_columns, N_CAMPAIGNS_COLUMNS);
 	rows = tuplestore_begin_heap(false, false, work_mem);
 	count = collect_campaigns(writer, relation, rows);
 	if (count > 0)

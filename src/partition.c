@@ -6,8 +6,10 @@
 #include "postalytics_status.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
@@ -22,6 +24,17 @@
 PG_FUNCTION_INFO_V1(postalytics_ensure_partitions);
 
 #define MAX_MONTH_YEAR	9999	/* for a name of four digits */
+
+const TableColumn events_columns[N_EVENTS_COLUMNS] = {
+	[EVENTS_EVENT_ID] = COLUMN_NOT_NULL("event_id", INT8OID),
+	[EVENTS_PIECE_ID] = COLUMN_NOT_NULL("piece_id", TEXTOID),
+	[EVENTS_STATUS] = COLUMN_NOT_NULL("status", ANYENUMOID),
+	[EVENTS_OCCURRED_AT] = COLUMN_NOT_NULL("occurred_at", TIMESTAMPTZOID),
+	[EVENTS_RECEIVED_AT] = COLUMN_NOT_NULL("received_at", TIMESTAMPTZOID),
+	[EVENTS_ACCOUNT] = COLUMN("account", TEXTOID),
+	[EVENTS_CAMPAIGN_ID] = COLUMN("campaign_id", TEXTOID),
+	[EVENTS_PAYLOAD] = COLUMN("payload", JSONOID),
+};
 
 /*
  * The month's first instant, in UTC: leaves made by sessions in different
@@ -107,28 +120,43 @@ static const Parent deliveries = {
 	.bounds = day_bounds
 };
 
+typedef enum LeafName
+{
+	NAME_FREE,
+	NAME_OF_LEAF,
+	NAME_TAKEN					/* by something that is not a partition */
+} LeafName;
+
+static LeafName
+look_up(const char *leaf)
+{
+	Oid			relation = get_relname_relid(leaf, get_namespace_oid(EXTENSION_SCHEMA, false));
+	HeapTuple	tuple;
+	LeafName	name;
+
+	if (!OidIsValid(relation))
+		return NAME_FREE;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	if (!HeapTupleIsValid(tuple))
+		return NAME_FREE;
+	name = ((Form_pg_class) GETSTRUCT(tuple))->relispartition ? NAME_OF_LEAF : NAME_TAKEN;
+	ReleaseSysCache(tuple);
+	return name;
+}
+
 /* Is there such a leaf?  Error 42P07 if its name is taken by something else. */
 static bool
 leaf_exists(const Parent *parent, const char *leaf)
 {
-	Oid			relation = get_relname_relid(leaf, get_namespace_oid(EXTENSION_SCHEMA, false));
-	HeapTuple	tuple;
-	bool		is_partition;
+	LeafName	name = look_up(leaf);
 
-	if (!OidIsValid(relation))
-		return false;
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	is_partition = ((Form_pg_class) GETSTRUCT(tuple))->relispartition;
-	ReleaseSysCache(tuple);
-	if (!is_partition)
+	if (name == NAME_TAKEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("table \"%s.%s\" is not a partition of %s",
 						EXTENSION_SCHEMA, leaf, parent->name),
 				 errhint("Attach it again, or rename it.")));
-	return true;
+	return name == NAME_OF_LEAF;
 }
 
 /* Run utility commands built here from names that need no quoting. */
@@ -146,7 +174,8 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 {
 	SPI_connect();
 	run(psprintf("CREATE TABLE postalytics.%s"
-				 " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE)",
+				 " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE"
+				 " INCLUDING CONSTRAINTS INCLUDING GENERATED)",
 				 leaf, parent->name));
 	run(psprintf(parent->finish_leaf, leaf));
 	run(psprintf("ALTER TABLE postalytics.%s ATTACH PARTITION postalytics.%s FOR VALUES %s",
@@ -175,11 +204,33 @@ ensure_leaf(const Parent *parent, TimestampTz start)
 	return true;
 }
 
+/* Is there a leaf of events for an instant, be it a month or one made by hand? */
+static bool
+has_month(TimestampTz instant)
+{
+	Relation	parent = table_open(extension_relation(events.name), AccessShareLock);
+	bool		has = OidIsValid(month_of_events(parent, instant));
+
+	table_close(parent, NoLock);
+	return has;
+}
+
 /* Make sure that the leaf of events for an instant is there. */
 bool
 ensure_month(TimestampTz instant)
 {
-	return ensure_leaf(&events, month_start(instant));
+	return !has_month(instant) && ensure_leaf(&events, month_start(instant));
+}
+
+/* Why a month cannot be made, for a reject; NULL if it is there or can be. */
+const char *
+month_in_the_way(TimestampTz instant)
+{
+	char	   *leaf = date_of(month_start(instant), events.leaf_format);
+
+	if (has_month(instant) || look_up(leaf) != NAME_TAKEN)
+		return NULL;
+	return psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf);
 }
 
 /* Make sure that the leaf for deliveries finished at an instant is there. */
@@ -229,6 +280,7 @@ postalytics_ensure_partitions(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"until\" must be after \"from\"")));
+	(void) month_start(TIMESTAMP_NOT_FINITE(until) ? until : until - 1);
 	for (TimestampTz month = month_start(from); month < until; month = next_month(month))
 		made += ensure_month(month);
 	PG_RETURN_INT32(made);

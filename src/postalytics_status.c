@@ -10,6 +10,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
@@ -212,6 +213,42 @@ new_row(TupleDesc tupdesc, Datum **values, bool **nulls)
 	*values = palloc0(tupdesc->natts * sizeof(Datum));
 	*nulls = palloc(tupdesc->natts * sizeof(bool));
 	memset(*nulls, true, tupdesc->natts * sizeof(bool));
+}
+
+static bool
+is_column(Form_pg_attribute attribute, const TableColumn *column)
+{
+	if (attribute->attisdropped || strcmp(NameStr(attribute->attname), column->name) != 0)
+		return false;
+	if (column->type == ANYENUMOID)
+		return type_is_enum(attribute->atttypid);
+	return !OidIsValid(column->type) || attribute->atttypid == column->type;
+}
+
+/* Are a table's first columns these? */
+bool
+has_columns(Relation relation, const TableColumn *columns, int ncolumns)
+{
+	const TupleDesc tupdesc = RelationGetDescr(relation);
+
+	if (tupdesc->natts < ncolumns)
+		return false;
+	for (int i = 0; i < ncolumns; i++)
+		if (!is_column(TupleDescAttr(tupdesc, i), &columns[i]))
+			return false;
+	return true;
+}
+
+/* They must be; error 55000, for users can alter a table of ours. */
+void
+check_columns(Relation relation, const TableColumn *columns, int ncolumns)
+{
+	if (!has_columns(relation, columns, ncolumns))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" has not the columns that extension \"%s\" gave it",
+						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
+				 errhint("Columns may be added; those of the extension must keep their names, types and order.")));
 }
 
 /* Let the queries of this SPI connection read rows, of relation's type, by name. */

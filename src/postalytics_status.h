@@ -40,6 +40,24 @@ extern Oid	extension_owner(void);
 extern SPIPlanPtr keep_plan(SPIPlanPtr *plan, const char *query, int nargs,
 							Oid *types);
 extern void new_row(TupleDesc tupdesc, Datum **values, bool **nulls);
+
+/*
+ * A column of a table of ours that is written by its place: its type, or
+ * ANYENUMOID for one of our enums; InvalidOid where only NULL is written.
+ */
+typedef struct TableColumn
+{
+	const char *name;
+	Oid			type;
+	bool		not_null;		/* NULL is never written to it */
+	int			merge;			/* for journey.c: how two rows' values merge */
+} TableColumn;
+
+#define COLUMN(name, type)			{name, type, false, 0}
+#define COLUMN_NOT_NULL(name, type)	{name, type, true, 0}
+
+extern bool has_columns(Relation relation, const TableColumn *columns, int ncolumns);
+extern void check_columns(Relation relation, const TableColumn *columns, int ncolumns);
 extern void register_rows(const char *name, Oid relation,
 						  Tuplestorestate *rows, int64 count);
 
@@ -174,6 +192,7 @@ extern EventBatch *event_batch_create(MemoryContext parent);
 extern EventSource *event_batch_read(EventBatch *batch, const char *text,
 									 uint32 length, const char *account);
 extern EventRecord *event_batch_record(EventBatch *batch, int64 i);
+extern void event_batch_reject(EventBatch *batch, int64 i, const char *reason);
 extern bool event_read_fields(EventRecord *record, EventSource *source);
 extern const char *event_field(const EventRecord *record, Field field,
 							   int *length);
@@ -185,10 +204,21 @@ extern int	event_compare(const EventRecord *record, const char *piece,
 /* ---- partition.c: months of events, days of deliveries ---- */
 
 extern bool ensure_month(TimestampTz instant);
+extern const char *month_in_the_way(TimestampTz instant);
 extern bool ensure_day(TimestampTz instant);
 extern TimestampTz month_start(TimestampTz instant);
 
 extern Oid	month_of_events(Relation events, TimestampTz instant);
+
+/* Columns of events, as partition.sql has them; an attribute's number less one. */
+enum
+{
+	EVENTS_EVENT_ID, EVENTS_PIECE_ID, EVENTS_STATUS, EVENTS_OCCURRED_AT,
+	EVENTS_RECEIVED_AT, EVENTS_ACCOUNT, EVENTS_CAMPAIGN_ID, EVENTS_PAYLOAD,
+	N_EVENTS_COLUMNS
+};
+
+extern const TableColumn events_columns[N_EVENTS_COLUMNS];
 
 /* ---- direct.c: rows written without a query ---- */
 
@@ -198,8 +228,9 @@ typedef struct DirectTable DirectTable;
 typedef void (*DirectMerge) (Datum *values, bool *nulls,
 							 const Datum *stored, const bool *stored_nulls);
 
-extern bool direct_allowed(Relation relation, int ncolumns);
-extern bool direct_allowed_below(Relation parent, int ncolumns, const char *trigger);
+extern bool direct_allowed(Relation relation, const TableColumn *columns, int ncolumns);
+extern bool direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
+								 const char *trigger);
 extern DirectTable *direct_open(Relation relation);
 extern bool direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool hope);
 extern void direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge);
