@@ -92,6 +92,21 @@ SELECT events_of('p5', '10@04');
 SELECT fetched('latest');
 SELECT status, state, due_at FROM deliveries WHERE sync = 'latest' ORDER BY occurred_at;
 
+-- So is one that failed and was put off: what overtakes it does not wait for it,
+-- but it does for one that is in hand.
+SELECT name FROM create_sync('overtakes', latest_only => true);
+SELECT events_of('p15', '11@05');
+SELECT fetched('overtakes');
+SELECT events_of('p15', '4@06');
+SELECT fetched('overtakes');
+SELECT nack('overtakes', array_agg(delivery_id), 'busy', retry_in => '1 hour') FROM deliveries WHERE sync = 'overtakes' AND state = 'leased';
+SELECT next_due('overtakes') < now() AS ready;
+SELECT fetched('overtakes');
+UPDATE deliveries SET due_at = now() WHERE sync = 'overtakes' AND state = 'waiting';
+SELECT fetched('overtakes'), ack_all('overtakes');
+SELECT status, state FROM deliveries WHERE sync = 'overtakes' ORDER BY occurred_at;
+SELECT drop_sync('overtakes');
+
 -- unless: two days after delivery, unless the goal URL was reached.
 SELECT name FROM create_sync('follow_up', statuses => '{ProcessedForDelivery}', wait => '2 days', unless => '{pURLCompleted,ReturnedToSender}');
 SELECT events_of('p6', '6@06'), events_of('p7', '6@06'), events_of('p8', '6@06');
@@ -129,6 +144,11 @@ SELECT test_sync('tested') IS NOT NULL AS tested, test_sync('none') IS NOT NULL 
 SELECT is_test, status, campaign_name, first_name FROM postalytics.fetch('tested');
 SELECT is_test, status, piece_id, payload -> 'to' ->> 'firstName' AS first_name FROM postalytics.fetch('none');
 SELECT ack_all('tested');
+-- It dies like any other.
+SELECT name FROM create_sync('dies', max_attempts => 1, statuses => '{ReRouted}');
+SELECT test_sync('dies') IS NOT NULL AS tested;
+SELECT fetched('dies', lease => '0') IS NOT NULL AS once, fetched('dies') AS twice;
+SELECT name, due, dead, last_error FROM sync_health WHERE name = 'dies';
 
 -- Months go, what waits for them does not.
 SELECT name FROM create_sync('late', statuses => '{Printed}');
@@ -137,6 +157,15 @@ SET postalytics_status.retention = '1000d';
 SELECT action, relation, detail FROM maintain() WHERE action <> 'create';
 SELECT action, relation FROM maintain();
 SELECT piece_id, status, payload ->> 'note' AS note FROM postalytics.fetch('late');
+-- Or are detached and stay, in the way of what is late for them.
+SELECT ingest('{"mailId": "old", "eventType": 11, "eventDate": "2020-02-15"}');
+SET postalytics_status.retention_action = 'detach';
+SELECT action, relation, detail FROM maintain();
+SELECT action, relation, detail FROM maintain();
+SELECT piece_id, status FROM events_2020_02;
+SELECT ingest('[{"mailId": "old", "eventType": 4, "eventDate": "2020-02-16"}, {"mailId": "old", "eventType": 11, "eventDate": "2026-10-16"}]');
+SELECT reason FROM rejects;
+RESET postalytics_status.retention_action;
 RESET postalytics_status.retention;
 
 -- History goes by days; without any, what is done is gone.

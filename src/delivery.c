@@ -42,7 +42,7 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
 
 /* ---- writing ---- */
 
-/* Attribute numbers of deliveries, less one, as delivery.sql has them. */
+/* Columns of deliveries, as delivery.sql has them. */
 enum
 {
 	DELIVERY_ID, DELIVERY_SYNC, DELIVERY_PIECE_ID, DELIVERY_STATUS,
@@ -50,6 +50,25 @@ enum
 	DELIVERY_ATTEMPT, DELIVERY_IS_TEST, DELIVERY_LEASE_UNTIL, DELIVERY_LEASES,
 	DELIVERY_FINISHED_AT, DELIVERY_FAILED_AT, DELIVERY_ERRORS, DELIVERY_PAYLOAD,
 	N_DELIVERY_COLUMNS
+};
+
+static const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
+	[DELIVERY_ID] = COLUMN_NOT_NULL("delivery_id", INT8OID),
+	[DELIVERY_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
+	[DELIVERY_PIECE_ID] = COLUMN_NOT_NULL("piece_id", TEXTOID),
+	[DELIVERY_STATUS] = COLUMN_NOT_NULL("status", ANYENUMOID),
+	[DELIVERY_OCCURRED_AT] = COLUMN_NOT_NULL("occurred_at", TIMESTAMPTZOID),
+	[DELIVERY_CREATED_AT] = COLUMN_NOT_NULL("created_at", TIMESTAMPTZOID),
+	[DELIVERY_DUE_AT] = COLUMN_NOT_NULL("due_at", TIMESTAMPTZOID),
+	[DELIVERY_STATE] = COLUMN_NOT_NULL("state", ANYENUMOID),
+	[DELIVERY_ATTEMPT] = COLUMN_NOT_NULL("attempt", INT4OID),
+	[DELIVERY_IS_TEST] = COLUMN_NOT_NULL("is_test", BOOLOID),
+	[DELIVERY_LEASE_UNTIL] = COLUMN("lease_until", InvalidOid),
+	[DELIVERY_LEASES] = COLUMN("leases", InvalidOid),
+	[DELIVERY_FINISHED_AT] = COLUMN("finished_at", InvalidOid),
+	[DELIVERY_FAILED_AT] = COLUMN("failed_at", InvalidOid),
+	[DELIVERY_ERRORS] = COLUMN("errors", InvalidOid),
+	[DELIVERY_PAYLOAD] = COLUMN("payload", InvalidOid),
 };
 
 struct DeliveryWriter
@@ -91,7 +110,8 @@ begin_writing(DeliveryWriter *writer)
 									RowExclusiveLock);
 	writer->row_context = AllocSetContextCreate(writer->context, "postalytics delivery",
 												ALLOCSET_SMALL_SIZES);
-	if (direct_allowed(writer->unfinished, N_DELIVERY_COLUMNS))
+	check_columns(writer->unfinished, deliveries_columns, N_DELIVERY_COLUMNS);
+	if (direct_allowed(writer->unfinished, deliveries_columns, N_DELIVERY_COLUMNS))
 		writer->direct = direct_open(writer->unfinished);
 	else
 		writer->rows = tuplestore_begin_heap(false, false, work_mem);
@@ -320,8 +340,8 @@ typedef struct Found
  */
 #define PICK(before, not_blocked, overtaken) \
 	"SELECT d.ctid, d.occurred_at, b.put_off_to, d.due_at," \
-	"       CASE WHEN d.is_test THEN 0" \
-	"            WHEN b.put_off_to IS NOT NULL THEN 1" \
+	"       CASE WHEN d.is_test AND d.attempt < $4 THEN 0" \
+	"            WHEN b.put_off_to IS NOT NULL AND NOT d.is_test THEN 1" \
 	"            WHEN d.attempt >= $4 THEN 2" \
 	overtaken \
 	"            ELSE 0" \
@@ -333,9 +353,13 @@ typedef struct Found
 	" LIMIT $3" \
 	" FOR UPDATE OF d SKIP LOCKED"
 
-/* For a sync that is ordered: what of the piece is before it. */
+/*
+ * For a sync that is ordered: what of the piece is before it.  With latest_only,
+ * $6, only what is in somebody's hands is: all else it overtakes.
+ */
 #define BEFORE \
-	"pg_catalog.min(e.due_at), pg_catalog.max(e.due_at)" EARLIER " AND e.due_at < 'infinity'"
+	"pg_catalog.min(e.due_at), pg_catalog.max(e.due_at)" EARLIER " AND e.due_at < 'infinity'" \
+	" AND (NOT $6 OR e.lease_until > $2)"
 #define NOT_BLOCKED \
 	" AND (d.is_test OR b.blocked_since IS NULL OR b.blocked_since > $2)"
 
@@ -344,7 +368,7 @@ typedef struct Found
 
 /* For a sync with latest_only or unless. */
 #define OVERTAKEN \
-	" WHEN (SELECT s.latest_only FROM postalytics.syncs AS s WHERE s.name = $1)" \
+	" WHEN $6" \
 	"      AND EXISTS (SELECT FROM postalytics.deliveries AS l" \
 	"                  WHERE l.piece_id = d.piece_id" \
 	"                    AND l.sync = d.sync" \
@@ -368,11 +392,11 @@ pick(const Sync *sync, TimestampTz now, TimestampTz from, int batch)
 {
 	static SPIPlanPtr plans[2][2];
 	bool		overtaken = sync->latest_only || sync->has_unless;
-	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT4OID, TIMESTAMPTZOID};
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, INT8OID, INT4OID, TIMESTAMPTZOID, BOOLOID};
 	Datum		values[] = {
 		CStringGetTextDatum(sync->name), TimestampTzGetDatum(now),
 		Int64GetDatum(batch), Int32GetDatum(sync->max_attempts),
-		TimestampTzGetDatum(from)
+		TimestampTzGetDatum(from), BoolGetDatum(sync->latest_only)
 	};
 
 	execute(keep_plan(&plans[sync->ordered][overtaken],
@@ -604,6 +628,9 @@ look(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 
 	/* In the order of those who retire a month: events first, then deliveries. */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
+	/* And as ack has it: the day's leaf first, then the rows. */
+	if (sync->latest_only || sync->has_unless)
+		(void) keep_history(now);
 	SPI_connect();
 	pick_on(sync, now, batch, found);
 	settle(found, now);
@@ -612,9 +639,31 @@ look(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 	SPI_finish();
 }
 
+/*
+ * The same for a fetch that may wait after it: if there was nothing it has
+ * changed nothing, and gives back its locks, which would be in the way of
+ * maintain() for as long.
+ */
+static void
+look_and_let_go(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	look(fcinfo, sync, batch, found);
+	if (found->count > 0)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+}
+
 /* Hand out what is due now; was there anything? */
 static bool
-fetch_due(FunctionCallInfo fcinfo, int batch)
+fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
 {
 	Found		found;
 
@@ -625,7 +674,7 @@ fetch_due(FunctionCallInfo fcinfo, int batch)
 		if (!sync->enabled)
 			return false;
 		CHECK_FOR_INTERRUPTS();
-		look(fcinfo, sync, batch, &found);
+		(may_wait ? look_and_let_go : look) (fcinfo, sync, batch, &found);
 	} while (found.verdict[LEASE].count == 0 && found.count > 0);
 	return found.count > 0;
 }
@@ -666,7 +715,8 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch must be at least 1")));
 	InitMaterializedSRF(fcinfo, 0);
-	while (!fetch_due(fcinfo, batch) && GetCurrentTimestamp() < deadline)
+	while (!fetch_due(fcinfo, batch, GetCurrentTimestamp() < deadline) &&
+		   GetCurrentTimestamp() < deadline)
 		wait_a_little(deadline);
 	return (Datum) 0;
 }

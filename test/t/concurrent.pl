@@ -26,7 +26,9 @@ append_to_file($script, "INSERT INTO result SELECT i.* FROM batch(100) AS b, pos
 
 command_ok([ 'pgbench', '-n', '-c', '16', '-j', '2', '-t', '60', '-M', 'prepared', '-f', $script,
 	'-h', $node->host, '-p', $node->port, 'postgres' ], '16 sessions of 60 batches');
-unlike(slurp_file($node->logfile), qr/ERROR|deadlock|PANIC|FATAL/, 'no error is logged');
+# An autovacuum gives way to whoever needs its table, with an error that harms nobody.
+is(join('', grep { /ERROR|deadlock|PANIC|FATAL/ && !/canceling autovacuum task/ } split /^/, slurp_file($node->logfile)),
+	'', 'no error is logged');
 is($node->safe_psql('postgres', 'SELECT sum(inserted + duplicates + rejected), sum(rejected) FROM result'),
 	'96000|0', 'every event is accounted for');
 is($node->safe_psql('postgres', 'SELECT count(*) = (SELECT sum(inserted) FROM result) FROM postalytics.events'),
@@ -40,6 +42,27 @@ is($node->safe_psql('postgres', q{
 	WHERE (p.status, p.opens) IS DISTINCT FROM (e.status, e.opens::int)}),
 	'0', 'pieces are what their events make them');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.campaigns'), '3', 'campaigns');
+
+# Workers whose fetch waits stand in the way of no house-keeping, and hear of what
+# comes, from whatever session.
+$node->safe_psql('postgres', q{
+	SELECT postalytics.drop_sync('all');
+	SELECT postalytics.create_sync('waited_for', latest_only => true, unless => '{ReturnedToSender}');
+	CREATE TABLE postalytics.deliveries_2020_01_01 PARTITION OF postalytics.deliveries FOR VALUES IN ('2020-01-01')});
+my @waiting = map {
+	my %fetch = (out => '');
+	$fetch{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'),
+		'-c', "SELECT piece_id FROM postalytics.fetch('waited_for', batch => 1, max_wait => '1 hour')" ], '>', \$fetch{out});
+	\%fetch
+} 1 .. 3;
+$node->poll_query_until('postgres', "SELECT count(*) = 3 FROM pg_stat_activity WHERE wait_event = 'Extension' AND query LIKE '%waited_for%'") or die;
+is($node->safe_psql('postgres', "SET postalytics_status.retention = '1d';
+	SELECT count(*) FILTER (WHERE action = 'failed'), count(*) FILTER (WHERE relation LIKE '%.deliveries_%'), count(*) > 5
+	FROM postalytics.maintain() WHERE action <> 'create'"), '0|1|t', 'months and days are dropped while fetches wait');
+$node->safe_psql('postgres', q{SELECT postalytics.ingest('[{"mailId": "w1", "eventDate": "2026-10-06", "eventType": 4}, {"mailId": "w2", "eventDate": "2026-10-06", "eventType": 4},
+	{"mailId": "w3", "eventDate": "2026-10-06", "eventType": 4}]')});
+$_->{run}->finish for @waiting;
+is(join('', sort map { $_->{out} } @waiting), "w1\nw2\nw3\n", 'and then get what is theirs');
 
 $node->stop;
 done_testing();
