@@ -9,9 +9,11 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_database.h"
 #include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "utils/acl.h"
 #include "utils/rangetypes.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
@@ -164,6 +166,17 @@ compat_tuple_update(Relation relation, ItemPointer place, TupleTableSlot *row,
 		compat_insert_index_tuples(result, row, estate, true, NULL, NIL, false);
 #endif
 	return done;
+}
+
+/* 16 asks of any object */
+static inline bool
+compat_owns_database(Oid database, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, role);
+#else
+	return pg_database_ownercheck(database, role);
+#endif
 }
 
 /* 16 can report an error softly */

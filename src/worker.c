@@ -102,6 +102,8 @@ claim_slot(void)
 		my_slot->pid = MyProcPid;
 		my_slot->latch = MyLatch;
 		my_slot->started_at = GetCurrentTimestamp();
+		if (wake_shared->launcher != NULL)
+			SetLatch(wake_shared->launcher);	/* which can look at the next database */
 	}
 	LWLockRelease(wake_shared->lock);
 	if (my_slot == NULL)
@@ -261,8 +263,8 @@ notify_syncs(const Taken *taken, TimestampTz *looked_at)
 			continue;
 		count = woken != NULL ? woken->count : 0;
 		if (count == 0)
-			count = count_due(sync->name, *looked_at);
-		if (count > 0 || taken->all_woken)
+			count = count_due(sync->name, taken->all_woken ? DT_NOBEGIN : *looked_at);
+		if (count > 0)
 		{
 			sync_notify(sync->name, sync->channel, count);
 			sent++;
@@ -776,7 +778,8 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only,
 	char	   *name = database_needed_alone(statement->utilityStmt);
 	Oid			database = name == NULL ? InvalidOid : get_database_oid(name, true);
 
-	if (!OidIsValid(database))
+	/* Who may not do it is told so by the command. */
+	if (!OidIsValid(database) || !compat_owns_database(database, GetUserId()))
 	{
 		next_utility(statement, query, read_only, context, parameters, environment, receiver, completion);
 		return;
