@@ -25,8 +25,9 @@ COMMENT ON FUNCTION postalytics.rate(bigint, bigint) IS
 
 -- ---- campaigns ----
 
--- tracked is what the rates of postal scans are of: mailed pieces in countries
--- that have them.
+-- Rates are of the pieces that must have been mailed: they are at Mailed or beyond,
+-- or were answered, whether Mailed itself was reported or not.  tracked are those of
+-- them in countries that have postal scans.
 CREATE VIEW postalytics.campaign_funnel AS
 SELECT f.campaign_id,
        c.name AS campaign_name,
@@ -50,9 +51,9 @@ SELECT f.campaign_id,
        postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
        postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
        postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
-       postalytics.rate(f.purl_opened, f.mailed) AS purl_opened_rate,
-       postalytics.rate(f.purl_completed, f.mailed) AS purl_completed_rate,
-       postalytics.rate(f.responded, f.mailed) AS responded_rate,
+       postalytics.rate(f.purl_opened, f.sent) AS purl_opened_rate,
+       postalytics.rate(f.purl_completed, f.sent) AS purl_completed_rate,
+       postalytics.rate(f.responded, f.sent) AS responded_rate,
        f.at_mail_piece_created,
        f.at_addressed,
        f.at_printed,
@@ -74,7 +75,9 @@ FROM (
            count(p.addressed_at) AS addressed,
            count(p.printed_at) AS printed,
            count(p.mailed_at) AS mailed,
-           count(p.mailed_at) FILTER (WHERE postalytics.applies_in('InTransit', p.country) IS NOT FALSE) AS tracked,
+           count(*) FILTER (WHERE p.status >= 'Mailed' OR p.response IS NOT NULL) AS sent,
+           count(*) FILTER (WHERE (p.status >= 'Mailed' OR p.response IS NOT NULL)
+                                  AND postalytics.applies_in('InTransit', p.country) IS NOT FALSE) AS tracked,
            count(p.in_transit_at) AS in_transit,
            count(p.in_local_area_at) AS in_local_area,
            count(p.processed_for_delivery_at) AS processed_for_delivery,
@@ -108,25 +111,35 @@ COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an eve
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'of all pieces';
 COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS
-    'of the mailed pieces in countries with postal scans, as for what the post reports';
-COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'of the mailed pieces';
+    'of the pieces at Mailed or beyond in countries with postal scans, as for what the post reports';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'of the pieces at Mailed or beyond';
 COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it is the current status';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
 
 CREATE VIEW postalytics.campaign_funnel_by_country AS
-SELECT f.*,
+SELECT f.campaign_id,
+       f.country,
+       f.pieces,
+       f.mailed,
+       f.in_transit,
+       f.in_local_area,
+       f.processed_for_delivery,
+       f.re_routed,
+       f.returned_to_sender,
+       f.responded,
        postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
        postalytics.rate(f.in_transit, t.tracked) AS in_transit_rate,
        postalytics.rate(f.in_local_area, t.tracked) AS in_local_area_rate,
        postalytics.rate(f.processed_for_delivery, t.tracked) AS processed_for_delivery_rate,
        postalytics.rate(f.re_routed, t.tracked) AS re_routed_rate,
        postalytics.rate(f.returned_to_sender, t.tracked) AS returned_to_sender_rate,
-       postalytics.rate(f.responded, f.mailed) AS responded_rate
+       postalytics.rate(f.responded, f.sent) AS responded_rate
 FROM (
     SELECT p.campaign_id,
            p.country,
            count(*) AS pieces,
+           count(*) FILTER (WHERE p.status >= 'Mailed' OR p.response IS NOT NULL) AS sent,
            count(p.mailed_at) AS mailed,
            count(p.in_transit_at) AS in_transit,
            count(p.in_local_area_at) AS in_local_area,
@@ -138,7 +151,7 @@ FROM (
     GROUP BY p.campaign_id, p.country
 ) AS f
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN postalytics.applies_in('InTransit', f.country) IS NOT FALSE THEN f.mailed END AS tracked
+    SELECT CASE WHEN postalytics.applies_in('InTransit', f.country) IS NOT FALSE THEN f.sent END AS tracked
 ) AS t;
 COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
     'a row a campaign and country; NULL for the rates of what the country does not report';
@@ -159,21 +172,27 @@ COMMENT ON VIEW postalytics.campaign_progress IS
 
 -- ---- as of an instant ----
 
+-- A piece that nothing was heard of since has the status that it has now.
 CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz)
 RETURNS postalytics.mail_status
 LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-SELECT postalytics.current_status(e.status, e.occurred_at)
-FROM postalytics.events AS e
-WHERE e.piece_id = status_as_of.piece_id
-  AND e.occurred_at <= as_of
+SELECT CASE
+           WHEN p.last_event_at <= as_of THEN p.status
+           ELSE (SELECT postalytics.current_status(e.status, e.occurred_at)
+                 FROM postalytics.events AS e
+                 WHERE e.piece_id = status_as_of.piece_id
+                   AND e.occurred_at <= as_of)
+       END
+FROM postalytics.pieces AS p
+WHERE p.piece_id = status_as_of.piece_id
 $$;
 COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz) IS
     'the status that a piece had at an instant; NULL if it had none';
 
--- A piece that nothing was heard of since has the status that it has now.
+-- Asks status_as_of only for the pieces that need it.
 CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity')
 RETURNS TABLE (status postalytics.mail_status, label text, reached bigint, "at" bigint, rate numeric, bar text)
 LANGUAGE sql
@@ -218,22 +237,37 @@ COMMENT ON FUNCTION postalytics.funnel(text, timestamptz) IS
 
 -- ---- pieces ----
 
--- The days between are those since the event before.
+-- The days between are those since the event before.  Of events that are retired
+-- the piece still knows when each status was first reached.
 CREATE FUNCTION postalytics.journey(piece_id text)
 RETURNS TABLE (occurred_at timestamptz, label text, days numeric, note text, status postalytics.mail_status)
 LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH seen AS (
-    SELECT e.status, e.occurred_at,
-           lag(e.occurred_at) OVER (ORDER BY e.occurred_at, e.status) AS before
-    FROM postalytics.events AS e
-    WHERE e.piece_id = journey.piece_id
-), piece AS (
+WITH piece AS (
     SELECT *
     FROM postalytics.pieces AS p
     WHERE p.piece_id = journey.piece_id
+), event AS (
+    SELECT e.status, e.occurred_at
+    FROM postalytics.events AS e
+    WHERE e.piece_id = journey.piece_id
+), seen AS (
+    SELECT s.status, s.occurred_at,
+           lag(s.occurred_at) OVER (ORDER BY s.occurred_at, s.status) AS before
+    FROM (
+        SELECT e.status, e.occurred_at
+        FROM event AS e
+        UNION ALL
+        SELECT s.status, r.reached_at
+        FROM postalytics.pieces AS p
+        CROSS JOIN postalytics.statuses AS s
+        CROSS JOIN LATERAL postalytics.reached_at(p, s.status) AS r (reached_at)
+        WHERE p.piece_id = journey.piece_id
+          AND r.reached_at IS NOT NULL
+          AND NOT EXISTS (SELECT FROM event AS e WHERE e.status = s.status)
+    ) AS s
 ), unseen AS (
     SELECT s.status,
            (SELECT min(e.occurred_at) FROM seen AS e WHERE e.status OPERATOR(postalytics.>>) s.status) AS by
@@ -269,6 +303,8 @@ $$;
 COMMENT ON FUNCTION postalytics.journey(text) IS
     'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late';
 
+-- Whoever has visited has the piece, whatever was scanned of it.
+--
 -- How long pieces stay at a status is taken from those of the same campaign that
 -- have gone on from it, if they are 20 or more; for the statuses only at which
 -- some wait.  It is looked up in a map, for the plan of a join would depend on an
@@ -285,6 +321,7 @@ WITH waiting AS MATERIALIZED (
     SELECT p.piece_id, p.campaign_id, p.account, p.contact_id, p.country, p.status, p.status_at
     FROM postalytics.pieces AS p
     WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
+      AND p.response IS NULL
       AND (campaign IS NULL OR p.campaign_id = campaign)
       AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
 ), stay AS (
@@ -366,18 +403,17 @@ SELECT p.piece_id,
        p.fields
 FROM postalytics.pieces AS p
 CROSS JOIN LATERAL (
-    SELECT e.status, e.occurred_at, e.payload
+    SELECT DISTINCT ON (e.status) e.status, e.occurred_at, e.payload
     FROM postalytics.events AS e
     WHERE e.piece_id = p.piece_id
       AND e.status IN ('ReRouted', 'ReturnedToSender')
       AND e.occurred_at >= LEAST(p.re_routed_at, p.returned_to_sender_at)
-    ORDER BY e.status DESC, e.occurred_at DESC
-    LIMIT 1
+    ORDER BY e.status, e.occurred_at DESC
 ) AS e
 WHERE p.re_routed_at IS NOT NULL
    OR p.returned_to_sender_at IS NOT NULL;
 COMMENT ON VIEW postalytics.returned_mail IS
-    'pieces returned or re-routed, with the error code and the address that the feed gave with it; for address hygiene';
+    'pieces returned and pieces re-routed, with the error code and the address that the feed gave with the latest such event; for address hygiene';
 
 -- ---- responses ----
 
@@ -390,12 +426,13 @@ SELECT r.campaign_id,
        r.completers,
        r.completions,
        r.not_completed,
-       postalytics.rate(r.visitors, r.mailed) AS visitors_rate,
+       postalytics.rate(r.visitors, r.sent) AS visitors_rate,
        postalytics.rate(r.completers, r.visitors) AS completers_rate,
        round(extract(epoch FROM r.first_visit_after) / 86400, 1) AS median_days_to_visit
 FROM (
     SELECT p.campaign_id,
            count(p.mailed_at) AS mailed,
+           count(*) FILTER (WHERE p.status >= 'Mailed' OR p.response IS NOT NULL) AS sent,
            count(p.response) AS visitors,
            sum(p.opens)::bigint AS visits,
            count(p.first_completed_at) AS completers,

@@ -68,6 +68,13 @@ sub ask
 	return $db->selectall_arrayref($matching[0], { Slice => {} });
 }
 
+# What the generator says of single pieces, under a heading.
+sub of_pieces
+{
+	my ($heading) = @_;
+	return { map { /^\Q$heading\E\.(\d+)$/ ? ($1 => $made->{$_}) : () } keys %$made };
+}
+
 my @names = qw(MailPieceCreated Addressed Printed Mailed InTransit InLocalArea ProcessedForDelivery ReRouted ReturnedToSender
 	pURLOpened pURLCompleted);
 my %label = map { @$_ } @{ $db->selectall_arrayref('SELECT label, status FROM statuses') };
@@ -121,6 +128,7 @@ is("$progress->{pieces} $progress->{returned} $progress->{completed}",
 
 my $stuck = ask('stuck_pieces()');
 is(scalar(@$stuck), $made->{stuck}, 'stuck pieces');
+is_deeply({ map { $_->{piece_id} => $_->{status} } @$stuck }, of_pieces('stuck'), 'which, and where');
 cmp_ok($made->{stuck}, '>', 10, 'of which there are some');
 is(scalar(@{ ask("stuck_pieces('10 days'") }), $made->{stuck_10_days}, 'for ten days');
 my ($impossible) = $db->selectrow_array(q{SELECT count(*) FROM stuck_pieces('1 second') WHERE status IN ('ProcessedForDelivery', 'ReturnedToSender')
@@ -140,8 +148,11 @@ is(scalar(@{ ask("response = 'pURLOpened'") }), $made->{not_completed}, 'who did
 
 my $returned = ask("status = 'ReturnedToSender'");
 is(scalar(@$returned), $made->{'status.ReturnedToSender'}, 'returned mail');
-is(scalar(grep { $_->{error_code} eq 'UNDELIVERABLE' && $_->{address} eq '14 Wharf Street' } @$returned), scalar(@$returned), 'with code and address');
-is(scalar(@{ ask("status = 'ReRouted'") }), $made->{'reached.ReRouted'} - $made->{'status.ReturnedToSender'}, 're-routed mail');
+is_deeply({ map { $_->{piece_id} => $_->{error_code} } @$returned }, of_pieces('returned'), 'which, and why');
+is(scalar(grep { $_->{address} eq '14 Wharf Street' } @$returned), scalar(@$returned), 'from the address that is wrong');
+my $rerouted = ask("status = 'ReRouted'");
+is_deeply({ map { $_->{piece_id} => $_->{address} } @$rerouted }, of_pieces('re-routed'), 're-routed mail, those returned later too, and where it goes');
+is(scalar(grep { $_->{error_code} eq 'COA' && $_->{address_updated} } @$rerouted), $made->{'reached.ReRouted'}, 'with the code of a new address');
 
 is(ask('WHERE email =')->[0]->{piece_id}, $piece, "a person's piece");
 my $journey = ask('FROM journey(');
@@ -153,7 +164,8 @@ my ($status_then) = $db->selectrow_array("SELECT current_status(status, occurred
 is(ask('status_as_of')->[0]->{status_as_of}, $status_then, 'its status then');
 like(ask('estimated_delivery(p)')->[0]->{estimated_delivery}, qr/^\["/, 'its window');
 is(scalar(@{ ask('status >>=') }),
-	$made->{'status.Mailed'} + ($made->{'status.InTransit'} // 0) + ($made->{'status.InLocalArea'} // 0), 'on their way');
+	$made->{'status.US.Mailed'} + ($made->{'status.InTransit'} // 0) + ($made->{'status.InLocalArea'} // 0) + ($made->{'status.ReRouted'} // 0),
+	'on their way');
 is(ask('received_at > now()')->[0]->{count}, $made->{events}, 'events by hour');
 is(scalar(@{ ask('FROM rejects') }), 0, 'no rejects');
 cmp_ok(scalar(@{ ask('pg_partition_tree') }), '>=', 1, 'months');
