@@ -57,6 +57,21 @@ JOIN sync_health AS h USING (name)
 ORDER BY 1;
 SELECT revoke_sync('regress_plain', 'regress_plain');
 SELECT as_role('regress_plain', $$SELECT count(*) FROM postalytics.fetch('regress_plain')$$);
+-- A role of the name of one that was dropped has nothing of it.
+SELECT name FROM create_sync('other');
+CREATE ROLE regress_again;
+SELECT grant_sync('regress_again', 'regress_plain');
+DROP OWNED BY regress_again;
+DROP ROLE regress_again;
+CREATE ROLE regress_again;
+SELECT grant_sync('regress_again', 'other');
+SELECT as_role('regress_again', $$SELECT count(*) FROM postalytics.fetch('other')$$),
+       as_role('regress_again', $$SELECT count(*) FROM postalytics.fetch('regress_plain')$$);
+SELECT grant_sync('regress_again', 'regress_plain');
+SELECT as_role('regress_again', $$SELECT count(*) FROM postalytics.fetch('other')$$),
+       as_role('regress_again', $$SELECT count(*) FROM postalytics.fetch('regress_plain')$$);
+DROP OWNED BY regress_again;
+DROP ROLE regress_again;
 SELECT count(drop_sync(n.name)), sum(drop_campaign(n.name)) FROM names AS n;
 SELECT revoke_sync('nobody', 'nothing');
 SELECT grant_sync('regress_plain', 'nothing');

@@ -53,13 +53,19 @@ $$;
 COMMENT ON FUNCTION postalytics.grant_read(name) IS
     'let a role read all, and change nothing';
 
--- Errors: 42704 where there is no such role or sync.
+-- What was noted for a role that has no grant is of one that was dropped, or had
+-- it taken back, and is forgotten.  Errors: 42704 where there is no such role or sync.
 CREATE OR REPLACE FUNCTION postalytics.grant_sync(role name, sync text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NOT has_function_privilege(role, 'postalytics.fetch(text, integer, interval, interval)', 'EXECUTE') THEN
+        UPDATE postalytics.syncs AS s
+        SET workers = array_remove(s.workers, role)
+        WHERE role = ANY (s.workers);
+    END IF;
     EXECUTE format('GRANT EXECUTE ON FUNCTION
                         postalytics.fetch(text, integer, interval, interval),
                         postalytics.ack(text, bigint[], integer[]),

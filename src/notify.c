@@ -6,6 +6,7 @@
  */
 #include "postalytics_status.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
 #include "catalog/pg_type.h"
@@ -137,6 +138,25 @@ check_trigger(FunctionCallInfo fcinfo)
 				 errmsg("channel \"%s\" is not of 1 to %d bytes", channel, MAX_CHANNEL)));
 }
 
+/* In the key's order; a deferrable one will do.  NIL if there is none. */
+static List *
+primary_key(Relation relation)
+{
+	List	   *columns = NIL;
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(relation))
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index->rd_index->indisprimary)
+			for (int i = 0; i < index->rd_index->indnkeyatts; i++)
+				columns = lappend_int(columns, index->rd_index->indkey.values[i]);
+		index_close(index, AccessShareLock);
+	}
+	return columns;
+}
+
 /* The columns that the trigger names, or else those of the primary key. */
 static List *
 key_columns(const TriggerData *trigger)
@@ -157,14 +177,7 @@ key_columns(const TriggerData *trigger)
 		columns = lappend_int(columns, column);
 	}
 	if (columns == NIL)
-	{
-		Bitmapset  *key = RelationGetIndexAttrBitmap(relation,
-													 INDEX_ATTR_BITMAP_PRIMARY_KEY);
-		int			member = -1;
-
-		while ((member = bms_next_member(key, member)) >= 0)
-			columns = lappend_int(columns, member + FirstLowInvalidHeapAttributeNumber);
-	}
+		columns = primary_key(relation);
 	if (columns == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
