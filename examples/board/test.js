@@ -1,11 +1,11 @@
 // The board in a browser: ingest, and see it change.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { after, test } from 'node:test'
 import pg from 'pg'
 import puppeteer from 'puppeteer-core'
 
-const port = 3400
+const port = execFileSync('../free-port').toString().trim()
 const server = spawn('node', ['server.js'], { env: { ...process.env, PORT: port, PGUSER: 'board', PGPASSWORD: 'board' }, stdio: 'inherit' })
 const db = new pg.Client()
 await db.connect()

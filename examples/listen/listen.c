@@ -11,12 +11,13 @@ hear(PGconn *db)
 
 	puts("listening");			/* a worker fetches here: what came before is not told again */
 	fflush(stdout);
-	while (poll(&socket, 1, -1) >= 0 && PQconsumeInput(db))
+	do							/* what came with a query's answer is there already */
 		for (PGnotify *notice; (notice = PQnotifies(db)) != NULL; PQfreemem(notice))
 		{
 			printf("%s %s\n", notice->relname, notice->extra);
 			fflush(stdout);
 		}
+	while (poll(&socket, 1, -1) >= 0 && PQconsumeInput(db));
 }
 
 int

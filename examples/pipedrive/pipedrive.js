@@ -1,7 +1,7 @@
 // What the worker needs of Pipedrive's API, by its official client.
 import { ActivitiesApi, Configuration, PersonsApi } from 'pipedrive/v2'
 
-const TIMEOUT = 10_000
+const TIMEOUT = Number(process.env.PIPEDRIVE_TIMEOUT ?? 10_000) // milliseconds
 
 class CallFailed extends Error {
   constructor(text, headers, status) {

@@ -30,6 +30,7 @@ export function standIn(port) {
       calls.push(`${request.method} ${url.pathname}`)
       const fault = faults.shift()
       if (fault === 'hang up') return request.socket.destroy()
+      if (fault === 'silence') return
       if (fault) return answer(fault.status, { success: false, error: fault.error ?? 'fault' }, fault.headers)
       if (request.headers['x-api-token'] !== 'token') return answer(401, { success: false, error: 'unauthorized' })
       if (request.method === 'GET' && url.pathname === '/persons/search') {

@@ -1,19 +1,19 @@
 // The worker against a Pipedrive that fails in every way.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { after, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { standIn } from './stand-in.js'
 
-const port = 3300
+const port = execFileSync('../free-port').toString().trim()
 const pipedrive = standIn(port)
 const db = new pg.Client()
 await db.connect()
 let worker
 
 function start() {
-  worker = spawn('node', ['worker.js'], { env: { ...process.env, PIPEDRIVE_TOKEN: 'token', PIPEDRIVE_URL: `http://127.0.0.1:${port}` }, stdio: ['ignore', 'inherit', 'ignore'] })
+  worker = spawn('node', ['worker.js'], { env: { ...process.env, PIPEDRIVE_TOKEN: 'token', PIPEDRIVE_TIMEOUT: 500, PIPEDRIVE_URL: `http://127.0.0.1:${port}` }, stdio: ['ignore', 'inherit', 'ignore'] })
 }
 start()
 after(async () => {
@@ -62,16 +62,21 @@ test("the person is found by the mailing list's field, too", async () => {
 })
 
 test('what passes is tried again: 429 when it says, 5xx and lost connections later', async () => {
-  pipedrive.faults.push({ status: 429, headers: { 'retry-after': '1' } })
+  pipedrive.faults.push({ status: 429, headers: { 'retry-after': '3600' } })
   await ingest(event(3, 4, dolores))
-  await until('429', finished(5))
-  const { rows } = await db.query("SELECT error FROM postalytics.delivery_errors WHERE piece_id = '3'")
+  const put_off = "SELECT errors[1].error, round(extract(epoch FROM due_at - failed_at))::int AS seconds FROM postalytics.deliveries_unfinished WHERE piece_id = '3'"
+  await until('429', async () => (await db.query(put_off)).rows[0]?.error)
+  const { rows } = await db.query(put_off)
   assert.match(rows[0].error, /^HTTP 429/)
-  pipedrive.faults.push({ status: 503 }, 'hang up')
+  assert.equal(rows[0].seconds, 3600)
+  await retryNow('after it', finished(5))
+  pipedrive.faults.push({ status: 503 }, 'hang up', 'silence')
   await ingest(event(4, 4, dolores))
   await until('noted', async () => (await db.query("SELECT count(*)::int FROM postalytics.delivery_errors WHERE piece_id = '4'")).rows[0].count >= 1)
   await retryNow('5xx', finished(6))
   assert.equal(of(4).length, 1)
+  const errors = (await db.query("SELECT error FROM postalytics.delivery_errors WHERE piece_id = '4' ORDER BY attempt")).rows.map((row) => row.error)
+  assert.match(errors.join('; '), /^HTTP 503.*; .*(hang up|ECONNRESET).*; .*timeout/)
 })
 
 test('what cannot be is dead, with its reason', async () => {
@@ -79,6 +84,12 @@ test('what cannot be is dead, with its reason', async () => {
   await until('dead', async () => (await states()).dead === 1)
   const { rows } = await db.query("SELECT last_error FROM postalytics.sync_health WHERE name = 'pipedrive'")
   assert.equal(rows[0].last_error, 'no person for piece 5 (nobody@x.example)')
+  pipedrive.faults.push({ status: 422, error: 'subject is too dull' })
+  await ingest(event(9, 4, dolores))
+  await until('dead', async () => (await states()).dead === 2)
+  const { rows: [refused] } = await db.query("SELECT error, attempt FROM postalytics.delivery_errors WHERE piece_id = '9'")
+  assert.match(refused.error, /^HTTP 422: .*subject is too dull/)
+  assert.equal(refused.attempt, 1)
 })
 
 test('an activity that is made, and the answer lost, is not made again', async () => {

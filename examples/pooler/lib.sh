@@ -1,11 +1,12 @@
 # Starts PgBouncer as pgbouncer.ini says, for the server of the environment.
 folder=$(mktemp -d)
+POOLER_PORT=$(../free-port)
 eval "cat <<INI
 $(cat pgbouncer.ini)
 INI" >"$folder/pgbouncer.ini"
 PATH=$PATH:/usr/sbin pgbouncer -q "$folder/pgbouncer.ini" 2>"$folder/log" &
 bouncer=$!
 trap 'kill $bouncer $others 2>/dev/null; rm -rf "$folder"' EXIT
-export DATABASE='host=127.0.0.1 port=6433 dbname=crm user=anyone'
+export DATABASE="host=127.0.0.1 port=$POOLER_PORT dbname=crm user=anyone"
 pooled() { psql -XAtq -v ON_ERROR_STOP=1 "$DATABASE" "$@"; }
 until pooled -c 'SELECT 1' >/dev/null 2>&1; do kill -0 $bouncer || { cat "$folder/log"; exit 1; }; sleep 0.1; done

@@ -2,18 +2,21 @@
 import assert from 'node:assert/strict'
 import { spawn, execFileSync } from 'node:child_process'
 import { after, test } from 'node:test'
+import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import autocannon from 'autocannon'
 import pg from 'pg'
 
-const port = 3123
+const port = execFileSync('../free-port').toString().trim()
 const base = `http://127.0.0.1:${port}`
 const accounts = JSON.stringify({ 5510: 'a-secret', 5511: 'another' })
 let receiver
 
+// The receiver is of the role that its README gives it.
+const role = { 'receiver.js': { PGUSER: 'webhook', PGPASSWORD: 'webhook' } }
 async function start(program = 'receiver.js') {
   receiver = spawn('node', [program], {
-    env: { ...process.env, PORT: port, ACCOUNTS: accounts, LOG_LEVEL: 'silent' }, stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, ...role[program], PORT: port, ACCOUNTS: accounts, LOG_LEVEL: 'silent' }, stdio: ['ignore', 'inherit', 'inherit'],
   })
   for (let i = 0; i < 100; i++) {
     if (await fetch(base).catch(() => null)) return
@@ -36,6 +39,19 @@ async function ask(text, values) {
   } finally {
     await db.end()
   }
+}
+
+// SIGKILL of the postmaster; its sessions need a moment to see that it is gone.
+async function killServer() {
+  const [{ data_directory: folder }] = await ask('SHOW data_directory')
+  process.kill(Number(readFileSync(`${folder}/postmaster.pid`, 'utf8').split('\n')[0]), 'SIGKILL')
+  for (let i = 0; i < 100; i++) {
+    await sleep(100)
+    try {
+      return execFileSync('pg_ctlcluster', [...process.env.CLUSTER.split(' '), 'start'], { stdio: 'ignore' })
+    } catch { /* not yet */ }
+  }
+  throw new Error('the server does not start again')
 }
 
 const event = (id, more = {}) => JSON.stringify({
@@ -66,7 +82,9 @@ test('takes what it can, and says why it cannot', async () => {
   assert.deepEqual(rows.map((row) => `${row.piece_id} ${row.account}`),
     ['12345678901234567890 5510', 'five 5511', 'four 5510', 'one 5510', 'three 5510', 'two 5510'])
   assert.equal((await ask('SELECT FROM postalytics.rejects')).length, 1)
-  assert.equal((await (await fetch(`${base}/health`)).json()).ok, true)
+  const health = await (await fetch(`${base}/health`)).json()
+  assert.equal(health.ok, true)
+  assert.ok(Date.parse(health.last_stored) > Date.now() - 60_000)
 })
 
 // One body that PostgreSQL does not take fails alone, whatever it came with.
@@ -100,8 +118,9 @@ test('under load every request that was answered is stored; how fast, against on
     ratios.push(rates[1] / rates[0])
     console.log(`round ${round}: ${rates.map(Math.round).join(' and ')} requests a second: ${ratios.at(-1).toFixed(2)}`)
   }
-  // No wall clock decides about a test; the ratio is for people to read.
-  assert.ok(Math.max(...ratios) > 1)
+  // The README says what it is on an idle machine; this one may be busy.
+  const median = ratios.sort((a, b) => a - b)[1]
+  assert.ok(median > 1.5, `median ratio ${median}`)
 })
 
 test('kill -9 of receiver and server loses nothing that was answered', async () => {
@@ -120,8 +139,7 @@ test('kill -9 of receiver and server loses nothing that was answered', async () 
     await stop('SIGKILL')
     await start()
     await sleep(700)
-    execFileSync('pg_ctlcluster', [...process.env.CLUSTER.split(' '), 'stop', '-m', 'immediate'])
-    execFileSync('pg_ctlcluster', [...process.env.CLUSTER.split(' '), 'start'])
+    await killServer()
   }
   await sleep(700)
   going = false
@@ -139,4 +157,5 @@ test('stops when it has answered', async () => {
   const good = (await Promise.all(answers)).filter((answer) => answer?.status === 200).length
   const [{ count }] = await ask("SELECT count(*)::int FROM postalytics.events WHERE piece_id LIKE 'last %'")
   assert.equal(count, good)
+  assert.ok(good > 0)
 })
