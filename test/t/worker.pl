@@ -6,14 +6,16 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('worker');
+# A name of its own shows in the titles of its processes.
+my $name = "worker_$$";
+my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init(allows_streaming => 1);
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'postalytics_status'\nmax_prepared_transactions = 2
+$node->append_conf('postgresql.conf', "max_worker_processes = 20\nshared_preload_libraries = 'postalytics_status'\nmax_prepared_transactions = 2
 restart_after_crash = on\npostalytics_status.latest = '36500d'\npostalytics_status.maintenance_interval = 0");
 $node->start;
 
 # Before the extension is there, and beside databases that never have it.
-$node->safe_psql('postgres', "CREATE DATABASE without_$_") for 1 .. 5;
+$node->safe_psql('postgres', join("\n", map { "CREATE DATABASE without_$_;" } 1 .. 100));
 my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status worker'";
 is($node->safe_psql('postgres', $workers), '0', 'no extension, no worker');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'"), '1', 'but a launcher');
@@ -25,7 +27,25 @@ sub runs
 	ok($node->poll_query_until($dbname, 'SELECT running FROM postalytics.worker_status()'), $title);
 }
 runs('postgres', 'CREATE EXTENSION brings the worker');
-is($node->safe_psql('postgres', $workers), '1', 'and one only');
+ok($node->poll_query_until('postgres', $workers, '1'), 'and one only');
+
+# The others were looked at once, and then cost nothing: no transaction of theirs,
+# and none of the launcher's time.
+sub cost
+{
+	my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'");
+	my @stat = split / /, slurp_file("/proc/$pid/stat") =~ s/.*\) //sr;
+	return join ' ', $stat[11] + $stat[12], $node->safe_psql('postgres', "SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database WHERE datname LIKE 'without%'");
+}
+my ($cost, $before) = (cost(), '');
+for (1 .. 30)
+{
+	last if $cost eq $before;
+	$before = $cost;
+	sleep 3;
+	$cost = cost();
+}
+is($cost, $before, 'a hundred databases without it cost nothing in three seconds');
 
 # A session that listens.  What it heard, as channel, count and number of events shown.
 my ($listener, $in, $out, @heard);
@@ -129,7 +149,12 @@ for my $victim (qw(worker writer postmaster))
 	my %pid = (writer => $1, worker => $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'));
 	$writer_in .= join("\n", map { event("$victim $_") } 1 .. 2000) . "\n";
 	$writer->pump until $writer_out =~ /\(1,0,0\)/;
-	if ($victim eq 'postmaster') { $node->stop('immediate'); }
+	my $postmaster = $node->{_pid};
+	if ($victim eq 'postmaster')
+	{
+		$node->kill9;
+		select(undef, undef, undef, 0.05) while kill(0, $postmaster) || `pgrep -f "^postgres: $name:"`;
+	}
 	else { kill 'KILL', $pid{$victim}; }
 	eval { $writer->kill_kill; $listener->kill_kill; };
 	if ($victim eq 'postmaster') { $node->start; }
@@ -142,6 +167,28 @@ for my $victim (qw(worker writer postmaster))
 	cmp_ok($due, '>', 0, "kill -9 of the $victim: deliveries are due");
 	cmp_ok(hear_of($due), '>=', $due, "and told of");
 }
+
+# More syncs than it notes by name are told of all the same.
+$node->safe_psql('postgres', "SELECT postalytics.create_sync('many' || i) FROM generate_series(1, 70) AS i");
+$in .= join('', map { "LISTEN postalytics_many$_;\n" } 1 .. 70);
+hear();
+@heard = ();
+$node->safe_psql('postgres', event('for many'));
+hear_of(71);
+my %told = map { $_->{channel} => $_->{count} } @heard;
+is(scalar(grep { /many/ && $told{$_} == 1 } keys %told), 70, 'seventy syncs at once');
+$node->safe_psql('postgres', "SELECT postalytics.drop_sync('many' || i) FROM generate_series(1, 70) AS i");
+
+# Nobody but a database's owner sends its worker away.
+runs('postgres', 'the worker is there');
+$node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
+$pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
+for ('DROP DATABASE postgres', 'ALTER DATABASE postgres RENAME TO mine', 'CREATE DATABASE mine TEMPLATE postgres')
+{
+	my ($status) = $node->psql('template1', $_, extra_params => [ '-U', 'nobody' ]);
+	isnt($status, 0, "not for nobody: $_");
+}
+is($node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'and the worker goes on');
 
 # Commands that need a database for themselves get it, and it gets its worker back.
 runs('postgres', 'the worker runs');
@@ -158,6 +205,21 @@ $node->safe_psql('postgres', 'DROP EXTENSION postalytics_status CASCADE');
 ok($node->poll_query_until('postgres', $workers, '0'), 'without the extension there is none');
 $node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
 runs('postgres', 'with it there is again');
+
+# After a start all databases have their worker soon, and not two a minute.
+for (1 .. 5)
+{
+	$node->safe_psql('template1', "CREATE DATABASE with_$_");
+	$node->safe_psql("with_$_", 'CREATE EXTENSION postalytics_status');
+}
+$node->restart;
+for (1 .. 300)
+{
+	last if $node->safe_psql('postgres', $workers) == 6;
+	select(undef, undef, undef, 0.1);
+}
+is($node->safe_psql('postgres', $workers), '6', 'six databases have a worker each');
+$node->safe_psql('template1', "DROP DATABASE with_$_") for 1 .. 5;
 
 # Only those named.
 $node->append_conf('postgresql.conf', "postalytics_status.worker_databases = 'without_1'");
