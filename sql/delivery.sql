@@ -95,9 +95,9 @@ SELECT status, state, due_at FROM deliveries WHERE sync = 'latest' ORDER BY occu
 -- So is one that failed and was put off: what overtakes it does not wait for it,
 -- but it does for one that is in hand.
 SELECT name FROM create_sync('overtakes', latest_only => true);
-SELECT events_of('p15', '11@05');
+SELECT events_of('p15', '11@02');
 SELECT fetched('overtakes');
-SELECT events_of('p15', '4@06');
+SELECT events_of('p15', '4@03');
 SELECT fetched('overtakes');
 SELECT nack('overtakes', array_agg(delivery_id), 'busy', retry_in => '1 hour') FROM deliveries WHERE sync = 'overtakes' AND state = 'leased';
 SELECT next_due('overtakes') < now() AS ready;
