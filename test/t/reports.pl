@@ -170,6 +170,22 @@ is(ask('received_at > now()')->[0]->{count}, $made->{events}, 'events by hour');
 is(scalar(@{ ask('FROM rejects') }), 0, 'no rejects');
 cmp_ok(scalar(@{ ask('pg_partition_tree') }), '>=', 1, 'months');
 
+# What is late, by the date that the feed gave.
+$db->do(q{SELECT ingest('[{"mailId": "late", "eventDate": "2026-10-01", "eventType": 11, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}},
+	{"mailId": "late", "eventDate": "2026-10-06T00:00:01", "eventType": 6},
+	{"mailId": "overdue", "eventDate": "2026-10-01", "eventType": 4, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}},
+	{"mailId": "in time", "eventDate": "2026-10-05T23:00", "eventType": 6, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}}]')});
+my $notes = $db->prepare("SELECT string_agg(label || ': ' || note, ', ' ORDER BY status) FROM journey(?)");
+my %notes = map { $_ => $db->selectrow_array($notes, undef, $_) } 'late', 'overdue', 'in time';
+is($notes{late}, 'Mail Piece Created: not reported, In Transit: not reported, In Local Area: not reported, Processed for Delivery: late', 'late');
+is($notes{overdue}, 'Mail Piece Created: not reported, Mailed: not reported, In Local Area: awaited, late, Processed for Delivery: awaited, late', 'overdue');
+unlike($notes{'in time'}, qr/late/, 'in time');
+# And when the events are retired, what was reported is still not missing.
+$db->do("DELETE FROM events WHERE piece_id = 'late'");
+is($db->selectrow_array($notes, undef, 'late'), $notes{late}, 'retired');
+is($db->selectrow_array("SELECT count(*) FROM journey('late') WHERE occurred_at IS NOT NULL"), 2, 'what the piece knows is shown');
+is($db->selectrow_array("SELECT status_as_of('late', now())"), 'ProcessedForDelivery', 'as its status');
+
 # The columns of the mailing list reach the CRM's table.
 $db->do("INSERT INTO person SELECT 9900000 + i, 'Person ' || i FROM generate_series(0, 5999) AS i");
 is(scalar(@{ $db->selectall_arrayref("SELECT FROM person AS r JOIN pieces AS p ON p.fields ->> 'crm_person_id' = r.id::text
