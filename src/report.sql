@@ -105,7 +105,7 @@ FROM (
 ) AS f
 LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = f.campaign_id;
 COMMENT ON VIEW postalytics.campaign_funnel IS
-    'a row a campaign: the pieces that have reached each status and those at it now, and their shares of the mailed';
+    'one row per campaign: the pieces that have reached each status and those at it now, and their shares of the mailed';
 COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
@@ -154,7 +154,7 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN postalytics.applies_in('InTransit', f.country) IS NOT FALSE THEN f.sent END AS tracked
 ) AS t;
 COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
-    'a row a campaign and country; NULL for the rates of what the country does not report';
+    'one row per campaign and country; NULL for the rates of what the country does not report';
 
 CREATE VIEW postalytics.campaign_progress AS
 SELECT COALESCE(f.campaign_name, f.campaign_id) AS campaign,
@@ -445,7 +445,7 @@ FROM (
 ) AS r
 LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = r.campaign_id;
 COMMENT ON VIEW postalytics.campaign_responses IS
-    'a row a campaign: visitors, their visits, who reached the goal and who did not';
+    'one row per campaign: visitors, their visits, who reached the goal and who did not';
 
 CREATE VIEW postalytics.responses_by_day AS
 SELECT p.campaign_id,
@@ -459,4 +459,4 @@ JOIN postalytics.pieces AS p ON p.piece_id = e.piece_id
 WHERE e.status IN ('pURLOpened', 'pURLCompleted')
 GROUP BY p.campaign_id, e.occurred_at::date;
 COMMENT ON VIEW postalytics.responses_by_day IS
-    'a row a campaign and day of the session''s time zone: visits to the personal and to the goal URL';
+    'one row per campaign and day of the session''s time zone: visits to the personal and to the goal URL';
