@@ -154,17 +154,50 @@ order_records(EventBatch *batch)
 
 /* ---- events ---- */
 
+/* A month that a batch needs: it is there now, unless something is in the way. */
+typedef struct NeededMonth
+{
+	TimestampTz start;
+	TimestampTz end;
+	const char *in_the_way;
+} NeededMonth;
+
+typedef struct NeededMonths
+{
+	NeededMonth *months;		/* few */
+	int			count;
+} NeededMonths;
+
+static const NeededMonth *
+need_month(NeededMonths *needed, TimestampTz instant)
+{
+	NeededMonth *month;
+
+	for (int i = needed->count - 1; i >= 0; i--)
+	{
+		month = &needed->months[i];
+		if (instant >= month->start && instant < month->end)
+			return month;
+	}
+	needed->months = needed->months == NULL ? palloc(sizeof(NeededMonth)) :
+		repalloc(needed->months, (needed->count + 1) * sizeof(NeededMonth));
+	month = &needed->months[needed->count++];
+	month->start = month_start(instant);
+	month->end = month_start(month->start + 31 * USECS_PER_DAY);
+	month->in_the_way = month_in_the_way(instant);
+	if (month->in_the_way == NULL)
+		ensure_month(instant);
+	return month;
+}
+
 /*
- * Make the months that the records need; instants near each other share one.
- * events is locked first, so that none is retired before its rows are in.  What
- * cannot have a month is rejected.
+ * Make the months that the records need.  events is locked first, so that none is
+ * retired before its rows are in.  What cannot have a month is rejected.
  */
 static void
 ensure_months(EventBatch *batch)
 {
-	TimestampTz start = 0;
-	TimestampTz end = 0;
-	const char *in_the_way = NULL;
+	NeededMonths needed = {0};
 
 	if (batch->nrecords == 0)
 		return;
@@ -172,18 +205,10 @@ ensure_months(EventBatch *batch)
 	LockRelationOid(extension_relation("events"), RowExclusiveLock);
 	for (int64 i = batch->nrecords - 1; i >= 0; i--)
 	{
-		TimestampTz instant = event_batch_record(batch, i)->occurred_at;
+		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->occurred_at);
 
-		if (instant < start || instant >= end)
-		{
-			in_the_way = month_in_the_way(instant);
-			if (in_the_way == NULL)
-				ensure_month(instant);
-			start = month_start(instant);
-			end = start + 28 * USECS_PER_DAY;
-		}
-		if (in_the_way != NULL)
-			event_batch_reject(batch, i, in_the_way);
+		if (month->in_the_way != NULL)
+			event_batch_reject(batch, i, month->in_the_way);
 	}
 }
 

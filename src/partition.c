@@ -226,9 +226,12 @@ ensure_month(TimestampTz instant)
 const char *
 month_in_the_way(TimestampTz instant)
 {
-	char	   *leaf = date_of(month_start(instant), events.leaf_format);
+	char	   *leaf;
 
-	if (has_month(instant) || look_up(leaf) != NAME_TAKEN)
+	if (has_month(instant))
+		return NULL;
+	leaf = date_of(month_start(instant), events.leaf_format);
+	if (look_up(leaf) != NAME_TAKEN)
 		return NULL;
 	return psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf);
 }
