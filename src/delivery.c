@@ -331,6 +331,7 @@ typedef struct Found
 	TimestampTz first;			/* to lease, by occurred_at */
 	TimestampTz last;
 	TimestampTz last_due;		/* of all, by due_at */
+	bool		lacks_day;		/* what is finished has no leaf yet: nothing is done */
 } Found;
 
 /*
@@ -628,21 +629,23 @@ look(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 
 	/* In the order of those who retire a month: events first, then deliveries. */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
-	/* And as ack has it: the day's leaf first, then the rows. */
-	if (sync->latest_only || sync->has_unless)
-		(void) keep_history(now);
 	SPI_connect();
 	pick_on(sync, now, batch, found);
-	settle(found, now);
-	if (found->verdict[LEASE].count > 0)
-		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
+	found->lacks_day = setting_history > 0 && !has_day(now) &&
+		found->verdict[SUPERSEDE].count + found->verdict[CANCEL].count > 0;
+	if (!found->lacks_day)
+	{
+		settle(found, now);
+		if (found->verdict[LEASE].count > 0)
+			lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
+	}
 	SPI_finish();
 }
 
 /*
- * The same for a fetch that may wait after it: if there was nothing it has
- * changed nothing, and gives back its locks, which would be in the way of
- * maintain() for as long.
+ * The same, and if it changed nothing it lets go of its locks: for a fetch that
+ * waits they would be in the way of maintain() as long; and who makes the day's
+ * leaf must not have rows locked, for ack makes it first.
  */
 static void
 look_and_let_go(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
@@ -653,12 +656,17 @@ look_and_let_go(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *fou
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	look(fcinfo, sync, batch, found);
-	if (found->count > 0)
+	if (found->count > 0 && !found->lacks_day)
 		ReleaseCurrentSubTransaction();
 	else
 		RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	if (found->lacks_day)
+	{
+		backlog.until = DT_NOBEGIN;
+		ensure_day(GetCurrentTimestamp());
+	}
 }
 
 /* Hand out what is due now; was there anything? */
@@ -674,8 +682,11 @@ fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
 		if (!sync->enabled)
 			return false;
 		CHECK_FOR_INTERRUPTS();
-		(may_wait ? look_and_let_go : look) (fcinfo, sync, batch, &found);
-	} while (found.verdict[LEASE].count == 0 && found.count > 0);
+		if (may_wait || sync->latest_only || sync->has_unless)
+			look_and_let_go(fcinfo, sync, batch, &found);
+		else
+			look(fcinfo, sync, batch, &found);
+	} while (found.lacks_day || (found.verdict[LEASE].count == 0 && found.count > 0));
 	return found.count > 0;
 }
 

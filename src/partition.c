@@ -236,11 +236,24 @@ month_in_the_way(TimestampTz instant)
 	return psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf);
 }
 
-/* Make sure that the leaf for deliveries finished at an instant is there. */
+static TimestampTz
+day_start(TimestampTz instant)
+{
+	return instant - instant % USECS_PER_DAY;
+}
+
+/* Is there a leaf for deliveries finished at an instant? */
+bool
+has_day(TimestampTz instant)
+{
+	return leaf_exists(&deliveries, date_of(day_start(instant), deliveries.leaf_format));
+}
+
+/* Make sure that there is. */
 bool
 ensure_day(TimestampTz instant)
 {
-	return ensure_leaf(&deliveries, instant - instant % USECS_PER_DAY);
+	return ensure_leaf(&deliveries, day_start(instant));
 }
 
 /*

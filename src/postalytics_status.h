@@ -205,6 +205,7 @@ extern int	event_compare(const EventRecord *record, const char *piece,
 
 extern bool ensure_month(TimestampTz instant);
 extern const char *month_in_the_way(TimestampTz instant);
+extern bool has_day(TimestampTz instant);
 extern bool ensure_day(TimestampTz instant);
 extern TimestampTz month_start(TimestampTz instant);
 
