@@ -13,7 +13,7 @@ await db.connect()
 let worker
 
 function start() {
-  worker = spawn('node', ['worker.js'], { env: { ...process.env, PIPEDRIVE_TOKEN: 'token', PIPEDRIVE_TIMEOUT: 500, PIPEDRIVE_URL: `http://127.0.0.1:${port}` }, stdio: ['ignore', 'inherit', 'ignore'] })
+  worker = spawn('node', ['worker.js'], { env: { ...process.env, PIPEDRIVE_TOKEN: 'token', PIPEDRIVE_TIMEOUT: 3000, PIPEDRIVE_URL: `http://127.0.0.1:${port}` }, stdio: ['ignore', 'inherit', 'ignore'] })
 }
 start()
 after(async () => {
