@@ -246,7 +246,7 @@ check_columns(Relation relation, const TableColumn *columns, int ncolumns)
 	if (!has_columns(relation, columns, ncolumns))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" has not the columns that extension \"%s\" gave it",
+				 errmsg("table \"%s.%s\" does not have the columns that extension \"%s\" gave it",
 						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
 				 errhint("Columns may be added; those of the extension must keep their names, types and order.")));
 }
