@@ -158,7 +158,12 @@ for my $victim (qw(worker writer postmaster))
 	else { kill 'KILL', $pid{$victim}; }
 	eval { $writer->kill_kill; $listener->kill_kill; };
 	if ($victim eq 'postmaster') { $node->start; }
-	else { $node->poll_query_until('postgres', 'SELECT 1', '1') or die; }
+	else
+	{
+		# Not by psql, which may be gone before it is given its query: a broken pipe.
+		select(undef, undef, undef, 0.1) while system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) != 0;
+		$node->poll_query_until('postgres', 'SELECT 1', '1') or die;
+	}
 	listen_to('all');
 	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'postalytics_status worker'");
 	# Started before or after we listen: one end of a lease makes sure of it.
