@@ -631,8 +631,8 @@ look(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 	LockRelationOid(extension_relation("events"), AccessShareLock);
 	SPI_connect();
 	pick_on(sync, now, batch, found);
-	found->lacks_day = setting_history > 0 && !has_day(now) &&
-		found->verdict[SUPERSEDE].count + found->verdict[CANCEL].count > 0;
+	found->lacks_day = found->verdict[SUPERSEDE].count + found->verdict[CANCEL].count > 0 &&
+		setting_history > 0 && !has_day(now);
 	if (!found->lacks_day)
 	{
 		settle(found, now);
