@@ -184,9 +184,8 @@ need_month(NeededMonths *needed, TimestampTz instant)
 	month = &needed->months[needed->count++];
 	month->start = month_start(instant);
 	month->end = month_start(month->start + 31 * USECS_PER_DAY);
-	month->in_the_way = month_in_the_way(instant);
-	if (month->in_the_way == NULL)
-		ensure_month(instant);
+	month->in_the_way = ensure_month(instant) != LEAF_IN_THE_WAY ? NULL :
+		psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, month_name(instant));
 	return month;
 }
 

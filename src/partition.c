@@ -15,6 +15,7 @@
 #include "partitioning/partdesc.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
@@ -81,8 +82,16 @@ typedef struct Parent
 	const char *name;
 	const char *leaf_format;	/* of a leaf's name, given year, month and day */
 	const char *finish_leaf;	/* given its name in each %1$s */
+	TimestampTz (*start) (TimestampTz instant);
+	Datum		(*key) (TimestampTz instant);
 	char	   *(*bounds) (TimestampTz start);
 } Parent;
+
+static Datum
+instant_key(TimestampTz instant)
+{
+	return TimestampTzGetDatum(instant);
+}
 
 static char *
 month_bounds(TimestampTz month)
@@ -90,6 +99,18 @@ month_bounds(TimestampTz month)
 	return psprintf("FROM (%s) TO (%s)",
 					date_of(month, "'%04d-%02d-%02d 00:00:00+00'"),
 					date_of(next_month(month), "'%04d-%02d-%02d 00:00:00+00'"));
+}
+
+static TimestampTz
+day_start(TimestampTz instant)
+{
+	return instant - instant % USECS_PER_DAY;
+}
+
+static Datum
+day_key(TimestampTz instant)
+{
+	return DateADTGetDatum(instant / USECS_PER_DAY);
 }
 
 static char *
@@ -102,6 +123,8 @@ static const Parent events = {
 	.name = "events",
 	.leaf_format = "events_%04d_%02d",
 	.finish_leaf = "ALTER TABLE postalytics.%1$s ADD PRIMARY KEY (piece_id, status, occurred_at)",
+	.start = month_start,
+	.key = instant_key,
 	.bounds = month_bounds
 };
 
@@ -117,6 +140,8 @@ static const Parent deliveries = {
 	"CREATE INDEX ON postalytics.%1$s USING brin (delivery_id, finished_at) WITH (autosummarize = on);"
 	"CREATE INDEX ON postalytics.%1$s (sync, failed_at) WHERE failed_at IS NOT NULL;"
 	"ALTER TABLE postalytics.%1$s REPLICA IDENTITY FULL",
+	.start = day_start,
+	.key = day_key,
 	.bounds = day_bounds
 };
 
@@ -144,19 +169,46 @@ look_up(const char *leaf)
 	return name;
 }
 
-/* Is there such a leaf?  Error 42P07 if its name is taken by something else. */
-static bool
-leaf_exists(const Parent *parent, const char *leaf)
+/*
+ * The leaf that holds a value of the key, of an open and locked parent; 0 if
+ * there is none.
+ */
+static Oid
+leaf_of(Relation parent, Datum value)
 {
-	LeafName	name = look_up(leaf);
+	PartitionKey key = RelationGetPartitionKey(parent);
+	PartitionDesc leaves = RelationGetPartitionDesc(parent, true);
+	bool		equal;
+	int			bound;
+	int			leaf = -1;
 
-	if (name == NAME_TAKEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("table \"%s.%s\" is not a partition of %s",
-						EXTENSION_SCHEMA, leaf, parent->name),
-				 errhint("Attach it again, or rename it.")));
-	return name == NAME_OF_LEAF;
+	if (leaves->nparts == 0)
+		return InvalidOid;
+	if (key->strategy == PARTITION_STRATEGY_LIST)
+	{
+		bound = partition_list_bsearch(key->partsupfunc, key->partcollation,
+									   leaves->boundinfo, value, &equal);
+		if (bound >= 0 && equal)
+			leaf = leaves->boundinfo->indexes[bound];
+	}
+	else
+	{
+		bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
+											  leaves->boundinfo, 1, &value, &equal);
+		leaf = leaves->boundinfo->indexes[bound + 1];
+	}
+	return leaf < 0 ? InvalidOid : leaves->oids[leaf];
+}
+
+/* Is there a leaf for an instant, be it ours or one made by hand? */
+static bool
+has_leaf(const Parent *parent, TimestampTz instant)
+{
+	Relation	relation = table_open(extension_relation(parent->name), AccessShareLock);
+	bool		has = OidIsValid(leaf_of(relation, parent->key(instant)));
+
+	table_close(relation, NoLock);
+	return has;
 }
 
 /* Run utility commands built here from names that need no quoting. */
@@ -184,98 +236,82 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 }
 
 /*
- * Make sure that the leaf that starts at an instant is there; was it made?
- * Must be called before the statement that inserts into the parent starts.
- * Only where the leaf is missing does it lock: SHARE UPDATE EXCLUSIVE on the
- * parent, until the transaction ends, so that of two sessions in need of one
- * leaf the second finds it made.
+ * Make sure that the leaf for an instant is there.  Must be called before the
+ * statement that inserts into the parent starts.  Only where the leaf is missing
+ * does it lock: SHARE UPDATE EXCLUSIVE on the parent, until the transaction ends,
+ * so that of two sessions in need of one leaf the second finds it made.  That it
+ * is seen in the catalog says nothing before: who commits it is seen first, then
+ * tells the caches, from which rows are routed, and then lets go of the lock.
  */
-static bool
-ensure_leaf(const Parent *parent, TimestampTz start)
+static LeafState
+ensure_leaf(const Parent *parent, TimestampTz instant)
 {
-	char	   *leaf = date_of(start, parent->leaf_format);
-
-	if (leaf_exists(parent, leaf))
-		return false;
-	LockRelationOid(extension_relation(parent->name), ShareUpdateExclusiveLock);
-	if (leaf_exists(parent, leaf))
-		return false;
-	create_leaf(parent, leaf, start);
-	return true;
-}
-
-/* Is there a leaf of events for an instant, be it a month or one made by hand? */
-static bool
-has_month(TimestampTz instant)
-{
-	Relation	parent = table_open(extension_relation(events.name), AccessShareLock);
-	bool		has = OidIsValid(month_of_events(parent, instant));
-
-	table_close(parent, NoLock);
-	return has;
-}
-
-/* Make sure that the leaf of events for an instant is there. */
-bool
-ensure_month(TimestampTz instant)
-{
-	return !has_month(instant) && ensure_leaf(&events, month_start(instant));
-}
-
-/* Why a month cannot be made, for a reject; NULL if it is there or can be. */
-const char *
-month_in_the_way(TimestampTz instant)
-{
+	TimestampTz start;
 	char	   *leaf;
 
-	if (has_month(instant))
-		return NULL;
-	leaf = date_of(month_start(instant), events.leaf_format);
-	if (look_up(leaf) != NAME_TAKEN)
-		return NULL;
-	return psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf);
+	if (has_leaf(parent, instant))
+		return LEAF_THERE;
+	start = parent->start(instant);
+	leaf = date_of(start, parent->leaf_format);
+	if (look_up(leaf) == NAME_TAKEN)
+		return LEAF_IN_THE_WAY;
+	LockRelationOid(extension_relation(parent->name), ShareUpdateExclusiveLock);
+	if (has_leaf(parent, instant))
+		return LEAF_THERE;
+	if (look_up(leaf) != NAME_FREE)
+		return LEAF_IN_THE_WAY;
+	create_leaf(parent, leaf, start);
+	return LEAF_MADE;
 }
 
-static TimestampTz
-day_start(TimestampTz instant)
+/* The same, was it made?  Error 42P07 if something has its name. */
+static bool
+make_leaf(const Parent *parent, TimestampTz instant)
 {
-	return instant - instant % USECS_PER_DAY;
+	LeafState	state = ensure_leaf(parent, instant);
+
+	if (state == LEAF_IN_THE_WAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("table \"%s.%s\" is not a partition of %s", EXTENSION_SCHEMA,
+						date_of(parent->start(instant), parent->leaf_format), parent->name),
+				 errhint("Attach it again, or rename it.")));
+	return state == LEAF_MADE;
+}
+
+/* Make sure that events have a leaf for an instant, if they can. */
+LeafState
+ensure_month(TimestampTz instant)
+{
+	return ensure_leaf(&events, instant);
+}
+
+/* The name that an instant's month has, or is to have. */
+char *
+month_name(TimestampTz instant)
+{
+	return date_of(month_start(instant), events.leaf_format);
+}
+
+/* The leaf of events, an open and locked relation, for an instant; 0 if there is none. */
+Oid
+month_of_events(Relation relation, TimestampTz instant)
+{
+	return leaf_of(relation, instant_key(instant));
 }
 
 /* Is there a leaf for deliveries finished at an instant? */
 bool
 has_day(TimestampTz instant)
 {
-	return leaf_exists(&deliveries, date_of(day_start(instant), deliveries.leaf_format));
+	return has_leaf(&deliveries, instant);
 }
 
-/* Make sure that there is. */
-bool
+/* Make sure that there is.  Error 42P07 if something has its name. */
+void
 ensure_day(TimestampTz instant)
 {
-	return ensure_leaf(&deliveries, day_start(instant));
-}
-
-/*
- * The leaf of events, an open and locked relation, that holds an instant; 0 if
- * there is none.
- */
-Oid
-month_of_events(Relation events, TimestampTz instant)
-{
-	PartitionKey key = RelationGetPartitionKey(events);
-	PartitionDesc months = RelationGetPartitionDesc(events, true);
-	Datum		value = TimestampTzGetDatum(instant);
-	bool		equal;
-	int			bound;
-	int			month;
-
-	if (months->nparts == 0)
-		return InvalidOid;
-	bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
-										  months->boundinfo, 1, &value, &equal);
-	month = months->boundinfo->indexes[bound + 1];
-	return month < 0 ? InvalidOid : months->oids[month];
+	(void) make_leaf(&deliveries, instant);
 }
 
 /*
@@ -283,7 +319,8 @@ month_of_events(Relation events, TimestampTz instant)
  *
  * Makes the missing months of events that hold instants from "from" on to
  * before until, and counts them.  Strict.  Errors: 22023 where until is not after
- * "from", 22008 for an instant that no month can hold.
+ * "from", 22008 for an instant that no month can hold, 42P07 for one whose name
+ * is taken.
  */
 Datum
 postalytics_ensure_partitions(PG_FUNCTION_ARGS)
@@ -298,6 +335,6 @@ postalytics_ensure_partitions(PG_FUNCTION_ARGS)
 				 errmsg("\"until\" must be after \"from\"")));
 	(void) month_start(TIMESTAMP_NOT_FINITE(until) ? until : until - 1);
 	for (TimestampTz month = month_start(from); month < until; month = next_month(month))
-		made += ensure_month(month);
+		made += make_leaf(&events, month);
 	PG_RETURN_INT32(made);
 }

@@ -203,10 +203,17 @@ extern int	event_compare(const EventRecord *record, const char *piece,
 
 /* ---- partition.c: months of events, days of deliveries ---- */
 
-extern bool ensure_month(TimestampTz instant);
-extern const char *month_in_the_way(TimestampTz instant);
+typedef enum LeafState
+{
+	LEAF_THERE,
+	LEAF_MADE,
+	LEAF_IN_THE_WAY				/* something that is not a partition has its name */
+} LeafState;
+
+extern LeafState ensure_month(TimestampTz instant);
+extern char *month_name(TimestampTz instant);
 extern bool has_day(TimestampTz instant);
-extern bool ensure_day(TimestampTz instant);
+extern void ensure_day(TimestampTz instant);
 extern TimestampTz month_start(TimestampTz instant);
 
 extern Oid	month_of_events(Relation events, TimestampTz instant);
