@@ -200,6 +200,11 @@ SELECT events_of('p12', '11@05');
 UPDATE deliveries SET due_at = clock_timestamp() + interval '200 ms' WHERE sync = 'waits';
 SELECT piece_id FROM postalytics.fetch('waits', max_wait => '1 hour');
 SELECT piece_id FROM postalytics.fetch('waits', max_wait => '60 ms');
+-- But not with rows in its hands that it has only cancelled.
+SELECT name FROM create_sync('cancels', statuses => '{Mailed}', unless => '{ReturnedToSender}');
+SELECT events_of('p15', '3@06'), events_of('p15', '11@05');
+SELECT piece_id FROM postalytics.fetch('cancels', max_wait => '1 hour');
+SELECT state FROM deliveries WHERE sync = 'cancels';
 
 -- A session that works through a backlog goes on from where it was, and yet
 -- misses nothing that came before it.

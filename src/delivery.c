@@ -669,25 +669,30 @@ look_and_let_go(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *fou
 	}
 }
 
-/* Hand out what is due now; was there anything? */
+/*
+ * Hand out what is due now; was there anything to do?  What was settled counts:
+ * who waits after it would keep its rows, and the day's leaf, from others as long.
+ */
 static bool
 fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
 {
 	Found		found;
+	bool		done = false;
 
 	do
 	{
 		const Sync *sync = sync_argument(fcinfo);
 
 		if (!sync->enabled)
-			return false;
+			break;
 		CHECK_FOR_INTERRUPTS();
 		if (may_wait || sync->latest_only || sync->has_unless)
 			look_and_let_go(fcinfo, sync, batch, &found);
 		else
 			look(fcinfo, sync, batch, &found);
+		done |= found.count > 0;
 	} while (found.lacks_day || (found.verdict[LEASE].count == 0 && found.count > 0));
-	return found.count > 0;
+	return done;
 }
 
 /* Sleep until it is time to look again. */
@@ -710,7 +715,8 @@ wait_a_little(TimestampTz deadline)
  * Leases up to batch deliveries that are due to the caller, in the order in
  * which they are due, and for a sync that is ordered at most one a piece; none
  * while the sync is disabled.  If there are none it looks again until max_wait
- * is over.  Locks: the rows, SKIP LOCKED.  Errors: 42704 for no such sync,
+ * is over, or until it has cancelled or superseded some.  Locks: the rows, SKIP
+ * LOCKED.  Errors: 42704 for no such sync,
  * 22004 for NULL, 22023 for a batch below 1, negative intervals, and a sync
  * that is not durable, 42501 for somebody else's.
  */
