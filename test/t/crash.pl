@@ -28,6 +28,27 @@ $node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT posta
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $dsn = "dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres";
 
+# What a client or worker does until its connection breaks, in a process of its own
+# that notes why it ended.
+sub start
+{
+	my ($what, $round, $number) = @_;
+	my $pid = fork();
+	return $pid if $pid;
+	eval { $what->($round, $number) };
+	append_to_file("$folder/ended.$round", $@);
+	require POSIX;
+	POSIX::_exit(0);
+}
+
+# A moment, in which none of them may have ended.
+sub while_they_run
+{
+	my ($round) = @_;
+	select(undef, undef, undef, 0.05);
+	die slurp_file("$folder/ended.$round") if -e "$folder/ended.$round";
+}
+
 # A client sends batches of new events, of pieces that all clients share and in
 # ever new months, until its connection breaks; and notes those acknowledged.
 sub client
@@ -64,37 +85,12 @@ sub work
 
 for my $round (1 .. $rounds)
 {
-	my @pids;
-	for my $number (1 .. 2)
-	{
-		my $pid = fork();
-		if (!$pid)
-		{
-			eval { work($round, $number) };
-			require POSIX;
-			POSIX::_exit(0);
-		}
-		push @pids, $pid;
-	}
-	for my $number (1 .. $clients)
-	{
-		my $pid = fork();
-		if (!$pid)
-		{
-			eval { client($round, $number) };
-			require POSIX;
-			POSIX::_exit(0);
-		}
-		push @pids, $pid;
-	}
+	my @pids = map { start(\&work, $round, $_) } 1 .. 2;
+	push @pids, map { start(\&client, $round, $_) } 1 .. $clients;
 	# Let all of them get something done before the blow.
-	for my $number (1 .. 2)
+	for my $log ((map { "acked.$round.$_" } 1 .. 2), map { "$round.$_" } 1 .. $clients)
 	{
-		select(undef, undef, undef, 0.05) until -s "$folder/acked.$round.$number";
-	}
-	for my $number (1 .. $clients)
-	{
-		select(undef, undef, undef, 0.05) until -s "$folder/$round.$number";
+		while_they_run($round) until -s "$folder/$log";
 	}
 	select(undef, undef, undef, rand(0.7));
 	if ($round % 2)
@@ -106,8 +102,12 @@ for my $round (1 .. $rounds)
 	else
 	{
 		my $backend;
-		$backend = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
-			WHERE query LIKE '%postalytics.ingest%' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1}) until $backend;
+		until ($backend)
+		{
+			while_they_run($round);
+			$backend = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
+				WHERE query LIKE '%postalytics.ingest%' AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1});
+		}
 		kill 'KILL', $backend;
 	}
 	waitpid $_, 0 for @pids;
