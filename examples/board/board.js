@@ -48,7 +48,7 @@ function show() {
   $('campaign').replaceChildren(...campaigns.map(({ id, name }) => new Option(name, id, false, id === chosen)))
   showFunnel()
   $('latest').tBodies[0].replaceChildren(...state.latest.map((event) =>
-    row([[new Date(event.occurred_at).toLocaleString()], [event.label], [event.piece_id]])))
+    row([[new Date(event.occurred_at).toLocaleString([], { dateStyle: 'short', timeStyle: 'short' })], [event.label], [event.piece_id]])))
   $('syncs').tBodies[0].replaceChildren(...state.syncs.map((sync) =>
     row([[sync.name + (sync.enabled ? '' : ' (off)')], [sync.due, 'number'], [sync.waiting, 'number'],
       [sync.dead, Number(sync.dead) > 0 ? 'number bad' : 'number'], [sync.last_error ?? '', 'bad']])))

@@ -10,11 +10,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const LATEST = 12 // events shown
 const PAUSE = 500 // milliseconds between two looks at the database
+const REST = 10_000 // after which it looks though nothing was heard: of what a sync's worker does nobody tells
 
 const pool = new pg.Pool({ max: 2 })
 const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'warn' } })
 const watching = new Set()
-pool.on('error', (error) => server.log.error(error)) // the next query takes another connection
+pool.on('error', (error) => server.log.error(error.message)) // the next query takes another connection
 let state
 let latest = []
 
@@ -33,16 +34,32 @@ async function look() {
   return { campaigns, countries, syncs, latest }
 }
 
+// Those shown are the last to arrive, be they stored or heard of.
+function add(events) {
+  const known = new Map([...latest, ...events].map((event) => [event.event_id, event]))
+  latest = [...known.values()].sort((a, b) => b.event_id - a.event_id).slice(0, LATEST)
+}
+
+async function addStored() {
+  const { rows } = await pool.query(`
+    SELECT event_id::float8, piece_id, postalytics.label(status) AS label, occurred_at
+    FROM postalytics.events
+    WHERE occurred_at > now() - interval '3 months'
+    ORDER BY event_id DESC
+    LIMIT ${LATEST}`)
+  add(rows)
+}
+
 function send(response) {
   response.write(`data: ${JSON.stringify(state)}\n\n`)
 }
 
-// Look when something was heard, but not all the time.
+// Look when something was heard, but not all the time; and now and then.
 let stale = true
 let wake = () => {}
 async function keepLooking() {
   for (;;) {
-    if (!stale) await new Promise((resolve) => { wake = resolve })
+    if (!stale) await Promise.race([new Promise((resolve) => { wake = resolve }), sleep(REST)])
     stale = false
     try {
       state = await look()
@@ -61,13 +78,14 @@ async function listen() {
     try {
       const lost = new Promise((resolve) => client.on('error', resolve).on('end', resolve))
       client.on('notification', ({ payload }) => {
-        latest = [...JSON.parse(payload).events.reverse(), ...latest].slice(0, LATEST)
+        add(JSON.parse(payload).events)
         stale = true
         wake()
       })
       await client.connect()
       await client.query('LISTEN postalytics_board')
-      stale = true // what came before is not told again
+      await addStored() // for what came before is not told again
+      stale = true
       wake()
       await lost
     } catch (error) {

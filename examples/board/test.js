@@ -6,7 +6,6 @@ import pg from 'pg'
 import puppeteer from 'puppeteer-core'
 
 const port = execFileSync('../free-port').toString().trim()
-const server = spawn('node', ['server.js'], { env: { ...process.env, PORT: port, PGUSER: 'board', PGPASSWORD: 'board' }, stdio: 'inherit' })
 const db = new pg.Client()
 await db.connect()
 const browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] })
@@ -21,18 +20,23 @@ const page = await browser.newPage()
 page.on('pageerror', (error) => wrong.push(error.message))
 const text = (selector) => page.$eval(selector, (element) => element.innerText)
 const shows = (selector, words) => page.waitForFunction((s, w) => document.querySelector(s).innerText.includes(w), { timeout: 60_000 }, selector, words)
+const eventDate = new Date(Date.now() - 864e5).toISOString()
 const event = (mailId, eventType, country, campaignId, campaignName) =>
-  ({ mailId, eventType, eventDate: '2026-10-06T14:21:09Z', to: { firstName: 'D', country }, meta: { campaignId, campaignName } })
+  ({ mailId, eventType, eventDate, to: { firstName: 'D', country }, meta: { campaignId, campaignName } })
 const ingest = (...events) => db.query('SELECT postalytics.ingest($1::json)', [JSON.stringify(events)])
 
+await ingest(event(1, 11, 'US', 1, 'Spring recall'), event(1, 4, 'US', 1), event(2, 11, 'CA', 1)) // before it is started
+const server = spawn('node', ['server.js'], { env: { ...process.env, PORT: port, PGUSER: 'board', PGPASSWORD: 'board' }, stdio: 'inherit' })
+
 test('shows what there is', async () => {
-  await ingest(event(1, 11, 'US', 1, 'Spring recall'), event(1, 4, 'US', 1), event(2, 11, 'CA', 1))
   for (let i = 0; i < 100 && !(await page.goto(`http://127.0.0.1:${port}/`).catch(() => null)); i++) await new Promise((resolve) => setTimeout(resolve, 100))
   await shows('#live', 'live')
   await shows('#campaign', 'Spring recall')
   await shows('#counts', 'Canada')
   assert.deepEqual((await text('#counts tbody')).split('\n').map((line) => line.split('\t')).slice(0, 3),
     [['Pieces', '1', '1'], ['Mailed', '1', '1'], ['In Transit', '1', '–']])
+  const latest = (await text('#latest tbody')).split('\n').map((line) => line.split('\t').slice(1))
+  assert.deepEqual(latest.sort(), [['In Transit', '1'], ['Mailed', '1'], ['Mailed', '2']])
 })
 
 test('an ingest shows by itself', async () => {
@@ -42,6 +46,14 @@ test('an ingest shows by itself', async () => {
   await shows('#syncs', 'board')
   const bars = await page.evaluate(() => Chart.getChart('chart').data.datasets.map(({ label, data }) => [label, data[0], data[4]]))
   assert.deepEqual(bars, [['United States', 2, 1], ['Canada', 1, null]])
+})
+
+test('what a worker does shows', async () => {
+  await db.query("SELECT postalytics.create_sync('crm', statuses => '{pURLOpened}')")
+  await ingest(event(3, 7, 'US', 1))
+  await shows('#syncs tbody', 'crm\t1\t1\t0')
+  await db.query("SELECT postalytics.nack('crm', array_agg(delivery_id), 'no such person', dead => true) FROM postalytics.fetch('crm')")
+  await shows('#syncs tbody', 'crm\t0\t0\t1\tno such person')
 })
 
 test('another campaign is chosen, and stays', async () => {
@@ -75,6 +87,6 @@ test('is readable on a phone', async () => {
 test('comes back when the database was gone', async () => {
   await db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'board'")
   await ingest(event(6, 8, 'US', 1))
-  await shows('#counts tbody', 'Responded\t1')
+  await shows('#counts tbody', 'Responded\t2')
   assert.deepEqual(wrong, [])
 })
