@@ -36,6 +36,7 @@ BEGIN
                         postalytics.responses_by_day, postalytics.returned_mail TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION
                         postalytics.reached_at(postalytics.pieces, postalytics.mail_status),
+                        postalytics.was_sent(postalytics.pieces),
                         postalytics.funnel(text, timestamptz),
                         postalytics.journey(text),
                         postalytics.status_as_of(text, timestamptz),

@@ -23,11 +23,20 @@ RETURN pg_catalog.round(part::numeric OPERATOR(pg_catalog./) NULLIF(whole, 0), 4
 COMMENT ON FUNCTION postalytics.rate(bigint, bigint) IS
     'part as a share of whole, from 0 to 1; NULL of nothing';
 
+CREATE FUNCTION postalytics.was_sent(piece postalytics.pieces)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT piece.status OPERATOR(pg_catalog.>=) 'Mailed' OR piece.response IS NOT NULL
+$$;
+COMMENT ON FUNCTION postalytics.was_sent(postalytics.pieces) IS
+    'must a piece have been mailed, whether Mailed itself was reported or not: it is at Mailed or beyond, or was answered';
+
 -- ---- campaigns ----
 
--- Rates are of the pieces that must have been mailed: they are at Mailed or beyond,
--- or were answered, whether Mailed itself was reported or not.  tracked are those of
--- them in countries that have postal scans.
+-- Rates are of the pieces that were sent.  tracked are those of them in countries
+-- that have postal scans.
 CREATE VIEW postalytics.campaign_funnel AS
 SELECT f.campaign_id,
        c.name AS campaign_name,
@@ -75,8 +84,8 @@ FROM (
            count(p.addressed_at) AS addressed,
            count(p.printed_at) AS printed,
            count(p.mailed_at) AS mailed,
-           count(*) FILTER (WHERE p.status >= 'Mailed' OR p.response IS NOT NULL) AS sent,
-           count(*) FILTER (WHERE (p.status >= 'Mailed' OR p.response IS NOT NULL)
+           count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
+           count(*) FILTER (WHERE postalytics.was_sent(p)
                                   AND postalytics.applies_in('InTransit', p.country) IS NOT FALSE) AS tracked,
            count(p.in_transit_at) AS in_transit,
            count(p.in_local_area_at) AS in_local_area,
@@ -139,7 +148,7 @@ FROM (
     SELECT p.campaign_id,
            p.country,
            count(*) AS pieces,
-           count(*) FILTER (WHERE p.status >= 'Mailed' OR p.response IS NOT NULL) AS sent,
+           count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
            count(p.mailed_at) AS mailed,
            count(p.in_transit_at) AS in_transit,
            count(p.in_local_area_at) AS in_local_area,
@@ -432,7 +441,7 @@ SELECT r.campaign_id,
 FROM (
     SELECT p.campaign_id,
            count(p.mailed_at) AS mailed,
-           count(*) FILTER (WHERE p.status >= 'Mailed' OR p.response IS NOT NULL) AS sent,
+           count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
            count(p.response) AS visitors,
            sum(p.opens)::bigint AS visits,
            count(p.first_completed_at) AS completers,
