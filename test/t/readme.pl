@@ -97,5 +97,10 @@ for my $block (grep { $_->{kind} eq 'sh' } @blocks)
 is($node->safe_psql('crm_restored', 'SELECT count(*) FROM postalytics.events'),
 	$node->safe_psql('crm', 'SELECT count(*) FROM postalytics.events'), 'what was dumped is restored');
 
+# Settings are the server's own, and bring the worker.
+$node->append_conf('postgresql.conf', $_->{text}) for grep { $_->{kind} eq 'ini' } @blocks;
+$node->restart;
+ok($node->poll_query_until('crm', 'SELECT running FROM postalytics.worker_status()'), 'with the settings shown a worker runs');
+
 $node->stop;
 done_testing();
