@@ -1,12 +1,19 @@
--- What a piece holds is a function of the set of its events: neither order nor
--- batching nor repeats nor the way in can matter.  Generated journeys, each
+-- What a piece holds, and what is delivered of it, is a function of the set of its
+-- events: neither order nor batching nor repeats nor the way in can matter.  Generated journeys, each
 -- stored several times over under different names, must come out alike.
 BEGIN;
 SET search_path = public, postalytics;
 SET LOCAL postalytics_status.earliest = '36500d';
 SET LOCAL postalytics_status.latest = '36500d';
-SELECT plan(16);
+SELECT plan(18);
 SELECT setseed(0.20261123);
+
+DO $$
+BEGIN
+    PERFORM create_sync('every');
+    PERFORM create_sync('some', statuses => '{Mailed,ReRouted,pURLOpened}', campaigns => '{1}', accounts => '{1}', wait => '2 days');
+END
+$$;
 
 -- 1500 journeys of 1 to 12 events, at few enough instants to have ties; what
 -- an event says besides is there or not, as it happens.
@@ -77,7 +84,7 @@ FROM generated
 ORDER BY random();
 
 -- Copies 8 to 10 come by ingest, in two calls each, while users have something
--- on events, on pieces or on both, that keeps the rows from going straight in.
+-- on events, on pieces, on deliveries or on all, that keeps the rows from going straight in.
 CREATE FUNCTION pg_temp.count_statement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO statements VALUES (TG_TABLE_NAME || ' ' || TG_OP);
@@ -92,13 +99,15 @@ $$;
 CREATE TRIGGER counted AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.count_statement();
 CALL pg_temp.ingest_halves(8);
 CREATE TRIGGER counted AFTER INSERT OR UPDATE ON pieces FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.count_statement();
+CREATE TRIGGER counted AFTER INSERT ON deliveries_unfinished FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.count_statement();
 CALL pg_temp.ingest_halves(9);
 DROP TRIGGER counted ON events;
 ALTER TABLE pieces ADD CHECK (opens >= 0);
 CALL pg_temp.ingest_halves(10);
 DROP TRIGGER counted ON pieces;
+DROP TRIGGER counted ON deliveries_unfinished;
 SELECT bag_eq('SELECT statement, count(*) FROM statements GROUP BY 1',
-              $$VALUES ('events INSERT', 4::bigint), ('pieces INSERT', 4), ('pieces UPDATE', 4)$$, 'users'' own triggers fire');
+              $$VALUES ('events INSERT', 4::bigint), ('pieces INSERT', 4), ('pieces UPDATE', 4), ('deliveries_unfinished INSERT', 4)$$, 'users'' own triggers fire');
 
 CREATE TEMP TABLE copies AS
 SELECT split_part(piece_id, '.', 1)::int AS journey, split_part(piece_id, '.', 2)::int AS copy, to_jsonb(p) - 'piece_id' AS row
@@ -106,6 +115,18 @@ FROM pieces AS p;
 SELECT is(count(*), 11 * 1500::bigint, 'every copy of every journey is a piece') FROM copies;
 SELECT is_empty('SELECT c.journey, c.copy, c.row, o.row FROM copies AS c JOIN copies AS o USING (journey)
                  WHERE o.copy = 0 AND c.row <> o.row', 'all copies of a journey are alike');
+
+CREATE TEMP TABLE told AS
+SELECT split_part(piece_id, '.', 1)::int AS journey, split_part(piece_id, '.', 2)::int AS copy, sync, status, occurred_at, due_at, state
+FROM deliveries;
+SELECT bag_eq('SELECT sync, count(*) FROM told WHERE copy = 0 GROUP BY sync',
+                  $$SELECT text 'every', count(*) FROM generated
+                    UNION ALL
+                    SELECT 'some', count(*) FROM generated
+                    WHERE status IN ('Mailed', 'ReRouted', 'pURLOpened') AND body -> 'meta' ->> 'campaignId' = '1' AND body -> 'meta' ->> 'accountId' = '1'$$,
+                  'deliveries are of the events that match');
+SELECT is_empty('SELECT journey, sync, status, occurred_at, due_at, state FROM told GROUP BY 1, 2, 3, 4, 5, 6 HAVING count(DISTINCT copy) <> 11 OR count(*) <> 11',
+                'and those of all copies are alike');
 
 -- The status by the rule, by the aggregate, and by the rule written out plainly.
 CREATE FUNCTION pg_temp.plain_status(piece text) RETURNS mail_status LANGUAGE plpgsql AS $$
