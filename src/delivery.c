@@ -655,7 +655,24 @@ look_and_let_go(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *fou
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
-	look(fcinfo, sync, batch, found);
+	PG_TRY();
+	{
+		look(fcinfo, sync, batch, found);
+	}
+	PG_CATCH();
+	{
+		/* A caller's handler must not take this subtransaction for its own. */
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 	if (found->count > 0 && !found->lacks_day)
 		ReleaseCurrentSubTransaction();
 	else

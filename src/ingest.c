@@ -57,6 +57,7 @@ typedef struct OrderedRecord
 	uint64		prefix;			/* of piece, compares as its bytes do */
 	const EventRecord *record;
 	int64		event_id;		/* once it is stored, else 0 */
+	int			month;			/* that it goes to, of those opened */
 } OrderedRecord;
 
 /* The events that are being inserted, in key order. */
@@ -368,35 +369,37 @@ typedef struct Months
 	int			last;			/* that was asked for */
 } Months;
 
-/* The month, of those opened, with this leaf; or NULL. */
-static Month *
+/* Which of the months opened has this leaf; -1 for none. */
+static int
 find_month(Months *months, Oid leaf)
 {
 	if (months->last < months->count &&
 		RelationGetRelid(months->months[months->last].leaf) == leaf)
-		return &months->months[months->last];
+		return months->last;
 	for (int i = 0; i < months->count; i++)
 	{
 		if (RelationGetRelid(months->months[i].leaf) == leaf)
-		{
-			months->last = i;
-			return &months->months[i];
-		}
+			return months->last = i;
 	}
-	return NULL;
+	return -1;
 }
 
-/* Open the leaf for an instant; false if there is none that may be written to. */
+/*
+ * Open the leaf for an instant, and say which of the months it is; false if there
+ * is none that may be written to.
+ */
 static bool
-open_month(Months *months, TimestampTz instant)
+open_month(Months *months, TimestampTz instant, int *which)
 {
 	Oid			leaf = month_of_events(months->events, instant);
 	Month	   *month;
 
 	if (!OidIsValid(leaf))
 		return false;
-	if (find_month(months, leaf) != NULL)
+	*which = find_month(months, leaf);
+	if (*which >= 0)
 		return true;
+	*which = months->count;
 	months->months = months->months == NULL ? palloc(sizeof(Month)) :
 		repalloc(months->months, (months->count + 1) * sizeof(Month));
 	month = &months->months[months->count++];
@@ -405,16 +408,19 @@ open_month(Months *months, TimestampTz instant)
 	return direct_allowed(month->leaf, events_columns, N_EVENTS_COLUMNS);
 }
 
-/* Open all that the records need; false if a query must do it. */
+/*
+ * Open all that the records need, and note which is whose, for they are not asked
+ * for again: one may be detached meanwhile.  False if a query must do it.
+ */
 static bool
-open_months(Months *months, const Offer *mine)
+open_months(Months *months, Offer *mine)
 {
 	months->events = table_open(extension_relation("events"), RowExclusiveLock);
 	check_columns(months->events, events_columns, N_EVENTS_COLUMNS);
 	if (!direct_allowed_below(months->events, events_columns, N_EVENTS_COLUMNS, "events_inserted"))
 		return false;
 	for (int64 i = 0; i < mine->count; i++)
-		if (!open_month(months, mine->records[i].record->occurred_at))
+		if (!open_month(months, mine->records[i].record->occurred_at, &mine->records[i].month))
 			return false;
 	for (int i = 0; i < months->count; i++)
 		months->months[i].table = direct_open(months->months[i].leaf);
@@ -451,7 +457,7 @@ insert_rows(Months *months, Offer *mine, MemoryContext scratch)
 	for (int64 i = 0; i < mine->count; i++)
 	{
 		const EventRecord *record = mine->records[i].record;
-		Month	   *month = find_month(months, month_of_events(months->events, record->occurred_at));
+		Month	   *month = &months->months[mine->records[i].month];
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
 		int64		event_id = nextval_internal(event_ids, false);
 

@@ -307,6 +307,7 @@ refresh_cache(TableCache *cache)
 	Oid			relation = extension_relation(cache->table);
 	MemoryContext caller;
 
+	AcceptInvalidationMessages();	/* no lock is taken that would */
 	if (cache->complete && cache->relation == relation)
 		return;
 

@@ -74,22 +74,40 @@ typedef struct Taken
 	Woken		woken[MAX_WOKEN];
 } Taken;
 
+static bool
+is_alive(int pid)
+{
+	return pid != 0 && BackendPidGetProc(pid) != NULL;
+}
+
+/* One that was given up may be another's by now. */
 static void
 release_slot(int code, Datum arg)
 {
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
-	my_slot->pid = 0;
-	my_slot->latch = NULL;
-	my_slot->idle = false;
+	if (my_slot->pid == MyProcPid)
+	{
+		my_slot->pid = 0;
+		my_slot->latch = NULL;
+		my_slot->idle = false;
+	}
 	LWLockRelease(wake_shared->lock);
 }
 
-/* Take the database's slot, or a free one; false if there is none. */
+/*
+ * Take the database's slot, or a free one; false if there is none.  Ends the
+ * process if the database has a worker: of a launcher that was before this one's.
+ */
 static bool
 claim_slot(void)
 {
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	my_slot = wake_find_slot(MyDatabaseId);
+	if (my_slot != NULL && is_alive(my_slot->pid))
+	{
+		LWLockRelease(wake_shared->lock);
+		proc_exit(0);
+	}
 	if (my_slot == NULL)
 	{
 		my_slot = wake_find_slot(InvalidOid);
@@ -118,6 +136,7 @@ give_up_slot(void)
 {
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	my_slot->database = InvalidOid;
+	my_slot->pid = 0;
 	LWLockRelease(wake_shared->lock);
 }
 
@@ -262,8 +281,9 @@ notify_syncs(const Taken *taken, TimestampTz *looked_at)
 		if (!sync->enabled || !sync->durable)
 			continue;
 		count = woken != NULL ? woken->count : 0;
+		/* Who wakes it with none changed some, which may have been due at the last look. */
 		if (count == 0)
-			count = count_due(sync->name, taken->all_woken ? DT_NOBEGIN : *looked_at);
+			count = count_due(sync->name, taken->all_woken || woken != NULL ? DT_NOBEGIN : *looked_at);
 		if (count > 0)
 		{
 			sync_notify(sync->name, sync->channel, count);
@@ -410,6 +430,8 @@ postalytics_worker_main(Datum arg)
 	SetConfigOption("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
+	/* What maintain() waits for it must see. */
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
 
 	PG_TRY();
 	{
@@ -510,12 +532,6 @@ list_databases(void)
 	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
 	return databases;
-}
-
-static bool
-is_alive(int pid)
-{
-	return pid != 0 && BackendPidGetProc(pid) != NULL;
 }
 
 static bool
@@ -668,9 +684,19 @@ tend(void)
 	return sleep;
 }
 
+/* The next launcher does not know of this one's workers, and starts its own. */
 static void
 leave_launcher(int code, Datum arg)
 {
+	ListCell   *cell;
+
+	foreach(cell, workers)
+	{
+		Worker	   *worker = lfirst(cell);
+
+		if (worker->handle != NULL)
+			TerminateBackgroundWorker(worker->handle);
+	}
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	wake_shared->launcher = NULL;
 	LWLockRelease(wake_shared->lock);
@@ -763,7 +789,7 @@ call_back(Oid database)
 
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	slot = wake_find_slot(database);
-	if (slot != NULL)
+	if (slot != NULL && slot->pauser == MyProcPid)
 		slot->pauser = 0;
 	wake_launcher(database);
 	LWLockRelease(wake_shared->lock);
@@ -784,9 +810,9 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only,
 		next_utility(statement, query, read_only, context, parameters, environment, receiver, completion);
 		return;
 	}
-	send_away(database);
 	PG_TRY();
 	{
+		send_away(database);
 		next_utility(statement, query, read_only, context, parameters, environment, receiver, completion);
 	}
 	PG_FINALLY();

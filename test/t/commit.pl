@@ -67,11 +67,36 @@ $node->safe_psql('postgres', 'SELECT ' . event('before', '2026-01-15'));
 my @months = ('2026-01-15', '2026-10-06');
 meet('events_2026_10', 'SELECT inserted FROM ' . event('first', $months[1]), sub { 'SELECT inserted FROM ' . event('second', $months[ $_[0] ]) }, '1');
 
+# A month is detached CONCURRENTLY, which ingest's lock is not in the way of: seen
+# here first in the middle of a call, which has opened it.
+my %session = map { $_ => start_session() } qw(holder detacher ingest);
+my $large = q{(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 3000) AS i)};
+sub three { return "SELECT inserted FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', p, 'eventType', 4, 'eventDate', '2026-10-11', 'note', $large)) FROM unnest('{a$_[0],b$_[0],c$_[0]}'::text[]) AS p))" }
+ask($session{ingest}, three('0'));
+is(answer($session{ingest}), '3', 'the month is in the caches');
+ask($session{holder}, "BEGIN; SELECT inserted FROM " . event('a1', '2026-10-11'));
+answer($session{holder});
+ask($session{detacher}, "LOAD '$modules/slow_commit'; SET slow_commit.file = '$stop'; SELECT 1");
+answer($session{detacher});
+append_to_file($stop, '');
+ask($session{detacher}, 'ALTER TABLE postalytics.events DETACH PARTITION postalytics.events_2026_10 CONCURRENTLY');
+$node->poll_query_until('postgres', "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = 'postalytics.events_2026_10'::regclass") or die;
+ask($session{ingest}, three('1'));
+$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'") or die;
+unlink $stop or die;
+$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype IN ('virtualxid', 'relation')") or die;
+ask($session{holder}, 'COMMIT');
+is(answer($session{ingest}), '2', 'a call goes on with the month that it has opened');
+ask($session{detacher}, 'SELECT 2');
+is(answer($session{detacher}), '2', 'and then it is detached');
+$_->{run}->kill_kill for values %session;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.events_2026_10'), '8', 'with all that it was given');
+
 my @ids = split /\n/, $node->safe_psql('postgres', "SELECT delivery_id FROM postalytics.fetch('all', lease => '1 hour')");
 my $day = $node->safe_psql('postgres', q{SELECT to_char(now() AT TIME ZONE 'UTC', '"deliveries_"YYYY_MM_DD')});
 my @queries = ('SELECT min(1) FROM postalytics.deliveries', "SELECT postalytics.ack('all', '{$ids[1]}')");
 meet($day, "SELECT postalytics.ack('all', '{$ids[0]}')", sub { $queries[ $_[0] ] }, '1');
-is($node->safe_psql('postgres', 'SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1 ORDER BY 1'), "leased|2\ndone|2", 'all is as they left it');
+is($node->safe_psql('postgres', 'SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1 ORDER BY 1'), "leased|8\ndone|2", 'all is as they left it');
 
 $node->stop;
 done_testing();

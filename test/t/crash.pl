@@ -21,7 +21,7 @@ note("SEED=$seed");
 my $name = "crash_$$";
 my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init;
-$node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on\npostalytics_status.latest = '36500d'");
+$node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on\npostalytics_status.earliest = '36500d'");
 $node->start;
 $node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all', ordered => false)});
 
@@ -59,10 +59,10 @@ sub client
 	my $connection = DBI->connect($dsn, getpwuid($<) . '', '', { RaiseError => 1, PrintError => 0 });
 	for (my $batch = 0;; $batch++)
 	{
-		my @events = map { sprintf('{"mailId": %d, "eventType": %d, "eventDate": "20%02d-%02d-15T00:%02d:%02d.%06d"}',
-			$_ * 7 % 50, $codes[ ($_ + $batch) % @codes ], 20 + $round, 1 + $batch % 12, $number, $_, $batch) } 1 .. 40;
+		my @events = map { sprintf('{"mailId": %d, "eventType": %d, "eventDate": "%d-%02d-15T00:%02d:%02d.%06d"}',
+			$_ * 7 % 50, $codes[ ($_ + $batch) % @codes ], 2025 - $round, 1 + $batch % 12, $number, $_, $batch) } 1 .. 40;
 		my ($inserted) = $connection->selectrow_array('SELECT inserted FROM postalytics.ingest(?)', undef, '[' . join(',', @events) . ']');
-		die "$inserted inserted" if $inserted != 40;
+		die "batch $batch: $inserted inserted; " . join(', ', @{ $connection->selectcol_arrayref('SELECT DISTINCT reason FROM postalytics.rejects') }) if $inserted != 40;
 		print $log "$batch\n";
 	}
 }
@@ -128,7 +128,7 @@ for my $round (1 .. $rounds)
 	# Each batch is told by the instants of its events: its client and its number.
 	my %stored = map { split /\|/ } split /\n/, $node->safe_psql('postgres', "
 		SELECT extract(minute FROM occurred_at) || '/' || to_char(occurred_at, 'US')::int, count(*)
-		FROM postalytics.events WHERE extract(year FROM occurred_at) = 2020 + $round GROUP BY 1");
+		FROM postalytics.events WHERE extract(year FROM occurred_at) = 2025 - $round GROUP BY 1");
 	is(join(' ', grep { !$stored{$_} } @acknowledged), '', "round $round: each of " . @acknowledged . ' batches that were acknowledged is there');
 	is(join(' ', grep { $stored{$_} != 40 } keys %stored), '', "round $round: no batch is half there, or twice");
 	cmp_ok(scalar(keys %stored), '<=', @acknowledged + $clients, "round $round: and no more than was on its way");

@@ -115,6 +115,24 @@ ok(!may('sync', $_, $denied), "and is refused $_")
   "SELECT postalytics.nack('another', '{1}', 'x')", "SELECT postalytics.next_due('another')";
 ok(may('sync', "SELECT * FROM postalytics.ingest('{}')", qr/^$/) && !may('sync', "SELECT * FROM postalytics.ingest('{}')", qr/permission denied/),
 	'and brings no events');
+
+# An error inside of fetch leaves its caller who he was, and his session as it was,
+# be it caught or not.
+$connection->do('ALTER ROLE sync LOGIN');
+my ($status, $said, $complaint) = $node->psql('postgres', q{
+	CREATE TEMP TABLE before (x int);
+	DO $$ BEGIN
+		INSERT INTO before VALUES (1);
+		PERFORM postalytics.fetch('own', lease => '-1 s', max_wait => '1 s');
+	EXCEPTION WHEN others THEN
+		INSERT INTO before VALUES (2);
+		RAISE NOTICE '% for % with %', sqlerrm, current_user, current_setting('search_path');
+	END $$;
+	SELECT string_agg(x::text, ',') FROM before;
+	SELECT postalytics.fetch('own', lease => '-1 s', max_wait => '1 s');
+	SELECT current_user}, on_error_stop => 0, extra_params => [ '-U', 'sync' ]);
+is($said, "2\nsync", 'an error in fetch takes back what was done since the handler began, and the session goes on');
+like($complaint, qr/lease must not be negative for sync with "\$user", public/, 'and who catches it is who he was');
 $connection->do('CREATE ROLE colleague; GRANT sync TO colleague');
 ok(may('colleague', "SELECT postalytics.fetch('own')", qr/./), 'who has its rights may too');
 $connection->do("SELECT postalytics.revoke_sync('sync', 'own')");

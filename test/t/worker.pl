@@ -184,6 +184,36 @@ my %told = map { $_->{channel} => $_->{count} } @heard;
 is(scalar(grep { /many/ && $told{$_} == 1 } keys %told), 70, 'seventy syncs at once');
 $node->safe_psql('postgres', "SELECT postalytics.drop_sync('many' || i) FROM generate_series(1, 70) AS i");
 
+# A new launcher starts no second one.
+$pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
+my $launcher = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'";
+my $old = $node->safe_psql('postgres', $launcher);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($old)");
+ok($node->poll_query_until('postgres', "SELECT running AND pid <> $pid FROM postalytics.worker_status()"), 'when the launcher was ended, a worker comes again');
+isnt($node->safe_psql('postgres', $launcher), $old, 'with another launcher');
+is($node->safe_psql('postgres', $workers), '1', 'and one only');
+
+# What nack put off to an instant that is past when it commits is told of, though
+# the worker has looked since.
+$node->safe_psql('postgres', "SELECT postalytics.disable_sync('all'); SELECT postalytics.create_sync('nacked', statuses => '{InTransit}'); SELECT postalytics.create_sync('other', statuses => '{Printed}')");
+$in .= "UNLISTEN *; LISTEN postalytics_nacked; LISTEN postalytics_other;\n";
+hear();
+$node->safe_psql('postgres', event('nacked'));
+hear_of(1);
+my $nacked = $node->safe_psql('postgres', "SELECT delivery_id FROM postalytics.fetch('nacked', lease => '1 hour')");
+@heard = ();
+my ($nack_in, $nack_out) = ("BEGIN; SELECT postalytics.nack('nacked', '{$nacked}', 'busy', retry_in => '0');\n", '');
+my $nack = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$nack_in, '>', \$nack_out, '2>&1');
+$nack->pump until $nack_out =~ /1/;
+$node->safe_psql('postgres', q{SELECT postalytics.ingest('{"mailId": "other", "eventType": 10, "eventDate": "2026-10-06"}')});
+hear_of(1);
+@heard = ();
+$nack_in .= "COMMIT;\n\\q\n";
+$nack->finish;
+is(hear_of(1), 1, 'a nack that was long in committing is told of');
+is($heard[0]{channel}, 'postalytics_nacked', 'on its channel');
+$node->safe_psql('postgres', "SELECT postalytics.drop_sync('nacked'); SELECT postalytics.drop_sync('other'); SELECT postalytics.enable_sync('all')");
+
 # Nobody but a database's owner sends its worker away.
 runs('postgres', 'the worker is there');
 $node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
@@ -194,6 +224,16 @@ for ('DROP DATABASE postgres', 'ALTER DATABASE postgres RENAME TO mine', 'CREATE
 	isnt($status, 0, "not for nobody: $_");
 }
 is($node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'and the worker goes on');
+
+# Nor does the owner whose command is cancelled while it waits.
+$pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
+kill 'STOP', $pid;
+my ($owner_in, $owner_out) = ("SET statement_timeout = '100ms'; ALTER DATABASE postgres RENAME TO mine;\n\\echo done\n", '');
+my $owner = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('template1') ], '<', \$owner_in, '>', \$owner_out, '2>&1');
+$owner->pump until $owner_out =~ /done/;
+kill 'CONT', $pid;
+ok($node->poll_query_until('postgres', "SELECT running AND pid <> $pid FROM postalytics.worker_status()"), 'a command that was cancelled calls the worker back');
+$owner->kill_kill;
 
 # Commands that need a database for themselves get it, and it gets its worker back.
 runs('postgres', 'the worker runs');
