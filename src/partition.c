@@ -19,6 +19,7 @@
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -248,6 +249,7 @@ ensure_leaf(const Parent *parent, TimestampTz instant)
 {
 	TimestampTz start;
 	char	   *leaf;
+	LeafName	name;
 
 	if (has_leaf(parent, instant))
 		return LEAF_THERE;
@@ -258,7 +260,15 @@ ensure_leaf(const Parent *parent, TimestampTz instant)
 	LockRelationOid(extension_relation(parent->name), ShareUpdateExclusiveLock);
 	if (has_leaf(parent, instant))
 		return LEAF_THERE;
-	if (look_up(leaf) != NAME_FREE)
+	name = look_up(leaf);
+	if (name == NAME_OF_LEAF)
+	{
+		/* Told while the descriptor was being read, the cache keeps the old one. */
+		RelationCacheInvalidateEntry(extension_relation(parent->name));
+		if (has_leaf(parent, instant))
+			return LEAF_THERE;
+	}
+	if (name != NAME_FREE)
 		return LEAF_IN_THE_WAY;
 	create_leaf(parent, leaf, start);
 	return LEAF_MADE;

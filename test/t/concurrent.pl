@@ -43,6 +43,15 @@ is($node->safe_psql('postgres', q{
 	'0', 'pieces are what their events make them');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.campaigns'), '3', 'campaigns');
 
+# Sessions that are new, and so read what months there are while others make them.
+append_to_file("$script.new", q{SELECT postalytics.ingest(json_build_object('mailId', :client_id, 'eventType', 4,
+	'eventDate', to_char(timestamp '2030-01-15' + nextval('turn') / 8 * interval '1 month', 'YYYY-MM-DD')));
+});
+$node->safe_psql('postgres', 'CREATE SEQUENCE turn');
+command_ok([ 'pgbench', '-n', '-C', '-c', '8', '-j', '2', '-t', '60', '-f', "$script.new",
+	'-h', $node->host, '-p', $node->port, 'postgres' ], '480 new sessions in 60 new months');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.rejects'), '0', 'have none of them rejected');
+
 # Workers whose fetch waits stand in the way of no house-keeping, and hear of what
 # comes, from whatever session.
 $node->safe_psql('postgres', q{
