@@ -146,6 +146,13 @@ static const Parent deliveries = {
 	.bounds = day_bounds
 };
 
+/* The name that an instant's leaf has, or is to have. */
+static char *
+leaf_name(const Parent *parent, TimestampTz instant)
+{
+	return date_of(parent->start(instant), parent->leaf_format);
+}
+
 typedef enum LeafName
 {
 	NAME_FREE,
@@ -247,30 +254,23 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 static LeafState
 ensure_leaf(const Parent *parent, TimestampTz instant)
 {
-	TimestampTz start;
+	Oid			relation;
 	char	   *leaf;
-	LeafName	name;
 
 	if (has_leaf(parent, instant))
 		return LEAF_THERE;
-	start = parent->start(instant);
-	leaf = date_of(start, parent->leaf_format);
+	leaf = leaf_name(parent, instant);
 	if (look_up(leaf) == NAME_TAKEN)
 		return LEAF_IN_THE_WAY;
-	LockRelationOid(extension_relation(parent->name), ShareUpdateExclusiveLock);
+	relation = extension_relation(parent->name);
+	LockRelationOid(relation, ShareUpdateExclusiveLock);
+	/* Told while the descriptor was being read, the cache kept the old one. */
+	RelationCacheInvalidateEntry(relation);
 	if (has_leaf(parent, instant))
 		return LEAF_THERE;
-	name = look_up(leaf);
-	if (name == NAME_OF_LEAF)
-	{
-		/* Told while the descriptor was being read, the cache keeps the old one. */
-		RelationCacheInvalidateEntry(extension_relation(parent->name));
-		if (has_leaf(parent, instant))
-			return LEAF_THERE;
-	}
-	if (name != NAME_FREE)
+	if (look_up(leaf) != NAME_FREE)
 		return LEAF_IN_THE_WAY;
-	create_leaf(parent, leaf, start);
+	create_leaf(parent, leaf, parent->start(instant));
 	return LEAF_MADE;
 }
 
@@ -284,7 +284,7 @@ make_leaf(const Parent *parent, TimestampTz instant)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("table \"%s.%s\" is not a partition of %s", EXTENSION_SCHEMA,
-						date_of(parent->start(instant), parent->leaf_format), parent->name),
+						leaf_name(parent, instant), parent->name),
 				 errhint("Attach it again, or rename it.")));
 	return state == LEAF_MADE;
 }
@@ -300,7 +300,7 @@ ensure_month(TimestampTz instant)
 char *
 month_name(TimestampTz instant)
 {
-	return date_of(month_start(instant), events.leaf_format);
+	return leaf_name(&events, instant);
 }
 
 /* The leaf of events, an open and locked relation, for an instant; 0 if there is none. */

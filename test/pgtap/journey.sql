@@ -1,6 +1,7 @@
 -- What a piece holds, and what is delivered of it, is a function of the set of its
--- events: neither order nor batching nor repeats nor the way in can matter.  Generated journeys, each
--- stored several times over under different names, must come out alike.
+-- events: neither order nor batching nor repeats nor the way in can matter.
+-- Generated journeys, each stored several times over under different names, must
+-- come out alike.
 BEGIN;
 SET search_path = public, postalytics;
 SET LOCAL postalytics_status.earliest = '36500d';
@@ -84,7 +85,8 @@ FROM generated
 ORDER BY random();
 
 -- Copies 8 to 10 come by ingest, in two calls each, while users have something
--- on events, on pieces, on deliveries or on all, that keeps the rows from going straight in.
+-- on events, on pieces, on deliveries or on all, that keeps the rows from going
+-- straight in.
 CREATE FUNCTION pg_temp.count_statement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO statements VALUES (TG_TABLE_NAME || ' ' || TG_OP);
