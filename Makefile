@@ -5,21 +5,17 @@ EXTENSION = postalytics_status
 EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
-OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o partition.o \
-	direct.o ingest.o derive.o journey.o sync.o delivery.o notify.o guard.o \
+OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o lookup.o partition.o \
+	leaf_worker.o direct.o ingest.o derive.o journey.o sync.o delivery.o \
+	delivery_writer.o fetch.o ack.o notify.o guard.o \
 	calendar.o report.o wake.o worker.o)
 
-# The install script is these, in the order data flows; what is new since the
-# last release is its update script too.
-OLDVERSION = 0.1.0
-NEW_SQL = $(addprefix src/,calendar.sql report.sql worker.sql maintain_run.sql \
-	grant.sql)
+# The install script is these, in the order data flows.
 SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
-	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql) $(NEW_SQL)
+	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql \
+	calendar.sql report.sql worker.sql grant.sql)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
-UPDATE_SQL = $(EXTENSION)--$(OLDVERSION)--$(EXTVERSION).sql
-DATA = $(EXTENSION)--$(OLDVERSION).sql
-DATA_built = $(INSTALL_SQL) $(UPDATE_SQL)
+DATA_built = $(INSTALL_SQL)
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
 	attack names calendar
@@ -53,10 +49,6 @@ $(OBJS): $(wildcard src/*.h)
 
 $(INSTALL_SQL): $(SQL)
 	(printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
-	 cat $^) > $@
-
-$(UPDATE_SQL): $(NEW_SQL)
-	(printf '%s\n' '\echo Use "ALTER EXTENSION $(EXTENSION) UPDATE" to load this file. \quit'; \
 	 cat $^) > $@
 
 endif

@@ -164,7 +164,7 @@ ALTER TABLE rejects RENAME reason TO why;
 SELECT ingest('{"mailId": "why"}');
 ROLLBACK;
 BEGIN;
-ALTER TABLE campaigns ALTER named_at TYPE timestamp;
+ALTER TABLE campaigns ALTER named_on TYPE timestamp;
 SELECT ingest('{"mailId": "moved", "eventDate": "2026-10-03", "eventType": 4, "campaignId": 9, "account": "7"}');
 ROLLBACK;
 BEGIN;

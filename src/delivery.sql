@@ -57,7 +57,9 @@ PARTITION OF postalytics.deliveries (
 FOR VALUES IN (NULL)
 WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
-CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at);
+-- What fetch scans; with the piece in it, so that it can pass over the rows of a
+-- piece that is dealt with, and over nothing else.
+CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at) INCLUDE (piece_id, is_test);
 CREATE INDEX deliveries_unfinished_piece_idx ON postalytics.deliveries_unfinished (piece_id, sync, occurred_at);
 CREATE INDEX deliveries_unfinished_failed_idx ON postalytics.deliveries_unfinished (sync, failed_at)
     WHERE failed_at IS NOT NULL;

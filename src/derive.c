@@ -48,6 +48,7 @@ compare_pieces(const char *a, uint32 a_length, const char *b, uint32 b_length)
 struct Derivation
 {
 	MemoryContext context;
+	MemoryContext caller;		/* the one that it was begun in */
 	MemoryContext piece_context;	/* of the piece that the rows are of */
 	char	   *piece;			/* NULL before the first */
 	uint32		piece_length;
@@ -64,6 +65,7 @@ derive_begin(void)
 	Derivation *derivation = MemoryContextAllocZero(context, sizeof(Derivation));
 
 	derivation->context = context;
+	derivation->caller = CurrentMemoryContext;
 	derivation->piece_context = AllocSetContextCreate(context, "postalytics piece",
 													  ALLOCSET_DEFAULT_SIZES);
 	derivation->journeys = journey_writer_create(context);
@@ -98,12 +100,13 @@ derive_row(Derivation *derivation, const EventRow *row)
 	sync_match_event(derivation->syncs, row);
 }
 
-/* No more rows: write what there is to write. */
+/* No more rows: write what is left, in the memory context of derive_begin from now on. */
 void
 derive_end(Derivation *derivation)
 {
 	journey_finish(derivation->journeys);
 	sync_match_finish(derivation->syncs);
+	MemoryContextSwitchTo(derivation->caller);	/* the current one goes */
 	MemoryContextDelete(derivation->context);
 }
 

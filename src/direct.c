@@ -17,6 +17,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "executor/executor.h"
+#include "lookup.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
@@ -26,6 +27,7 @@
 struct DirectTable
 {
 	Relation	relation;
+	int			ncolumns;		/* that are written; the rest are dropped */
 	EState	   *estate;
 	ResultRelInfo *result;
 	TupleTableSlot *row;
@@ -38,14 +40,17 @@ struct DirectTable
 	CommandId	command;
 };
 
-/* Is there on the table, but for triggers, nothing that only a query heeds? */
+/* True if nothing except triggers requires the executor. */
 static bool
 is_plain(Relation relation, const TableColumn *columns, int ncolumns)
 {
 	const TupleDesc tupdesc = RelationGetDescr(relation);
 
-	if (tupdesc->natts != ncolumns || !has_columns(relation, columns, ncolumns))
+	if (!has_columns(relation, columns, ncolumns))
 		return false;
+	for (int i = ncolumns; i < tupdesc->natts; i++)
+		if (!TupleDescAttr(tupdesc, i)->attisdropped)
+			return false;
 	for (int i = 0; i < ncolumns; i++)
 		if (TupleDescAttr(tupdesc, i)->attnotnull && !columns[i].not_null)
 			return false;
@@ -82,11 +87,11 @@ direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
 }
 
 /*
- * Write to an open table, of which the caller holds RowExclusiveLock.  Error
- * 25006 in a read-only transaction.
+ * Write to the first ncolumns of an open table, on which the caller holds
+ * RowExclusiveLock.  Error 25006 in a read-only transaction.
  */
 DirectTable *
-direct_open(Relation relation)
+direct_open(Relation relation, int ncolumns)
 {
 	EState	   *estate = CreateExecutorState();
 	MemoryContext caller = MemoryContextSwitchTo(estate->es_query_cxt);
@@ -95,6 +100,7 @@ direct_open(Relation relation)
 	PreventCommandIfReadOnly("INSERT");
 	CommandCounterIncrement();	/* to see what this transaction has written */
 	table->relation = relation;
+	table->ncolumns = ncolumns;
 	table->estate = estate;
 	table->result = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->result, relation, 0, NULL, 0);
@@ -124,11 +130,10 @@ direct_close(DirectTable *table)
 static void
 set_row(DirectTable *table, const Datum *values, const bool *nulls)
 {
-	int			natts = RelationGetDescr(table->relation)->natts;
-
 	ExecClearTuple(table->row);
-	memcpy(table->row->tts_values, values, natts * sizeof(Datum));
-	memcpy(table->row->tts_isnull, nulls, natts * sizeof(bool));
+	memset(table->row->tts_isnull, true, RelationGetDescr(table->relation)->natts * sizeof(bool));
+	memcpy(table->row->tts_values, values, table->ncolumns * sizeof(Datum));
+	memcpy(table->row->tts_isnull, nulls, table->ncolumns * sizeof(bool));
 	ExecStoreVirtualTuple(table->row);
 }
 
@@ -151,7 +156,7 @@ insert_speculatively(DirectTable *table)
 	return !conflict;
 }
 
-static void
+void
 raise_serialization_failure(void)
 {
 	ereport(ERROR,
@@ -217,15 +222,11 @@ open_key(DirectTable *table)
 	MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
 	Oid			index = compat_primary_key(table->relation);
 	Relation	key;
-	Oid			equal;
 
 	CheckCmdReplicaIdentity(table->relation, CMD_UPDATE);
 	key = index_open(index, RowExclusiveLock);
 	Assert(IndexRelationGetNumberOfKeyAttributes(key) == 1);
-	equal = get_opfamily_member(key->rd_opfamily[0], key->rd_opcintype[0],
-								key->rd_opcintype[0], BTEqualStrategyNumber);
-	ScanKeyEntryInitialize(&table->key_value, 0, 1, BTEqualStrategyNumber, InvalidOid,
-						   key->rd_indcollation[0], get_opcode(equal), (Datum) 0);
+	index_key(&table->key_value, key, 1, BTEqualStrategyNumber, (Datum) 0);
 	InitDirtySnapshot(table->any);
 	table->key_index = key;
 	table->key_scan = compat_index_beginscan(table->relation, key, &table->any, 1);
@@ -233,13 +234,25 @@ open_key(DirectTable *table)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Wait until who inserts, changes or deletes the stored row is done. */
+/*
+ * Release what the scan has pinned.  An index page that stays pinned while
+ * this transaction waits for another makes VACUUM wait for both, and nobody
+ * would see the deadlock that can come of it: a pin is no lock.
+ */
+static void
+release_pins(DirectTable *table)
+{
+	index_rescan(table->key_scan, &table->key_value, 1, NULL, 0);
+}
+
+/* Wait for the transaction that is modifying the stored row. */
 static void
 wait_for_writer(DirectTable *table)
 {
 	ItemPointerData place = table->stored->tts_tid;
 
 	ExecClearTuple(table->stored);
+	release_pins(table);
 	if (TransactionIdIsValid(table->any.xmin) && table->any.speculativeToken != 0)
 		SpeculativeInsertionWait(table->any.xmin, table->any.speculativeToken);
 	else
@@ -247,7 +260,10 @@ wait_for_writer(DirectTable *table)
 						  table->relation, &place, XLTW_InsertIndex);
 }
 
-/* Look for the stored row with the key of the row; may wait. */
+/*
+ * Look for the stored row with the key of the row; may wait.  No index page is
+ * pinned afterwards, since to update the row can wait, too.
+ */
 static bool
 search(DirectTable *table)
 {
@@ -257,7 +273,10 @@ search(DirectTable *table)
 		if (!index_getnext_slot(table->key_scan, ForwardScanDirection, table->stored))
 			return false;
 		if (!TransactionIdIsValid(table->any.xmin) && !TransactionIdIsValid(table->any.xmax))
+		{
+			release_pins(table);
 			return true;
+		}
 		wait_for_writer(table);
 	}
 }
@@ -276,7 +295,10 @@ find_stored(DirectTable *table)
 	return found;
 }
 
-/* Put the row in the stored one's place; false if that has changed meanwhile. */
+/*
+ * Put the row in the stored one's place; false if that has changed meanwhile.
+ * Waits for a transaction that has locked it.
+ */
 static bool
 replace_stored(DirectTable *table)
 {

@@ -3,12 +3,9 @@
  *		Who may do what.  PUBLIC has the vocabulary of the lifecycle, and no
  *		more.  The grants are the server's own, so REVOKE and DROP OWNED take
  *		them back; only whose a sync is is noted with it.
- *
- * Update scripts end with this file too, hence OR REPLACE: the server refuses to
- * replace what is not the extension's own.
  */
 
-CREATE OR REPLACE FUNCTION postalytics.grant_ingest(role name)
+CREATE FUNCTION postalytics.grant_ingest(role name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -21,7 +18,7 @@ $$;
 COMMENT ON FUNCTION postalytics.grant_ingest(name) IS
     'let a role bring events, by ingest and inbox, and see nothing';
 
-CREATE OR REPLACE FUNCTION postalytics.grant_read(role name)
+CREATE FUNCTION postalytics.grant_read(role name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -56,7 +53,7 @@ COMMENT ON FUNCTION postalytics.grant_read(name) IS
 
 -- What was noted for a role that has no grant is of one that was dropped, or had
 -- it taken back, and is forgotten.  Errors: 42704 where there is no such role or sync.
-CREATE OR REPLACE FUNCTION postalytics.grant_sync(role name, sync text)
+CREATE FUNCTION postalytics.grant_sync(role name, sync text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -85,7 +82,7 @@ $$;
 COMMENT ON FUNCTION postalytics.grant_sync(name, text) IS
     'let a role fetch, ack and nack the deliveries of one sync, and see nothing else';
 
-CREATE OR REPLACE FUNCTION postalytics.revoke_sync(role name, sync text)
+CREATE FUNCTION postalytics.revoke_sync(role name, sync text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp

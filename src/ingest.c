@@ -169,25 +169,40 @@ typedef struct NeededMonths
 	int			count;
 } NeededMonths;
 
-static const NeededMonth *
-need_month(NeededMonths *needed, TimestampTz instant)
+/* The month of a time, which is added if it is not among those needed yet. */
+static NeededMonth *
+need_month(NeededMonths *needed, TimestampTz time)
 {
 	NeededMonth *month;
 
 	for (int i = needed->count - 1; i >= 0; i--)
 	{
 		month = &needed->months[i];
-		if (instant >= month->start && instant < month->end)
+		if (time >= month->start && time < month->end)
 			return month;
 	}
 	needed->months = needed->months == NULL ? palloc(sizeof(NeededMonth)) :
 		repalloc(needed->months, (needed->count + 1) * sizeof(NeededMonth));
 	month = &needed->months[needed->count++];
-	month->start = month_start(instant);
+	month->start = month_start(time);
 	month->end = month_start(month->start + 31 * USECS_PER_DAY);
-	month->in_the_way = ensure_month(instant) != LEAF_IN_THE_WAY ? NULL :
-		psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, month_name(instant));
+	month->in_the_way = NULL;
 	return month;
+}
+
+/* Make those that are missing, and note what is in the way of the others. */
+static void
+make_months(NeededMonths *needed)
+{
+	TimestampTz *starts = palloc(needed->count * sizeof(TimestampTz));
+
+	for (int i = 0; i < needed->count; i++)
+		starts[i] = needed->months[i].start;
+	make_months_apart(starts, needed->count);
+	for (int i = 0; i < needed->count; i++)
+		if (ensure_month(starts[i]) == LEAF_IN_THE_WAY)
+			needed->months[i].in_the_way =
+				psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, month_name(starts[i]));
 }
 
 /*
@@ -203,6 +218,9 @@ ensure_months(EventBatch *batch)
 		return;
 	PreventCommandIfReadOnly("INSERT");
 	LockRelationOid(extension_relation("events"), RowExclusiveLock);
+	for (int64 i = 0; i < batch->nrecords; i++)
+		(void) need_month(&needed, event_batch_record(batch, i)->occurred_at);
+	make_months(&needed);
 	for (int64 i = batch->nrecords - 1; i >= 0; i--)
 	{
 		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->occurred_at);
@@ -405,7 +423,8 @@ open_month(Months *months, TimestampTz instant, int *which)
 	month = &months->months[months->count++];
 	month->leaf = table_open(leaf, RowExclusiveLock);
 	month->table = NULL;
-	return direct_allowed(month->leaf, events_columns, N_EVENTS_COLUMNS);
+	return direct_allowed(month->leaf, events_columns, N_EVENTS_COLUMNS) &&
+		has_key(month->leaf, EVENTS_PIECE_ID + 1, 3);
 }
 
 /*
@@ -423,7 +442,7 @@ open_months(Months *months, Offer *mine)
 		if (!open_month(months, mine->records[i].record->occurred_at, &mine->records[i].month))
 			return false;
 	for (int i = 0; i < months->count; i++)
-		months->months[i].table = direct_open(months->months[i].leaf);
+		months->months[i].table = direct_open(months->months[i].leaf, N_EVENTS_COLUMNS);
 	return true;
 }
 

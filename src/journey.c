@@ -19,6 +19,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -89,18 +90,6 @@ typedef enum Merge
 
 #define IN(section) (FROM_SECTION + SECTION_##section)
 
-enum
-{
-	PIECE_ID, PIECE_ACCOUNT, PIECE_CAMPAIGN_ID, PIECE_CONTACT_ID,
-	PIECE_STATUS, PIECE_STATUS_AT, PIECE_RESPONSE,
-	FIRST_OF_STATUS,			/* one of each, in enum order */
-	OPENS = FIRST_OF_STATUS + N_STATUSES,
-	COMPLETIONS, FIRST_EVENT_AT, LAST_EVENT_AT, EXPECTED_DELIVERY_AT,
-	PIECE_COUNTRY, PIECE_FIRST_NAME, PIECE_LAST_NAME, PIECE_COMPANY,
-	PIECE_EMAIL, PIECE_ZIP, PIECE_FIELDS, LAST_URL,
-	PIECE_MARKS, N_PIECE_COLUMNS
-};
-
 static const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 	[PIECE_ID] = {"piece_id", TEXTOID, true, KEY},
 	[PIECE_ACCOUNT] = {"account", TEXTOID, false, IN(ACCOUNT)},
@@ -135,6 +124,27 @@ static const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 	[LAST_URL] = {"last_url", TEXTOID, false, IN(URL)},
 	[PIECE_MARKS] = {"marks", BYTEAOID, true, MARKS},
 };
+
+/* Open pieces; error 55000 if users have altered its columns or its key. */
+Relation
+open_pieces(LOCKMODE mode)
+{
+	Relation	pieces = table_open(extension_relation("pieces"), mode);
+
+	check_columns(pieces, pieces_columns, N_PIECE_COLUMNS);
+	check_key(pieces);
+	return pieces;
+}
+
+/* True if the piece in a slot has had an event of any of these statuses, a bit each. */
+bool
+piece_has_reached(TupleTableSlot *piece, uint16 statuses)
+{
+	for (int i = 0; i < N_STATUSES; i++)
+		if ((statuses & (1 << i)) != 0 && !slot_attisnull(piece, FIRST_OF_STATUS + i + 1))
+			return true;
+	return false;
+}
 
 /* A row of pieces or campaigns. */
 typedef struct Row
@@ -442,8 +452,8 @@ typedef struct Campaign
 {
 	text	   *campaign_id;
 	text	   *account;		/* or NULL */
-	text	   *name;			/* the latest, or NULL */
-	TimestampTz named_at;
+	text	   *name;			/* or NULL */
+	DateADT		named_on;		/* the day of the event that names it */
 	char		status;			/* simplehash's */
 } Campaign;
 
@@ -451,13 +461,6 @@ static inline uint32
 hash_text(text *key)
 {
 	return hash_bytes((unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
-}
-
-static inline bool
-equal_texts(text *a, text *b)
-{
-	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
 #define SH_PREFIX		campaigns
@@ -506,10 +509,9 @@ journey_writer_create(MemoryContext parent)
 	MemoryContext caller;
 
 	writer->context = parent;
-	writer->pieces = table_open(extension_relation("pieces"), RowExclusiveLock);
-	check_columns(writer->pieces, pieces_columns, N_PIECE_COLUMNS);
+	writer->pieces = open_pieces(RowExclusiveLock);
 	if (direct_allowed(writer->pieces, pieces_columns, N_PIECE_COLUMNS))
-		writer->direct = direct_open(writer->pieces);
+		writer->direct = direct_open(writer->pieces, N_PIECE_COLUMNS);
 	caller = MemoryContextSwitchTo(parent);
 	new_row(RelationGetDescr(writer->pieces), &writer->row.values, &writer->row.nulls);
 	MemoryContextSwitchTo(caller);
@@ -549,13 +551,41 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 			journey->section[i] = record;
 }
 
-/* Note the campaign that an event names, and the latest name it gives it. */
+/* The UTC day of a time. */
+static DateADT
+day_of(TimestampTz time)
+{
+	TimestampTz day = time / USECS_PER_DAY;
+
+	return (DateADT) (time % USECS_PER_DAY < 0 ? day - 1 : day);
+}
+
+/*
+ * True if a name given on a day takes precedence over another.  The name of a
+ * campaign is that of the latest day on which events name it, and of several
+ * on that day the last in byte order: a function of the set of events, for
+ * which a campaign's row need not be changed more than once a day.
+ */
+static bool
+name_precedes(DateADT day, const char *name, int length, DateADT other_day, const text *other)
+{
+	int			other_length = VARSIZE_ANY_EXHDR(other);
+	int			order;
+
+	if (day != other_day)
+		return day > other_day;
+	order = memcmp(name, VARDATA_ANY(other), Min(length, other_length));
+	return order != 0 ? order > 0 : length > other_length;
+}
+
+/* Note the campaign that an event names, and the name that it gives it. */
 static void
 add_campaign(JourneyWriter *writer, const EventRow *row)
 {
 	MemoryContext caller;
 	Campaign   *campaign;
 	const char *name = NULL;
+	DateADT		day = day_of(row->occurred_at);
 	int			length;
 	bool		found;
 
@@ -571,17 +601,17 @@ add_campaign(JourneyWriter *writer, const EventRow *row)
 		campaign->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
 		campaign->account = NULL;
 		campaign->name = NULL;
-		campaign->named_at = DT_NOBEGIN;
 	}
 	if (campaign->account == NULL && row->account != NULL)
 		campaign->account = DatumGetTextPCopy(PointerGetDatum(row->account));
-	if (name != NULL && row->occurred_at > campaign->named_at)
+	if (name != NULL &&
+		(campaign->name == NULL ||
+		 name_precedes(day, name, length, campaign->named_on, campaign->name)))
 	{
-		campaign->named_at = row->occurred_at;
-		if (campaign->name == NULL ||
-			VARSIZE_ANY_EXHDR(campaign->name) != (Size) length ||
+		if (campaign->name == NULL || VARSIZE_ANY_EXHDR(campaign->name) != (Size) length ||
 			memcmp(VARDATA_ANY(campaign->name), name, length) != 0)
 			campaign->name = cstring_to_text_with_len(name, length);
+		campaign->named_on = day;
 	}
 	MemoryContextSwitchTo(caller);
 }
@@ -728,43 +758,48 @@ journey_next_piece(JourneyWriter *writer)
 }
 
 /*
- * A campaign's row is made once and changed only when it is renamed: counting
- * in it, or noting each event's instant, would make every writer wait for
- * every other.  A name is replaced by a different one from a later event.
+ * A campaign's row is made once and changed only when a later day or a
+ * different name takes precedence (name_precedes): to count in it, or to note
+ * each event's time, would make every writer wait for every other.
  */
 static const char campaigns_query[] =
-"INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_at)"
-" SELECT campaign_id, account, name, named_at"
+"INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"
+" SELECT campaign_id, account, name, named_on"
 " FROM seen"
 " ORDER BY campaign_id"
 " ON CONFLICT (campaign_id) DO UPDATE"
-" SET (account, name, named_at) ="
-"     (SELECT COALESCE(c.account, excluded.account), n.name, n.named_at"
-"      FROM (VALUES (c.name, c.named_at), (excluded.name, excluded.named_at))"
-"           AS n (name, named_at)"
-"      ORDER BY n.named_at DESC NULLS LAST"
+" SET (account, name, named_on) ="
+"     (SELECT COALESCE(c.account, excluded.account), n.name, n.named_on"
+"      FROM (VALUES (c.name, c.named_on), (excluded.name, excluded.named_on))"
+"           AS n (name, named_on)"
+"      ORDER BY n.named_on DESC NULLS LAST, n.name COLLATE pg_catalog.\"C\" DESC"
 "      LIMIT 1)";
-
-/* Columns of campaigns, as journey.sql has them. */
-enum
-{
-	CAMPAIGNS_ID, CAMPAIGNS_ACCOUNT, CAMPAIGNS_NAME, CAMPAIGNS_NAMED_AT,
-	N_CAMPAIGNS_COLUMNS
-};
 
 static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
 	[CAMPAIGNS_ID] = COLUMN_NOT_NULL("campaign_id", TEXTOID),
 	[CAMPAIGNS_ACCOUNT] = COLUMN("account", TEXTOID),
 	[CAMPAIGNS_NAME] = COLUMN("name", TEXTOID),
-	[CAMPAIGNS_NAMED_AT] = COLUMN("named_at", TIMESTAMPTZOID),
+	[CAMPAIGNS_NAMED_ON] = COLUMN("named_on", DATEOID),
 };
 
-/* Does the row say as much as the events do? */
+/* Open campaigns; error 55000 if users have altered its columns or its key. */
+Relation
+open_campaigns(LOCKMODE mode)
+{
+	Relation	campaigns = table_open(extension_relation("campaigns"), mode);
+
+	check_columns(campaigns, campaigns_columns, N_CAMPAIGNS_COLUMNS);
+	check_key(campaigns);
+	return campaigns;
+}
+
+/* True if the row has all that the events say. */
 static bool
 says_as_much(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
 {
 	Datum		value;
 	bool		isnull;
+	text	   *name;
 
 	(void) heap_getattr(row, CAMPAIGNS_ACCOUNT + 1, tupdesc, &isnull);
 	if (isnull && campaign->account != NULL)
@@ -774,10 +809,11 @@ says_as_much(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
 	value = heap_getattr(row, CAMPAIGNS_NAME + 1, tupdesc, &isnull);
 	if (isnull)
 		return false;
-	if (equal_texts(DatumGetTextPP(value), campaign->name))
-		return true;
-	value = heap_getattr(row, CAMPAIGNS_NAMED_AT + 1, tupdesc, &isnull);
-	return !isnull && DatumGetTimestampTz(value) >= campaign->named_at;
+	name = DatumGetTextPP(value);
+	value = heap_getattr(row, CAMPAIGNS_NAMED_ON + 1, tupdesc, &isnull);
+	return !isnull &&
+		!name_precedes(campaign->named_on, VARDATA_ANY(campaign->name), VARSIZE_ANY_EXHDR(campaign->name),
+					   DatumGetDateADT(value), name);
 }
 
 /* Looks by the key, without a query, for nearly always there is nothing to do. */
@@ -813,7 +849,7 @@ add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *r
 	if (campaign->name != NULL)
 	{
 		set_value(row, CAMPAIGNS_NAME, PointerGetDatum(campaign->name));
-		set_value(row, CAMPAIGNS_NAMED_AT, TimestampTzGetDatum(campaign->named_at));
+		set_value(row, CAMPAIGNS_NAMED_ON, DateADTGetDatum(campaign->named_on));
 	}
 	tuplestore_putvalues(rows, tupdesc, row.values, row.nulls);
 }
@@ -847,8 +883,7 @@ write_campaigns(JourneyWriter *writer)
 
 	if (writer->campaigns->members == 0)
 		return;
-	relation = table_open(extension_relation("campaigns"), RowExclusiveLock);
-	check_columns(relation, campaigns_columns, N_CAMPAIGNS_COLUMNS);
+	relation = open_campaigns(RowExclusiveLock);
 	rows = tuplestore_begin_heap(false, false, work_mem);
 	count = collect_campaigns(writer, relation, rows);
 	if (count > 0)

@@ -170,9 +170,9 @@ find_rank(Oid value)
 	return NO_STATUS;
 }
 
-/* The status of an enum value's OID. */
+/* The status of an enum value's OID; NO_STATUS if users have added it to the enum. */
 int
-status_from_oid(Oid value)
+find_status(Oid value)
 {
 	int			rank;
 
@@ -183,13 +183,22 @@ status_from_oid(Oid value)
 			return rank;
 	}
 	load_enum_of_value(value);
-	rank = find_rank(value);
-	if (rank == NO_STATUS)
+	return find_rank(value);
+}
+
+/* The same; error 0A000 instead of NO_STATUS. */
+int
+status_from_oid(Oid value)
+{
+	int			status = find_status(value);
+
+	if (status == NO_STATUS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this library does not know mail_status %u", value),
-				 errhint("Reconnect, so that the session loads the library that is installed.")));
-	return rank;
+				 errmsg("mail_status \"%s\" is not one of extension \"%s\"",
+						DatumGetCString(DirectFunctionCall1(enum_out, ObjectIdGetDatum(value))), EXTENSION_NAME),
+				 errhint("The statuses are in %s.statuses.", EXTENSION_SCHEMA)));
+	return status;
 }
 
 /* The enum value's OID of a status. */

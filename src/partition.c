@@ -11,12 +11,17 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/relcache.h"
@@ -208,7 +213,7 @@ leaf_of(Relation parent, Datum value)
 	return leaf < 0 ? InvalidOid : leaves->oids[leaf];
 }
 
-/* Is there a leaf for an instant, be it ours or one made by hand? */
+/* True if there is a leaf for a time, be it ours or one made by hand. */
 static bool
 has_leaf(const Parent *parent, TimestampTz instant)
 {
@@ -244,7 +249,44 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 }
 
 /*
- * Make sure that the leaf for an instant is there.  Must be called before the
+ * Lock a partitioned table to make a leaf, without queueing: who queues for a
+ * lock stops everybody behind it.  Error 55P03 after lock_timeout, or after
+ * MAX_PATIENCE without one.
+ */
+#define MAX_PATIENCE	10000	/* milliseconds */
+
+static void
+lock_parent(const Parent *parent, Oid relation)
+{
+	int			patience = LockTimeout > 0 ? LockTimeout : MAX_PATIENCE;
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience);
+
+	while (!ConditionalLockRelationOid(relation, ShareUpdateExclusiveLock))
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("could not create a partition of \"%s.%s\" within %d ms, because another transaction has it locked",
+							EXTENSION_SCHEMA, parent->name, patience),
+					 errhint("End that transaction, which pg_locks shows, or repeat the call after it.")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Look for a leaf that has been made meanwhile, by another transaction. */
+static bool
+has_new_leaf(const Parent *parent, TimestampTz time)
+{
+	AcceptInvalidationMessages();
+	/* Told while the descriptor was being read, the cache kept the old one. */
+	RelationCacheInvalidateEntry(extension_relation(parent->name));
+	return has_leaf(parent, time);
+}
+
+/*
+ * Make sure that the leaf for a time is there.  Must be called before the
  * statement that inserts into the parent starts.  Only where the leaf is missing
  * does it lock: SHARE UPDATE EXCLUSIVE on the parent, until the transaction ends,
  * so that of two sessions in need of one leaf the second finds it made.  That it
@@ -252,25 +294,21 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
  * tells the caches, from which rows are routed, and then lets go of the lock.
  */
 static LeafState
-ensure_leaf(const Parent *parent, TimestampTz instant)
+ensure_leaf(const Parent *parent, TimestampTz time)
 {
-	Oid			relation;
 	char	   *leaf;
 
-	if (has_leaf(parent, instant))
+	if (has_leaf(parent, time))
 		return LEAF_THERE;
-	leaf = leaf_name(parent, instant);
+	leaf = leaf_name(parent, time);
 	if (look_up(leaf) == NAME_TAKEN)
 		return LEAF_IN_THE_WAY;
-	relation = extension_relation(parent->name);
-	LockRelationOid(relation, ShareUpdateExclusiveLock);
-	/* Told while the descriptor was being read, the cache kept the old one. */
-	RelationCacheInvalidateEntry(relation);
-	if (has_leaf(parent, instant))
+	lock_parent(parent, extension_relation(parent->name));
+	if (has_new_leaf(parent, time))
 		return LEAF_THERE;
 	if (look_up(leaf) != NAME_FREE)
 		return LEAF_IN_THE_WAY;
-	create_leaf(parent, leaf, parent->start(instant));
+	create_leaf(parent, leaf, parent->start(time));
 	return LEAF_MADE;
 }
 
@@ -289,11 +327,30 @@ make_leaf(const Parent *parent, TimestampTz instant)
 	return state == LEAF_MADE;
 }
 
-/* Make sure that events have a leaf for an instant, if they can. */
+/* Make sure that events have a leaf for a time, if they can.  Error 55P03. */
 LeafState
-ensure_month(TimestampTz instant)
+ensure_month(TimestampTz time)
 {
-	return ensure_leaf(&events, instant);
+	return ensure_leaf(&events, time);
+}
+
+/*
+ * Have the missing ones of these months made in transactions of their own, so
+ * that nobody waits for this one to end; those that cannot be are left to
+ * ensure_month.
+ */
+void
+make_months_apart(const TimestampTz *times, int count)
+{
+	TimestampTz *missing = palloc(count * sizeof(TimestampTz));
+	int			nmissing = 0;
+
+	for (int i = 0; i < count; i++)
+		if (!has_leaf(&events, times[i]) && look_up(leaf_name(&events, times[i])) != NAME_TAKEN)
+			missing[nmissing++] = times[i];
+	if (nmissing > 0 && make_leaves_apart(LEAF_MONTH, missing, nmissing))
+		(void) has_new_leaf(&events, missing[0]);
+	pfree(missing);
 }
 
 /* The name that an instant's month has, or is to have. */
@@ -310,18 +367,54 @@ month_of_events(Relation relation, TimestampTz instant)
 	return leaf_of(relation, instant_key(instant));
 }
 
-/* Is there a leaf for deliveries finished at an instant? */
+/* How long to wait for somebody who is making the day, in milliseconds. */
+#define DAY_PATIENCE	100
+
+/* And how long not to, after it was in vain. */
+#define DAY_PAUSE		(10 * USECS_PER_SEC)
+
+/*
+ * Make sure that deliveries finished at a time have a leaf; false if somebody
+ * keeps the parent locked.  The next day's is made with it, so that few calls
+ * meet here.  Error 42P07 if something has its name.
+ */
 bool
-has_day(TimestampTz instant)
+ensure_day(TimestampTz time)
 {
-	return has_leaf(&deliveries, instant);
+	static TimestampTz pause_until = DT_NOBEGIN;
+	const TimestampTz days[] = {time, time + USECS_PER_DAY};
+	Oid			relation;
+	int			tries = time < pause_until ? 1 : DAY_PATIENCE / 10;
+
+	if (has_leaf(&deliveries, time))
+		return true;
+	relation = extension_relation(deliveries.name);
+	while (!ConditionalLockRelationOid(relation, ShareUpdateExclusiveLock))
+	{
+		if (--tries <= 0)
+		{
+			pause_until = time + DAY_PAUSE;
+			return false;
+		}
+		pg_usleep(10000L);
+		if (has_new_leaf(&deliveries, time))
+			return true;
+	}
+	UnlockRelationOid(relation, ShareUpdateExclusiveLock);
+	if (make_leaves_apart(LEAF_DAY, days, lengthof(days)) && has_new_leaf(&deliveries, time))
+		return true;
+	if (!ConditionalLockRelationOid(relation, ShareUpdateExclusiveLock))
+		return has_new_leaf(&deliveries, time);
+	for (int i = 0; i < lengthof(days); i++)
+		(void) make_leaf(&deliveries, days[i]);
+	return true;
 }
 
-/* Make sure that there is.  Error 42P07 if something has its name. */
+/* Make a leaf of a kind, for the background worker that make_leaves_apart starts. */
 void
-ensure_day(TimestampTz instant)
+ensure_leaf_of(LeafKind kind, TimestampTz time)
 {
-	(void) make_leaf(&deliveries, instant);
+	(void) ensure_leaf(kind == LEAF_MONTH ? &events : &deliveries, time);
 }
 
 /*

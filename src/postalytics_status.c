@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
@@ -72,9 +73,14 @@ static const struct config_enum_entry retention_actions[] = {
 static bool
 check_feed_time_zone(char **newval, void **extra, GucSource source)
 {
-	if (pg_tzset(*newval) != NULL)
+	pg_tz	   *zone = pg_tzset(*newval);
+
+	if (zone == NULL)
+		GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
+	else if (!pg_tz_acceptable(zone))
+		GUC_check_errdetail("Time zone \"%s\" appears to use leap seconds, which PostgreSQL does not support.", *newval);
+	else
 		return true;
-	GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
 	return false;
 }
 
@@ -179,7 +185,7 @@ extension_owner(void)
 	Oid			owner;
 
 	if (!HeapTupleIsValid(events))
-		elog(ERROR, "events is gone");
+		elog(ERROR, "cache lookup failed for relation %u", extension_relation("events"));
 	owner = ((Form_pg_class) GETSTRUCT(events))->relowner;
 	ReleaseSysCache(events);
 	return owner;
@@ -225,7 +231,7 @@ is_column(Form_pg_attribute attribute, const TableColumn *column)
 	return !OidIsValid(column->type) || attribute->atttypid == column->type;
 }
 
-/* Are a table's first columns these? */
+/* True if a table's first columns are these. */
 bool
 has_columns(Relation relation, const TableColumn *columns, int ncolumns)
 {
@@ -249,6 +255,41 @@ check_columns(Relation relation, const TableColumn *columns, int ncolumns)
 				 errmsg("table \"%s.%s\" does not have the columns that extension \"%s\" gave it",
 						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
 				 errhint("Columns may be added; those of the extension must keep their names, types and order.")));
+}
+
+/* True if a table's primary key is on so many columns, beginning with the first given. */
+bool
+has_key(Relation relation, AttrNumber first, int ncolumns)
+{
+	Oid			key = compat_primary_key(relation);
+	Relation	index;
+	bool		has;
+
+	if (!OidIsValid(key))
+		return false;
+	index = index_open(key, AccessShareLock);
+	has = IndexRelationGetNumberOfKeyAttributes(index) == ncolumns;
+	for (int i = 0; i < ncolumns && has; i++)
+		has = index->rd_index->indkey.values[i] == first + i;
+	index_close(index, AccessShareLock);
+	return has;
+}
+
+/*
+ * Error 55000 unless the primary key is the first column, in a table of ours
+ * that is written by it: with another key two rows could become one, or one
+ * two.
+ */
+void
+check_key(Relation relation)
+{
+	if (!has_key(relation, 1, 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" does not have the primary key that extension \"%s\" gave it",
+						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
+				 errhint("Make \"%s\" its primary key again.",
+						 NameStr(TupleDescAttr(RelationGetDescr(relation), 0)->attname))));
 }
 
 /* Let the queries of this SPI connection read rows, of relation's type, by name. */

@@ -10,7 +10,11 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 #include "pgtime.h"
+#include "storage/lockdefs.h"
 #include "utils/palloc.h"
 #include "utils/relcache.h"
 
@@ -58,6 +62,19 @@ typedef struct TableColumn
 
 extern bool has_columns(Relation relation, const TableColumn *columns, int ncolumns);
 extern void check_columns(Relation relation, const TableColumn *columns, int ncolumns);
+extern bool has_key(Relation relation, AttrNumber first, int ncolumns);
+extern void check_key(Relation relation);
+extern void raise_serialization_failure(void);
+extern void check_not_distributed(Oid relation);
+
+/* True if two texts are the same bytes. */
+static inline bool
+equal_texts(const text *a, const text *b)
+{
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+}
+
 extern void register_rows(const char *name, Oid relation,
 						  Tuplestorestate *rows, int64 count);
 
@@ -99,6 +116,7 @@ typedef enum MailStatus
 #define NO_STATUS	(-1)
 
 extern int	status_from_text(const char *text, int len);
+extern int	find_status(Oid value);
 extern int	status_from_oid(Oid value);
 extern Oid	status_oid(MailStatus status);
 extern const char *status_name(MailStatus status);
@@ -203,6 +221,12 @@ extern int	event_compare(const EventRecord *record, const char *piece,
 
 /* ---- partition.c: months of events, days of deliveries ---- */
 
+typedef enum LeafKind
+{
+	LEAF_MONTH,					/* of events */
+	LEAF_DAY					/* of deliveries */
+} LeafKind;
+
 typedef enum LeafState
 {
 	LEAF_THERE,
@@ -210,10 +234,11 @@ typedef enum LeafState
 	LEAF_IN_THE_WAY				/* something that is not a partition has its name */
 } LeafState;
 
-extern LeafState ensure_month(TimestampTz instant);
+extern LeafState ensure_month(TimestampTz time);
 extern char *month_name(TimestampTz instant);
-extern bool has_day(TimestampTz instant);
-extern void ensure_day(TimestampTz instant);
+extern void make_months_apart(const TimestampTz *times, int count);
+extern bool ensure_day(TimestampTz time);
+extern void ensure_leaf_of(LeafKind kind, TimestampTz time);
 extern TimestampTz month_start(TimestampTz instant);
 
 extern Oid	month_of_events(Relation events, TimestampTz instant);
@@ -239,7 +264,7 @@ typedef void (*DirectMerge) (Datum *values, bool *nulls,
 extern bool direct_allowed(Relation relation, const TableColumn *columns, int ncolumns);
 extern bool direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
 								 const char *trigger);
-extern DirectTable *direct_open(Relation relation);
+extern DirectTable *direct_open(Relation relation, int ncolumns);
 extern bool direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool hope);
 extern void direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge);
 extern void direct_close(DirectTable *table);
@@ -274,6 +299,30 @@ extern void derive_end(Derivation *derivation);
 
 /* ---- journey.c: pieces and campaigns ---- */
 
+/* Columns of pieces, as journey.sql has them; an attribute's number less one. */
+enum
+{
+	PIECE_ID, PIECE_ACCOUNT, PIECE_CAMPAIGN_ID, PIECE_CONTACT_ID,
+	PIECE_STATUS, PIECE_STATUS_AT, PIECE_RESPONSE,
+	FIRST_OF_STATUS,			/* one of each, in enum order */
+	OPENS = FIRST_OF_STATUS + N_STATUSES,
+	COMPLETIONS, FIRST_EVENT_AT, LAST_EVENT_AT, EXPECTED_DELIVERY_AT,
+	PIECE_COUNTRY, PIECE_FIRST_NAME, PIECE_LAST_NAME, PIECE_COMPANY,
+	PIECE_EMAIL, PIECE_ZIP, PIECE_FIELDS, LAST_URL,
+	PIECE_MARKS, N_PIECE_COLUMNS
+};
+
+/* Columns of campaigns. */
+enum
+{
+	CAMPAIGNS_ID, CAMPAIGNS_ACCOUNT, CAMPAIGNS_NAME, CAMPAIGNS_NAMED_ON,
+	N_CAMPAIGNS_COLUMNS
+};
+
+extern Relation open_pieces(LOCKMODE mode);
+extern Relation open_campaigns(LOCKMODE mode);
+extern bool piece_has_reached(TupleTableSlot *piece, uint16 statuses);
+
 typedef struct JourneyWriter JourneyWriter;
 
 extern JourneyWriter *journey_writer_create(MemoryContext parent);
@@ -304,6 +353,10 @@ extern bool wake_has_worker(void);
 extern void wake_worker(const char *sync, const char *channel, int64 count);
 extern void wake_want_worker(Oid database);
 
+/* ---- leaf_worker.c: partitions made in a transaction of their own ---- */
+
+extern bool make_leaves_apart(LeafKind kind, const TimestampTz *times, int count);
+
 /* ---- worker.c: the background worker and its launcher ---- */
 
 extern void worker_init(void);
@@ -326,7 +379,7 @@ typedef struct Sync
 	TextList	accounts;
 	uint16		statuses;		/* a bit each */
 	Interval	wait;
-	bool		has_unless;
+	uint16		unless;			/* a bit each, 0 for none */
 	bool		latest_only;
 	bool		ordered;
 	bool		durable;
@@ -346,7 +399,7 @@ extern SyncMatch *sync_match_begin(MemoryContext parent);
 extern void sync_match_event(SyncMatch *match, const EventRow *row);
 extern void sync_match_finish(SyncMatch *match);
 
-/* ---- delivery.c: deliveries ---- */
+/* ---- delivery_writer.c: deliveries ---- */
 
 typedef struct DeliveryWriter DeliveryWriter;
 

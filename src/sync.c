@@ -47,23 +47,32 @@ load_texts(TupleTableSlot *row, int attribute)
 	return list;
 }
 
+/*
+ * A list of statuses as bits; what NULL stands for, if it is NULL.  A value
+ * that a user has added to the enum is no status of an event.
+ */
 static uint16
-load_statuses(TupleTableSlot *row)
+load_statuses(TupleTableSlot *row, int attribute, uint16 if_null)
 {
 	uint16		statuses = 0;
 	bool		isnull;
-	Datum		value = slot_getattr(row, ATTR_STATUSES, &isnull);
+	Datum		value = slot_getattr(row, attribute, &isnull);
 	ArrayType  *array;
 	Datum	   *elements;
 	int			count;
 
 	if (isnull)
-		return EVERY_STATUS;
+		return if_null;
 	array = DatumGetArrayTypeP(value);
 	deconstruct_array(array, ARR_ELEMTYPE(array), sizeof(Oid), true,
 					  TYPALIGN_INT, &elements, NULL, &count);
 	for (int i = 0; i < count; i++)
-		statuses |= 1 << status_from_oid(DatumGetObjectId(elements[i]));
+	{
+		int			status = find_status(DatumGetObjectId(elements[i]));
+
+		if (status != NO_STATUS)
+			statuses |= 1 << status;
+	}
 	return statuses;
 }
 
@@ -98,9 +107,9 @@ add_sync(TupleTableSlot *row)
 	sync->enabled = DatumGetBool(slot_getattr(row, ATTR_ENABLED, &isnull));
 	sync->campaigns = load_texts(row, ATTR_CAMPAIGNS);
 	sync->accounts = load_texts(row, ATTR_ACCOUNTS);
-	sync->statuses = load_statuses(row);
+	sync->statuses = load_statuses(row, ATTR_STATUSES, EVERY_STATUS);
 	sync->wait = *DatumGetIntervalP(slot_getattr(row, ATTR_WAIT, &isnull));
-	sync->has_unless = !slot_attisnull(row, ATTR_UNLESS);
+	sync->unless = load_statuses(row, ATTR_UNLESS, 0);
 	sync->latest_only = DatumGetBool(slot_getattr(row, ATTR_LATEST_ONLY, &isnull));
 	sync->ordered = DatumGetBool(slot_getattr(row, ATTR_ORDERED, &isnull));
 	sync->durable = DatumGetBool(slot_getattr(row, ATTR_DURABLE, &isnull));
@@ -244,13 +253,8 @@ listed(const TextList *list, const text *value)
 	if (value == NULL)
 		return false;
 	for (int i = 0; i < list->count; i++)
-	{
-		const text *each = list->texts[i];
-
-		if (VARSIZE_ANY_EXHDR(each) == VARSIZE_ANY_EXHDR(value) &&
-			memcmp(VARDATA_ANY(each), VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)) == 0)
+		if (equal_texts(list->texts[i], value))
 			return true;
-	}
 	return false;
 }
 

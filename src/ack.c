@@ -1,0 +1,288 @@
+/*
+ * ack.c
+ *		ack and nack: a worker says what became of the deliveries that it
+ *		fetched.
+ */
+#include "delivery.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "lookup.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(postalytics_ack);
+PG_FUNCTION_INFO_V1(postalytics_nack);
+
+/* A delivery that the caller says is his, and the attempt that he fetched. */
+typedef struct Claim
+{
+	int64		id;
+	int32		attempt;		/* where the call gives attempts */
+} Claim;
+
+typedef struct Claims
+{
+	Claim	   *claims;			/* by id */
+	int			count;
+	bool		by_attempt;
+	const text *sync;
+} Claims;
+
+static int
+compare_claims(const void *a, const void *b)
+{
+	const Claim *x = a;
+	const Claim *y = b;
+
+	if (x->id != y->id)
+		return x->id < y->id ? -1 : 1;
+	return x->attempt < y->attempt ? -1 : x->attempt > y->attempt;
+}
+
+/*
+ * Read delivery_ids and attempts, either of which may be NULL, in the order in
+ * which rows are locked.  NULL elements claim nothing.  Error 22023 if the two
+ * have different lengths.
+ */
+static void
+read_claims(FunctionCallInfo fcinfo, int attempts_argument, Claims *claims)
+{
+	Datum	   *ids;
+	Datum	   *attempts = NULL;
+	bool	   *id_nulls;
+	bool	   *attempt_nulls;
+	int			nids;
+	int			nattempts;
+
+	memset(claims, 0, sizeof(*claims));
+	claims->sync = PG_GETARG_TEXT_PP(0);
+	claims->by_attempt = !PG_ARGISNULL(attempts_argument);
+	if (PG_ARGISNULL(1))
+		return;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &ids, &id_nulls, &nids);
+	if (claims->by_attempt)
+	{
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(attempts_argument), INT4OID, sizeof(int32), true,
+						  TYPALIGN_INT, &attempts, &attempt_nulls, &nattempts);
+		if (nids != nattempts)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("attempts and delivery_ids must have the same number of elements")));
+	}
+	claims->claims = palloc(Max(nids, 1) * sizeof(Claim));
+	for (int i = 0; i < nids; i++)
+	{
+		if (id_nulls[i] || (claims->by_attempt && attempt_nulls[i]))
+			continue;
+		claims->claims[claims->count].id = DatumGetInt64(ids[i]);
+		claims->claims[claims->count++].attempt =
+			claims->by_attempt ? DatumGetInt32(attempts[i]) : 0;
+	}
+	qsort(claims->claims, claims->count, sizeof(Claim), compare_claims);
+}
+
+/*
+ * True if a session may finish a delivery without naming the attempt.  It is
+ * refused if it held an earlier lease that has passed to another; a session
+ * that never held one is not, because behind a pooler the lease may be the
+ * client's all the same.
+ */
+static bool
+may_finish(TupleTableSlot *slot, int attempt)
+{
+	bool		isnull;
+	Datum		leases = delivery_attribute(slot, DELIVERY_LEASES, &isnull);
+	Datum	   *sessions;
+	int			count;
+	bool		held = false;
+
+	if (isnull)
+		return true;
+	deconstruct_array(DatumGetArrayTypeP(leases), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &sessions, NULL, &count);
+	if (attempt >= 1 && attempt <= count && DatumGetInt64(sessions[attempt - 1]) == session_id())
+		return true;
+	for (int i = 0; i < count && !held; i++)
+		held = DatumGetInt64(sessions[i]) == session_id();
+	return !held;
+}
+
+/* True if the row in the slot is leased to this sync, and the claim holds. */
+static bool
+is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
+{
+	DeliveryRow row;
+
+	read_delivery(slot, &row);
+	if (row.id != claim->id || row.lease_until == DT_NOBEGIN ||
+		!equal_texts(DatumGetTextPP(row.sync), claims->sync))
+		return false;
+	return claims->by_attempt ? row.attempt == claim->attempt : may_finish(slot, row.attempt);
+}
+
+/*
+ * Lock the row of a claim; false if the claim does not hold, be it that the
+ * delivery is finished, is leased to somebody else, or is another sync's.
+ * Waits for a transaction that has the row.  Error 40001 where the
+ * transaction's snapshot is too old for what that one did.
+ */
+static bool
+lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
+			 LockTupleMode mode, ItemPointer place)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+
+	lookup_key(lookup, 0, 1, BTEqualStrategyNumber, Int64GetDatum(claim->id));
+	if (!lookup_first(lookup) || !is_claimed(lookup->slot, claims, claim))
+		return false;
+	*place = lookup->slot->tts_tid;
+	lookup_rescan(lookup);		/* no pin is kept while waiting */
+	result = table_tuple_lock(lookup->table, place, GetActiveSnapshot(), lookup->slot,
+							  GetCurrentCommandId(true), mode, LockWaitBlock,
+							  IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+							  &failure);
+	if (result != TM_Ok)
+	{
+		if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted))
+			raise_serialization_failure();
+		return false;
+	}
+	*place = lookup->slot->tts_tid;
+	return is_claimed(lookup->slot, claims, claim);
+}
+
+/* Lock the rows of all claims that hold; returns their places and how many. */
+static int
+lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
+{
+	Relation	unfinished = open_unfinished(RowExclusiveLock);
+	Lookup		lookup;
+	int			count = 0;
+
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	lookup_begin(&lookup, unfinished, compat_primary_key(unfinished), GetActiveSnapshot(), 1);
+	for (int i = 0; i < claims->count; i++)
+	{
+		ItemPointer place = palloc(sizeof(ItemPointerData));
+
+		if (i > 0 && compare_claims(&claims->claims[i], &claims->claims[i - 1]) == 0)
+			continue;
+		if (lock_claimed(&lookup, claims, &claims->claims[i], mode, place))
+			places[count++] = PointerGetDatum(place);
+	}
+	lookup_end(&lookup);
+	PopActiveSnapshot();
+	table_close(unfinished, NoLock);
+	return count;
+}
+
+/*
+ * ack(sync text, delivery_ids bigint[], attempts integer[]) returns bigint
+ *
+ * Finishes the deliveries that are leased to the caller, and counts them.  An
+ * expired lease is the caller's until somebody else fetches.  NULL ids and ids
+ * given twice count for nothing; so does a NULL array.
+ *
+ * Locks: the rows, in the order of delivery_id; nothing that another ack waits
+ * for.  Errors: 42704 if there is no such sync, 42501 if it was not granted,
+ * 22004 for a NULL sync, 22023 for a sync that is not durable or arrays of
+ * different lengths.
+ */
+Datum
+postalytics_ack(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Claims		claims;
+	Datum	   *places;
+	int			count;
+
+	(void) sync_argument(fcinfo);
+	read_claims(fcinfo, 2, &claims);
+	places = palloc(Max(claims.count, 1) * sizeof(Datum));
+	count = lock_claims(&claims, LockTupleExclusive, places);
+	if (count > 0)
+	{
+		SPI_connect();
+		finish_deliveries(place_array(places, count), "done", now);
+		SPI_finish();
+	}
+	PG_RETURN_INT64(count);
+}
+
+/*
+ * Without retry_in the wait doubles from 5 seconds to 6 hours, give or take a
+ * quarter, so that what failed together does not come back together.
+ */
+static const char nack_query[] =
+"UPDATE postalytics.deliveries_unfinished AS d"
+" SET state = CASE WHEN $5 OR d.attempt >= $6 THEN 'dead' ELSE 'waiting' END::postalytics.delivery_state,"
+"     due_at = CASE"
+"                  WHEN $5 OR d.attempt >= $6 THEN 'infinity'"
+"                  ELSE $1 + COALESCE($4, LEAST('5 s'::interval * pg_catalog.power(2, LEAST(d.attempt, 30) - 1), '6 h')"
+"                                         * (0.75 + pg_catalog.random() / 2))"
+"              END,"
+"     lease_until = NULL,"
+"     errors =" ERRORS_WITH("$1", "pg_catalog.left($2, 2000)") ","
+"     failed_at = $1"
+" WHERE d.ctid = ANY ($3)";
+
+/*
+ * nack(sync text, delivery_ids bigint[], error text, retry_in interval,
+ *		dead boolean, attempts integer[]) returns bigint
+ *
+ * The deliveries that are leased to the caller failed: records the error with
+ * each, and makes them due again after retry_in, or if that is NULL after ever
+ * longer waits; or gives them up, if dead is true or they have had as many
+ * attempts as the sync allows; and counts them.  All else as ack.  Errors:
+ * also 22023 for a negative retry_in.
+ */
+Datum
+postalytics_nack(PG_FUNCTION_ARGS)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {TIMESTAMPTZOID, TEXTOID, TIDARRAYOID, INTERVALOID, BOOLOID, INT4OID};
+	TimestampTz now = GetCurrentTimestamp();
+	const Sync *sync = sync_argument(fcinfo);
+	bool		dead = DatumGetBool(argument(fcinfo, 4, "dead"));
+	int			max_attempts = sync->max_attempts;
+	Claims		claims;
+	Datum	   *places;
+	int			count;
+
+	if (!PG_ARGISNULL(3))
+		(void) time_after(now, PG_GETARG_DATUM(3), "retry_in");
+	read_claims(fcinfo, 5, &claims);
+	places = palloc(Max(claims.count, 1) * sizeof(Datum));
+	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);
+	if (count > 0)
+	{
+		Datum		values[] = {
+			TimestampTzGetDatum(now),
+			PG_ARGISNULL(2) ? CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2),
+			place_array(places, count),
+			PG_GETARG_DATUM(3), BoolGetDatum(dead), Int32GetDatum(max_attempts)
+		};
+
+		SPI_connect();
+		execute_plan(keep_plan(&plan, nack_query, lengthof(types), types),
+					 values, PG_ARGISNULL(3) ? "   n  " : NULL, SPI_OK_UPDATE);
+		SPI_finish();
+		if (wake_has_worker())
+		{
+			sync = sync_argument(fcinfo);
+			wake_worker(sync->name, sync->channel, 0);
+		}
+	}
+	PG_RETURN_INT64(count);
+}

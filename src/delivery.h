@@ -1,0 +1,54 @@
+/*
+ * delivery.h
+ *		What the files that read and write deliveries share, and nobody else
+ *		needs.
+ */
+#ifndef POSTALYTICS_DELIVERY_H
+#define POSTALYTICS_DELIVERY_H
+
+#include "postalytics_status.h"
+
+#include "fmgr.h"
+
+/* Columns of deliveries, as delivery.sql has them; an attribute's number less one. */
+enum
+{
+	DELIVERY_ID, DELIVERY_SYNC, DELIVERY_PIECE_ID, DELIVERY_STATUS,
+	DELIVERY_OCCURRED_AT, DELIVERY_CREATED_AT, DELIVERY_DUE_AT, DELIVERY_STATE,
+	DELIVERY_ATTEMPT, DELIVERY_IS_TEST, DELIVERY_LEASE_UNTIL, DELIVERY_LEASES,
+	DELIVERY_FINISHED_AT, DELIVERY_FAILED_AT, DELIVERY_ERRORS, DELIVERY_PAYLOAD,
+	N_DELIVERY_COLUMNS
+};
+
+extern const TableColumn deliveries_columns[N_DELIVERY_COLUMNS];
+
+/* The state of a row of deliveries, read from a slot without detoasting. */
+typedef struct DeliveryRow
+{
+	int64		id;
+	Datum		sync;			/* text */
+	Datum		piece;			/* text */
+	Datum		status;			/* mail_status */
+	TimestampTz occurred_at;
+	TimestampTz due_at;
+	TimestampTz lease_until;	/* DT_NOBEGIN where it is not leased */
+	int			attempt;
+	bool		is_test;
+} DeliveryRow;
+
+/* SQL: d.errors with one more, of the attempt that ended. */
+#define ERRORS_WITH(at, reason) \
+	" d.errors OPERATOR(pg_catalog.||) ROW(d.attempt, " at ", " reason ")::postalytics.delivery_error"
+
+extern Relation open_unfinished(LOCKMODE mode);
+extern Datum delivery_attribute(TupleTableSlot *slot, int column, bool *isnull);
+extern void read_delivery(TupleTableSlot *slot, DeliveryRow *row);
+extern void execute_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected);
+extern int64 session_id(void);
+extern Datum argument(FunctionCallInfo fcinfo, int i, const char *name);
+extern const Sync *sync_argument(FunctionCallInfo fcinfo);
+extern TimestampTz time_after(TimestampTz start, Datum interval, const char *name);
+extern Datum place_array(Datum *places, int count);
+extern void finish_deliveries(Datum places, const char *state, TimestampTz now);
+
+#endif							/* POSTALYTICS_DELIVERY_H */

@@ -1,0 +1,154 @@
+/*
+ * leaf_worker.c
+ *		A background worker that makes leaves of events and deliveries in
+ *		transactions of their own, and ends.
+ *
+ * A leaf that is made in the transaction that needs it keeps its parent locked
+ * until that transaction ends, and others who need another leaf wait for it,
+ * however long it idles.  The worker commits at once.  It needs no preloaded
+ * library, only a free slot of max_worker_processes; without one the caller
+ * makes the leaf itself.
+ */
+#include "postalytics_status.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PGDLLEXPORT void postalytics_leaf_main(Datum arg);
+
+#define WORKER_NAME		"postalytics_status partition maker"
+
+#define MAX_LEAVES		13		/* that a worker makes */
+
+/* Milliseconds that a worker waits for a lock at most, which its caller may hold. */
+#define MAX_LOCK_TIMEOUT	1000
+
+/* How often to try again for a free slot, 10 milliseconds apart. */
+#define MAX_TRIES		20
+
+/* What a worker is to do, in bgw_extra. */
+typedef struct LeafOrder
+{
+	int32		kind;
+	int32		count;
+	int32		lock_timeout;	/* milliseconds */
+	TimestampTz times[MAX_LEAVES];
+} LeafOrder;
+
+StaticAssertDecl(sizeof(LeafOrder) <= BGW_EXTRALEN, "LeafOrder must fit bgw_extra");
+
+/* Start a worker and wait until it has ended; false if there is no slot for it. */
+static bool
+run_worker(const LeafOrder *order)
+{
+	BackgroundWorker registration = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_library_name = EXTENSION_NAME,
+		.bgw_function_name = "postalytics_leaf_main",
+		.bgw_name = WORKER_NAME,
+		.bgw_type = WORKER_NAME,
+		.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId),
+		.bgw_notify_pid = MyProcPid
+	};
+	BackgroundWorkerHandle *handle;
+
+	memcpy(registration.bgw_extra, order, sizeof(*order));
+	for (int tries = 0; !RegisterDynamicBackgroundWorker(&registration, &handle); tries++)
+	{
+		if (tries == MAX_TRIES)
+			return false;
+		pg_usleep(10000L);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return WaitForBackgroundWorkerShutdown(handle) == BGWH_STOPPED;
+}
+
+/*
+ * Make the leaves of these times in transactions of their own, as far as that
+ * is possible: the caller must look which are there, and make the rest itself.
+ * False if no worker could be started.
+ */
+bool
+make_leaves_apart(LeafKind kind, const TimestampTz *times, int count)
+{
+	if (!IsUnderPostmaster || IsParallelWorker())
+		return false;
+	for (int i = 0; i < count; i += MAX_LEAVES)
+	{
+		LeafOrder	order = {
+			.kind = kind,
+			.count = Min(count - i, MAX_LEAVES),
+			.lock_timeout = LockTimeout > 0 ? Min(LockTimeout, MAX_LOCK_TIMEOUT) : MAX_LOCK_TIMEOUT
+		};
+
+		memcpy(order.times, times + i, order.count * sizeof(TimestampTz));
+		if (!run_worker(&order))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Make one leaf.  An error is the caller's business, who meets it again when
+ * it makes the leaf itself, so it is not logged.
+ */
+static void
+make_leaf(LeafKind kind, TimestampTz time)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	PG_TRY();
+	{
+		Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, true);
+
+		/* Not there in the eyes of this transaction, if the caller creates the extension. */
+		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
+		{
+			SetUserIdAndSecContext(extension_owner(), SECURITY_LOCAL_USERID_CHANGE);
+			ensure_leaf_of(kind, time);
+		}
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+}
+
+/* The background worker; its argument is the database. */
+void
+postalytics_leaf_main(Datum arg)
+{
+	LeafOrder	order;
+
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("lock_timeout", psprintf("%d", order.lock_timeout), PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+	pgstat_report_activity(STATE_RUNNING, "making partitions");
+	for (int i = 0; i < order.count; i++)
+		make_leaf(order.kind, order.times[i]);
+}

@@ -1,0 +1,91 @@
+/*
+ * lookup.c
+ *		Finds rows of a table through one index, without a query.
+ *
+ * A query's plan depends on statistics, and a plan that is kept depends on
+ * those of the day it was made.  A session that lives for months needs lookups
+ * whose cost depends on the rows found and on nothing else, so the callers
+ * here name the index.
+ */
+#include "postalytics_status.h"
+
+#include "access/tableam.h"
+#include "compat.h"
+#include "lookup.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+/*
+ * Initialize a scan key: the index's column, counted from 1, compared with a
+ * value of the column's own type.
+ */
+void
+index_key(ScanKey key, Relation index, int column, StrategyNumber strategy, Datum value)
+{
+	Oid			type = index->rd_opcintype[column - 1];
+	Oid			operator = get_opfamily_member(index->rd_opfamily[column - 1], type, type, strategy);
+
+	if (!OidIsValid(operator))
+		elog(ERROR, "missing operator %d of index \"%s\"", strategy, RelationGetRelationName(index));
+	ScanKeyEntryInitialize(key, 0, column, strategy, InvalidOid,
+						   index->rd_indcollation[column - 1], get_opcode(operator), value);
+}
+
+/*
+ * Prepare to find rows of an open table through an index, which is locked
+ * until lookup_end.  The snapshot must outlive the lookup.
+ */
+void
+lookup_begin(Lookup *lookup, Relation table, Oid index, Snapshot snapshot, int nkeys)
+{
+	Assert(nkeys <= MAX_LOOKUP_KEYS);
+	lookup->table = table;
+	lookup->index = index_open(index, AccessShareLock);
+	lookup->scan = compat_index_beginscan(table, lookup->index, snapshot, nkeys);
+	lookup->slot = table_slot_create(table, NULL);
+	lookup->nkeys = nkeys;
+}
+
+/* Set the i-th key, for the next rescan. */
+void
+lookup_key(Lookup *lookup, int i, int column, StrategyNumber strategy, Datum value)
+{
+	Assert(i < lookup->nkeys);
+	index_key(&lookup->keys[i], lookup->index, column, strategy, value);
+}
+
+/*
+ * Start over with the keys as they are now.  Releases the pins of the rows
+ * found so far, so it must be called before waiting for another transaction:
+ * VACUUM waits for a pinned index page, and a pin is no lock that the deadlock
+ * detector would see.
+ */
+void
+lookup_rescan(Lookup *lookup)
+{
+	ExecClearTuple(lookup->slot);
+	index_rescan(lookup->scan, lookup->keys, lookup->nkeys, NULL, 0);
+}
+
+/* Put the next row into the slot; false if there is none. */
+bool
+lookup_next(Lookup *lookup, ScanDirection direction)
+{
+	return index_getnext_slot(lookup->scan, direction, lookup->slot);
+}
+
+/* Start over and put the first row into the slot; false if there is none. */
+bool
+lookup_first(Lookup *lookup)
+{
+	lookup_rescan(lookup);
+	return lookup_next(lookup, ForwardScanDirection);
+}
+
+void
+lookup_end(Lookup *lookup)
+{
+	ExecDropSingleTupleTableSlot(lookup->slot);
+	index_endscan(lookup->scan);
+	index_close(lookup->index, AccessShareLock);
+}

@@ -1,0 +1,36 @@
+/*
+ * lookup.h
+ *		Rows found through one index, without a query.
+ */
+#ifndef POSTALYTICS_LOOKUP_H
+#define POSTALYTICS_LOOKUP_H
+
+#include "access/genam.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#define MAX_LOOKUP_KEYS	4
+
+/* A table, the index through which its rows are found, and the row found last. */
+typedef struct Lookup
+{
+	Relation	table;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	int			nkeys;
+	ScanKeyData keys[MAX_LOOKUP_KEYS];
+} Lookup;
+
+extern void index_key(ScanKey key, Relation index, int column, StrategyNumber strategy, Datum value);
+extern void lookup_begin(Lookup *lookup, Relation table, Oid index, Snapshot snapshot, int nkeys);
+extern void lookup_key(Lookup *lookup, int i, int column, StrategyNumber strategy, Datum value);
+extern void lookup_rescan(Lookup *lookup);
+extern bool lookup_next(Lookup *lookup, ScanDirection direction);
+extern bool lookup_first(Lookup *lookup);
+extern void lookup_end(Lookup *lookup);
+
+#endif							/* POSTALYTICS_LOOKUP_H */

@@ -1,0 +1,130 @@
+# What a fetch costs depends on its batch: not on when its plans were made, not on
+# what the statistics say, and not on how much waits.  The cost is counted in
+# buffers, in sessions that live on while the queue fills.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use DBI;
+
+my $node = PostgreSQL::Test::Cluster->new('fetch_cost');
+$node->init;
+$node->append_conf('postgresql.conf', "autovacuum = off\npostalytics_status.latest = '36500d'");
+$node->start;
+
+sub session
+{
+	my ($database) = @_;
+	return DBI->connect('dbi:Pg:' . $node->connstr($database) . " user='" . getpwuid($<) . "'", undef, undef, { RaiseError => 1, PrintError => 0 });
+}
+
+# Buffers that a query touches, of tables and indexes, and the rows it returns.
+sub cost
+{
+	my ($session, $query) = @_;
+	my $plan = join "\n", map { $_->[0] } @{ $session->selectall_arrayref("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) $query") };
+	my ($rows) = $plan =~ /rows=(\d+)/;
+	my $buffers = 0;
+	my ($line) = $plan =~ /Buffers: shared (.*)/;
+	$buffers += $1 while ($line // '') =~ /(?:hit|read)=(\d+)/g;
+	return ($buffers, $rows);
+}
+
+# So many pieces with two events each, a second apart.
+sub fill
+{
+	my ($session, $pieces, $prefix) = @_;
+	$session->do(qq{SELECT postalytics.ingest((SELECT json_agg(json_build_object('mailId', '$prefix' || i, 'eventType', t,
+		'eventDate', to_char(timestamp '2026-10-05' + (i % 40000) * interval '1 s' + t * interval '1 hour', 'YYYY-MM-DD HH24:MI:SS'),
+		'meta', json_build_object('campaignId', 'c' || i % 7), 'to', json_build_object('firstName', 'F' || i)))
+		FROM generate_series(1, $pieces) AS i, generate_series(4, 5) AS t))});
+}
+
+my $fetch = q{SELECT * FROM postalytics.fetch('w', 100)};
+
+# 1. In each database a session makes its plans in another way; then 20,000
+# deliveries come, and its fetch costs what it costs in a session that is new.
+my %made = (
+	'planned on empty' => sub { },
+	'analyzed while empty' => sub { $_[0]->do('ANALYZE') },
+	'vacuumed while empty' => sub { $_[0]->do('VACUUM ANALYZE') },
+	'a sync of another shape first' => sub {
+		$_[0]->do(q{SELECT postalytics.create_sync('other', ordered => false, latest_only => true, unless => '{pURLCompleted}', statuses => '{Mailed}')});
+		$_[0]->do(q{SELECT * FROM postalytics.fetch('other')});
+	},
+	'not planned before' => undef,
+);
+my %after = (
+	'' => [],
+	', then analyzed full' => ['ANALYZE'],
+	', after VACUUM FULL' => [ 'VACUUM FULL postalytics.deliveries_unfinished', 'VACUUM FULL postalytics.pieces' ],
+	', with reltuples 0' => ["UPDATE pg_class SET reltuples = 0, relpages = 0 WHERE relnamespace = 'postalytics'::regnamespace"],
+	', with reltuples 10000000' => ["UPDATE pg_class SET reltuples = 10000000 WHERE relnamespace = 'postalytics'::regnamespace AND relkind IN ('r', 'i')"],
+);
+my ($usual, $usual_ack);
+for my $how ('not planned before', grep { $_ ne 'not planned before' } sort keys %made)
+{
+	(my $database = $how) =~ s/\W/_/g;
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	my $session = session($database);
+	$session->do('CREATE EXTENSION postalytics_status');
+	$session->do(q{SELECT postalytics.create_sync('w')});
+	if ($made{$how})
+	{
+		$made{$how}->($session);
+		$session->do($fetch) for 1 .. 7;
+		$session->do(q{SELECT postalytics.ack('w', '{1}'), postalytics.nack('w', '{1}', 'none')});
+	}
+	fill(session($database), 10000, 'p');
+	for my $then (sort keys %after)
+	{
+		$session->do($_) for @{ $after{$then} };
+		my $ids = $session->selectcol_arrayref($fetch);	# fills the caches
+		my ($buffers, $rows) = cost($session, $fetch);
+		$usual //= $buffers;
+		is($rows, 100, "$how$then: a fetch gives a hundred");
+		cmp_ok($buffers, '<', 1.5 * $usual, "$how$then: it touches $buffers buffers, the first $usual");
+		my ($ack) = cost($session, "SELECT postalytics.ack('w', '{" . join(',', @$ids) . "}')");
+		$usual_ack //= $ack;
+		cmp_ok($ack, '<', 1.5 * $usual_ack, "$how$then: an ack of them touches $ack, the first $usual_ack");
+	}
+}
+cmp_ok($usual, '<', 100 * 40, 'and none touches many a row');
+
+# 2. One piece with 8,000 visits that are due does not stall the others of its
+# ordered sync.
+$node->safe_psql('postgres', 'CREATE DATABASE visits');
+my $session = session('visits');
+$session->do('CREATE EXTENSION postalytics_status');
+$session->do(q{SELECT postalytics.create_sync('w')});
+my %per_row;
+for my $visits (0, 8000)
+{
+	$session->do('TRUNCATE postalytics.deliveries_unfinished');
+	$session->do(qq{SELECT postalytics.ingest((SELECT json_agg(json_build_object('mailId', 'visited', 'eventType', 7,
+		'eventDate', to_char(timestamp '2026-10-01' + i * interval '10 s', 'YYYY-MM-DD HH24:MI:SS')))
+		FROM generate_series(1, $visits) AS i))}) if $visits;
+	fill($session, 1000, "with_$visits");
+	$session->do('VACUUM ANALYZE postalytics.deliveries_unfinished');
+	$session = session('visits');	# which looks from the beginning
+	$session->do(q{SELECT * FROM postalytics.fetch('w', 200)});
+	$session->do(q{SELECT pg_sleep(1.1)});	# as a session does that has looked before
+	my ($buffers, $rows) = cost($session, $fetch);
+	is($rows, 100, "$visits visits to one URL: a fetch gives a hundred");
+	$per_row{$visits} = $buffers / 100;
+}
+cmp_ok($per_row{8000}, '<', 1.5 * $per_row{0}, "8,000 visits to one URL cost each row of a fetch $per_row{8000} buffers, none $per_row{0}");
+
+# 3. An ack of some rows waits for nobody's fetch of others.
+my ($one, $two) = (session('visits'), session('visits'));
+my $mine = $two->selectcol_arrayref($fetch);
+$one->begin_work;
+is(scalar @{ $one->selectcol_arrayref($fetch) }, 100, 'a fetch in a transaction that idles');
+$two->do("SET lock_timeout = '1ms'");
+is($two->selectrow_array("SELECT postalytics.ack('w', ?)", undef, $mine), 100, 'is not waited for by an ack of other rows');
+$one->rollback;
+
+$_->disconnect for $session, $one, $two;
+$node->stop;
+done_testing();
