@@ -257,8 +257,25 @@ $$;
 COMMENT ON FUNCTION postalytics.owe(postalytics.syncs, timestamptz, timestamptz) IS
     'internal: make deliveries for stored events; how many';
 
--- Locks the sync's row.  Errors: 42704 where there is none, 22004 for NULL,
--- 22023 where until is not after since or the sync has no deliveries.
+-- With the lock that it needs already taken: what came meanwhile is waited for
+-- no longer than a second.
+CREATE FUNCTION postalytics.delete_deliveries(sync text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+BEGIN
+    DELETE FROM postalytics.deliveries AS d
+    WHERE d.sync = delete_deliveries.sync;
+END
+$$;
+COMMENT ON FUNCTION postalytics.delete_deliveries(text) IS
+    'internal: delete the deliveries of a sync that is dropped';
+
+-- Locks the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL,
+-- 22023 if until is not after since or the sync has no deliveries, 25001 in a
+-- transaction whose snapshot is older than that lock.
 CREATE FUNCTION postalytics.replay_sync(name text, since timestamptz, until timestamptz DEFAULT 'infinity')
 RETURNS bigint
 LANGUAGE plpgsql
@@ -268,6 +285,7 @@ DECLARE
     sync postalytics.syncs := postalytics.find_sync(name);
     revived bigint;
 BEGIN
+    PERFORM postalytics.check_read_committed('replay_sync');
     IF since IS NULL OR until IS NULL THEN
         RAISE EXCEPTION 'since and until must not be NULL'
             USING ERRCODE = 'null_value_not_allowed';

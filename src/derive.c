@@ -29,6 +29,7 @@
 #include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(postalytics_events_inserted);
+PG_FUNCTION_INFO_V1(postalytics_refold_pieces);
 
 #define ATTR(column)	((column) + 1)
 
@@ -56,9 +57,12 @@ struct Derivation
 	SyncMatch  *syncs;
 };
 
-/* Begin with a statement's rows; needs an SPI connection until derive_end. */
+/*
+ * Begin with rows of events; needs an SPI connection until derive_end.  Events
+ * that were stored before are not matched with syncs again.
+ */
 Derivation *
-derive_begin(void)
+derive_begin(bool are_new)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "postalytics derive",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -69,7 +73,7 @@ derive_begin(void)
 	derivation->piece_context = AllocSetContextCreate(context, "postalytics piece",
 													  ALLOCSET_DEFAULT_SIZES);
 	derivation->journeys = journey_writer_create(context);
-	derivation->syncs = sync_match_begin(context);
+	derivation->syncs = are_new ? sync_match_begin(context) : NULL;
 	return derivation;
 }
 
@@ -97,7 +101,8 @@ void
 derive_row(Derivation *derivation, const EventRow *row)
 {
 	journey_add(derivation->journeys, row);
-	sync_match_event(derivation->syncs, row);
+	if (derivation->syncs != NULL)
+		sync_match_event(derivation->syncs, row);
 }
 
 /* No more rows: write what is left, in the memory context of derive_begin from now on. */
@@ -105,7 +110,8 @@ void
 derive_end(Derivation *derivation)
 {
 	journey_finish(derivation->journeys);
-	sync_match_finish(derivation->syncs);
+	if (derivation->syncs != NULL)
+		sync_match_finish(derivation->syncs);
 	MemoryContextSwitchTo(derivation->caller);	/* the current one goes */
 	MemoryContextDelete(derivation->context);
 }
@@ -256,6 +262,13 @@ check_call(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("events_inserted is the statement trigger of %s.events",
 						EXTENSION_SCHEMA)));
+	if (RelationGetRelid(trigger->tg_relation) != extension_relation("events"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("trigger \"%s\" of table \"%s\" is only for table \"%s.events\"",
+						trigger->tg_trigger->tgname, RelationGetRelationName(trigger->tg_relation),
+						EXTENSION_SCHEMA)));
+	check_not_distributed(RelationGetRelid(trigger->tg_relation));
 }
 
 /*
@@ -278,7 +291,7 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 
 	check_columns(trigger->tg_relation, events_columns, N_EVENTS_COLUMNS);
 	SPI_connect();
-	derivation = derive_begin();
+	derivation = derive_begin(true);
 	MemoryContextSwitchTo(derivation->context);
 	order_rows(&ordered, trigger->tg_newtable, RelationGetDescr(trigger->tg_relation));
 	while (next_row(&ordered))
@@ -292,4 +305,86 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 	SPI_finish();
 	MemoryContextSwitchTo(caller);
 	return PointerGetDatum(NULL);
+}
+
+/* ---- stored events, again ---- */
+
+static void
+delete_pieces(Datum piece_ids)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {TEXTARRAYOID};
+	Datum		values[] = {piece_ids};
+
+	if (SPI_execute_plan(keep_plan(&plan,
+								   "DELETE FROM postalytics.pieces AS p"
+								   " WHERE p.piece_id = ANY ($1)",
+								   lengthof(types), types),
+						 values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not delete pieces");
+}
+
+/* A cursor over the stored events of pieces, with the columns of events in their order. */
+static Portal
+open_events(Datum piece_ids)
+{
+	Oid			types[] = {TEXTARRAYOID};
+	Datum		values[] = {piece_ids};
+
+	return SPI_cursor_open_with_args(NULL,
+									 "SELECT e.event_id, e.piece_id, e.status, e.occurred_at,"
+									 "       e.received_at, e.account, e.campaign_id, e.payload"
+									 " FROM postalytics.events AS e"
+									 " WHERE e.piece_id = ANY ($1)"
+									 " ORDER BY e.piece_id",
+									 lengthof(types), types, values, NULL, false, 0);
+}
+
+#define FETCH_ROWS	1000
+
+/*
+ * refold_pieces(piece_ids text[]) returns bigint
+ *
+ * Deletes the rows of these pieces and makes them again from the events that
+ * are stored, which it counts.  What only a payload said is lost where
+ * payloads are not kept, and what a month said that was retired.  Strict.
+ * Locks: rows of pieces in key order.  The caller makes sure that no event of
+ * them is committed meanwhile.
+ */
+Datum
+postalytics_refold_pieces(PG_FUNCTION_ARGS)
+{
+	Datum		piece_ids = PG_GETARG_DATUM(0);
+	Derivation *derivation;
+	Portal		cursor;
+	EventRow	row;
+	int64		count = 0;
+
+	SPI_connect();
+	delete_pieces(piece_ids);
+	cursor = open_events(piece_ids);
+	derivation = derive_begin(false);
+	for (;;)
+	{
+		TupleTableSlot *slot;
+
+		SPI_cursor_fetch(cursor, true, FETCH_ROWS);
+		if (SPI_processed == 0)
+			break;
+		slot = MakeSingleTupleTableSlot(SPI_tuptable->tupdesc, &TTSOpsHeapTuple);
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			ExecStoreHeapTuple(SPI_tuptable->vals[i], slot, false);
+			read_row(derivation, slot, &row);
+			derive_row(derivation, &row);
+			count++;
+		}
+		MemoryContextSwitchTo(derivation->caller);
+		ExecDropSingleTupleTableSlot(slot);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	derive_end(derivation);
+	SPI_cursor_close(cursor);
+	SPI_finish();
+	PG_RETURN_INT64(count);
 }

@@ -512,7 +512,7 @@ field_text(const EventRecord *record, Field field)
 static void
 derive_new(const Offer *mine)
 {
-	Derivation *derivation = derive_begin();
+	Derivation *derivation = derive_begin(true);
 
 	for (int64 i = 0; i < mine->count; i++)
 	{

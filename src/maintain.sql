@@ -1,7 +1,7 @@
 /*
  * maintain.sql
- *		Housekeeping: months made ahead, old months and old history retired,
- *		campaigns forgotten.
+ *		Housekeeping: partitions made ahead, old months and old history retired,
+ *		campaigns dropped.
  */
 
 CREATE TABLE postalytics.maintenance_log (
@@ -12,7 +12,7 @@ CREATE TABLE postalytics.maintenance_log (
 );
 CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
 COMMENT ON TABLE postalytics.maintenance_log IS
-    'what maintain() did: a row a leaf that it made, dropped, detached or had to leave; kept for a year';
+    'what maintain() did: a row for each partition that it created, dropped, detached or had to leave; kept for a year';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.maintenance_log', '');
 
@@ -33,10 +33,18 @@ BEGIN ATOMIC
     RETURNING *;
 END;
 COMMENT ON FUNCTION postalytics.log_maintenance(text, text, text) IS
-    'internal: note what maintain() did';
+    'internal: record what maintain() did';
 
--- The leaves of a partitioned table with the instant at which each ends; a
--- day's leaf of deliveries is IN ('2026-11-23'), a month's of events
+CREATE FUNCTION postalytics.ensure_days("from" timestamptz, until timestamptz)
+RETURNS integer
+LANGUAGE c
+STRICT
+AS 'MODULE_PATHNAME', 'postalytics_ensure_days';
+COMMENT ON FUNCTION postalytics.ensure_days(timestamptz, timestamptz) IS
+    'internal: make the missing days of deliveries from "from" to before until; how many were made';
+
+-- The leaves of a partitioned table with the time at which each ends; a day's
+-- leaf of deliveries is IN ('2026-11-23'), a month's of events
 -- FROM (...) TO ('2026-12-01 ...').
 CREATE FUNCTION postalytics.leaves(parent regclass)
 RETURNS TABLE (leaf regclass, ends_at timestamptz)
@@ -57,9 +65,63 @@ $$;
 COMMENT ON FUNCTION postalytics.leaves(regclass) IS
     'internal: the leaves of events or deliveries, and when each ends';
 
--- Deliveries that still wait for events of a month carry their payload from
--- then on.  Locks: ACCESS EXCLUSIVE on events, no longer than lock_timeout for
--- each leaf, and until the transaction ends.
+-- Days come before months: who holds a lock on events must wait for nothing else.
+CREATE FUNCTION postalytics.leaves_to_retire()
+RETURNS TABLE (leaf regclass, parent regclass)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT d.leaf, d.parent
+    FROM (
+        SELECT 1, l.ends_at, l.leaf, 'postalytics.deliveries'::regclass
+        FROM postalytics.leaves('postalytics.deliveries') AS l
+        WHERE l.ends_at <= now() - postalytics.setting('history')::interval
+        UNION ALL
+        SELECT 2, l.ends_at, l.leaf, 'postalytics.events'::regclass
+        FROM postalytics.leaves('postalytics.events') AS l
+        WHERE postalytics.setting('retention')::interval > '0'
+          AND l.ends_at <= now() - postalytics.setting('retention')::interval
+    ) AS d (place, ends_at, leaf, parent)
+    ORDER BY d.place, d.ends_at
+$$;
+COMMENT ON FUNCTION postalytics.leaves_to_retire() IS
+    'internal: the leaves beyond retention and history, in the order in which they are retired';
+
+-- Deliveries that still wait for events of a month carry the payload from then
+-- on.  Waits for nobody: with skip it leaves out the rows that others have
+-- locked, and else fails with 55P03 if there are any.
+CREATE FUNCTION postalytics.carry_payloads(leaf regclass, skip boolean)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    carried bigint;
+BEGIN
+    EXECUTE format('WITH owed AS (
+                        SELECT d.delivery_id, e.payload
+                        FROM postalytics.deliveries_unfinished AS d
+                        JOIN %s AS e ON (e.piece_id, e.status, e.occurred_at) = (d.piece_id, d.status, d.occurred_at)
+                        WHERE d.payload IS NULL
+                          AND e.payload IS NOT NULL
+                        ORDER BY d.delivery_id
+                        FOR NO KEY UPDATE OF d %s
+                    )
+                    UPDATE postalytics.deliveries_unfinished AS d
+                    SET payload = o.payload
+                    FROM owed AS o
+                    WHERE d.delivery_id = o.delivery_id',
+                   leaf, CASE WHEN skip THEN 'SKIP LOCKED' ELSE 'NOWAIT' END);
+    GET DIAGNOSTICS carried = ROW_COUNT;
+    RETURN carried;
+END
+$$;
+COMMENT ON FUNCTION postalytics.carry_payloads(regclass, boolean) IS
+    'internal: copy the payloads of a month''s events to the deliveries that still wait for them';
+
+-- Locks: ACCESS EXCLUSIVE on events, for which it waits no longer than
+-- lock_timeout; with it, it waits for nothing.
 CREATE FUNCTION postalytics.retire_month(leaf regclass, retention_action text)
 RETURNS text
 LANGUAGE plpgsql
@@ -69,13 +131,8 @@ DECLARE
     carried bigint;
 BEGIN
     LOCK TABLE ONLY postalytics.events IN ACCESS EXCLUSIVE MODE;
-    EXECUTE format('UPDATE postalytics.deliveries_unfinished AS d
-                    SET payload = e.payload
-                    FROM %s AS e
-                    WHERE (d.piece_id, d.status, d.occurred_at) = (e.piece_id, e.status, e.occurred_at)
-                      AND e.payload IS NOT NULL',
-                   leaf);
-    GET DIAGNOSTICS carried = ROW_COUNT;
+    EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', leaf);
+    carried := postalytics.carry_payloads(leaf, false);
     IF retention_action = 'drop' THEN
         EXECUTE format('DROP TABLE %s', leaf);
     ELSE
@@ -87,99 +144,205 @@ $$;
 COMMENT ON FUNCTION postalytics.retire_month(regclass, text) IS
     'internal: drop or detach a month of events';
 
--- Keeps writers of events waiting until the transaction ends: SHARE ROW
--- EXCLUSIVE on events.  Errors: 42704 where there is no such campaign.
-CREATE FUNCTION postalytics.drop_campaign(campaign_id text)
-RETURNS bigint
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    dropped bigint;
-BEGIN
-    LOCK TABLE postalytics.events IN SHARE ROW EXCLUSIVE MODE;
-    DELETE FROM postalytics.deliveries AS d
-    USING postalytics.pieces AS p
-    WHERE p.campaign_id = drop_campaign.campaign_id
-      AND d.piece_id = p.piece_id;
-    DELETE FROM postalytics.events AS e
-    USING postalytics.pieces AS p
-    WHERE p.campaign_id = drop_campaign.campaign_id
-      AND e.piece_id = p.piece_id;
-    GET DIAGNOSTICS dropped = ROW_COUNT;
-    DELETE FROM postalytics.pieces AS p
-    WHERE p.campaign_id = drop_campaign.campaign_id;
-    DELETE FROM postalytics.campaigns AS c
-    WHERE c.campaign_id = drop_campaign.campaign_id;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'campaign "%" does not exist', campaign_id
-            USING ERRCODE = 'undefined_object',
-                  HINT = 'Their ids are in postalytics.campaigns.';
-    END IF;
-    RETURN dropped;
-END
-$$;
-COMMENT ON FUNCTION postalytics.drop_campaign(text) IS
-    'forget a campaign: its events, pieces, recipients and deliveries; how many events';
-
--- Safe to run at any time and twice at once: the second finds the first's lock
--- and does nothing.  A leaf that cannot be had within lock_timeout is left for
+-- A leaf whose lock cannot be had, or on which something depends, is left for
 -- the next run, which the log says.
-CREATE FUNCTION postalytics.maintain()
-RETURNS SETOF postalytics.maintenance_log
+CREATE FUNCTION postalytics.retire_leaf(leaf regclass, parent regclass)
+RETURNS postalytics.maintenance_log
 LANGUAGE plpgsql
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $$
 DECLARE
-    retention interval := postalytics.setting('retention')::interval;
-    history interval := postalytics.setting('history')::interval;
-    old record;
+    name text := leaf::text;
+    action text := 'drop';
+    detail text;
+BEGIN
+    PERFORM postalytics.check_read_committed('maintain');
+    BEGIN
+        IF parent = 'postalytics.events'::regclass THEN
+            action := postalytics.setting('retention_action');
+            detail := postalytics.retire_month(leaf, action);
+        ELSE
+            EXECUTE format('DROP TABLE %s', leaf);
+        END IF;
+    EXCEPTION
+        WHEN lock_not_available OR deadlock_detected OR dependent_objects_still_exist THEN
+            action := 'failed';
+            detail := SQLERRM;
+    END;
+    RETURN postalytics.log_maintenance(action, name, detail);
+END
+$$;
+COMMENT ON FUNCTION postalytics.retire_leaf(regclass, regclass) IS
+    'internal: retire one leaf; what was done';
+
+CREATE FUNCTION postalytics.make_ahead()
+RETURNS SETOF postalytics.maintenance_log
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
     made integer;
 BEGIN
-    BEGIN
-        LOCK TABLE postalytics.maintenance_log IN SHARE ROW EXCLUSIVE MODE NOWAIT;
-    EXCEPTION
-        WHEN lock_not_available THEN
-            RETURN;
-    END;
-    DELETE FROM postalytics.maintenance_log AS l
-    WHERE l.at < now() - '1 year'::interval;
-
-    FOR old IN
-        SELECT l.leaf, l.leaf::text AS name, 'postalytics.events'::regclass AS parent
-        FROM postalytics.leaves('postalytics.events') AS l
-        WHERE retention > '0'
-          AND l.ends_at <= now() - retention
-        UNION ALL
-        SELECT l.leaf, l.leaf::text, 'postalytics.deliveries'::regclass
-        FROM postalytics.leaves('postalytics.deliveries') AS l
-        WHERE l.ends_at <= now() - history
-    LOOP
-        BEGIN
-            IF old.parent = 'postalytics.events'::regclass THEN
-                RETURN NEXT postalytics.log_maintenance(postalytics.setting('retention_action'), old.name,
-                                                        postalytics.retire_month(old.leaf, postalytics.setting('retention_action')));
-            ELSE
-                EXECUTE format('DROP TABLE %s', old.leaf);
-                RETURN NEXT postalytics.log_maintenance('drop', old.name);
-            END IF;
-        EXCEPTION
-            WHEN lock_not_available OR deadlock_detected OR dependent_objects_still_exist THEN
-                RETURN NEXT postalytics.log_maintenance('failed', old.name, SQLERRM);
-        END;
-    END LOOP;
-
-    -- After the retiring, which has the stronger lock: one that grows stronger
-    -- would deadlock with writers that need a month.
     made := postalytics.ensure_partitions(now(),
         (date_trunc('month', now() AT TIME ZONE 'UTC')
          + make_interval(months => 1 + postalytics.setting('premake_months')::integer)) AT TIME ZONE 'UTC');
     IF made > 0 THEN
         RETURN NEXT postalytics.log_maintenance('create', 'postalytics.events', format('%s months', made));
     END IF;
+    IF postalytics.setting('history')::interval > '0' THEN
+        made := postalytics.ensure_days(now(), now() + '3 days'::interval);
+        IF made > 0 THEN
+            RETURN NEXT postalytics.log_maintenance('create', 'postalytics.deliveries', format('%s days', made));
+        END IF;
+    END IF;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RETURN NEXT postalytics.log_maintenance('failed', 'postalytics.events', SQLERRM);
+END
+$$;
+COMMENT ON FUNCTION postalytics.make_ahead() IS
+    'internal: make the months and days ahead; what was done';
+
+-- Waits for nobody: false where another run of maintain() has not ended yet.
+CREATE FUNCTION postalytics.begin_maintenance()
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM postalytics.check_read_committed('maintain');
+    -- This mode excludes itself, and nobody who writes to the log.
+    LOCK TABLE postalytics.maintenance_log IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
+    DELETE FROM postalytics.maintenance_log AS l
+    WHERE l.at < now() - '1 year'::interval;
+    RETURN true;
+EXCEPTION
+    WHEN lock_not_available THEN
+        RETURN false;
+END
+$$;
+COMMENT ON FUNCTION postalytics.begin_maintenance() IS
+    'internal: true if no other maintain() is running';
+
+-- Safe to run at any time, and twice at once: the second finds the first's lock
+-- and does nothing.  Of each table it retires leaves until the first whose lock
+-- it cannot have within a second.  All of its locks are held until the
+-- transaction ends; the background worker does the same in a transaction for
+-- each leaf.  Errors: 25001 in a transaction whose snapshot is older than its
+-- locks.
+CREATE FUNCTION postalytics.maintain()
+RETURNS SETOF postalytics.maintenance_log
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    old record;
+    done postalytics.maintenance_log;
+    busy regclass;
+BEGIN
+    IF NOT postalytics.begin_maintenance() THEN
+        RETURN;
+    END IF;
+    FOR old IN
+        SELECT l.leaf, l.parent
+        FROM postalytics.leaves_to_retire() AS l
+    LOOP
+        IF old.parent IS DISTINCT FROM busy THEN
+            done := postalytics.retire_leaf(old.leaf, old.parent);
+            RETURN NEXT done;
+            IF done.action = 'failed' THEN
+                busy := old.parent;
+            END IF;
+        END IF;
+    END LOOP;
+    RETURN QUERY SELECT m.* FROM postalytics.make_ahead() AS m;
 END
 $$;
 COMMENT ON FUNCTION postalytics.maintain() IS
-    'make the months ahead, retire those beyond retention and the history beyond history; what was done';
+    'make the partitions ahead, retire months beyond retention and history beyond history; what was done';
+
+CREATE FUNCTION postalytics.refold_pieces(piece_ids text[])
+RETURNS bigint
+LANGUAGE c
+STRICT
+AS 'MODULE_PATHNAME', 'postalytics_refold_pieces';
+COMMENT ON FUNCTION postalytics.refold_pieces(text[]) IS
+    'internal: make the rows of pieces again from the events that are stored; how many events';
+
+-- An event is the campaign's if it names it, or if it names none and its piece
+-- is the campaign's.  A piece with events of another campaign stays, with what
+-- those say.
+--
+-- Locks: SHARE ROW EXCLUSIVE on events, until the transaction ends, so that
+-- writers wait while it deletes; it does not stop them while it waits for them.
+-- Errors: 42704 if there is no such campaign, 55P03 if writers kept the lock
+-- for 10 seconds, 25001 in a transaction whose snapshot is older than its locks.
+CREATE FUNCTION postalytics.drop_campaign(campaign_id text)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    moved text[];
+    affected text[];
+    dropped bigint;
+BEGIN
+    PERFORM postalytics.check_read_committed('drop_campaign');
+    IF NOT EXISTS (SELECT
+                   FROM postalytics.campaigns AS c
+                   WHERE c.campaign_id = drop_campaign.campaign_id) THEN
+        RAISE EXCEPTION 'campaign "%" does not exist', campaign_id
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'Campaign ids are in postalytics.campaigns.';
+    END IF;
+    -- This reads all events, so it comes before the lock.
+    SELECT array_agg(DISTINCT e.piece_id)
+    INTO moved
+    FROM postalytics.events AS e
+    WHERE e.campaign_id = drop_campaign.campaign_id;
+    PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
+    affected := ARRAY(
+        SELECT p.piece_id
+        FROM postalytics.pieces AS p
+        WHERE p.campaign_id = drop_campaign.campaign_id
+        UNION
+        SELECT unnest(moved)
+        ORDER BY 1);
+    PERFORM
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.piece_id = ANY (affected)
+    ORDER BY d.delivery_id
+    FOR UPDATE;
+    WITH gone AS (
+        DELETE FROM postalytics.events AS e
+        USING unnest(affected) AS a (piece_id)
+        LEFT JOIN postalytics.pieces AS p ON p.piece_id = a.piece_id
+        WHERE e.piece_id = a.piece_id
+          AND (e.campaign_id = drop_campaign.campaign_id
+               OR e.campaign_id IS NULL AND p.campaign_id = drop_campaign.campaign_id)
+        RETURNING e.piece_id, e.status, e.occurred_at
+    ), undelivered AS (
+        DELETE FROM postalytics.deliveries AS d
+        USING gone AS g
+        WHERE (d.piece_id, d.status, d.occurred_at) = (g.piece_id, g.status, g.occurred_at)
+    )
+    SELECT count(*)
+    INTO dropped
+    FROM gone;
+    PERFORM postalytics.refold_pieces(affected);
+    DELETE FROM postalytics.deliveries AS d
+    USING unnest(affected) AS a (piece_id)
+    WHERE d.piece_id = a.piece_id
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.pieces AS p
+                      WHERE p.piece_id = a.piece_id);
+    DELETE FROM postalytics.campaigns AS c
+    WHERE c.campaign_id = drop_campaign.campaign_id;
+    RETURN dropped;
+END
+$$;
+COMMENT ON FUNCTION postalytics.drop_campaign(text) IS
+    'forget a campaign: its events, pieces, recipients and deliveries; how many events';

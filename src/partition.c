@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(postalytics_ensure_partitions);
+PG_FUNCTION_INFO_V1(postalytics_ensure_days);
 
 #define MAX_MONTH_YEAR	9999	/* for a name of four digits */
 
@@ -88,7 +89,8 @@ typedef struct Parent
 	const char *name;
 	const char *leaf_format;	/* of a leaf's name, given year, month and day */
 	const char *finish_leaf;	/* given its name in each %1$s */
-	TimestampTz (*start) (TimestampTz instant);
+	TimestampTz (*start) (TimestampTz time);
+	TimestampTz (*next) (TimestampTz start);
 	Datum		(*key) (TimestampTz instant);
 	char	   *(*bounds) (TimestampTz start);
 } Parent;
@@ -113,6 +115,12 @@ day_start(TimestampTz instant)
 	return instant - instant % USECS_PER_DAY;
 }
 
+static TimestampTz
+next_day(TimestampTz day)
+{
+	return day + USECS_PER_DAY;
+}
+
 static Datum
 day_key(TimestampTz instant)
 {
@@ -130,6 +138,7 @@ static const Parent events = {
 	.leaf_format = "events_%04d_%02d",
 	.finish_leaf = "ALTER TABLE postalytics.%1$s ADD PRIMARY KEY (piece_id, status, occurred_at)",
 	.start = month_start,
+	.next = next_month,
 	.key = instant_key,
 	.bounds = month_bounds
 };
@@ -147,6 +156,7 @@ static const Parent deliveries = {
 	"CREATE INDEX ON postalytics.%1$s (sync, failed_at) WHERE failed_at IS NOT NULL;"
 	"ALTER TABLE postalytics.%1$s REPLICA IDENTITY FULL",
 	.start = day_start,
+	.next = next_day,
 	.key = day_key,
 	.bounds = day_bounds
 };
@@ -417,19 +427,10 @@ ensure_leaf_of(LeafKind kind, TimestampTz time)
 	(void) ensure_leaf(kind == LEAF_MONTH ? &events : &deliveries, time);
 }
 
-/*
- * ensure_partitions("from" timestamptz, until timestamptz) returns integer
- *
- * Makes the missing months of events that hold instants from "from" on to
- * before until, and counts them.  Strict.  Errors: 22023 where until is not after
- * "from", 22008 for an instant that no month can hold, 42P07 for one whose name
- * is taken.
- */
-Datum
-postalytics_ensure_partitions(PG_FUNCTION_ARGS)
+/* Make the missing leaves that hold times from "from" on to before until; how many. */
+static int32
+make_leaves(const Parent *parent, TimestampTz from, TimestampTz until)
 {
-	TimestampTz from = PG_GETARG_TIMESTAMPTZ(0);
-	TimestampTz until = PG_GETARG_TIMESTAMPTZ(1);
 	int32		made = 0;
 
 	if (until <= from)
@@ -437,7 +438,29 @@ postalytics_ensure_partitions(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"until\" must be after \"from\"")));
 	(void) month_start(TIMESTAMP_NOT_FINITE(until) ? until : until - 1);
-	for (TimestampTz month = month_start(from); month < until; month = next_month(month))
-		made += make_leaf(&events, month);
-	PG_RETURN_INT32(made);
+	for (TimestampTz start = parent->start(from); start < until; start = parent->next(start))
+		made += make_leaf(parent, start);
+	return made;
+}
+
+/*
+ * ensure_partitions("from" timestamptz, until timestamptz) returns integer
+ *
+ * Makes the missing months of events that hold times from "from" on to before
+ * until, and counts them.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on events if
+ * one is missing.  Errors: 22023 if until is not after "from", 22008 for a
+ * time that no month can hold, 42P07 for one whose name is taken, 55P03 if the
+ * lock cannot be had in time.
+ */
+Datum
+postalytics_ensure_partitions(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(make_leaves(&events, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1)));
+}
+
+/* ensure_days("from" timestamptz, until timestamptz) returns integer: the same for deliveries */
+Datum
+postalytics_ensure_days(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(make_leaves(&deliveries, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1)));
 }

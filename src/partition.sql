@@ -44,3 +44,52 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ensure_partitions';
 COMMENT ON FUNCTION postalytics.ensure_partitions(timestamptz, timestamptz) IS
     'make the missing months of events from "from" to before until; how many were made';
+
+-- Errors: 25001 where the transaction's snapshot may be older than the locks
+-- that a command takes: what it reads then is not what they protect.
+CREATE FUNCTION postalytics.check_read_committed(command text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION '% must run in a READ COMMITTED transaction', command
+            USING ERRCODE = 'active_sql_transaction',
+                  HINT = 'Use BEGIN ISOLATION LEVEL READ COMMITTED, or call it outside a transaction block.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_read_committed(text) IS
+    'internal: an error unless the transaction is READ COMMITTED';
+
+-- Locks a table until the transaction ends.  A lock that waits makes everybody
+-- behind it wait; so each try waits for a tenth of a second only, and between
+-- the tries writers go on.  Errors: 55P03 after 10 seconds.
+CREATE FUNCTION postalytics.lock_briefly(relation regclass, mode text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    deadline timestamptz := clock_timestamp() + '10 s'::interval;
+BEGIN
+    LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN %s MODE', relation, mode);
+            RETURN;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                IF clock_timestamp() >= deadline THEN
+                    RAISE EXCEPTION 'could not lock table "%" within 10 seconds, because other transactions write to it', relation
+                        USING ERRCODE = 'lock_not_available',
+                              HINT = 'End transactions that idle, which pg_stat_activity shows, and repeat the command.';
+                END IF;
+        END;
+        PERFORM pg_sleep(0.4);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.lock_briefly(regclass, text) IS
+    'internal: lock a table without stopping its writers for longer than a tenth of a second at a time';

@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
@@ -245,10 +246,47 @@ has_columns(Relation relation, const TableColumn *columns, int ncolumns)
 	return true;
 }
 
-/* They must be; error 55000, for users can alter a table of ours. */
+/*
+ * Error 0A000 if Citus has distributed a table of ours: what is written here
+ * would go to a local table that its queries do not read, and be lost.
+ */
+void
+check_not_distributed(Oid relation)
+{
+	Oid			distributed = get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE);
+	AttrNumber	column = OidIsValid(distributed) ? get_attnum(distributed, "logicalrelid") : 0;
+	Relation	catalog;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	bool		isnull;
+	bool		found = false;
+
+	if (column <= 0)
+		return;
+	catalog = table_open(distributed, AccessShareLock);
+	scan = compat_beginscan(catalog, GetActiveSnapshot());
+	slot = table_slot_create(catalog, NULL);
+	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		found = DatumGetObjectId(slot_getattr(slot, column, &isnull)) == relation;
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	if (found)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s.%s\" is distributed by Citus, which extension \"%s\" does not support",
+						EXTENSION_SCHEMA, get_rel_name(relation), EXTENSION_NAME),
+				 errhint("Export the data, use DROP EXTENSION ... CASCADE, and create the extension again.")));
+}
+
+/*
+ * Error 55000 unless a table's first columns are these, because users can
+ * alter a table of ours; 0A000 if it is distributed.
+ */
 void
 check_columns(Relation relation, const TableColumn *columns, int ncolumns)
 {
+	check_not_distributed(RelationGetRelid(relation));
 	if (!has_columns(relation, columns, ncolumns))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

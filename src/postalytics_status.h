@@ -292,7 +292,7 @@ typedef struct EventRow
 
 typedef struct Derivation Derivation;
 
-extern Derivation *derive_begin(void);
+extern Derivation *derive_begin(bool are_new);
 extern MemoryContext derive_piece(Derivation *derivation, const char *piece, uint32 length);
 extern void derive_row(Derivation *derivation, const EventRow *row);
 extern void derive_end(Derivation *derivation);

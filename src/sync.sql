@@ -3,6 +3,47 @@
  *		syncs: which events a CRM is to be told of, and on which channel.
  */
 
+-- Errors: 22023 for a text that is no spelling of a status.
+CREATE FUNCTION postalytics.to_mail_statuses(statuses text[])
+RETURNS postalytics.mail_status[]
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    spelling text;
+    known postalytics.mail_status[];
+BEGIN
+    IF statuses IS NULL THEN
+        RETURN NULL;
+    END IF;
+    known := '{}';
+    FOREACH spelling IN ARRAY statuses LOOP
+        IF postalytics.to_mail_status(spelling) IS NULL AND spelling IS NOT NULL THEN
+            RAISE EXCEPTION 'status "%" is not known', spelling
+                USING ERRCODE = 'invalid_parameter_value',
+                      HINT = 'The statuses and their labels are in postalytics.statuses.';
+        END IF;
+        known := known || postalytics.to_mail_status(spelling);
+    END LOOP;
+    RETURN known;
+END
+$$;
+COMMENT ON FUNCTION postalytics.to_mail_statuses(text[]) IS
+    'internal: statuses from any of their spellings';
+
+-- False for a value that users have added to the enum.
+CREATE FUNCTION postalytics.are_statuses(statuses postalytics.mail_status[])
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE
+BEGIN ATOMIC
+    SELECT pg_catalog.bool_and(postalytics.to_mail_status(s.status::text) IS NOT NULL)
+    FROM pg_catalog.unnest(statuses) AS s (status);
+END;
+COMMENT ON FUNCTION postalytics.are_statuses(postalytics.mail_status[]) IS
+    'internal: true if all are statuses of the lifecycle';
+
 CREATE TABLE postalytics.syncs (
     name text NOT NULL PRIMARY KEY
         CHECK (name <> '' AND pg_catalog.octet_length(name) <= 63),
@@ -14,11 +55,13 @@ CREATE TABLE postalytics.syncs (
     accounts text[]
         CHECK (pg_catalog.cardinality(accounts) > 0 AND pg_catalog.array_position(accounts, NULL) IS NULL),
     statuses postalytics.mail_status[]
-        CHECK (pg_catalog.cardinality(statuses) > 0 AND pg_catalog.array_position(statuses, NULL) IS NULL),
+        CHECK (pg_catalog.cardinality(statuses) > 0 AND pg_catalog.array_position(statuses, NULL) IS NULL
+               AND postalytics.are_statuses(statuses)),
     wait interval NOT NULL
         CHECK (wait BETWEEN '0' AND '100 years'),
     unless postalytics.mail_status[]
-        CHECK (pg_catalog.cardinality(unless) > 0 AND pg_catalog.array_position(unless, NULL) IS NULL),
+        CHECK (pg_catalog.cardinality(unless) > 0 AND pg_catalog.array_position(unless, NULL) IS NULL
+               AND postalytics.are_statuses(unless)),
     latest_only boolean NOT NULL,
     ordered boolean NOT NULL,
     durable boolean NOT NULL,
@@ -56,11 +99,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF COALESCE(sync.name, '') = '' OR octet_length(sync.name) > 63 THEN
-        RAISE EXCEPTION 'a sync needs a name of 1 to 63 bytes'
+        RAISE EXCEPTION 'sync name must be between 1 and 63 bytes long'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF sync.channel = '' OR octet_length(sync.channel) > 63 THEN
-        RAISE EXCEPTION 'channel "%" is not of 1 to 63 bytes', sync.channel
+        RAISE EXCEPTION 'channel name must be between 1 and 63 bytes long'
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Name a channel: create_sync(..., channel => ''...'').';
     END IF;
@@ -103,18 +146,49 @@ $$;
 COMMENT ON FUNCTION postalytics.check_sync(postalytics.syncs) IS
     'internal: an error for what a sync cannot be';
 
--- With since, it waits for the writers that are at it, and keeps others waiting
--- until the transaction ends: EXCLUSIVE on syncs, on which writers of events
--- hold ROW SHARE.  So what they bring is either filled in or matched, not both.
--- Errors: those of check_sync; 42710 where there is one of the name; 25001 in
--- a transaction whose snapshot is older than that lock.
+-- A campaign that is known by a name or not at all is worth a notice, for a sync
+-- that matches nothing says nothing.
+CREATE FUNCTION postalytics.check_campaigns(sync postalytics.syncs)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unknown text;
+    ids text;
+BEGIN
+    FOREACH unknown IN ARRAY COALESCE(sync.campaigns, '{}') LOOP
+        IF NOT EXISTS (SELECT FROM postalytics.campaigns AS c WHERE c.campaign_id = unknown) THEN
+            SELECT string_agg(c.campaign_id, ', ' ORDER BY c.campaign_id)
+            INTO ids
+            FROM postalytics.campaigns AS c
+            WHERE c.name = unknown;
+            RAISE NOTICE 'sync "%" is for campaign "%", of which no event has arrived', sync.name, unknown
+                USING HINT = CASE
+                                 WHEN ids IS NULL THEN 'The list "campaigns" holds campaign ids, not names; those known are in postalytics.campaigns.'
+                                 ELSE format('The list "campaigns" holds campaign ids, not names. The id of the campaign with this name is %s.', ids)
+                             END;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_campaigns(postalytics.syncs) IS
+    'internal: a notice for each campaign of a sync of which nothing is known';
+
+-- The lists of statuses take any spelling of them.  With since, it waits for the
+-- writers that are at work, and makes others wait until the transaction ends:
+-- EXCLUSIVE on syncs, on which writers of events hold ROW SHARE.  So what they
+-- bring is either filled in or matched, not both.  Errors: those of check_sync
+-- and to_mail_statuses; 42710 if there is one of the name; with since 25001 in
+-- a transaction whose snapshot is older than that lock, and 55P03 if writers
+-- kept it for 10 seconds.
 CREATE FUNCTION postalytics.create_sync(
     name text,
     campaigns text[] DEFAULT NULL,
     accounts text[] DEFAULT NULL,
-    statuses postalytics.mail_status[] DEFAULT NULL,
+    statuses text[] DEFAULT NULL,
     wait interval DEFAULT '0',
-    unless postalytics.mail_status[] DEFAULT NULL,
+    unless text[] DEFAULT NULL,
     latest_only boolean DEFAULT false,
     ordered boolean DEFAULT true,
     durable boolean DEFAULT true,
@@ -134,9 +208,9 @@ BEGIN
     new.enabled := create_sync.enabled;
     new.campaigns := create_sync.campaigns;
     new.accounts := create_sync.accounts;
-    new.statuses := create_sync.statuses;
+    new.statuses := postalytics.to_mail_statuses(create_sync.statuses);
     new.wait := create_sync.wait;
-    new.unless := create_sync.unless;
+    new.unless := postalytics.to_mail_statuses(create_sync.unless);
     new.latest_only := create_sync.latest_only;
     new.ordered := create_sync.ordered;
     new.durable := create_sync.durable;
@@ -148,11 +222,8 @@ BEGIN
             RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries to fill in', new.name
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
-        IF current_setting('transaction_isolation') <> 'read committed' THEN
-            RAISE EXCEPTION 'create_sync with since must run in a READ COMMITTED transaction'
-                USING ERRCODE = 'active_sql_transaction';
-        END IF;
-        LOCK TABLE postalytics.syncs IN EXCLUSIVE MODE;
+        PERFORM postalytics.check_read_committed('create_sync with since');
+        PERFORM postalytics.lock_briefly('postalytics.syncs', 'EXCLUSIVE');
     END IF;
     INSERT INTO postalytics.syncs
     SELECT new.*
@@ -160,16 +231,22 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'sync "%" already exists', new.name
             USING ERRCODE = 'duplicate_object',
-                  HINT = 'Drop it first: drop_sync(name).';
+                  HINT = 'To change it, UPDATE its row in postalytics.syncs.';
     END IF;
+    PERFORM postalytics.check_campaigns(new);
     IF since IS NOT NULL THEN
         PERFORM postalytics.owe(new, since, 'infinity');
     END IF;
     RETURN new;
 END
 $$;
-COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], postalytics.mail_status[], interval, postalytics.mail_status[], boolean, boolean, boolean, integer, text, boolean, timestamptz) IS
-    'make a sync: events of these campaigns, accounts and statuses are told on its channel and delivered; with since, those stored already too';
+COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz) IS
+    'create a sync: events of these campaigns, accounts and statuses are notified on its channel and delivered; with since, those stored already too';
+
+-- So that lists of mail_status can be passed to create_sync, too.
+CREATE CAST (postalytics.mail_status[] AS text[])
+WITH INOUT
+AS IMPLICIT;
 
 -- Locks the sync's row, so that it stays.  Errors: 42704 where there is none.
 CREATE FUNCTION postalytics.find_sync(name text)
@@ -188,7 +265,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'sync "%" does not exist', name
             USING ERRCODE = 'undefined_object',
-                  HINT = 'Their names are in postalytics.syncs.';
+                  HINT = 'The syncs are in postalytics.syncs.';
     END IF;
     RETURN sync;
 END
@@ -236,21 +313,29 @@ $$;
 COMMENT ON FUNCTION postalytics.disable_sync(text) IS
     'turn a sync off: new events make no deliveries, and fetch gives none; those it has stay';
 
--- Waits for the writers that are at it and for transactions that hold its
--- deliveries: EXCLUSIVE on syncs, then the deliveries' rows.  Errors: 42704.
+-- Waits for transactions that hold the sync's deliveries, then for the writers
+-- that are at work, but does not stop others while it waits: rows of deliveries
+-- in the order of delivery_id, then EXCLUSIVE on syncs.  Errors: 42704 if there
+-- is no such sync, 55P03 if writers kept that lock for 10 seconds, 25001 in a
+-- transaction whose snapshot is older than its locks.
 CREATE FUNCTION postalytics.drop_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    LOCK TABLE postalytics.syncs IN EXCLUSIVE MODE;
+    PERFORM postalytics.check_read_committed('drop_sync');
     PERFORM postalytics.find_sync(name);
+    PERFORM
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.sync = drop_sync.name
+    ORDER BY d.delivery_id
+    FOR UPDATE;
+    PERFORM postalytics.lock_briefly('postalytics.syncs', 'EXCLUSIVE');
     DELETE FROM postalytics.syncs AS s
     WHERE s.name = drop_sync.name;
-    DELETE FROM postalytics.deliveries AS d
-    WHERE d.sync = drop_sync.name;
+    PERFORM postalytics.delete_deliveries(name);
 END
 $$;
 COMMENT ON FUNCTION postalytics.drop_sync(text) IS
-    'do away with a sync and its deliveries, those in the hands of workers too';
+    'drop a sync and its deliveries, including those that workers hold';

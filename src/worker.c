@@ -130,13 +130,22 @@ claim_slot(void)
 	return true;
 }
 
-/* The extension is gone: so is the need for a worker. */
+/*
+ * The extension is gone, and with it the need for a worker: free the
+ * database's slot, be it this worker's or that of one that ended in an error.
+ */
 static void
-give_up_slot(void)
+free_slot(void)
 {
+	WorkerSlot *slot;
+
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
-	my_slot->database = InvalidOid;
-	my_slot->pid = 0;
+	slot = wake_find_slot(MyDatabaseId);
+	if (slot != NULL && (slot->pid == MyProcPid || !is_alive(slot->pid)))
+	{
+		slot->database = InvalidOid;
+		slot->pid = 0;
+	}
 	LWLockRelease(wake_shared->lock);
 }
 
@@ -312,7 +321,85 @@ run(const char *doing, const char *query)
 	commit();
 }
 
-/* An error of maintain() is no reason to stop notifying. */
+/* A leaf that is to be retired. */
+typedef struct OldLeaf
+{
+	Oid			leaf;
+	Oid			parent;
+} OldLeaf;
+
+/* The leaves to retire, in TopMemoryContext; none while another maintain() runs. */
+static List *
+list_old_leaves(void)
+{
+	List	   *leaves = NIL;
+
+	begin("maintaining");
+	if (SPI_execute("SELECT l.leaf, l.parent"
+					" FROM postalytics.leaves_to_retire() AS l"
+					" WHERE (SELECT postalytics.begin_maintenance())", false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list partitions");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+		OldLeaf    *old = palloc(sizeof(OldLeaf));
+		bool		isnull;
+
+		old->leaf = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		old->parent = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		leaves = lappend(leaves, old);
+		MemoryContextSwitchTo(caller);
+	}
+	commit();
+	return leaves;
+}
+
+/*
+ * Retire a leaf in transactions of its own, so that its lock is held for no
+ * other; false if that lock could not be had.
+ */
+static bool
+retire(const OldLeaf *old)
+{
+	bool		retired;
+
+	run("maintaining",
+		psprintf("SELECT postalytics.carry_payloads(i.inhrelid, true)"
+				 " FROM pg_catalog.pg_inherits AS i"
+				 " WHERE i.inhrelid = %u"
+				 "   AND i.inhparent = 'postalytics.events'::pg_catalog.regclass", old->leaf));
+	begin("maintaining");
+	if (SPI_execute(psprintf("SELECT FROM pg_catalog.pg_inherits AS i,"
+							 "      postalytics.retire_leaf(i.inhrelid, i.inhparent) AS r"
+							 " WHERE i.inhrelid = %u"
+							 "   AND (SELECT postalytics.begin_maintenance())"
+							 "   AND r.action = 'failed'", old->leaf), false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not retire a partition");
+	retired = SPI_processed == 0;
+	commit();
+	return retired;
+}
+
+/* What maintain() does, with a transaction for each leaf. */
+static void
+maintain_apart(void)
+{
+	List	   *leaves = list_old_leaves();
+	Oid			busy = InvalidOid;
+	ListCell   *cell;
+
+	foreach(cell, leaves)
+	{
+		const OldLeaf *old = lfirst(cell);
+
+		if (old->parent != busy && !retire(old))
+			busy = old->parent;
+	}
+	list_free_deep(leaves);
+	run("maintaining", "SELECT count(*) FROM postalytics.make_ahead()");
+}
+
+/* An error of maintenance is no reason to stop notifying. */
 static void
 maintain(void)
 {
@@ -320,7 +407,7 @@ maintain(void)
 
 	PG_TRY();
 	{
-		run("maintaining", "SELECT count(*) FROM postalytics.maintain()");
+		maintain_apart();
 	}
 	PG_CATCH();
 	{
@@ -391,7 +478,7 @@ work(void)
 
 		if (!extension_exists())
 		{
-			give_up_slot();
+			free_slot();
 			proc_exit(0);
 		}
 		take(&taken);
@@ -417,7 +504,10 @@ postalytics_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	if (!extension_exists())
+	{
+		free_slot();
 		proc_exit(0);
+	}
 	if (!claim_slot())
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -457,6 +547,7 @@ typedef struct Worker
 	TimestampTz not_before;		/* after a failure */
 	int			pause;			/* the next, milliseconds */
 	bool		wanted;			/* look whether the extension is there */
+	bool		starved;		/* there was no free slot for it, as the log says */
 } Worker;
 
 static List *workers;			/* in TopMemoryContext */
@@ -584,15 +675,20 @@ start(Worker *worker)
 		worker->handle = NULL;
 		worker->wanted = true;
 		worker->not_before = TimestampTzPlusMilliseconds(worker->started_at, LONGEST_PAUSE);
-		ereport(LOG,
-				(errmsg("extension \"%s\" has no background worker left for database %u",
-						EXTENSION_NAME, worker->database),
-				 errhint("Increase max_worker_processes.")));
+		if (!worker->starved)
+			ereport(LOG,
+					(errmsg("could not start background worker of extension \"%s\" for database %u",
+							EXTENSION_NAME, worker->database),
+					 errhint("You might need to increase max_worker_processes.")));
 	}
+	worker->starved = worker->handle == NULL;
 	MemoryContextSwitchTo(caller);
 }
 
-/* A worker has ended: if its database still has a slot, it failed. */
+/*
+ * A worker has ended.  If its database still has a slot it failed, and is not
+ * started again before a pause, whoever asks for it.
+ */
 static void
 see_to_end(Worker *worker)
 {
@@ -600,6 +696,12 @@ see_to_end(Worker *worker)
 
 	pfree(worker->handle);
 	worker->handle = NULL;
+	if (!has_slot(worker))
+	{
+		worker->pause = FIRST_PAUSE;
+		worker->not_before = now;
+		return;
+	}
 	if (TimestampDifferenceExceeds(worker->started_at, now, GOOD_LIFE))
 		worker->pause = FIRST_PAUSE;
 	worker->not_before = TimestampTzPlusMilliseconds(now, worker->pause);
@@ -623,17 +725,23 @@ take_requests(void)
 	return count < 0;
 }
 
-/* A dropped database needs no slot. */
-static void
+/*
+ * Free the slot of a database that is dropped or may have no worker; false
+ * while a command has it for itself.
+ */
+static bool
 forget(Worker *worker)
 {
 	WorkerSlot *slot;
+	bool		is_free;
 
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	slot = wake_find_slot(worker->database);
-	if (slot != NULL && slot->pid == 0 && slot->pauser == 0)
+	is_free = slot == NULL || (!is_alive(slot->pid) && !is_alive(slot->pauser));
+	if (slot != NULL && is_free)
 		slot->database = InvalidOid;
 	LWLockRelease(wake_shared->lock);
+	return is_free;
 }
 
 /* Start and stop what is to be; returns for how long to sleep, in milliseconds. */
@@ -665,13 +773,17 @@ tend(void)
 		{
 			if (worker->handle != NULL)
 				TerminateBackgroundWorker(worker->handle);
-			else
-				forget(worker);
+			else if (forget(worker))
+			{
+				pfree(worker);
+				workers = foreach_delete_current(workers, cell);
+				continue;
+			}
 			worker->wanted = false;
 		}
 		else if (worker->handle == NULL && may_start(worker, probes))
 		{
-			if (worker->wanted || now >= worker->not_before)
+			if (now >= worker->not_before)
 			{
 				start(worker);
 				probes += !has_slot(worker);

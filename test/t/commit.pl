@@ -1,5 +1,6 @@
 # Two sessions make one leaf: the second meets the first in the middle of its
 # commit, when the leaf is seen in the catalog but the caches do not know it yet.
+# Who ingests waits for a month; who acks finishes without a day's history.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -42,7 +43,7 @@ sub answer
 # are from before, must wait for it.
 sub meet
 {
-	my ($leaf, $first, $second, $expected) = @_;
+	my ($leaf, $first, $second, $expected, $how, $waits) = @_;
 	my @sessions = (start_session(), start_session());
 	ask($sessions[1], $second->(0));
 	is(answer($sessions[1]), $expected, "$leaf: the second has its caches filled");
@@ -50,10 +51,10 @@ sub meet
 	ask($sessions[0], "LOAD '$modules/slow_commit'; BEGIN; SET LOCAL slow_commit.file = '$stop'; " . $first . '; COMMIT');
 	$node->poll_query_until('postgres', "SELECT to_regclass('postalytics.$leaf') IS NOT NULL") or die;
 	ask($sessions[1], $second->(1));
-	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'ShareUpdateExclusiveLock'"),
-		"$leaf: it waits for who is making it");
+	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE $waits"), "$leaf: $how");
 	unlink $stop or die;
-	is(join(' ', map { answer($_) } @sessions), "$expected $expected", "$leaf: and both are done");
+	answer($sessions[0]);
+	is(answer($sessions[1]), $expected, "$leaf: and it is done");
 	$_->{run}->kill_kill for @sessions;
 }
 
@@ -65,7 +66,9 @@ sub event
 
 $node->safe_psql('postgres', 'SELECT ' . event('before', '2026-01-15'));
 my @months = ('2026-01-15', '2026-10-06');
-meet('events_2026_10', 'SELECT inserted FROM ' . event('first', $months[1]), sub { 'SELECT inserted FROM ' . event('second', $months[ $_[0] ]) }, '1');
+meet('events_2026_10', "SELECT postalytics.ensure_partitions('2026-10-01 UTC', '2026-11-01 UTC')",
+	sub { 'SELECT inserted FROM ' . event('second', $months[ $_[0] ]) }, '1',
+	'it waits for who is making it', "wait_event_type = 'Lock'");
 
 # A month is detached CONCURRENTLY, which ingest's lock is not in the way of: seen
 # here first in the middle of a call, which has opened it.
@@ -90,13 +93,28 @@ is(answer($session{ingest}), '2', 'a call goes on with the month that it has ope
 ask($session{detacher}, 'SELECT 2');
 is(answer($session{detacher}), '2', 'and then it is detached');
 $_->{run}->kill_kill for values %session;
-is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.events_2026_10'), '8', 'with all that it was given');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.events_2026_10'), '7', 'with all that it was given');
 
 my @ids = split /\n/, $node->safe_psql('postgres', "SELECT delivery_id FROM postalytics.fetch('all', lease => '1 hour')");
 my $day = $node->safe_psql('postgres', q{SELECT to_char(now() AT TIME ZONE 'UTC', '"deliveries_"YYYY_MM_DD')});
 my @queries = ('SELECT min(1) FROM postalytics.deliveries', "SELECT postalytics.ack('all', '{$ids[1]}')");
-meet($day, "SELECT postalytics.ack('all', '{$ids[0]}')", sub { $queries[ $_[0] ] }, '1');
-is($node->safe_psql('postgres', 'SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1 ORDER BY 1'), "leased|8\ndone|2", 'all is as they left it');
+
+# While a transaction that idles keeps the day's leaf to itself, an ack waits for
+# nobody, and what it finishes has no history.
+my $maintainer = start_session();
+ask($maintainer, 'BEGIN; SELECT count(*) > 0 FROM postalytics.maintain()');
+is(answer($maintainer), 't', 'maintain() makes the day, and idles');
+is($node->safe_psql('postgres', "SET lock_timeout = '1s'; SELECT postalytics.ack('all', '{$ids[2]}')"), '1', 'an ack waits for nobody');
+my @left = map { $node->safe_psql('postgres', $_) } (q{SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1 ORDER BY 1},
+	q{SELECT detail FROM postalytics.maintenance_log WHERE action = 'no history'});
+is_deeply(\@left, [ 'leased|7', '1 deliveries were finished without history' ], 'what it finished has no history, and maintenance_log says so');
+like(slurp_file($node->logfile), qr/1 deliveries were finished without history because the partition for today/, 'the server\'s, too');
+ask($maintainer, "ROLLBACK; SELECT 'rolled back'");
+is(answer($maintainer), 'rolled back', 'the day is not there again');
+$maintainer->{run}->kill_kill;
+
+meet($day, "SELECT count(*) FROM postalytics.maintain()", sub { $queries[ $_[0] ] }, '1', 'it waits for that commit', "wait_event_type = 'Lock'");
+is($node->safe_psql('postgres', 'SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1 ORDER BY 1'), "leased|6\ndone|1", 'and what it finished then has history');
 
 $node->stop;
 done_testing();

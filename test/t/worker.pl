@@ -47,6 +47,17 @@ for (1 .. 30)
 }
 is($cost, $before, 'a hundred databases without it cost nothing in three seconds');
 
+# An idle worker sleeps: it wakes up to look every ten seconds, and hardly ever else.
+sub wake_ups
+{
+	my $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
+	return (slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s*(\d+)/m)[0];
+}
+my $wake_ups = wake_ups();
+sleep 10;
+$wake_ups = wake_ups() - $wake_ups;
+cmp_ok($wake_ups, '<', 30, "an idle worker woke up $wake_ups times in ten seconds");
+
 # A session that listens.  What it heard, as channel, count and number of events shown.
 my ($listener, $in, $out, @heard);
 
@@ -251,6 +262,21 @@ $node->safe_psql('postgres', 'DROP EXTENSION postalytics_status CASCADE');
 ok($node->poll_query_until('postgres', $workers, '0'), 'without the extension there is none');
 $node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
 runs('postgres', 'with it there is again');
+
+# One that dies of a DROP that was long in committing leaves nothing behind that
+# would start it again and again.
+$node->append_conf('postgresql.conf', 'log_min_messages = debug1');
+$node->reload;
+$node->safe_psql('postgres', 'BEGIN; DROP EXTENSION postalytics_status CASCADE; SELECT pg_sleep(11); COMMIT');
+ok($node->poll_query_until('postgres', $workers, '0'), 'without the extension there is none');
+sleep 2;
+my $logged = -s $node->logfile;
+sleep 8;
+unlike(slurp_file($node->logfile, $logged), qr/registering background worker "postalytics_status worker"/, 'and it stays so');
+$node->append_conf('postgresql.conf', 'log_min_messages = warning');
+$node->reload;
+$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
+runs('postgres', 'until it is created again');
 
 # After a start all databases have their worker soon, and not two a minute.
 for (1 .. 5)
