@@ -213,6 +213,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM postalytics.check_read_committed('maintain');
+    PERFORM postalytics.check_not_distributed();
     -- This mode excludes itself, and nobody who writes to the log.
     LOCK TABLE postalytics.maintenance_log IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
     DELETE FROM postalytics.maintenance_log AS l
@@ -291,6 +292,7 @@ DECLARE
     dropped bigint;
 BEGIN
     PERFORM postalytics.check_read_committed('drop_campaign');
+    PERFORM postalytics.check_not_distributed();
     IF NOT EXISTS (SELECT
                    FROM postalytics.campaigns AS c
                    WHERE c.campaign_id = drop_campaign.campaign_id) THEN

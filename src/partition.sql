@@ -93,3 +93,10 @@ END
 $$;
 COMMENT ON FUNCTION postalytics.lock_briefly(regclass, text) IS
     'internal: lock a table without stopping its writers for longer than a tenth of a second at a time';
+
+CREATE FUNCTION postalytics.check_not_distributed()
+RETURNS void
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_check_not_distributed';
+COMMENT ON FUNCTION postalytics.check_not_distributed() IS
+    'internal: an error if a table of the extension is distributed by Citus';

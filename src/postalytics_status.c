@@ -33,6 +33,7 @@ PGDLLEXPORT void _PG_init(void);
 
 PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
 PG_FUNCTION_INFO_V1(postalytics_setting);
+PG_FUNCTION_INFO_V1(postalytics_check_not_distributed);
 
 int			setting_identity = IDENTITY_MAIL;
 bool		setting_keep_payload = true;
@@ -247,12 +248,15 @@ has_columns(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * Error 0A000 if Citus has distributed a table of ours: what is written here
- * would go to a local table that its queries do not read, and be lost.
+ * Error 0A000 if Citus has distributed a table of ours, or with InvalidOid any
+ * of them: what is written here would go to a local table that its queries do
+ * not read, and be lost.
  */
 void
 check_not_distributed(Oid relation)
 {
+	Oid			schema = OidIsValid(relation) ? InvalidOid : get_namespace_oid(EXTENSION_SCHEMA, false);
+	Oid			each = InvalidOid;
 	Oid			distributed = get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE);
 	AttrNumber	column = OidIsValid(distributed) ? get_attnum(distributed, "logicalrelid") : 0;
 	Relation	catalog;
@@ -267,7 +271,10 @@ check_not_distributed(Oid relation)
 	scan = compat_beginscan(catalog, GetActiveSnapshot());
 	slot = table_slot_create(catalog, NULL);
 	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		found = DatumGetObjectId(slot_getattr(slot, column, &isnull)) == relation;
+	{
+		each = DatumGetObjectId(slot_getattr(slot, column, &isnull));
+		found = OidIsValid(relation) ? each == relation : get_rel_namespace(each) == schema;
+	}
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -275,7 +282,7 @@ check_not_distributed(Oid relation)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("table \"%s.%s\" is distributed by Citus, which extension \"%s\" does not support",
-						EXTENSION_SCHEMA, get_rel_name(relation), EXTENSION_NAME),
+						EXTENSION_SCHEMA, get_rel_name(each), EXTENSION_NAME),
 				 errhint("Export the data, use DROP EXTENSION ... CASCADE, and create the extension again.")));
 }
 
@@ -436,4 +443,12 @@ postalytics_setting(PG_FUNCTION_ARGS)
 	char	   *name = psprintf(EXTENSION_NAME ".%s", text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	PG_RETURN_TEXT_P(cstring_to_text(GetConfigOptionByName(name, NULL, false)));
+}
+
+/* check_not_distributed() returns void: for functions in SQL that write; error 0A000 */
+Datum
+postalytics_check_not_distributed(PG_FUNCTION_ARGS)
+{
+	check_not_distributed(InvalidOid);
+	PG_RETURN_VOID();
 }

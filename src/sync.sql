@@ -203,6 +203,7 @@ AS $$
 DECLARE
     new postalytics.syncs;
 BEGIN
+    PERFORM postalytics.check_not_distributed();
     new.name := create_sync.name;
     new.channel := COALESCE(create_sync.channel, 'postalytics_' || create_sync.name);
     new.enabled := create_sync.enabled;
@@ -257,6 +258,7 @@ AS $$
 DECLARE
     sync postalytics.syncs;
 BEGIN
+    PERFORM postalytics.check_not_distributed();
     SELECT s.*
     INTO sync
     FROM postalytics.syncs AS s
