@@ -18,7 +18,7 @@ INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SQL)
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
-	attack names calendar altered distributed
+	attack names calendar altered distributed arrives figures
 ISOLATION = same_month same_piece same_event progress two_fetches \
 	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest
 ISOLATION_OPTS = --inputdir=$(srcdir)/test

@@ -45,6 +45,16 @@ SELECT delivery_window('294276-12-31 12:00 UTC');
 SELECT zip, zip_time_zone(zip)
 FROM unnest('{04101-4432,10001,32501,33101,37201,37402,46401,57701,79901,85001,89101,94110,97914,96813,99501,00901,09001,123,K1A0B1,""}'::text[]) AS zip;
 
+-- Lemmon SD, the Navajo Nation, Washington DC's own, Pago Pago.
+SELECT zip, zip_time_zone(zip)
+FROM unnest('{57638,86515,56901,96799,96799-1234,96798}'::text[]) AS zip;
+-- All of them, by their first three digits.
+SELECT lpad(min(prefix)::text, 3, '0') AS first, lpad(max(prefix)::text, 3, '0') AS last, zone
+FROM (SELECT prefix, zone, prefix - row_number() OVER (PARTITION BY zone ORDER BY prefix) AS run
+      FROM generate_series(0, 999) AS prefix, zip_time_zone(lpad(prefix::text, 3, '0') || '00') AS zone) AS p
+GROUP BY zone, run
+ORDER BY 1;
+
 -- A piece's own: of what is processed and has not gone on, where its ZIP code is.
 SELECT inserted FROM ingest('[
     {"mailId": 1, "eventType": 6, "eventDate": "2026-10-07T03:00:00Z", "to": {"firstName": "A", "zip": "96813"}},

@@ -3,9 +3,10 @@
  *		The days on which the US mail is delivered, and from them the window in
  *		which a piece comes to its mailbox.  Knows nothing of tables.
  *
- * Delivery is on Monday to Saturday, less the federal holidays (5 U.S.C. 6103):
- * the day itself, and the day on which it is observed where it falls on a
- * weekend.
+ * Mail is delivered on Monday to Saturday except on the federal holidays
+ * (5 U.S.C. 6103), and on the Monday after one that falls on a Sunday.  The
+ * Friday before one that falls on a Saturday is a day of leave for employees,
+ * on which mail is delivered: it was on 2020-07-03 and 2023-11-10.
  */
 #include "postalytics_status.h"
 
@@ -74,7 +75,7 @@ holiday_day(const Holiday *holiday, int year)
 	return day + 7 * week;
 }
 
-/* A Saturday's is observed the day before, a Sunday's the day after. */
+/* The day of leave: for a Saturday's holiday the day before, for a Sunday's the day after. */
 static int
 observed_day(int day)
 {
@@ -89,6 +90,7 @@ observed_day(int day)
 	}
 }
 
+/* True if mail is delivered on the day. */
 static bool
 is_delivery_day(int day)
 {
@@ -101,14 +103,11 @@ is_delivery_day(int day)
 	j2date(day, &year, &month, &mday);
 	for (int i = 0; i < (int) lengthof(holidays); i++)
 	{
-		/* New Year's Day may be observed in the year before. */
-		for (int y = year; y <= year + 1; y++)
-		{
-			int			holiday = holiday_day(&holidays[i], y);
+		int			holiday = holiday_day(&holidays[i], year);
 
-			if (holiday != 0 && (day == holiday || day == observed_day(holiday)))
-				return false;
-		}
+		if (holiday != 0 &&
+			(day == holiday || (j2day(holiday) == SUNDAY && day == holiday + 1)))
+			return false;
 	}
 	return true;
 }
@@ -200,7 +199,7 @@ postalytics_delivery_window(PG_FUNCTION_ARGS)
 	RangeBound	lower = {.lower = true, .inclusive = true};
 	RangeBound	upper = {.lower = false};
 
-	if (zone == NULL)
+	if (zone == NULL || !pg_tz_acceptable(zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("time zone \"%s\" not recognized", zone_name),
@@ -230,18 +229,25 @@ typedef struct ZipZone
 #define MOUNTAIN	"America/Denver"
 #define PACIFIC		"America/Los_Angeles"
 
-/* By the postal facility of the first three digits. */
+/*
+ * By the postal facility of the first three digits; of those that lie in two
+ * zones, the zone of most of the people there.  Split are 324, 368, 373, 374,
+ * 377, 378, 401, 426, 427, 465, 469, 475, 476, 479, 498 and 499 (Eastern and
+ * Central), 575, 576, 585, 586, 677, 678, 690, 691, 692 and 798 (Central and
+ * Mountain), 835 and 979 (Mountain and Pacific), 860 and 865 (Arizona, where the
+ * Navajo Nation keeps daylight saving time).
+ */
 static const ZipZone zip_zones[] = {
 	{0, NULL}, {5, EASTERN}, {6, "America/Puerto_Rico"}, {10, EASTERN},
 	{90, NULL}, {100, EASTERN}, {324, CENTRAL}, {326, EASTERN},
 	{340, NULL}, {341, EASTERN}, {350, CENTRAL}, {373, EASTERN},
 	{375, CENTRAL}, {376, EASTERN}, {380, CENTRAL}, {398, EASTERN},
 	{420, CENTRAL}, {425, EASTERN}, {463, CENTRAL}, {465, EASTERN},
-	{476, CENTRAL}, {478, EASTERN}, {500, CENTRAL}, {577, MOUNTAIN},
-	{580, CENTRAL}, {586, MOUNTAIN}, {587, CENTRAL}, {590, MOUNTAIN},
+	{476, CENTRAL}, {478, EASTERN}, {500, CENTRAL}, {569, EASTERN},
+	{570, CENTRAL}, {576, MOUNTAIN}, {580, CENTRAL}, {586, MOUNTAIN}, {587, CENTRAL}, {590, MOUNTAIN},
 	{600, CENTRAL}, {693, MOUNTAIN}, {700, CENTRAL}, {798, MOUNTAIN},
 	{835, PACIFIC}, {836, MOUNTAIN}, {838, PACIFIC}, {840, MOUNTAIN},
-	{850, "America/Phoenix"}, {870, MOUNTAIN}, {889, PACIFIC}, {962, NULL},
+	{850, "America/Phoenix"}, {865, MOUNTAIN}, {889, PACIFIC}, {962, NULL},
 	{967, "Pacific/Honolulu"}, {969, "Pacific/Guam"}, {970, PACIFIC},
 	{979, MOUNTAIN}, {980, PACIFIC}, {995, "America/Anchorage"}
 };
@@ -259,6 +265,8 @@ postalytics_zip_time_zone(PG_FUNCTION_ARGS)
 	if (len < 5 || strspn(pnstrdup(digits, len), "0123456789") < 5)
 		PG_RETURN_NULL();
 	prefix = (digits[0] - '0') * 100 + (digits[1] - '0') * 10 + (digits[2] - '0');
+	if (prefix == 967 && strncmp(digits, "96799", 5) == 0)
+		PG_RETURN_TEXT_P(cstring_to_text("Pacific/Pago_Pago"));
 	while (i + 1 < (int) lengthof(zip_zones) && zip_zones[i + 1].first <= prefix)
 		i++;
 	if (zip_zones[i].zone == NULL)

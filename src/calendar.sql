@@ -10,7 +10,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 ROWS 11
 AS 'MODULE_PATHNAME', 'postalytics_federal_holidays';
 COMMENT ON FUNCTION postalytics.federal_holidays(integer) IS
-    'the US federal holidays of a year, and the days on which they are observed';
+    'the US federal holidays of a year, and the days on which employees have leave for them';
 
 CREATE FUNCTION postalytics.is_delivery_day(day date)
 RETURNS boolean
@@ -18,7 +18,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_delivery_day';
 COMMENT ON FUNCTION postalytics.is_delivery_day(date) IS
-    'does the US mail come that day? Monday to Saturday, less the federal holidays';
+    'true if USPS delivers mail on that day: Monday to Saturday except federal holidays, and the Monday after one on a Sunday';
 
 -- Immutable as the server's own AT TIME ZONE is.
 CREATE FUNCTION postalytics.delivery_window(processed_at timestamptz, time_zone text DEFAULT 'America/New_York')

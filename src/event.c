@@ -9,13 +9,18 @@
  */
 #include "postalytics_status.h"
 
+#include "access/htup_details.h"
 #include "compat.h"
+#include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(postalytics_payload_details);
 
 /* ---- the fields, and how the feed spells them ---- */
 
@@ -29,7 +34,7 @@ static const struct
 {
 	const char *name;			/* as in inbox and field_names */
 	uint32		longest;
-}			fields[N_FIELDS] = {
+}			fields[N_ALL_FIELDS] = {
 	[MAIL_ID] = {"mail_id", MAX_ID},
 	[EVENT_DATE] = {"event_date", MAX_ID},
 	[EVENT_TYPE] = {"event_type", MAX_ID},
@@ -46,10 +51,17 @@ static const struct
 	[COUNTRY] = {"country", MAX_ID},
 	[URL] = {"url", MAX_URL},
 	[FIELDS] = {"fields", MAX_FIELDS},
+	[ERROR_CODE] = {"error_code"},
+	[ERROR_DESCRIPTION] = {"error_description"},
+	[ADDRESS_UPDATED] = {"address_updated"},
+	[ADDRESS] = {"address"},
+	[ADDRESS2] = {"address2"},
+	[CITY] = {"city"},
+	[STATE] = {"state"},
 };
 
 /* An array or object under one of these holds events, not a field of one. */
-#define WRAPPER		N_FIELDS
+#define WRAPPER		N_ALL_FIELDS
 
 /*
  * THE table of field names: a member's path from its event, in lower case,
@@ -79,6 +91,15 @@ static const struct
 	{"country", COUNTRY}, {"tocountry", COUNTRY},
 	{"url", URL}, {"metaurl", URL}, {"metadata", URL},
 	{"fields", FIELDS}, {"metafields", FIELDS},
+	{"errorcode", ERROR_CODE}, {"toerrorcode", ERROR_CODE}, {"metaerrorcode", ERROR_CODE},
+	{"errordescription", ERROR_DESCRIPTION}, {"toerrordescription", ERROR_DESCRIPTION},
+	{"metaerrordescription", ERROR_DESCRIPTION},
+	{"addressupdated", ADDRESS_UPDATED}, {"toaddressupdated", ADDRESS_UPDATED},
+	{"wasupdated", ADDRESS_UPDATED}, {"towasupdated", ADDRESS_UPDATED},
+	{"address", ADDRESS}, {"toaddress", ADDRESS},
+	{"address2", ADDRESS2}, {"toaddress2", ADDRESS2},
+	{"city", CITY}, {"tocity", CITY},
+	{"state", STATE}, {"tostate", STATE},
 };
 
 #define MAX_PATH	64			/* with its terminator */
@@ -175,7 +196,7 @@ add_name(names_hash *names, const char *spelling, int length, int field)
 static int
 field_by_name(const char *name, int length)
 {
-	for (int i = 0; i < N_FIELDS; i++)
+	for (int i = 0; i < N_ALL_FIELDS; i++)
 		if (strlen(fields[i].name) == (size_t) length &&
 			memcmp(fields[i].name, name, length) == 0)
 			return i;
@@ -444,6 +465,70 @@ unescape(const char *text, int length, int *unescaped)
 	return lex->strval->data;
 }
 
+/* True if numeric, and so jsonb, can hold a number. */
+#define MAX_NUMBER_LENGTH	100
+#define MAX_EXPONENT		1000
+
+static bool
+is_jsonb_number(const char *number, int length)
+{
+	const char *end = number + length;
+	int			exponent = 0;
+
+	if (length > MAX_NUMBER_LENGTH)
+		return false;
+	while (number < end && *number != 'e' && *number != 'E')
+		number++;
+	for (; number < end && exponent <= MAX_EXPONENT; number++)
+		if (*number >= '0' && *number <= '9')
+			exponent = 10 * exponent + (*number - '0');
+	return exponent <= MAX_EXPONENT;
+}
+
+/*
+ * A number by its value, without a fraction of zeros or an exponent; NULL if it
+ * is too large for an id.
+ */
+static const char *
+canonical_number(const char *text, int length, int *canonical_length)
+{
+	Datum		number;
+	const char *canonical;
+
+	if (!is_jsonb_number(text, length))
+		return NULL;
+	number = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(text, length)),
+								 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	canonical = DatumGetCString(DirectFunctionCall1(numeric_out,
+													DirectFunctionCall1(numeric_trim_scale, number)));
+	*canonical_length = strlen(canonical);
+	return canonical;
+}
+
+static inline bool
+is_blank(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Take the blanks off both ends of a text. */
+static const char *
+trim(const char *text, int *length)
+{
+	while (*length > 0 && is_blank(text[*length - 1]))
+		(*length)--;
+	for (; *length > 0 && is_blank(*text); text++)
+		(*length)--;
+	return text;
+}
+
+/* True for a field that names something: blanks around it do not count. */
+static inline bool
+is_id(int field)
+{
+	return field == MAIL_ID || field == CAMPAIGN_ID || field == CONTACT_ID || field == ACCOUNT;
+}
+
 static inline const char *
 span_text(const EventRecord *record, Field field)
 {
@@ -451,8 +536,10 @@ span_text(const EventRecord *record, Field field)
 }
 
 /*
- * A field's value, not terminated, and its length; NULL if the event has none.
- * One with escapes is made in the current memory context.
+ * A field's value, not terminated, and its length; NULL if the event has none,
+ * or with a length that is not zero if the database cannot hold it.  A string
+ * with escapes, and an id that is a number but not a plain one, is made in the
+ * current memory context.
  */
 const char *
 event_field(const EventRecord *record, Field field, int *length)
@@ -466,7 +553,14 @@ event_field(const EventRecord *record, Field field, int *length)
 	if (*length == 0)
 		return NULL;
 	if (record->escaped & (1 << field))
-		return unescape(span_text(record, field), *length, length);
+	{
+		const char *text = span_text(record, field);
+
+		if (text[-1] != '"')
+			return canonical_number(text, *length, length);
+		text = unescape(text, *length, length);
+		return text != NULL && is_id(field) ? trim(text, length) : text;
+	}
 	return span_text(record, field);
 }
 
@@ -491,23 +585,6 @@ event_field_text(const EventRecord *record, Field field)
  * limit sooner than json's.
  */
 #define MAX_FIELDS_DEPTH	64
-#define MAX_NUMBER_LENGTH	100
-#define MAX_EXPONENT		1000
-
-static bool
-is_jsonb_number(const char *number, int length)
-{
-	const char *exponent;
-
-	if (length > MAX_NUMBER_LENGTH)
-		return false;
-	exponent = memchr(number, 'e', length);
-	if (exponent == NULL)
-		exponent = memchr(number, 'E', length);
-	return exponent == NULL ||
-		labs(strtol(exponent + 1, NULL, 10)) <= MAX_EXPONENT;
-}
-
 static bool
 is_jsonb(const char *text, int length)
 {
@@ -616,7 +693,7 @@ read_expected_date(EventRecord *record)
 	if (!parse_instant(value, length, &record->expected_at))
 	{
 		record->expected_at = DT_NOBEGIN;
-		return psprintf("expected delivery date %s is not an instant",
+		return psprintf("invalid expected delivery date: %s",
 						quoted(value, length));
 	}
 	if (is_no_date(record->expected_at))
@@ -631,14 +708,14 @@ read_instant(EventRecord *record, const EventBatch *batch)
 	const char *value = event_field(record, EVENT_DATE, &length);
 
 	if (value == NULL)
-		return "no instant";
+		return "missing event date";
 	if (!parse_instant(value, length, &record->occurred_at))
-		return psprintf("%s is not an instant", quoted(value, length));
+		return psprintf("invalid timestamp: %s", quoted(value, length));
 	if (record->occurred_at < batch->earliest)
-		return psprintf("instant %s is before postalytics_status.earliest",
+		return psprintf("event date %s is before postalytics_status.earliest",
 						quoted(value, length));
 	if (record->occurred_at > batch->latest)
-		return psprintf("instant %s is after postalytics_status.latest",
+		return psprintf("event date %s is after postalytics_status.latest",
 						quoted(value, length));
 	return NULL;
 }
@@ -651,7 +728,7 @@ read_status(EventRecord *record)
 	int			status;
 
 	if (value == NULL)
-		return "no status";
+		return "missing status";
 	status = status_from_text(value, length);
 	if (status == NO_STATUS)
 		return psprintf("unknown status %s", quoted(value, length));
@@ -682,7 +759,7 @@ read_piece(EventRecord *record, MemoryContext context)
 		return NULL;
 	}
 	if (!contact_known)
-		return "no piece: neither a mail id nor a campaign and a contact";
+		return "missing piece: neither a mail id nor a campaign and a contact";
 
 	id = event_field(record, CAMPAIGN_ID, &length);
 	contact = event_field(record, CONTACT_ID, &contact_length);
@@ -695,12 +772,27 @@ read_piece(EventRecord *record, MemoryContext context)
 	return NULL;
 }
 
-/* Settle piece, status and instants; what is wrong with the event, or NULL. */
+/* An id whose escapes spell only blanks is none. */
+static void
+drop_blank_ids(EventRecord *record)
+{
+	for (int i = 0; i < N_FIELDS; i++)
+	{
+		int			length;
+
+		if (is_id(i) && record->field[i].length > 0 && (record->escaped & (1 << i)) &&
+			event_field(record, i, &length) != NULL && length == 0)
+			record->field[i].length = 0;
+	}
+}
+
+/* Settle piece, status and times; what is wrong with the event, or NULL. */
 static const char *
 settle(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 {
 	const char *wrong;
 
+	drop_blank_ids(record);
 	for (int i = 0; i < N_FIELDS; i++)
 	{
 		if (record->field[i].length == 0)
@@ -781,18 +873,26 @@ add_record(EventBatch *batch, const EventRecord *record)
 	record->source->accepted++;
 }
 
+/*
+ * Add a reject of a source, and the piece that it is of, or NULL.  A source
+ * with more than MAX_REJECTS of them is kept whole, with a count; what comes
+ * after the first is not noted one by one.
+ */
 static void
-add_reject(EventBatch *batch, EventSource *source, Span payload, const char *reason)
+add_reject(EventBatch *batch, EventSource *source, Span payload, const char *piece, const char *reason)
 {
 	Reject	   *reject;
 
+	batch->nrejected++;
+	if (source->rejected++ >= MAX_REJECTS)
+		return;
 	batch->rejects = enlarge(batch, batch->rejects, batch->nrejects,
 							 &batch->max_rejects, sizeof(Reject));
 	reject = &batch->rejects[batch->nrejects++];
 	reject->source = source;
 	reject->payload = payload;
+	reject->piece = piece == NULL ? NULL : MemoryContextStrdup(batch->context, piece);
 	reject->reason = MemoryContextStrdup(batch->context, reason);
-	source->rejected++;
 }
 
 /*
@@ -804,7 +904,8 @@ event_batch_reject(EventBatch *batch, int64 i, const char *reason)
 	EventRecord *record = event_batch_record(batch, i);
 
 	record->source->accepted--;
-	add_reject(batch, record->source, record->payload, reason);
+	add_reject(batch, record->source, record->payload,
+			   pnstrdup(record->piece, record->piece_length), reason);
 	*record = *event_batch_record(batch, --batch->nrecords);
 }
 
@@ -845,10 +946,12 @@ typedef struct Reader
 typedef struct Candidate
 {
 	EventRecord record;
+	Span	   *details;		/* of fields from N_FIELDS on, where they are wanted */
 	uint32		misplaced;		/* of the fields an event must have: neither text nor number */
 	bool		wraps;			/* are there events in it? */
 	int64		nrecords;		/* what the batch held before those */
 	int64		nrejects;
+	int64		nrejected;
 	int64		accepted;
 	int64		rejected;
 } Candidate;
@@ -899,6 +1002,12 @@ at_text(const Reader *reader)
 		token(reader) == JSON_TOKEN_NULL;
 }
 
+static inline bool
+at_boolean(const Reader *reader)
+{
+	return token(reader) == JSON_TOKEN_TRUE || token(reader) == JSON_TOKEN_FALSE;
+}
+
 /* Pass over a value, however deep. */
 static void
 skip_value(Reader *reader)
@@ -928,30 +1037,66 @@ span_value(Reader *reader)
 	return span;
 }
 
+/* True if a number is written as an id would be: digits, without a leading zero. */
+static bool
+is_plain_number(const char *text, int length)
+{
+	if (text[0] == '0')
+		return length == 1;
+	for (int i = 0; i < length; i++)
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+	return true;
+}
+
 /* Take a field's text or number; null and '' are as good as nothing. */
 static void
-read_scalar(Reader *reader, EventRecord *record, Field field)
+read_scalar(Reader *reader, Candidate *candidate, Field field)
 {
+	EventRecord *record = &candidate->record;
 	JsonLexContext *lex = reader->lex;
 	Span		span = {token_offset(reader), lex->token_terminator - lex->token_start};
-	bool		escaped = false;
+	const char *text = lex->token_start;
+	bool		made = false;	/* by event_field, in memory of its own */
 
 	if (token(reader) == JSON_TOKEN_STRING)
 	{
-		span.offset++;
-		span.length -= 2;
-		escaped = memchr(lex->token_start, '\\', span.length + 1) != NULL;
+		int			length = span.length - 2;
+
+		text++;
+		made = memchr(text, '\\', length) != NULL;
+		if (!made && is_id(field))
+			text = trim(text, &length);
+		span.offset = text - reader->source->text;
+		span.length = length;
 	}
 	else if (token(reader) == JSON_TOKEN_NULL)
 		span.length = 0;
+	else if (token(reader) == JSON_TOKEN_NUMBER && is_id(field))
+		made = !is_plain_number(text, span.length);
 	advance(reader);
 	if (span.length == 0 || field == FIELDS)
 		return;
+	if (field >= N_FIELDS)
+	{
+		candidate->details[field - N_FIELDS] = span;
+		return;
+	}
 	record->field[field] = span;
-	if (escaped)
+	if (made)
 		record->escaped |= 1 << field;
 	else
 		record->escaped &= ~(1 << field);
+}
+
+/* True if a container holds nothing. */
+static bool
+is_empty(const char *text, int length)
+{
+	for (int i = 1; i < length - 1; i++)
+		if (!is_blank(text[i]))
+			return false;
+	return true;
 }
 
 static void read_members(Reader *reader, Candidate *candidate, Path path);
@@ -960,17 +1105,24 @@ static void read_members(Reader *reader, Candidate *candidate, Path path);
 static void
 read_member(Reader *reader, Candidate *candidate, Path path, int field)
 {
-	if (at_text(reader))
+	bool		is_detail = field >= N_FIELDS && field != WRAPPER;
+	bool		is_wanted = field >= 0 && (field < N_FIELDS || (is_detail && candidate->details != NULL));
+
+	if (at_text(reader) || (at_boolean(reader) && is_detail))
 	{
-		if (field < 0 || field == WRAPPER)
-			advance(reader);
+		if (is_wanted)
+			read_scalar(reader, candidate, field);
 		else
-			read_scalar(reader, &candidate->record, field);
+			advance(reader);
 		return;
 	}
 	if (field == FIELDS && at_container(reader))
 	{
-		candidate->record.field[FIELDS] = span_value(reader);
+		Span		span = span_value(reader);
+
+		/* Empty is as good as absent. */
+		if (!is_empty(reader->source->text + span.offset, span.length))
+			candidate->record.field[FIELDS] = span;
 		return;
 	}
 	if (field == MAIL_ID || field == EVENT_TYPE || field == EVENT_DATE)
@@ -990,6 +1142,7 @@ read_wrapped(Reader *reader, Candidate *candidate)
 		candidate->wraps = true;
 		candidate->nrecords = reader->batch->nrecords;
 		candidate->nrejects = reader->batch->nrejects;
+		candidate->nrejected = reader->batch->nrejected;
 		candidate->accepted = reader->source->accepted;
 		candidate->rejected = reader->source->rejected;
 	}
@@ -1003,23 +1156,28 @@ has_field(const Candidate *candidate, Field field)
 		(candidate->misplaced & (1 << field)) != 0;
 }
 
-/* Does it say of itself what only an event does, whatever else is in it? */
+/* True if it names a piece, as only an event does, whatever else is in it. */
 static inline bool
 is_event(const Candidate *candidate)
 {
 	return has_field(candidate, MAIL_ID) ||
-		(has_field(candidate, CAMPAIGN_ID) && has_field(candidate, CONTACT_ID)) ||
-		(has_field(candidate, EVENT_DATE) && has_field(candidate, EVENT_TYPE));
+		(has_field(candidate, CAMPAIGN_ID) && has_field(candidate, CONTACT_ID));
 }
 
-/* Is it a wrapper?  If nothing was in it, one of its two fields makes it an event. */
+/*
+ * True if it is a wrapper.  An envelope may have a date and a type of its own
+ * beside the events in it; without a good one in it, both make it an event,
+ * whose data look like others.  If nothing was in it, either of them does.
+ */
 static inline bool
 is_wrapper(const Candidate *candidate, const EventBatch *batch)
 {
+	int			own = has_field(candidate, EVENT_DATE) + has_field(candidate, EVENT_TYPE);
+
 	if (!candidate->wraps || is_event(candidate))
 		return false;
-	return batch->nrecords > candidate->nrecords || batch->nrejects > candidate->nrejects ||
-		!(has_field(candidate, EVENT_DATE) || has_field(candidate, EVENT_TYPE));
+	return batch->nrecords > candidate->nrecords || own == 0 ||
+		(own == 1 && batch->nrejected > candidate->nrejected);
 }
 
 /* The path of the member whose name is the current token. */
@@ -1073,6 +1231,20 @@ read_members(Reader *reader, Candidate *candidate, Path section)
 	advance(reader);			/* } */
 }
 
+/* The piece of an event that is rejected, as far as it can be read; NULL, else. */
+static const char *
+readable_piece(EventRecord *record, const EventBatch *batch)
+{
+	static const Field ids[] = {MAIL_ID, CAMPAIGN_ID, CONTACT_ID};
+
+	for (int i = 0; i < lengthof(ids); i++)
+		if (record->field[ids[i]].length > 0 && check_text(record, ids[i]) != NULL)
+			record->field[ids[i]].length = 0;
+	if (read_piece(record, batch->context) != NULL)
+		return NULL;
+	return pnstrdup(record->piece, record->piece_length);
+}
+
 /* Add what an object turned out to be: an event, good or bad, or a wrapper. */
 static void
 add_candidate(Reader *reader, Candidate *candidate)
@@ -1084,7 +1256,8 @@ add_candidate(Reader *reader, Candidate *candidate)
 	if (is_wrapper(candidate, batch))
 	{
 		/* What was alone in it and is no good may be an event's data: keep all. */
-		if (batch->nrecords == candidate->nrecords && batch->nrejects == candidate->nrejects + 1)
+		if (batch->nrecords == candidate->nrecords && batch->nrejected == candidate->nrejected + 1 &&
+			batch->nrejects == candidate->nrejects + 1)
 			batch->rejects[candidate->nrejects].payload = candidate->record.payload;
 		return;
 	}
@@ -1093,6 +1266,7 @@ add_candidate(Reader *reader, Candidate *candidate)
 		/* It is an event after all: what it wraps is part of its payload. */
 		batch->nrecords = candidate->nrecords;
 		batch->nrejects = candidate->nrejects;
+		batch->nrejected = candidate->nrejected;
 		reader->source->accepted = candidate->accepted;
 		reader->source->rejected = candidate->rejected;
 	}
@@ -1102,7 +1276,8 @@ add_candidate(Reader *reader, Candidate *candidate)
 	if (wrong == NULL)
 		add_record(batch, &candidate->record);
 	else
-		add_reject(batch, reader->source, candidate->record.payload, wrong);
+		add_reject(batch, reader->source, candidate->record.payload,
+				   readable_piece(&candidate->record, batch), wrong);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(batch->scratch);
 
@@ -1132,7 +1307,7 @@ read_event(Reader *reader)
 	if (token(reader) == JSON_TOKEN_OBJECT_START)
 		read_object(reader);
 	else
-		add_reject(reader->batch, reader->source, span_value(reader),
+		add_reject(reader->batch, reader->source, span_value(reader), NULL,
 				   "not an object");
 }
 
@@ -1185,13 +1360,9 @@ event_batch_read(EventBatch *batch, const char *text, uint32 length,
 	return source;
 }
 
-/*
- * Read the fields of a stored payload, for one who has piece, status and
- * instant already.  Fields that are no good are left out.  False if it is not
- * an object.  Allocates in the current memory context.
- */
-bool
-event_read_fields(EventRecord *record, EventSource *source)
+/* Read a stored payload's fields, and its details if details is not NULL; false if it is not an object. */
+static bool
+read_stored(EventRecord *record, EventSource *source, Span *details)
 {
 	Candidate	candidate;
 	Reader		reader;
@@ -1207,6 +1378,7 @@ event_read_fields(EventRecord *record, EventSource *source)
 
 	memset(&candidate, 0, sizeof(candidate));
 	candidate.record.source = source;
+	candidate.details = details;
 	read_members(&reader, &candidate, empty_path);
 	*record = candidate.record;
 	for (int i = 0; i < N_FIELDS; i++)
@@ -1214,6 +1386,81 @@ event_read_fields(EventRecord *record, EventSource *source)
 		if (record->field[i].length > 0 && check_text(record, i) != NULL)
 			record->field[i].length = 0;
 	}
+	drop_blank_ids(record);
+	return true;
+}
+
+/*
+ * Read the fields of a stored payload, for one who has piece, status and time
+ * already.  Fields that are no good are left out.  False if it is not an
+ * object.  Allocates in the current memory context.
+ */
+bool
+event_read_fields(EventRecord *record, EventSource *source)
+{
+	if (!read_stored(record, source, NULL))
+		return false;
 	(void) read_expected_date(record);
 	return true;
+}
+
+/* A scalar of a source as text; 0 if there is none, or the database cannot hold it. */
+static Datum
+span_datum(const EventSource *source, Span span)
+{
+	const char *text = source->text + span.offset;
+	int			length = span.length;
+
+	if (length > 0 && text[-1] == '"' && memchr(text, '\\', length) != NULL)
+		text = unescape(text, length, &length);
+	if (span.length == 0 || text == NULL)
+		return (Datum) 0;
+	return PointerGetDatum(cstring_to_text_with_len(text, length));
+}
+
+static bool
+means_true(const text *value)
+{
+	static const char *const spellings[] = {"true", "1", "yes"};
+
+	for (int i = 0; i < lengthof(spellings); i++)
+		if (VARSIZE_ANY_EXHDR(value) == strlen(spellings[i]) &&
+			pg_strncasecmp(VARDATA_ANY(value), spellings[i], strlen(spellings[i])) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * payload_details(payload json) returns (error_code, error_description,
+ * address_updated, address, address2, city, state, zip)
+ *
+ * What a payload says of an address and of what was wrong with it, for the
+ * reports; NULL for what it does not say or the database cannot hold.  Strict.
+ */
+Datum
+postalytics_payload_details(PG_FUNCTION_ARGS)
+{
+	text	   *payload = PG_GETARG_TEXT_PP(0);
+	EventSource source = {.text = VARDATA_ANY(payload), .length = VARSIZE_ANY_EXHDR(payload)};
+	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
+	EventRecord record;
+	TupleDesc	tupdesc;
+	Datum		values[N_ALL_FIELDS - N_FIELDS + 1];
+	bool		nulls[N_ALL_FIELDS - N_FIELDS + 1];
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (!read_stored(&record, &source, details))
+		PG_RETURN_NULL();
+	for (int i = 0; i < lengthof(details); i++)
+	{
+		values[i] = span_datum(&source, details[i]);
+		nulls[i] = values[i] == (Datum) 0;
+	}
+	if (!nulls[ADDRESS_UPDATED - N_FIELDS])
+		values[ADDRESS_UPDATED - N_FIELDS] =
+			BoolGetDatum(means_true(DatumGetTextPP(values[ADDRESS_UPDATED - N_FIELDS])));
+	values[lengthof(details)] = event_field_text(&record, ZIP);
+	nulls[lengthof(details)] = values[lengthof(details)] == (Datum) 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }

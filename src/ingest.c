@@ -566,7 +566,8 @@ insert_events(EventBatch *batch, bool show_progress)
 /* Columns of rejects, as ingest.sql has them. */
 enum
 {
-	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REASON, REJECT_PAYLOAD,
+	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REJECT_PIECE_ID, REASON,
+	REJECT_PAYLOAD,
 	N_REJECTS_COLUMNS
 };
 
@@ -574,9 +575,40 @@ static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
 	[REJECT_ID] = COLUMN_NOT_NULL("reject_id", INT8OID),
 	[REJECT_RECEIVED_AT] = COLUMN_NOT_NULL("received_at", TIMESTAMPTZOID),
 	[REJECT_ACCOUNT] = COLUMN("account", TEXTOID),
+	[REJECT_PIECE_ID] = COLUMN("piece_id", TEXTOID),
 	[REASON] = COLUMN_NOT_NULL("reason", TEXTOID),
 	[REJECT_PAYLOAD] = COLUMN("payload", JSONOID),
 };
+
+/*
+ * Of a source with too many rejects keep the first, with the whole source as
+ * its payload and the count in its reason.
+ */
+static void
+fold_rejects(EventBatch *batch)
+{
+	int64		n = 0;
+
+	for (int64 i = 0; i < batch->nrejects; i++)
+	{
+		Reject	   *reject = &batch->rejects[i];
+		EventSource *source = reject->source;
+
+		if (source->rejected > MAX_REJECTS)
+		{
+			if (source->folded)
+				continue;
+			source->folded = true;
+			reject->piece = NULL;
+			reject->payload = (Span) {0, source->length};
+			reject->reason = MemoryContextStrdup(batch->context,
+												 psprintf(INT64_FORMAT " events rejected; the first: %s",
+														  source->rejected, reject->reason));
+		}
+		batch->rejects[n++] = *reject;
+	}
+	batch->nrejects = n;
+}
 
 static void
 insert_rejects(EventBatch *batch)
@@ -605,6 +637,11 @@ insert_rejects(EventBatch *batch)
 			values[REJECT_ACCOUNT] = CStringGetTextDatum(reject->source->account);
 			nulls[REJECT_ACCOUNT] = false;
 		}
+		if (reject->piece != NULL)
+		{
+			values[REJECT_PIECE_ID] = CStringGetTextDatum(reject->piece);
+			nulls[REJECT_PIECE_ID] = false;
+		}
 		values[REASON] = CStringGetTextDatum(reject->reason);
 		nulls[REASON] = false;
 		values[REJECT_PAYLOAD] = span_json(reject->source, reject->payload);
@@ -616,8 +653,8 @@ insert_rejects(EventBatch *batch)
 
 	register_rows("rejected", RelationGetRelid(rejects), rows, batch->nrejects);
 	result = SPI_execute_plan(keep_plan(&plan,
-										"INSERT INTO postalytics.rejects (account, reason, payload)"
-										" SELECT account, reason, payload FROM rejected",
+										"INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"
+										" SELECT account, piece_id, reason, payload FROM rejected",
 										0, NULL),
 							  NULL, NULL, false, 0);
 	if (result != SPI_OK_INSERT)
@@ -644,7 +681,8 @@ store_batch(EventBatch *batch, int64 bytes)
 	SPI_connect();
 	result.inserted = insert_events(batch, bytes > 0);
 	result.duplicates = batch->nrecords - result.inserted;
-	result.rejected = batch->nrejects;
+	result.rejected = batch->nrejected;
+	fold_rejects(batch);
 	insert_rejects(batch);
 	SPI_finish();
 	return result;
@@ -834,12 +872,12 @@ update_reason(int64 reject_id, const char *reason)
 }
 
 /*
- * A reject of which nothing was understood stays as it is, but for the reason:
- * take what was said of it now out of the batch.  Sources are numbered as the
- * rejects were read.
+ * A reject of which nothing was understood stays as it is, except for the
+ * reason: take what is said of it now out of the batch, and count its events.
+ * Sources are numbered as the rejects were read.
  */
 static int64
-keep_rejects(EventBatch *batch, const Retried *retried)
+keep_rejects(EventBatch *batch, const Retried *retried, int count)
 {
 	int64		kept = 0;
 	int64		n = 0;
@@ -851,14 +889,14 @@ keep_rejects(EventBatch *batch, const Retried *retried)
 
 		if (reject->source->accepted > 0)
 			batch->rejects[n++] = *reject;
-		else
-		{
-			kept++;
-			if (strcmp(reject->reason, old->reason) != 0)
-				update_reason(old->reject_id, reject->reason);
-		}
+		else if (reject->source->rejected <= MAX_REJECTS && strcmp(reject->reason, old->reason) != 0)
+			update_reason(old->reject_id, reject->reason);
 	}
 	batch->nrejects = n;
+	for (int i = 0; i < count; i++)
+		if (retried[i].source->accepted == 0)
+			kept += retried[i].source->rejected;
+	batch->nrejected -= kept;
 	return kept;
 }
 
@@ -893,7 +931,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 				keep_out_writers();
 			last = retried[count - 1].reject_id;
 			delete_rejects(retried, count);
-			total.rejected += keep_rejects(batch, retried);
+			total.rejected += keep_rejects(batch, retried, count);
 			result = store_batch(batch, 0);
 			total.inserted += result.inserted;
 			total.duplicates += result.duplicates;

@@ -19,13 +19,16 @@ CREATE TABLE postalytics.rejects (
     reject_id bigint NOT NULL DEFAULT pg_catalog.nextval('postalytics.reject_id_seq') PRIMARY KEY,
     received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     account text,
+    piece_id text,
     reason text NOT NULL,
     payload json
 );
 COMMENT ON TABLE postalytics.rejects IS
     'what arrived and could not be understood, whole, with the reason';
 COMMENT ON COLUMN postalytics.rejects.account IS 'the account named with the call or in inbox';
-COMMENT ON COLUMN postalytics.rejects.payload IS 'the event as it came';
+COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
+COMMENT ON COLUMN postalytics.rejects.payload IS
+    'the event as it came; of a call with more than 1,000 rejected events the whole call, once';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');
@@ -38,14 +41,15 @@ CREATE TABLE postalytics.field_names (
         CHECK (field IN ('mail_id', 'event_date', 'event_type', 'expected_delivery_date',
                          'account', 'campaign_id', 'campaign_name', 'contact_id',
                          'first_name', 'last_name', 'company', 'email', 'zip', 'country',
-                         'url', 'fields'))
+                         'url', 'fields', 'error_code', 'error_description', 'address_updated',
+                         'address', 'address2', 'city', 'state'))
 );
 COMMENT ON TABLE postalytics.field_names IS
     'further spellings of the feed''s fields; then call retry_rejects()';
 COMMENT ON COLUMN postalytics.field_names.path IS
     'where the field stands in an event (to.givenName); case, blanks, ''_'' and ''-'' do not count';
 COMMENT ON COLUMN postalytics.field_names.field IS
-    'the field it is: a column of inbox, or fields';
+    'the field it is: a column of inbox, fields, or one that returned_mail shows';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.field_names', '');
 
@@ -139,3 +143,19 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_offered_events';
 COMMENT ON FUNCTION postalytics.offered_events() IS
     'internal: the events of the running ingest, for its INSERT';
+
+CREATE FUNCTION postalytics.payload_details(
+    payload json,
+    OUT error_code text,
+    OUT error_description text,
+    OUT address_updated boolean,
+    OUT address text,
+    OUT address2 text,
+    OUT city text,
+    OUT state text,
+    OUT zip text)
+LANGUAGE c
+STABLE STRICT
+AS 'MODULE_PATHNAME', 'postalytics_payload_details';
+COMMENT ON FUNCTION postalytics.payload_details(json) IS
+    'what an event''s payload says of its address and of what was wrong with it, in any spelling of field_names';

@@ -43,10 +43,11 @@ typedef enum Section
 	SECTION_RECIPIENT,
 	SECTION_FIELDS,
 	SECTION_URL,
-	SECTION_EXPECTED
+	SECTION_EXPECTED,
+	SECTION_ZIP
 } Section;
 
-#define N_SECTIONS		(SECTION_EXPECTED + 1)
+#define N_SECTIONS		(SECTION_ZIP + 1)
 
 /* Responses do not bear on the status, so they have no mark. */
 #define N_STATUS_MARKS	(RETURNED_TO_SENDER + 1)
@@ -119,7 +120,7 @@ static const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 	[PIECE_LAST_NAME] = {"last_name", TEXTOID, false, IN(RECIPIENT)},
 	[PIECE_COMPANY] = {"company", TEXTOID, false, IN(RECIPIENT)},
 	[PIECE_EMAIL] = {"email", TEXTOID, false, IN(RECIPIENT)},
-	[PIECE_ZIP] = {"zip", TEXTOID, false, IN(RECIPIENT)},
+	[PIECE_ZIP] = {"zip", TEXTOID, false, IN(ZIP)},
 	[PIECE_FIELDS] = {"fields", JSONBOID, false, IN(FIELDS)},
 	[LAST_URL] = {"last_url", TEXTOID, false, IN(URL)},
 	[PIECE_MARKS] = {"marks", BYTEAOID, true, MARKS},
@@ -170,7 +171,7 @@ set_value(Row row, int column, Datum value)
  * All other rows store a byte for each mark: FIRST_EVENT + the status, or the
  * mark's place in the list that follows, without repeats.
  */
-#define SHORT_LENGTH	(N_SECTIONS / 2)
+#define SHORT_LENGTH	((N_SECTIONS + 1) / 2)
 #define SHORT_NONE		15
 #define FIRST_EVENT		128
 #define NO_PLACE		255
@@ -544,6 +545,7 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 		[SECTION_URL] = field[URL].length > 0 &&
 			(status == PURL_OPENED || status == PURL_COMPLETED),
 		[SECTION_EXPECTED] = record->expected_at != DT_NOBEGIN,
+		[SECTION_ZIP] = field[ZIP].length > 0,
 	};
 
 	for (int i = SECTION_CONTACT; i < N_SECTIONS; i++)
@@ -685,7 +687,7 @@ set_sections(Row row, const Journey *journey)
 	set_text(row, PIECE_LAST_NAME, recipient, LAST_NAME);
 	set_text(row, PIECE_COMPANY, recipient, COMPANY);
 	set_text(row, PIECE_EMAIL, recipient, EMAIL);
-	set_text(row, PIECE_ZIP, recipient, ZIP);
+	set_text(row, PIECE_ZIP, journey->section[SECTION_ZIP], ZIP);
 	set_fields(row, journey->section[SECTION_FIELDS]);
 	set_text(row, LAST_URL, journey->section[SECTION_URL], URL);
 	if (expected != NULL)

@@ -57,6 +57,7 @@ COMMENT ON COLUMN postalytics.pieces.status_at IS 'instant of the last event of 
 COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';
 COMMENT ON COLUMN postalytics.pieces.fields IS 'the mailing list''s own fields, from the latest event that has any';
 COMMENT ON COLUMN postalytics.pieces.first_name IS 'the recipient, as a whole from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.zip IS 'from the latest event that has one';
 COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'instant of the first such event, as for the other statuses';
 COMMENT ON COLUMN postalytics.pieces.opens IS 'visits to the personal URL';
 COMMENT ON COLUMN postalytics.pieces.completions IS 'visits to the goal URL';

@@ -142,10 +142,19 @@ typedef enum Field
 	ZIP,
 	COUNTRY,
 	URL,
-	FIELDS
+	FIELDS,
+	/* those that only the reports read, from stored payloads */
+	ERROR_CODE,
+	ERROR_DESCRIPTION,
+	ADDRESS_UPDATED,
+	ADDRESS,
+	ADDRESS2,
+	CITY,
+	STATE
 } Field;
 
-#define N_FIELDS	(FIELDS + 1)
+#define N_FIELDS	(FIELDS + 1)	/* of an event record */
+#define N_ALL_FIELDS (STATE + 1)
 
 /* A stretch of a source's text; empty means absent. */
 typedef struct Span
@@ -163,6 +172,7 @@ typedef struct EventSource
 	int64		number;			/* in order of arrival */
 	int64		accepted;		/* how many of its events were */
 	int64		rejected;
+	bool		folded;			/* its rejects are kept as one */
 } EventSource;
 
 /*
@@ -178,14 +188,18 @@ typedef struct EventRecord
 	Span		payload;
 	Span		field[N_FIELDS];
 	uint32		piece_length;
-	uint16		escaped;		/* bit per field: has JSON escapes */
+	uint16		escaped;		/* bit per field: not its value as it stands */
 	uint8		status;
 } EventRecord;
+
+/* Of a source with more rejects than these, all are kept as one. */
+#define MAX_REJECTS	1000
 
 typedef struct Reject
 {
 	EventSource *source;
 	Span		payload;
+	const char *piece;			/* as far as it could be read, or NULL */
 	const char *reason;
 } Reject;
 
@@ -203,6 +217,7 @@ typedef struct EventBatch
 	Reject	   *rejects;
 	int64		nrejects;
 	int64		max_rejects;
+	int64		nrejected;		/* events, including those not noted one by one */
 	void		(*progress) (uint32 done);	/* bytes read so far, or NULL */
 } EventBatch;
 

@@ -28,15 +28,63 @@ RETURNS boolean
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
 AS $$
-SELECT piece.status OPERATOR(pg_catalog.>=) 'Mailed' OR piece.response IS NOT NULL
+SELECT COALESCE(piece.mailed_at, piece.first_opened_at, piece.first_completed_at) IS NOT NULL OR postalytics.was_scanned(piece)
 $$;
 COMMENT ON FUNCTION postalytics.was_sent(postalytics.pieces) IS
-    'must a piece have been mailed, whether Mailed itself was reported or not: it is at Mailed or beyond, or was answered';
+    'true if a piece must have been mailed, whether Mailed itself was reported or not: it was mailed, scanned or returned by the post, or answered';
+
+CREATE FUNCTION postalytics.was_scanned(piece postalytics.pieces)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT COALESCE(piece.in_transit_at, piece.in_local_area_at, piece.processed_for_delivery_at,
+                piece.re_routed_at, piece.returned_to_sender_at) IS NOT NULL
+$$;
+COMMENT ON FUNCTION postalytics.was_scanned(postalytics.pieces) IS
+    'true if the post has reported a piece';
+
+CREATE FUNCTION postalytics.is_tracked(piece postalytics.pieces)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT postalytics.was_scanned(piece)
+    OR postalytics.was_sent(piece) AND postalytics.applies_in('InTransit', piece.country) IS NOT FALSE
+$$;
+COMMENT ON FUNCTION postalytics.is_tracked(postalytics.pieces) IS
+    'true if a piece was sent and the post reports it, or is expected to: it is in a country with postal scans';
+
+CREATE FUNCTION postalytics.expected_day(expected_delivery_at timestamptz)
+RETURNS date
+LANGUAGE sql
+STABLE PARALLEL SAFE
+AS $$
+SELECT CASE
+           WHEN (expected_delivery_at AT TIME ZONE 'UTC')::time OPERATOR(pg_catalog.=) '00:00'
+           THEN (expected_delivery_at AT TIME ZONE 'UTC')::date
+           ELSE (expected_delivery_at AT TIME ZONE postalytics.setting('feed_time_zone'))::date
+       END
+$$;
+COMMENT ON FUNCTION postalytics.expected_day(timestamptz) IS
+    'internal: the day that the feed means by an expected delivery date, which it writes as midnight';
+
+CREATE FUNCTION postalytics.late_from(piece postalytics.pieces)
+RETURNS timestamptz
+LANGUAGE sql
+STABLE PARALLEL SAFE
+AS $$
+SELECT (postalytics.expected_day(piece.expected_delivery_at) + 1)::timestamp
+       AT TIME ZONE COALESCE(postalytics.zip_time_zone(piece.zip), 'America/New_York')
+$$;
+COMMENT ON FUNCTION postalytics.late_from(postalytics.pieces) IS
+    'the time from which a piece is late: the end of the day on which it is expected, in its recipient''s time zone; NULL if none is';
 
 -- ---- campaigns ----
 
--- Rates are of the pieces that were sent.  tracked are those of them in countries
--- that have postal scans.
+-- A rate is a share of those that could have it, so it is never above 1: what the
+-- post reports is a share of the pieces that are tracked, responses are a share
+-- of the pieces that were sent.
 CREATE VIEW postalytics.campaign_funnel AS
 SELECT f.campaign_id,
        c.name AS campaign_name,
@@ -85,8 +133,7 @@ FROM (
            count(p.printed_at) AS printed,
            count(p.mailed_at) AS mailed,
            count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
-           count(*) FILTER (WHERE postalytics.was_sent(p)
-                                  AND postalytics.applies_in('InTransit', p.country) IS NOT FALSE) AS tracked,
+           count(*) FILTER (WHERE postalytics.is_tracked(p)) AS tracked,
            count(p.in_transit_at) AS in_transit,
            count(p.in_local_area_at) AS in_local_area,
            count(p.processed_for_delivery_at) AS processed_for_delivery,
@@ -118,10 +165,15 @@ COMMENT ON VIEW postalytics.campaign_funnel IS
 COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
-COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'of all pieces';
-COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS
-    'of the pieces at Mailed or beyond in countries with postal scans, as for what the post reports';
-COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'of the pieces at Mailed or beyond';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'share of all pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.processed_for_delivery_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.re_routed_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened_rate IS 'share of the pieces that were sent (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed_rate IS 'share of the pieces that were sent (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'share of the pieces that were sent (was_sent)';
 COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it is the current status';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
@@ -138,17 +190,18 @@ SELECT f.campaign_id,
        f.returned_to_sender,
        f.responded,
        postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
-       postalytics.rate(f.in_transit, t.tracked) AS in_transit_rate,
-       postalytics.rate(f.in_local_area, t.tracked) AS in_local_area_rate,
-       postalytics.rate(f.processed_for_delivery, t.tracked) AS processed_for_delivery_rate,
-       postalytics.rate(f.re_routed, t.tracked) AS re_routed_rate,
-       postalytics.rate(f.returned_to_sender, t.tracked) AS returned_to_sender_rate,
+       postalytics.rate(f.in_transit, f.tracked) AS in_transit_rate,
+       postalytics.rate(f.in_local_area, f.tracked) AS in_local_area_rate,
+       postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
+       postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
+       postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
        postalytics.rate(f.responded, f.sent) AS responded_rate
 FROM (
     SELECT p.campaign_id,
            p.country,
            count(*) AS pieces,
            count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
+           count(*) FILTER (WHERE postalytics.is_tracked(p)) AS tracked,
            count(p.mailed_at) AS mailed,
            count(p.in_transit_at) AS in_transit,
            count(p.in_local_area_at) AS in_local_area,
@@ -158,30 +211,42 @@ FROM (
            count(p.response) AS responded
     FROM postalytics.pieces AS p
     GROUP BY p.campaign_id, p.country
-) AS f
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN postalytics.applies_in('InTransit', f.country) IS NOT FALSE THEN f.sent END AS tracked
-) AS t;
+) AS f;
 COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
     'one row per campaign and country; NULL for the rates of what the country does not report';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed_rate IS 'share of all pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'share of the pieces that were sent (was_sent)';
 
 CREATE VIEW postalytics.campaign_progress AS
-SELECT COALESCE(f.campaign_name, f.campaign_id) AS campaign,
+SELECT f.campaign_id,
+       COALESCE(f.campaign_name, f.campaign_id) AS campaign,
+       f.account,
        f.pieces,
-       postalytics.bar(f.mailed, f.pieces, 10) AS mailed,
-       postalytics.bar(f.processed_for_delivery, f.pieces, 10) AS processed,
+       postalytics.bar(f.mailed_rate::double precision, 1, 10) AS mailed,
+       postalytics.bar(f.processed_for_delivery_rate::double precision, 1, 10) AS processed,
        f.returned_to_sender AS returned,
-       postalytics.bar(f.responded, f.pieces, 10) AS responded,
+       postalytics.bar(f.responded_rate::double precision, 1, 10) AS responded,
        f.purl_completed AS completed,
        f.last_event_at
 FROM postalytics.campaign_funnel AS f
 ORDER BY f.last_event_at DESC;
 COMMENT ON VIEW postalytics.campaign_progress IS
     'running campaigns as bars, the one with the latest event first; for \watch';
+COMMENT ON COLUMN postalytics.campaign_progress.mailed IS 'mailed_rate of campaign_funnel as a bar';
+COMMENT ON COLUMN postalytics.campaign_progress.processed IS 'processed_for_delivery_rate of campaign_funnel as a bar; NULL where no piece is in a country with postal scans';
+COMMENT ON COLUMN postalytics.campaign_progress.responded IS 'responded_rate of campaign_funnel as a bar';
 
--- ---- as of an instant ----
+-- ---- as of a time ----
 
--- A piece that nothing was heard of since has the status that it has now.
+-- A piece without a later event has the status that it has now.  Of events that
+-- are retired the piece still knows when each status was first reached; what is
+-- lost is when one was reached again, so that a piece that was re-routed more
+-- than once can have the status that followed the first time.
 CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz)
 RETURNS postalytics.mail_status
 LANGUAGE sql
@@ -191,15 +256,19 @@ AS $$
 SELECT CASE
            WHEN p.last_event_at <= as_of THEN p.status
            ELSE (SELECT postalytics.current_status(e.status, e.occurred_at)
-                 FROM postalytics.events AS e
-                 WHERE e.piece_id = status_as_of.piece_id
-                   AND e.occurred_at <= as_of)
+                 FROM (SELECT e.status, e.occurred_at
+                       FROM postalytics.events AS e
+                       WHERE e.piece_id = status_as_of.piece_id
+                       UNION ALL
+                       SELECT s.status, postalytics.reached_at(p, s.status)
+                       FROM postalytics.statuses AS s) AS e
+                 WHERE e.occurred_at <= as_of)
        END
 FROM postalytics.pieces AS p
 WHERE p.piece_id = status_as_of.piece_id
 $$;
 COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz) IS
-    'the status that a piece had at an instant; NULL if it had none';
+    'the status that a piece had at a time; NULL if it had none. Of months beyond retention it knows the first event of each status';
 
 -- Asks status_as_of only for the pieces that need it.
 CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity')
@@ -254,11 +323,7 @@ LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH piece AS (
-    SELECT *
-    FROM postalytics.pieces AS p
-    WHERE p.piece_id = journey.piece_id
-), event AS (
+WITH event AS (
     SELECT e.status, e.occurred_at
     FROM postalytics.events AS e
     WHERE e.piece_id = journey.piece_id
@@ -281,8 +346,9 @@ WITH piece AS (
     SELECT s.status,
            (SELECT min(e.occurred_at) FROM seen AS e WHERE e.status OPERATOR(postalytics.>>) s.status) AS by
     FROM postalytics.statuses AS s
-    CROSS JOIN piece AS p
-    WHERE s.status IN ('MailPieceCreated', 'Mailed', 'InTransit', 'InLocalArea', 'ProcessedForDelivery')
+    CROSS JOIN postalytics.pieces AS p
+    WHERE p.piece_id = journey.piece_id
+      AND s.status IN ('MailPieceCreated', 'Mailed', 'InTransit', 'InLocalArea', 'ProcessedForDelivery')
       AND postalytics.applies_in(s.status, p.country) IS NOT FALSE
       AND NOT EXISTS (SELECT FROM seen AS e WHERE e.status = s.status)
       AND (p.status = 'ReturnedToSender') IS NOT TRUE
@@ -290,20 +356,22 @@ WITH piece AS (
     SELECT e.occurred_at, e.status, e.occurred_at AS place,
            round(extract(epoch FROM e.occurred_at - e.before) / 86400, 1) AS days,
            CASE
-               WHEN e.status = 'ProcessedForDelivery' AND e.occurred_at >= p.expected_delivery_at + '1 day'
+               WHEN e.status = 'ProcessedForDelivery' AND e.occurred_at >= postalytics.late_from(p)
                THEN 'late'
            END AS note
     FROM seen AS e
-    CROSS JOIN piece AS p
+    CROSS JOIN postalytics.pieces AS p
+    WHERE p.piece_id = journey.piece_id
     UNION ALL
     SELECT NULL, u.status, COALESCE(u.by, 'infinity'), NULL,
            CASE
                WHEN u.by IS NOT NULL THEN 'not reported'
-               WHEN p.expected_delivery_at + '1 day' <= now() THEN 'awaited, late'
+               WHEN postalytics.late_from(p) <= now() THEN 'awaited, late'
                ELSE 'awaited'
            END
     FROM unseen AS u
-    CROSS JOIN piece AS p
+    CROSS JOIN postalytics.pieces AS p
+    WHERE p.piece_id = journey.piece_id
 )
 SELECT n.occurred_at, postalytics.label(n.status), n.days, n.note, n.status
 FROM entry AS n
@@ -314,11 +382,14 @@ COMMENT ON FUNCTION postalytics.journey(text) IS
 
 -- Whoever has visited has the piece, whatever was scanned of it.
 --
+-- A piece that has stayed for longer than younger_than will not move on: its last
+-- scan was missed.  NULL leaves none out.
+--
 -- How long pieces stay at a status is taken from those of the same campaign that
 -- have gone on from it, if they are 20 or more; for the statuses only at which
 -- some wait.  It is looked up in a map, for the plan of a join would depend on an
 -- estimate of how many are stuck.
-CREATE FUNCTION postalytics.stuck_pieces(older_than interval DEFAULT NULL, campaign text DEFAULT NULL)
+CREATE FUNCTION postalytics.stuck_pieces(older_than interval DEFAULT NULL, campaign text DEFAULT NULL, younger_than interval DEFAULT '60 days')
 RETURNS TABLE (piece_id text, campaign_id text, account text, contact_id text, country text,
                status postalytics.mail_status, status_at timestamptz, awaited postalytics.mail_status,
                stuck_for interval, usual interval)
@@ -331,6 +402,7 @@ WITH waiting AS MATERIALIZED (
     FROM postalytics.pieces AS p
     WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
       AND p.response IS NULL
+      AND (younger_than IS NULL OR p.status_at > now() - younger_than)
       AND (campaign IS NULL OR p.campaign_id = campaign)
       AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
 ), stay AS (
@@ -385,8 +457,8 @@ CROSS JOIN LATERAL (
 WHERE now() - w.status_at > u.usual
 ORDER BY w.status_at
 $$;
-COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text) IS
-    'pieces that should have moved on: longer at their status than older_than, or than 95 % of their campaign';
+COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text, interval) IS
+    'pieces that should have moved on: longer at their status than older_than, or than 95 % of their campaign, but not longer than younger_than';
 
 CREATE VIEW postalytics.returned_mail AS
 SELECT p.piece_id,
@@ -399,30 +471,38 @@ SELECT p.piece_id,
        p.last_name,
        p.company,
        p.email,
-       COALESCE(e.payload #>> '{to,errorCode}', e.payload ->> 'To Error Code') AS error_code,
-       COALESCE(e.payload #>> '{to,errorDescription}', e.payload ->> 'To Error Description') AS error_description,
-       lower(COALESCE(e.payload #>> '{to,addressUpdated}', e.payload ->> 'To Address Updated')) IN ('true', '1', 'yes')
-           AS address_updated,
-       COALESCE(e.payload #>> '{to,address}', e.payload ->> 'To Address') AS address,
-       COALESCE(e.payload #>> '{to,address2}', e.payload ->> 'To Address 2') AS address2,
-       COALESCE(e.payload #>> '{to,city}', e.payload ->> 'To City') AS city,
-       COALESCE(e.payload #>> '{to,state}', e.payload ->> 'To State') AS state,
-       COALESCE(e.payload #>> '{to,zip}', e.payload ->> 'To Zip') AS zip,
+       d.error_code,
+       d.error_description,
+       d.address_updated,
+       d.address,
+       d.address2,
+       d.city,
+       d.state,
+       d.zip,
        p.country,
        p.fields
 FROM postalytics.pieces AS p
 CROSS JOIN LATERAL (
     SELECT DISTINCT ON (e.status) e.status, e.occurred_at, e.payload
-    FROM postalytics.events AS e
-    WHERE e.piece_id = p.piece_id
-      AND e.status IN ('ReRouted', 'ReturnedToSender')
-      AND e.occurred_at >= LEAST(p.re_routed_at, p.returned_to_sender_at)
-    ORDER BY e.status, e.occurred_at DESC
+    FROM (
+        SELECT e.status, e.occurred_at, e.payload
+        FROM postalytics.events AS e
+        WHERE e.piece_id = p.piece_id
+          AND e.status IN ('ReRouted', 'ReturnedToSender')
+          AND e.occurred_at >= LEAST(p.re_routed_at, p.returned_to_sender_at)
+        UNION ALL
+        SELECT r.status, r.reached_at, NULL
+        FROM (VALUES ('ReRouted'::postalytics.mail_status, p.re_routed_at),
+                     ('ReturnedToSender', p.returned_to_sender_at)) AS r (status, reached_at)
+        WHERE r.reached_at IS NOT NULL
+    ) AS e
+    ORDER BY e.status, e.occurred_at DESC, e.payload IS NULL
 ) AS e
+LEFT JOIN LATERAL postalytics.payload_details(e.payload) AS d ON true
 WHERE p.re_routed_at IS NOT NULL
    OR p.returned_to_sender_at IS NOT NULL;
 COMMENT ON VIEW postalytics.returned_mail IS
-    'pieces returned and pieces re-routed, with the error code and the address that the feed gave with the latest such event; for address hygiene';
+    'pieces returned and pieces re-routed, with the error code and the address that the feed gave with the latest such event, NULL once its month is beyond retention; for address hygiene';
 
 -- ---- responses ----
 
@@ -448,24 +528,41 @@ FROM (
            sum(p.completions)::bigint AS completions,
            count(*) FILTER (WHERE p.response = 'pURLOpened') AS not_completed,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY LEAST(p.first_opened_at, p.first_completed_at) - p.mailed_at)
-               AS first_visit_after
+               FILTER (WHERE LEAST(p.first_opened_at, p.first_completed_at) >= p.mailed_at) AS first_visit_after
     FROM postalytics.pieces AS p
     GROUP BY p.campaign_id
 ) AS r
 LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = r.campaign_id;
 COMMENT ON VIEW postalytics.campaign_responses IS
     'one row per campaign: visitors, their visits, who reached the goal and who did not';
+COMMENT ON COLUMN postalytics.campaign_responses.visitors_rate IS 'share of the pieces that were sent (was_sent), as responded_rate of campaign_funnel';
+COMMENT ON COLUMN postalytics.campaign_responses.completers_rate IS 'share of the visitors; purl_completed_rate of campaign_funnel is the share of the pieces that were sent';
+COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'from Mailed to the first visit, of the pieces of which both are known in that order';
 
+-- Of visits whose month is retired a piece still knows the first of each kind.
 CREATE VIEW postalytics.responses_by_day AS
-SELECT p.campaign_id,
-       e.occurred_at::date AS day,
-       count(*) FILTER (WHERE e.status = 'pURLOpened') AS visits,
-       count(DISTINCT e.piece_id) FILTER (WHERE e.status = 'pURLOpened') AS visitors,
-       count(*) FILTER (WHERE e.status = 'pURLCompleted') AS completions,
-       count(DISTINCT e.piece_id) FILTER (WHERE e.status = 'pURLCompleted') AS completers
-FROM postalytics.events AS e
-JOIN postalytics.pieces AS p ON p.piece_id = e.piece_id
-WHERE e.status IN ('pURLOpened', 'pURLCompleted')
-GROUP BY p.campaign_id, e.occurred_at::date;
+SELECT r.campaign_id,
+       r.occurred_at::date AS day,
+       count(*) FILTER (WHERE r.status = 'pURLOpened') AS visits,
+       count(DISTINCT r.piece_id) FILTER (WHERE r.status = 'pURLOpened') AS visitors,
+       count(*) FILTER (WHERE r.status = 'pURLCompleted') AS completions,
+       count(DISTINCT r.piece_id) FILTER (WHERE r.status = 'pURLCompleted') AS completers
+FROM (
+    SELECT p.campaign_id, e.piece_id, e.status, e.occurred_at
+    FROM postalytics.events AS e
+    JOIN postalytics.pieces AS p ON p.piece_id = e.piece_id
+    WHERE e.status IN ('pURLOpened', 'pURLCompleted')
+    UNION ALL
+    SELECT p.campaign_id, p.piece_id, f.status, f.reached_at
+    FROM postalytics.pieces AS p
+    CROSS JOIN LATERAL (VALUES ('pURLOpened'::postalytics.mail_status, p.first_opened_at),
+                               ('pURLCompleted', p.first_completed_at)) AS f (status, reached_at)
+    WHERE p.response IS NOT NULL
+      AND f.reached_at IS NOT NULL
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.events AS e
+                      WHERE (e.piece_id, e.status, e.occurred_at) = (p.piece_id, f.status, f.reached_at))
+) AS r
+GROUP BY r.campaign_id, r.occurred_at::date;
 COMMENT ON VIEW postalytics.responses_by_day IS
-    'one row per campaign and day of the session''s time zone: visits to the personal and to the goal URL';
+    'one row per campaign and day of the session''s time zone: visits to the personal and to the goal URL; in months beyond retention the first of each piece';
