@@ -6,7 +6,7 @@ EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
 OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o lookup.o partition.o \
-	leaf_worker.o direct.o ingest.o derive.o journey.o sync.o delivery.o \
+	leaf_worker.o direct.o spill.o ingest.o derive.o journey.o sync.o delivery.o \
 	delivery_writer.o fetch.o ack.o notify.o guard.o \
 	calendar.o report.o wake.o worker.o)
 

@@ -190,6 +190,15 @@ compat_make_range(TypeCacheEntry *type, RangeBound *lower, RangeBound *upper)
 #endif
 }
 
+/* 19 wants a descriptor that is built by hand finished */
+static inline void
+compat_finish_tupdesc(TupleDesc tupdesc)
+{
+#if PG_VERSION_NUM >= 190000
+	TupleDescFinalize(tupdesc);
+#endif
+}
+
 /* 18 names the module */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_MODULE_MAGIC(module, ver) \

@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(postalytics_payload_details);
 static const struct
 {
 	const char *name;			/* as in inbox and field_names */
-	uint32		longest;
+	uint32		longest;		/* 0 where only stored payloads are read for it */
 }			fields[N_ALL_FIELDS] = {
 	[MAIL_ID] = {"mail_id", MAX_ID},
 	[EVENT_DATE] = {"event_date", MAX_ID},
@@ -51,13 +51,13 @@ static const struct
 	[COUNTRY] = {"country", MAX_ID},
 	[URL] = {"url", MAX_URL},
 	[FIELDS] = {"fields", MAX_FIELDS},
-	[ERROR_CODE] = {"error_code"},
-	[ERROR_DESCRIPTION] = {"error_description"},
-	[ADDRESS_UPDATED] = {"address_updated"},
-	[ADDRESS] = {"address"},
-	[ADDRESS2] = {"address2"},
-	[CITY] = {"city"},
-	[STATE] = {"state"},
+	[ERROR_CODE] = {"error_code", 0},
+	[ERROR_DESCRIPTION] = {"error_description", 0},
+	[ADDRESS_UPDATED] = {"address_updated", 0},
+	[ADDRESS] = {"address", 0},
+	[ADDRESS2] = {"address2", 0},
+	[CITY] = {"city", 0},
+	[STATE] = {"state", 0},
 };
 
 /* An array or object under one of these holds events, not a field of one. */

@@ -2,7 +2,7 @@
  * ingest.c
  *		ingest, inbox and rejects: from a text to rows of events, each fact once.
  *
- * A call reads all of its events, orders them by key, makes the months they
+ * A call, or a statement on inbox, reads all of its events, orders them by key, makes the months they
  * need, inserts them, and derives the rest.  One order for every call, so that
  * calls which overlap wait for each other but never in a circle: events by key
  * first, pieces after them, campaigns last.
@@ -56,17 +56,28 @@ typedef struct OrderedRecord
 {
 	uint64		prefix;			/* of piece, compares as its bytes do */
 	const EventRecord *record;
-	int64		event_id;		/* once it is stored, else 0 */
-	int			month;			/* that it goes to, of those opened */
 } OrderedRecord;
 
-/* The events that are being inserted, in key order. */
+/* Where an event goes. */
+typedef struct Place
+{
+	int64		event_id;		/* once it is stored, else 0 */
+	int			month;			/* of those opened */
+} Place;
+
+/*
+ * The events that are being inserted, in key order: those of a batch, or of a
+ * spill.  They are gone through more than once.
+ */
 typedef struct Offer
 {
-	OrderedRecord *records;
+	OrderedRecord *records;		/* of a batch, else NULL */
+	Spill	   *spill;
 	int64		count;
-	int64		given;			/* to the INSERT */
-	int64		cursor;			/* where the trigger found its last */
+	int64		next;			/* after the current one */
+	const EventRecord *key;		/* of the current one: piece, status, occurred_at */
+	Place	   *places;			/* by their place in the order */
+	bool		is_inserted;	/* the INSERT has been given all */
 	bool		show_progress;
 } Offer;
 
@@ -147,10 +158,47 @@ order_records(EventBatch *batch)
 	{
 		ordered[i].record = event_batch_record(batch, i);
 		ordered[i].prefix = key_prefix(ordered[i].record);
-		ordered[i].event_id = 0;
 	}
 	qsort(ordered, batch->nrecords, sizeof(OrderedRecord), compare_records);
 	return ordered;
+}
+
+/* Begin with the first event again. */
+static void
+offer_rewind(Offer *mine)
+{
+	if (mine->spill != NULL)
+		spill_rewind(mine->spill);
+	mine->next = 0;
+	mine->key = NULL;
+}
+
+/* Go on to the next event, of which the key is there then; false if there is none. */
+static bool
+offer_next(Offer *mine)
+{
+	mine->key = mine->spill != NULL ? spill_next(mine->spill) :
+		mine->next < mine->count ? mine->records[mine->next].record : NULL;
+	if (mine->key == NULL)
+		return false;
+	if (mine->show_progress && mine->next % 1024 == 0)
+		pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, mine->next);
+	mine->next++;
+	return true;
+}
+
+/* The current event, whole; one of a spill is made in the current memory context. */
+static const EventRecord *
+offer_record(Offer *mine)
+{
+	return mine->spill != NULL ? spill_record(mine->spill) : mine->key;
+}
+
+/* What is known of where the current event goes. */
+static Place *
+offer_place(Offer *mine)
+{
+	return &mine->places[mine->next - 1];
 }
 
 /* ---- events ---- */
@@ -293,51 +341,36 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(caller);
 	}
 	call = SRF_PERCALL_SETUP();
-	if (offer->given == offer->count)
+	if (!offer_next(offer))
 		SRF_RETURN_DONE(call);
-	if (offer->show_progress && offer->given % 1024 == 0)
-		pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, offer->given);
 	new_row(call->tuple_desc, &values, &nulls);
-	set_event(offer->records[offer->given++].record, values, nulls);
+	set_event(offer_record(offer), values, nulls);
 	SRF_RETURN_NEXT(call, HeapTupleGetDatum(heap_form_tuple(call->tuple_desc, values, nulls)));
 }
 
 /*
  * The record of an event that the running call offered, or NULL.  The trigger
- * asks in key order, so the next is nearly always the one.
+ * asks in key order; duplicates are passed over.  One of a spill is made in the
+ * current memory context.
  */
 const EventRecord *
 ingested_record(const char *piece, uint32 length, MailStatus status,
 				TimestampTz occurred_at)
 {
-	int64		low = 0;
-	int64		high;
+	int			order = -1;
 
 	if (offer == NULL)
 		return NULL;
-	if (offer->cursor < offer->count &&
-		event_compare(offer->records[offer->cursor].record,
-					  piece, length, status, occurred_at) == 0)
-		return offer->records[offer->cursor++].record;
-
-	/* Duplicates were passed over: find the first of the key. */
-	high = offer->count;
-	while (low < high)
+	if (!offer->is_inserted)
 	{
-		int64		middle = low + (high - low) / 2;
-
-		if (event_compare(offer->records[middle].record,
-						  piece, length, status, occurred_at) < 0)
-			low = middle + 1;
-		else
-			high = middle;
+		offer->is_inserted = true;
+		offer_rewind(offer);
 	}
-	if (low == offer->count ||
-		event_compare(offer->records[low].record,
-					  piece, length, status, occurred_at) != 0)
-		return NULL;
-	offer->cursor = low + 1;
-	return offer->records[low].record;
+	if (offer->key != NULL)
+		order = event_compare(offer->key, piece, length, status, occurred_at);
+	while (order < 0 && offer_next(offer))
+		order = event_compare(offer->key, piece, length, status, occurred_at);
+	return order == 0 ? offer_record(offer) : NULL;
 }
 
 /* Insert them by a query, whose trigger derives the rest; how many were new. */
@@ -348,6 +381,7 @@ insert_by_query(Offer *mine)
 	Offer	   *outer = offer;
 	int			result;
 
+	offer_rewind(mine);
 	PG_TRY();
 	{
 		offer = mine;
@@ -438,8 +472,9 @@ open_months(Months *months, Offer *mine)
 	check_columns(months->events, events_columns, N_EVENTS_COLUMNS);
 	if (!direct_allowed_below(months->events, events_columns, N_EVENTS_COLUMNS, "events_inserted"))
 		return false;
-	for (int64 i = 0; i < mine->count; i++)
-		if (!open_month(months, mine->records[i].record->occurred_at, &mine->records[i].month))
+	offer_rewind(mine);
+	while (offer_next(mine))
+		if (!open_month(months, mine->key->occurred_at, &offer_place(mine)->month))
 			return false;
 	for (int i = 0; i < months->count; i++)
 		months->months[i].table = direct_open(months->months[i].leaf, N_EVENTS_COLUMNS);
@@ -473,27 +508,25 @@ insert_rows(Months *months, Offer *mine, MemoryContext scratch)
 	bool		nulls[N_EVENTS_COLUMNS];
 	int64		inserted = 0;
 
-	for (int64 i = 0; i < mine->count; i++)
+	offer_rewind(mine);
+	while (offer_next(mine))
 	{
-		const EventRecord *record = mine->records[i].record;
-		Month	   *month = &months->months[mine->records[i].month];
+		Place	   *place = offer_place(mine);
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
 		int64		event_id = nextval_internal(event_ids, false);
 
 		/* Among few duplicates it is cheaper to hope for none. */
-		bool		hope = (i - inserted) * HOPE < i;
+		bool		hope = (mine->next - 1 - inserted) * HOPE < mine->next - 1;
 
 		CHECK_FOR_INTERRUPTS();
-		if (mine->show_progress && i % 1024 == 0)
-			pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, i);
-		set_event(record, values, nulls);
+		set_event(offer_record(mine), values, nulls);
 		values[EVENTS_EVENT_ID] = Int64GetDatum(event_id);
 		nulls[EVENTS_EVENT_ID] = false;
 		values[EVENTS_RECEIVED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 		nulls[EVENTS_RECEIVED_AT] = false;
-		if (direct_insert(month->table, values, nulls, hope))
+		if (direct_insert(months->months[place->month].table, values, nulls, hope))
 		{
-			mine->records[i].event_id = event_id;
+			place->event_id = event_id;
 			inserted++;
 		}
 		MemoryContextSwitchTo(caller);
@@ -510,21 +543,23 @@ field_text(const EventRecord *record, Field field)
 
 /* Derive what the trigger would, from those that are new. */
 static void
-derive_new(const Offer *mine)
+derive_new(Offer *mine)
 {
 	Derivation *derivation = derive_begin(true);
 
-	for (int64 i = 0; i < mine->count; i++)
+	offer_rewind(mine);
+	while (offer_next(mine))
 	{
-		const EventRecord *record = mine->records[i].record;
+		const EventRecord *record;
 		MemoryContext caller;
 		EventRow	row;
 
-		if (mine->records[i].event_id == 0)
+		if (offer_place(mine)->event_id == 0)
 			continue;
-		caller = MemoryContextSwitchTo(derive_piece(derivation, record->piece,
-													record->piece_length));
-		row.event_id = mine->records[i].event_id;
+		caller = MemoryContextSwitchTo(derive_piece(derivation, mine->key->piece,
+													mine->key->piece_length));
+		record = offer_record(mine);
+		row.event_id = offer_place(mine)->event_id;
 		row.piece = record->piece;
 		row.piece_length = record->piece_length;
 		row.status = record->status;
@@ -538,26 +573,27 @@ derive_new(const Offer *mine)
 	derive_end(derivation);
 }
 
-/* Insert the batch's events, and all that is derived; how many were new. */
+/* Insert the events offered, and all that is derived; how many were new. */
 static int64
-insert_events(EventBatch *batch, bool show_progress)
+insert_events(Offer *mine, MemoryContext context)
 {
-	Offer		mine = {0};
+	MemoryContext scratch;
 	Months		months = {0};
 	int64		inserted;
 	bool		direct;
 
-	if (batch->nrecords == 0)
+	if (mine->count == 0)
 		return 0;
-	mine.records = order_records(batch);
-	mine.count = batch->nrecords;
-	mine.show_progress = show_progress;
-
-	direct = open_months(&months, &mine);
-	inserted = direct ? insert_rows(&months, &mine, batch->scratch) : insert_by_query(&mine);
+	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
+	mine->places = MemoryContextAllocExtended(context, mine->count * sizeof(Place),
+											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	direct = open_months(&months, mine);
+	inserted = direct ? insert_rows(&months, mine, scratch) : insert_by_query(mine);
 	close_months(&months);
 	if (direct && inserted > 0)
-		derive_new(&mine);
+		derive_new(mine);
+	pfree(mine->places);
+	MemoryContextDelete(scratch);
 	return inserted;
 }
 
@@ -674,18 +710,51 @@ static IngestResult
 store_batch(EventBatch *batch, int64 bytes)
 {
 	IngestResult result;
+	Offer		mine = {0};
 
 	ensure_months(batch);
 	if (bytes > 0)
 		start_progress(bytes, bytes);	/* again: making a month ends it */
 	SPI_connect();
-	result.inserted = insert_events(batch, bytes > 0);
+	mine.records = order_records(batch);
+	mine.count = batch->nrecords;
+	mine.show_progress = bytes > 0;
+	result.inserted = insert_events(&mine, batch->context);
 	result.duplicates = batch->nrecords - result.inserted;
 	result.rejected = batch->nrejected;
 	fold_rejects(batch);
 	insert_rejects(batch);
 	SPI_finish();
 	return result;
+}
+
+/*
+ * Keep a batch's events for later, with those of other batches, and store its
+ * rejects.  The batch is not needed any more then.
+ */
+static void
+spill_batch(EventBatch *batch, Spill *spill)
+{
+	ensure_months(batch);
+	SPI_connect();
+	fold_rejects(batch);
+	insert_rejects(batch);
+	SPI_finish();
+	spill_add(spill, batch);
+}
+
+/* Store what was spilled; how many events were new. */
+static int64
+store_spill(Spill *spill, int64 *count)
+{
+	Offer		mine = {.spill = spill};
+	int64		inserted;
+
+	*count = mine.count = spill_sort(spill);
+	SPI_connect();
+	inserted = insert_events(&mine, CurrentMemoryContext);
+	SPI_finish();
+	return inserted;
 }
 
 static Datum
@@ -757,16 +826,6 @@ typedef struct Retried
 	const char *reason;			/* of the last time */
 	EventSource *source;
 } Retried;
-
-/*
- * A statement that is stored in parts locks rows in the order of each part, and
- * so could deadlock with others: it keeps them waiting, from before its first.
- */
-static void
-keep_out_writers(void)
-{
-	LockRelationOid(extension_relation("events"), ShareRowExclusiveLock);
-}
 
 /* Read the next rejects into the batch; returns how many, and which. */
 static int
@@ -903,43 +962,42 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
 /*
  * retry_rejects() returns ingest_result
  *
- * Reads every reject again, for there may be new field_names or settings.
+ * Reads every reject again, because there may be new field_names or settings.
  * Those of which anything is understood leave the table, and what is still
  * wrong inside of them comes back to it.  Rejects that another call is
- * retrying are passed over.  Locks and errors as ingest; with 10,000 rejects
- * or more also ShareRowExclusiveLock on events.
+ * retrying are passed over.  Locks and errors as ingest.
  */
 Datum
 postalytics_retry_rejects(PG_FUNCTION_ARGS)
 {
 	IngestResult total = {0};
+	Spill	   *spill = spill_create(CurrentMemoryContext);
 	int64		last = 0;
 	int64		newest = newest_reject();	/* not what comes back meanwhile */
+	int64		offered;
 	int			count;
 
 	do
 	{
 		EventBatch *batch = event_batch_create(CurrentMemoryContext);
-		IngestResult result;
 		Retried    *retried;
 
 		SPI_connect();
 		count = read_rejects(batch, last, newest, &retried);
 		if (count > 0)
 		{
-			if (last == 0 && count == RETRY_CHUNK)
-				keep_out_writers();
 			last = retried[count - 1].reject_id;
 			delete_rejects(retried, count);
 			total.rejected += keep_rejects(batch, retried, count);
-			result = store_batch(batch, 0);
-			total.inserted += result.inserted;
-			total.duplicates += result.duplicates;
-			total.rejected += result.rejected;
+			spill_batch(batch, spill);
+			total.rejected += batch->nrejected;
 		}
 		SPI_finish();
 		MemoryContextDelete(batch->context);
 	} while (count > 0);
+	total.inserted = store_spill(spill, &offered);
+	total.duplicates = offered - total.inserted;
+	spill_end(spill);
 	return form_result(fcinfo, total);
 }
 
@@ -952,15 +1010,17 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
  */
 typedef struct Inbox
 {
+	MemoryContext context;
 	EventBatch *batch;
-	Size		bytes;
+	Size		bytes;			/* in the batch, about */
+	Spill	   *spill;			/* of the batches before, or NULL */
 	struct Inbox *outer;
 	MemoryContextCallback leave;
 } Inbox;
 
 static Inbox *inbox;
 
-/* A larger COPY is stored in parts of about this size, and keeps other writers waiting. */
+/* About how much of a statement is kept in memory. */
 #define INBOX_BYTES		(64 * 1024 * 1024)
 
 static void
@@ -972,22 +1032,45 @@ leave_inbox(void *arg)
 static void
 enter_inbox(void)
 {
-	EventBatch *batch = event_batch_create(CurTransactionContext);
-	Inbox	   *entered = MemoryContextAllocZero(batch->context, sizeof(Inbox));
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "postalytics inbox",
+												  ALLOCSET_SMALL_SIZES);
+	Inbox	   *entered = MemoryContextAllocZero(context, sizeof(Inbox));
 
-	entered->batch = batch;
+	entered->context = context;
+	entered->batch = event_batch_create(context);
 	entered->outer = inbox;
 	entered->leave.func = leave_inbox;
 	entered->leave.arg = entered;
-	MemoryContextRegisterResetCallback(batch->context, &entered->leave);
+	MemoryContextRegisterResetCallback(context, &entered->leave);
 	inbox = entered;
+}
+
+/* Make room in memory for more rows. */
+static void
+spill_inbox(void)
+{
+	if (inbox->spill == NULL)
+		inbox->spill = spill_create(inbox->context);
+	spill_batch(inbox->batch, inbox->spill);
+	MemoryContextDelete(inbox->batch->context);
+	inbox->batch = event_batch_create(inbox->context);
+	inbox->bytes = 0;
 }
 
 static void
 store_inbox(void)
 {
-	store_batch(inbox->batch, 0);
-	MemoryContextDelete(inbox->batch->context);
+	int64		count;
+
+	if (inbox->spill == NULL)
+		(void) store_batch(inbox->batch, 0);
+	else
+	{
+		spill_inbox();
+		(void) store_spill(inbox->spill, &count);
+		spill_end(inbox->spill);
+	}
+	MemoryContextDelete(inbox->context);
 }
 
 /*
@@ -1058,11 +1141,7 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 
 	inbox->bytes += length + sizeof(EventRecord);
 	if (inbox->bytes >= INBOX_BYTES)
-	{
-		keep_out_writers();
-		store_inbox();
-		enter_inbox();
-	}
+		spill_inbox();
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 

@@ -234,6 +234,18 @@ extern int	event_compare(const EventRecord *record, const char *piece,
 						  uint32 length, MailStatus status,
 						  TimestampTz occurred_at);
 
+/* ---- spill.c: event records that are too many for memory ---- */
+
+typedef struct Spill Spill;
+
+extern Spill *spill_create(MemoryContext parent);
+extern void spill_add(Spill *spill, EventBatch *batch);
+extern int64 spill_sort(Spill *spill);
+extern void spill_rewind(Spill *spill);
+extern const EventRecord *spill_next(Spill *spill);
+extern const EventRecord *spill_record(Spill *spill);
+extern void spill_end(Spill *spill);
+
 /* ---- partition.c: months of events, days of deliveries ---- */
 
 typedef enum LeafKind

@@ -55,7 +55,7 @@ async function receive(request, reply) {
     return answer
   } catch (error) {
     // Class 22 is bad data, which no repetition makes better.
-    const bad = error.code?.startsWith('22') || error.code === '54001'
+    const bad = error.code?.startsWith('22') || error.code?.startsWith('54')
     request.log.error(error)
     return reply.code(bad ? 400 : 503).send({ error: bad ? error.message : 'the database is not there: send it again' })
   }

@@ -1,0 +1,188 @@
+/*
+ * spill.c
+ *		Event records that are too many for memory, sorted by the server's own
+ *		sort, which writes to disk what does not fit.
+ *
+ * A statement writes its events in the order of their keys and all at once,
+ * however many they are: if it wrote them in parts, each in an order of its
+ * own, it could deadlock with another.  What is kept of a record is its key and
+ * its text, from which it is read again.
+ */
+#include "postalytics_status.h"
+
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/tuplesort.h"
+#include "utils/typcache.h"
+
+/* Attributes of what is sorted, the first SORT_KEYS of them in this order. */
+enum
+{
+	SPILL_PIECE_ID = 1, SPILL_STATUS, SPILL_OCCURRED_AT, SPILL_SOURCE,
+	SPILL_OFFSET, SPILL_ACCOUNT, SPILL_PAYLOAD
+};
+
+#define SORT_KEYS	SPILL_OFFSET
+#define N_SPILL_COLUMNS	SPILL_PAYLOAD
+
+struct Spill
+{
+	MemoryContext context;
+	Tuplesortstate *sort;
+	TupleTableSlot *slot;		/* the record that the spill is at */
+	EventRecord key;			/* of it, in the slot's memory */
+	int64		count;
+	int64		nsources;		/* of the batches that were added */
+};
+
+/* A spill, with all that it holds, in a memory context of its own. */
+Spill *
+spill_create(MemoryContext parent)
+{
+	static const Oid types[] = {TEXTOID, INT2OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID, TEXTOID};
+	MemoryContext context = AllocSetContextCreate(parent, "postalytics spill", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Spill	   *spill = palloc0(sizeof(Spill));
+	TupleDesc	tupdesc = CreateTemplateTupleDesc(N_SPILL_COLUMNS);
+	AttrNumber	columns[SORT_KEYS];
+	Oid			operators[SORT_KEYS];
+	Oid			collations[SORT_KEYS] = {C_COLLATION_OID};
+	bool		nulls_first[SORT_KEYS] = {false};
+
+	for (int i = 0; i < N_SPILL_COLUMNS; i++)
+		TupleDescInitEntry(tupdesc, i + 1, "", types[i], -1, 0);
+	compat_finish_tupdesc(tupdesc);
+	for (int i = 0; i < SORT_KEYS; i++)
+	{
+		columns[i] = i + 1;
+		operators[i] = lookup_type_cache(types[i], TYPECACHE_LT_OPR)->lt_opr;
+	}
+	spill->context = context;
+	spill->sort = tuplesort_begin_heap(tupdesc, SORT_KEYS, columns, operators, collations, nulls_first,
+									   maintenance_work_mem, NULL, TUPLESORT_RANDOMACCESS);
+	spill->slot = MakeSingleTupleTableSlot(tupdesc, &TTSOpsMinimalTuple);
+	MemoryContextSwitchTo(caller);
+	return spill;
+}
+
+static void
+add_record(Spill *spill, const EventRecord *record, TupleTableSlot *row)
+{
+	ExecClearTuple(row);
+	memset(row->tts_isnull, false, N_SPILL_COLUMNS * sizeof(bool));
+	row->tts_values[SPILL_PIECE_ID - 1] =
+		PointerGetDatum(cstring_to_text_with_len(record->piece, record->piece_length));
+	row->tts_values[SPILL_STATUS - 1] = Int16GetDatum(record->status);
+	row->tts_values[SPILL_OCCURRED_AT - 1] = TimestampTzGetDatum(record->occurred_at);
+	row->tts_values[SPILL_SOURCE - 1] = Int64GetDatum(spill->nsources + record->source->number);
+	row->tts_values[SPILL_OFFSET - 1] = Int64GetDatum(record->payload.offset);
+	row->tts_isnull[SPILL_ACCOUNT - 1] = record->source->account == NULL;
+	if (record->source->account != NULL)
+		row->tts_values[SPILL_ACCOUNT - 1] = CStringGetTextDatum(record->source->account);
+	row->tts_values[SPILL_PAYLOAD - 1] =
+		PointerGetDatum(cstring_to_text_with_len(record->source->text + record->payload.offset,
+												 record->payload.length));
+	ExecStoreVirtualTuple(row);
+	tuplesort_puttupleslot(spill->sort, row);
+}
+
+/* Add the records of a batch, which is not needed any more then. */
+void
+spill_add(Spill *spill, EventBatch *batch)
+{
+	MemoryContext caller = MemoryContextSwitchTo(batch->scratch);
+	TupleTableSlot *row = MakeSingleTupleTableSlot(spill->slot->tts_tupleDescriptor, &TTSOpsVirtual);
+	MemoryContext each = AllocSetContextCreate(batch->scratch, "postalytics spilled event",
+											   ALLOCSET_DEFAULT_SIZES);
+
+	MemoryContextSwitchTo(each);
+	for (int64 i = 0; i < batch->nrecords; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		add_record(spill, event_batch_record(batch, i), row);
+		MemoryContextReset(each);
+	}
+	MemoryContextSwitchTo(batch->scratch);
+	ExecDropSingleTupleTableSlot(row);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(batch->scratch);
+	spill->count += batch->nrecords;
+	spill->nsources += batch->nsources;
+}
+
+/* No more records; how many there are. */
+int64
+spill_sort(Spill *spill)
+{
+	tuplesort_performsort(spill->sort);
+	return spill->count;
+}
+
+/* Begin with the first record again. */
+void
+spill_rewind(Spill *spill)
+{
+	ExecClearTuple(spill->slot);
+	tuplesort_rescan(spill->sort);
+}
+
+/*
+ * Go on to the next record, and return its key: piece, status and occurred_at,
+ * until the spill goes on.  NULL if there is no other.
+ */
+const EventRecord *
+spill_next(Spill *spill)
+{
+	text	   *piece;
+	bool		isnull;
+
+	if (!tuplesort_gettupleslot(spill->sort, true, false, spill->slot, NULL))
+		return NULL;
+	slot_getallattrs(spill->slot);
+	piece = DatumGetTextPP(slot_getattr(spill->slot, SPILL_PIECE_ID, &isnull));
+	spill->key.piece = VARDATA_ANY(piece);
+	spill->key.piece_length = VARSIZE_ANY_EXHDR(piece);
+	spill->key.status = DatumGetInt16(slot_getattr(spill->slot, SPILL_STATUS, &isnull));
+	spill->key.occurred_at = DatumGetTimestampTz(slot_getattr(spill->slot, SPILL_OCCURRED_AT, &isnull));
+	return &spill->key;
+}
+
+/* The record that the spill is at, whole, in the current memory context. */
+const EventRecord *
+spill_record(Spill *spill)
+{
+	EventSource *source = palloc0(sizeof(EventSource));
+	EventRecord *record = palloc0(sizeof(EventRecord));
+	bool		isnull;
+	Datum		account = slot_getattr(spill->slot, SPILL_ACCOUNT, &isnull);
+	text	   *payload = DatumGetTextPCopy(slot_getattr(spill->slot, SPILL_PAYLOAD, &isnull));
+	char	   *piece = palloc(Max(spill->key.piece_length, 1));
+
+	source->text = VARDATA_ANY(payload);
+	source->length = VARSIZE_ANY_EXHDR(payload);
+	if (!slot_attisnull(spill->slot, SPILL_ACCOUNT))
+		source->account = TextDatumGetCString(account);
+	if (!event_read_fields(record, source))
+		elog(ERROR, "could not read a spilled event");
+	memcpy(piece, spill->key.piece, spill->key.piece_length);
+	record->piece = piece;
+	record->piece_length = spill->key.piece_length;
+	record->status = spill->key.status;
+	record->occurred_at = spill->key.occurred_at;
+	record->payload = (Span) {0, source->length};
+	return record;
+}
+
+void
+spill_end(Spill *spill)
+{
+	ExecDropSingleTupleTableSlot(spill->slot);
+	tuplesort_end(spill->sort);
+	MemoryContextDelete(spill->context);
+}
