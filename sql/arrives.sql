@@ -53,6 +53,12 @@ SELECT inserted FROM ingest(json_build_array(event('f', 1, '{"fields": {"crm": 1
     event('f', 3, '{"fields": [ ]}'), event('f', 4, '{"fields": null}')));
 SELECT fields FROM pieces WHERE piece_id = 'f';
 
+-- A value that no B-tree could hold, under the index that README advises.
+CREATE INDEX ON pieces USING hash ((fields ->> 'crm_person_id'));
+SELECT * FROM ingest(json_build_array(event('long', 1, json_build_object('fields', json_build_object('crm_person_id',
+    (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) AS i)))), event('short', 1, '{"fields": {"crm_person_id": 17}}')));
+SELECT piece_id FROM pieces WHERE fields ->> 'crm_person_id' = '17' AND piece_id = 'short';
+
 -- A ZIP code without a name is known, and takes no name away.
 SELECT inserted FROM ingest(json_build_array(event('z', 1, '{"to": {"firstName": "Kai", "zip": "96813"}}'), event('z', 2, '{"to": {"zip": "96701"}}'),
     event('z', 3, '{"to": {"firstName": "Keone"}}')));

@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "lookup.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -165,10 +166,12 @@ lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 static int
 lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
 {
-	Relation	unfinished = open_unfinished(RowExclusiveLock);
+	Relation	unfinished;
 	Lookup		lookup;
 	int			count = 0;
 
+	PreventCommandIfReadOnly("ack");
+	unfinished = open_unfinished(RowExclusiveLock);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	lookup_begin(&lookup, unfinished, compat_primary_key(unfinished), GetActiveSnapshot(), 1);
@@ -196,7 +199,7 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
  *
  * Locks: the rows, in the order of delivery_id; nothing that another ack waits
  * for.  Errors: 42704 if there is no such sync, 42501 if it was not granted,
- * 22004 for a NULL sync, 22023 for a sync that is not durable or arrays of
+ * 22004 for a NULL sync, 25006 in a read-only transaction, 22023 for a sync that is not durable or arrays of
  * different lengths.
  */
 Datum

@@ -139,7 +139,7 @@ begin_lookup(Look *look, Lookup *lookup, const char *index, const TableColumn *c
 }
 
 static void
-begin_look(Look *look, const Sync *sync, TimestampTz now, TimestampTz from, int batch)
+begin_look(Look *look, const Sync *sync, TimestampTz now, TimestampTz from, int batch, LOCKMODE mode)
 {
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -149,7 +149,7 @@ begin_look(Look *look, const Sync *sync, TimestampTz now, TimestampTz from, int 
 	look->now = now;
 	look->from = from;
 	look->batch = batch;
-	look->unfinished = open_unfinished(RowExclusiveLock);
+	look->unfinished = open_unfinished(mode);
 	begin_lookup(look, &look->due, "deliveries_unfinished_due_idx", due_columns, N_DUE_COLUMNS, 3);
 	begin_lookup(look, &look->piece, "deliveries_unfinished_piece_idx", piece_index_columns,
 				 N_PIECE_INDEX_COLUMNS, 3);
@@ -450,7 +450,7 @@ look_from(const Sync *sync, TimestampTz now, TimestampTz from, int batch, Found 
 
 	memset(found, 0, sizeof(*found));
 	found->last_due = DT_NOBEGIN;
-	begin_look(&look, sync, now, from, batch);
+	begin_look(&look, sync, now, from, batch, RowExclusiveLock);
 	look.found = found;
 	find_ready(&look);
 	end_look(&look);
@@ -922,7 +922,7 @@ wait_to_look(TimestampTz deadline)
  * or until it has cancelled or superseded some.
  *
  * Locks: the rows, SKIP LOCKED.  Errors: 42704 if there is no such sync, 22004
- * for NULL, 22023 for a batch below 1, negative intervals, and a sync that is
+ * for NULL, 25006 in a read-only transaction, 22023 for a batch below 1, negative intervals, and a sync that is
  * not durable, 42501 if the sync was not granted, 55000 if the extension's
  * tables were altered.
  */
@@ -937,6 +937,7 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("batch must be at least 1")));
+	PreventCommandIfReadOnly("fetch");
 	InitMaterializedSRF(fcinfo, 0);
 	while (!fetch_due(fcinfo, batch, GetCurrentTimestamp() < deadline) &&
 		   GetCurrentTimestamp() < deadline)
@@ -1011,7 +1012,7 @@ postalytics_next_due(PG_FUNCTION_ARGS)
 
 	if (!sync->enabled)
 		PG_RETURN_NULL();
-	begin_look(&look, sync, now, DT_NOBEGIN, 0);
+	begin_look(&look, sync, now, DT_NOBEGIN, 0, AccessShareLock);
 	next = next_ready(&look);
 	if (next > now)
 		next = Min(next, next_not_due(&look));

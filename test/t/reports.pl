@@ -172,7 +172,7 @@ cmp_ok(scalar(@{ ask('pg_partition_tree') }), '>=', 1, 'months');
 
 # What is late, by the date that the feed gave.
 $db->do(q{SELECT ingest('[{"mailId": "late", "eventDate": "2026-10-01", "eventType": 11, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}},
-	{"mailId": "late", "eventDate": "2026-10-06T00:00:01", "eventType": 6},
+	{"mailId": "late", "eventDate": "2026-10-06T04:00:01", "eventType": 6},
 	{"mailId": "overdue", "eventDate": "2026-10-01", "eventType": 4, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}},
 	{"mailId": "in time", "eventDate": "2026-10-05T23:00", "eventType": 6, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}}]')});
 my $notes = $db->prepare("SELECT string_agg(label || ': ' || note, ', ' ORDER BY status) FROM journey(?)");

@@ -1,0 +1,139 @@
+# Who waits for whom: nobody's idle transaction stops anybody else, and what is
+# locked is seen as it is then.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use DBI;
+
+my $node = PostgreSQL::Test::Cluster->new('waits');
+$node->init;
+$node->append_conf('postgresql.conf', "autovacuum = off\npostalytics_status.latest = '36500d'\npostalytics_status.earliest = '36500d'\ndeadlock_timeout = '100ms'");
+$node->start;
+
+sub session
+{
+	return DBI->connect('dbi:Pg:' . $node->connstr('postgres') . " user='" . getpwuid($<) . "'", undef, undef, { RaiseError => 1, PrintError => 0 });
+}
+
+# A psql that is given its queries one after another.
+sub start
+{
+	my %psql = (in => '', out => '');
+	$psql{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$psql{in}, '>', \$psql{out}, '2>&1',
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	return \%psql;
+}
+sub ask
+{
+	my ($psql, $query) = @_;
+	$psql->{in} .= "$query;\n\\echo done\n";
+	$psql->{run}->pump_nb;
+}
+sub answer
+{
+	my ($psql) = @_;
+	$psql->{run}->pump until $psql->{out} =~ s/^(.*?)done\n//s;
+	return $1;
+}
+
+my ($one, $two) = (session(), session());
+sub event
+{
+	my ($piece, $date) = @_;
+	return qq{SELECT postalytics.ingest('{"mailId": "$piece", "eventType": 4, "eventDate": "$date", "campaignId": "c1"}')};
+}
+$one->do('CREATE EXTENSION postalytics_status');
+$one->do("SELECT postalytics.create_sync('s')");
+$one->do(event("p$_", '2026-10-05')) for 1 .. 20;
+
+# 9. What locks and then reads wants a snapshot that is no older than its lock.
+for my $level ('REPEATABLE READ', 'SERIALIZABLE')
+{
+	for my $call ('maintain()', "drop_sync('s')", "replay_sync('s', '2026-10-01')", "drop_campaign('c1')", "create_sync('t', since => '2026-10-01')")
+	{
+		$one->begin_work;
+		$one->do("SET TRANSACTION ISOLATION LEVEL $level");
+		eval { $one->do("SELECT postalytics.$call") };
+		is($one->state, '25001', "$call is refused in $level");
+		$one->rollback;
+	}
+}
+is($one->selectrow_array('SELECT count(*) FROM postalytics.deliveries'), 20, 'and changes nothing');
+
+# 13. An idle writer is waited for by drop_sync and create_sync(since), and nobody
+# waits for them.
+$one->begin_work;
+$one->do(event('idle', '2026-10-05'));
+for my $call ("drop_sync('s')", "create_sync('t', since => '2026-10-01')")
+{
+	my $waiter = start();
+	ask($waiter, "SELECT postalytics.$call");
+	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock'") or die;
+	$two->do("SET lock_timeout = '1s'");
+	my $done = 0;
+	for my $i (1 .. 10)
+	{
+		$done += $two->do(event('beside ' . length($call) . $i, '2026-10-05'));
+	}
+	is($done, 10, "$call waits for an idle writer, and others write on");
+	like(answer($waiter), qr/could not lock table "postalytics.syncs" within 10 seconds, because other transactions write to it\nHINT/, "$call gives up, and says why") if $call =~ /create/;
+	$waiter->{run}->kill_kill;
+}
+$one->rollback;
+is($one->selectrow_array("SELECT count(*) FROM postalytics.syncs WHERE name = 's'"), 1, 'a command that was ended has done nothing');
+
+# 11. drop_sync locks rows in the order in which ack does, whatever their order on disk.
+$one->do("SELECT count(*) FROM postalytics.fetch('s', 2)");
+my $leased = $one->selectcol_arrayref("SELECT delivery_id FROM postalytics.deliveries WHERE state = 'leased' ORDER BY 1");
+$one->do("UPDATE postalytics.deliveries_unfinished SET created_at = created_at WHERE delivery_id = $leased->[0]");
+$one->begin_work;
+$one->do("SELECT FROM postalytics.deliveries_unfinished WHERE delivery_id = $leased->[0] FOR UPDATE");
+my ($acker, $dropper) = (start(), start());
+ask($acker, "SELECT postalytics.ack('s', '{" . join(',', @$leased) . "}')");
+$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") or die;
+ask($dropper, "SELECT postalytics.drop_sync('s')");
+$node->poll_query_until('postgres', "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") or die;
+$one->commit;
+is(answer($acker), "2\n", 'an ack beside drop_sync is no victim');
+is(answer($dropper), "\n", 'nor is drop_sync');
+is($one->selectrow_array('SELECT count(*) FROM postalytics.deliveries'), 0, 'and nothing of it is left');
+$_->{run}->kill_kill for $acker, $dropper;
+
+# 10, 11. maintain() stops at the first leaf of a table that it cannot have, days
+# before months, and waits for nothing while it keeps writers of events out.
+$one->do("SELECT postalytics.create_sync('s')");
+$one->do(event("old $_", "2020-0$_-15")) for 1 .. 6;
+$one->do("SELECT postalytics.ensure_days(now() - interval '60 days', now() - interval '50 days')");
+$one->do("SET postalytics_status.retention = '730d'");
+my $days = $one->selectcol_arrayref("SELECT leaf FROM postalytics.leaves_to_retire() WHERE parent = 'postalytics.deliveries'::regclass");
+cmp_ok(scalar(@$days), '>=', 10, 'there are days to retire');
+$two->begin_work;
+$two->do('SELECT count(*) FROM postalytics.deliveries');
+my $done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
+is(scalar(grep { $_->[0] eq 'failed' } @$done), 1, 'of a dozen days that an idle reader holds one is tried');
+is($done->[0][1], $days->[0], 'the first, before the months');
+is(scalar(grep { $_->[1] =~ /events_2020/ && $_->[0] eq 'drop' } @$done), 6, 'and the months are retired');
+$two->rollback;
+
+# A reader of the month alone, or a worker with its delivery, is not waited for.
+$one->do(event("older $_", "2019-0$_-15")) for 1 .. 2;
+$two->begin_work;
+$two->do('SELECT count(*) FROM postalytics.events_2019_01');
+$done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
+is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ [ 'failed', 'postalytics.events_2019_01', 'could not obtain lock on relation "postalytics.events_2019_01"' ] ], 'a reader of the month');
+$two->rollback;
+$two->begin_work;
+$two->do("UPDATE postalytics.deliveries_unfinished SET due_at = now() WHERE piece_id = 'older 1'");
+$done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
+is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ [ 'failed', 'postalytics.events_2019_01', 'could not obtain lock on row in relation "deliveries_unfinished"' ] ], 'a worker with a delivery of it');
+$two->rollback;
+$done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
+is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ map { [ 'drop', "postalytics.events_2019_0$_", '1 deliveries still wait' ] } 1 .. 2 ], 'then they are retired');
+is($one->selectrow_array("SELECT count(*) FROM postalytics.fetch('s', 100) WHERE piece_id LIKE 'old%' AND payload IS NOT NULL"), 8, 'and what is still owed has its payload');
+
+$_->disconnect for $one, $two;
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nobody met a deadlock');
+$node->stop;
+done_testing();
