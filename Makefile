@@ -30,8 +30,8 @@ EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz examples fresh matrix,$(MAKECMDGOALS)),)
-demo test bench soak fuzz examples:
+ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix,$(MAKECMDGOALS)),)
+demo test bench soak fuzz assert examples:
 	@test/run $@
 bench-scale:
 	@ROWS='e i j l' test/run bench
@@ -53,4 +53,4 @@ $(INSTALL_SQL): $(SQL)
 
 endif
 
-.PHONY: demo test bench bench-scale bench-queue soak fuzz examples fresh matrix
+.PHONY: demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix
