@@ -146,6 +146,28 @@ SELECT name, statuses FROM create_sync('typed', statuses => ARRAY['Mailed', 'InT
 SELECT create_sync('typo', statuses => '{In Transit,Deliverd}');
 SELECT create_sync('typed');
 
+-- Pieces come in byte order, of which one may be the beginning of another: what
+-- follows it in the text is not compared.
+SELECT inserted FROM ingest('[{"mailId": "beginning!", "eventType": 4, "eventDate": "2026-10-01"}, {"mailId": "beginning", "eventType": 4, "eventDate": "2026-10-01"},
+    {"mailId": "beginning#", "eventType": 4, "eventDate": "2026-10-01"}]');
+SELECT piece_id FROM events WHERE piece_id LIKE 'beginning%' ORDER BY event_id;
+
+-- Paths that the table's constraint keeps out are no names either.
+DO $$
+DECLARE
+    name name;
+BEGIN
+    FOR name IN SELECT c.conname FROM pg_constraint AS c WHERE c.conrelid = 'postalytics.field_names'::regclass AND c.contype = 'c' LOOP
+        EXECUTE format('ALTER TABLE postalytics.field_names DROP CONSTRAINT %I', name);
+    END LOOP;
+END
+$$;
+INSERT INTO field_names VALUES ('', 'mail_id'), (' .-_', 'mail_id'), (repeat('x', 63), 'mail_id'), (repeat('y', 64), 'mail_id'), (repeat('z', 100000), 'mail_id'), ('nothing', 'no field');
+SELECT i.*
+FROM (VALUES (''), ('.'), (repeat('x', 63)), (repeat('y', 64)), (repeat('z', 100000)), ('nothing')) AS n (name),
+     ingest(json_build_object(n.name, 'named', 'eventType', 4, 'eventDate', '2026-10-02')) AS i;
+SELECT count(*) FROM pieces WHERE piece_id = 'named';
+
 SET client_min_messages = warning;
 DROP TABLE named;
 DROP FUNCTION event;

@@ -107,6 +107,20 @@ SELECT fetched('overtakes'), ack_all('overtakes');
 SELECT status, state FROM deliveries WHERE sync = 'overtakes' ORDER BY occurred_at;
 SELECT drop_sync('overtakes');
 
+-- Of two at one time the further is the later; and a lease outlives a change of
+-- the sync's order, though what is before it in its piece is put off.
+SELECT name FROM create_sync('same_time', latest_only => true);
+SELECT events_of('p16', '11@02 4@02');
+SELECT fetched('same_time'), ack_all('same_time');
+SELECT status, state FROM deliveries WHERE sync = 'same_time' ORDER BY status;
+UPDATE syncs SET latest_only = false, ordered = false WHERE name = 'same_time';
+SELECT events_of('p17', '11@03 4@04');
+SELECT fetched('same_time');
+SELECT nack('same_time', array_agg(delivery_id), 'busy', retry_in => '1 hour') FROM deliveries WHERE sync = 'same_time' AND state = 'leased' AND status = 'Mailed';
+UPDATE syncs SET ordered = true WHERE name = 'same_time';
+SELECT fetched('same_time'), (SELECT due_at < now() FROM deliveries WHERE sync = 'same_time' AND state = 'leased') AS still_due;
+SELECT drop_sync('same_time');
+
 -- unless: two days after delivery, unless the goal URL was reached.
 SELECT name FROM create_sync('follow_up', statuses => '{ProcessedForDelivery}', wait => '2 days', unless => '{pURLCompleted,ReturnedToSender}');
 SELECT events_of('p6', '6@06'), events_of('p7', '6@06'), events_of('p8', '6@06');
