@@ -119,8 +119,13 @@ make_leaf(LeafKind kind, TimestampTz time)
 		/* Not there in the eyes of this transaction, if the caller creates the extension. */
 		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
 		{
-			SetUserIdAndSecContext(extension_owner(), SECURITY_LOCAL_USERID_CHANGE);
+			Oid			user;
+			int			context;
+
+			GetUserIdAndSecContext(&user, &context);
+			SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 			ensure_leaf_of(kind, time);
+			SetUserIdAndSecContext(user, context);	/* an abort does so, too */
 		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();

@@ -65,8 +65,8 @@ SKIP:
 		SELECT inserted FROM feed, postalytics.ingest(document)");
 	like($message, qr/ERROR:  53100/, 'a full disk is an error');
 	nothing_left('a full disk');
-	# Its months stay, with the room that its rows took until VACUUM returns it.
-	$node->safe_psql('postgres', 'VACUUM postalytics.events');
+	# Its months stay, with the room that its rows took, as with any table.
+	$node->safe_psql('postgres', 'TRUNCATE postalytics.events');
 	is($node->safe_psql('postgres', q{SELECT * FROM postalytics.ingest('{"mailId": 1, "eventType": 4, "eventDate": "2026-10-06"}')}),
 		'1|0|0', 'the next call works');
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.pieces'), '1', 'and counts once');
