@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(postalytics_ack);
 PG_FUNCTION_INFO_V1(postalytics_nack);
 
-/* A delivery that the caller says is his, and the attempt that he fetched. */
+/* A delivery that the caller claims to hold, and its attempt. */
 typedef struct Claim
 {
 	int64		id;
@@ -92,10 +92,10 @@ read_claims(FunctionCallInfo fcinfo, int attempts_argument, Claims *claims)
 }
 
 /*
- * True if a session may finish a delivery without naming the attempt.  It is
- * refused if it held an earlier lease that has passed to another; a session
- * that never held one is not, because behind a pooler the lease may be the
- * client's all the same.
+ * True if the session may finish a delivery without naming the attempt.  A
+ * session that held an earlier lease but not the current one is refused.  One
+ * that never held a lease is not, because behind a connection pooler the
+ * client may have fetched through another session.
  */
 static bool
 may_finish(TupleTableSlot *slot, int attempt)
@@ -117,7 +117,7 @@ may_finish(TupleTableSlot *slot, int attempt)
 	return !held;
 }
 
-/* True if the row in the slot is leased to this sync, and the claim holds. */
+/* True if the row in the slot is a leased delivery of this sync and the claim holds. */
 static bool
 is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 {
@@ -131,10 +131,10 @@ is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 }
 
 /*
- * Lock the row of a claim; false if the claim does not hold, be it that the
- * delivery is finished, is leased to somebody else, or is another sync's.
- * Waits for a transaction that has the row.  Error 40001 where the
- * transaction's snapshot is too old for what that one did.
+ * Lock the row of a claim.  False if the delivery is finished, leased to
+ * another worker, or belongs to another sync.  Waits for a transaction that
+ * holds the row.  Error 40001 if that transaction changed the row and this one
+ * must keep its snapshot.
  */
 static bool
 lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
@@ -162,16 +162,14 @@ lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 	return is_claimed(lookup->slot, claims, claim);
 }
 
-/* Lock the rows of all claims that hold; returns their places and how many. */
+/* Lock the rows of all valid claims, store their ctids in places, and return their number. */
 static int
 lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
 {
-	Relation	unfinished;
+	Relation	unfinished = open_unfinished(RowExclusiveLock);
 	Lookup		lookup;
 	int			count = 0;
 
-	PreventCommandIfReadOnly("ack");
-	unfinished = open_unfinished(RowExclusiveLock);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	lookup_begin(&lookup, unfinished, compat_primary_key(unfinished), GetActiveSnapshot(), 1);
@@ -193,14 +191,14 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
 /*
  * ack(sync text, delivery_ids bigint[], attempts integer[]) returns bigint
  *
- * Finishes the deliveries that are leased to the caller, and counts them.  An
- * expired lease is the caller's until somebody else fetches.  NULL ids and ids
- * given twice count for nothing; so does a NULL array.
+ * Finishes the deliveries that are leased to the caller, and returns their
+ * number.  An expired lease remains valid until another worker fetches the
+ * delivery.  NULLs and repeated ids are ignored.
  *
- * Locks: the rows, in the order of delivery_id; nothing that another ack waits
- * for.  Errors: 42704 if there is no such sync, 42501 if it was not granted,
- * 22004 for a NULL sync, 25006 in a read-only transaction, 22023 for a sync that is not durable or arrays of
- * different lengths.
+ * Locks: the rows, in the order of delivery_id.  Errors: 42704 if there is no
+ * such sync, 42501 if it was not granted, 22004 for a NULL sync, 22023 for a
+ * sync that is not durable or for arrays of different lengths, 25006 in a
+ * read-only transaction.
  */
 Datum
 postalytics_ack(PG_FUNCTION_ARGS)
@@ -211,6 +209,7 @@ postalytics_ack(PG_FUNCTION_ARGS)
 	int			count;
 
 	(void) sync_argument(fcinfo);
+	PreventCommandIfReadOnly("ack");
 	read_claims(fcinfo, 2, &claims);
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleExclusive, places);
@@ -224,8 +223,8 @@ postalytics_ack(PG_FUNCTION_ARGS)
 }
 
 /*
- * Without retry_in the wait doubles from 5 seconds to 6 hours, give or take a
- * quarter, so that what failed together does not come back together.
+ * Without retry_in the wait doubles from 5 seconds up to 6 hours.  It varies
+ * randomly by 25 %, so that deliveries that failed together are retried apart.
  */
 static const char nack_query[] =
 "UPDATE postalytics.deliveries_unfinished AS d"
@@ -244,11 +243,11 @@ static const char nack_query[] =
  * nack(sync text, delivery_ids bigint[], error text, retry_in interval,
  *		dead boolean, attempts integer[]) returns bigint
  *
- * The deliveries that are leased to the caller failed: records the error with
- * each, and makes them due again after retry_in, or if that is NULL after ever
- * longer waits; or gives them up, if dead is true or they have had as many
- * attempts as the sync allows; and counts them.  All else as ack.  Errors:
- * also 22023 for a negative retry_in.
+ * Records that the deliveries leased to the caller have failed, and counts
+ * them.  They are due again after retry_in, or after an exponentially growing
+ * wait if that is NULL.  They become dead if dead is true or max_attempts is
+ * reached.  Arguments, locks and errors as for ack; also 22023 for a negative
+ * retry_in.
  */
 Datum
 postalytics_nack(PG_FUNCTION_ARGS)
@@ -265,6 +264,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 
 	if (!PG_ARGISNULL(3))
 		(void) time_after(now, PG_GETARG_DATUM(3), "retry_in");
+	PreventCommandIfReadOnly("nack");
 	read_claims(fcinfo, 5, &claims);
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);

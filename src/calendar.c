@@ -3,10 +3,10 @@
  *		The days on which the US mail is delivered, and from them the window in
  *		which a piece comes to its mailbox.  Knows nothing of tables.
  *
- * Mail is delivered on Monday to Saturday except on the federal holidays
- * (5 U.S.C. 6103), and on the Monday after one that falls on a Sunday.  The
- * Friday before one that falls on a Saturday is a day of leave for employees,
- * on which mail is delivered: it was on 2020-07-03 and 2023-11-10.
+ * USPS delivers mail on Monday to Saturday, except on federal holidays
+ * (5 U.S.C. 6103) and, when a holiday falls on a Sunday, on the Monday after it.
+ * When a holiday falls on a Saturday, federal employees have the Friday before
+ * off, but mail is delivered on that Friday, as on 2020-07-03 and 2023-11-10.
  */
 #include "postalytics_status.h"
 
@@ -230,8 +230,9 @@ typedef struct ZipZone
 #define PACIFIC		"America/Los_Angeles"
 
 /*
- * By the postal facility of the first three digits; of those that lie in two
- * zones, the zone of most of the people there.  Split are 324, 368, 373, 374,
+ * Time zones by the first three digits of the ZIP code, that is, by postal
+ * facility.  Prefixes that span two zones have the zone in which most of their
+ * people live.  These are 324, 368, 373, 374,
  * 377, 378, 401, 426, 427, 465, 469, 475, 476, 479, 498 and 499 (Eastern and
  * Central), 575, 576, 585, 586, 677, 678, 690, 691, 692 and 798 (Central and
  * Mountain), 835 and 979 (Mountain and Pacific), 860 and 865 (Arizona, where the

@@ -18,7 +18,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_delivery_day';
 COMMENT ON FUNCTION postalytics.is_delivery_day(date) IS
-    'true if USPS delivers mail on that day: Monday to Saturday except federal holidays, and the Monday after one on a Sunday';
+    'true if USPS delivers mail on that day: Monday to Saturday, but no federal holiday and no Monday after one on a Sunday';
 
 -- Immutable as the server's own AT TIME ZONE is.
 CREATE FUNCTION postalytics.delivery_window(processed_at timestamptz, time_zone text DEFAULT 'America/New_York')

@@ -190,7 +190,7 @@ compat_make_range(TypeCacheEntry *type, RangeBound *lower, RangeBound *upper)
 #endif
 }
 
-/* 19 wants a descriptor that is built by hand finished */
+/* 19 requires that tuple descriptors built by hand be finished */
 static inline void
 compat_finish_tupdesc(TupleDesc tupdesc)
 {

@@ -39,7 +39,10 @@ const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 	[DELIVERY_PAYLOAD] = COLUMN("payload", JSONOID),
 };
 
-/* Open the table of unfinished deliveries; error 55000 if its columns are not ours. */
+/*
+ * Open deliveries_unfinished.  Error 55000 if users have altered its columns or
+ * primary key, 0A000 if it is distributed.
+ */
 Relation
 open_unfinished(LOCKMODE mode)
 {
@@ -86,21 +89,21 @@ execute_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
 }
 
-/* What distinguishes this session from every other, as %c does in the server's log. */
+/* A unique identifier of this session, as %c in log_line_prefix. */
 int64
 session_id(void)
 {
 	return ((int64) MyProcPid << 32) | (uint32) MyStartTime;
 }
 
-/* An argument that is required; error 22004 if it is NULL. */
+/* Return a required argument; error 22004 if it is NULL. */
 Datum
 argument(FunctionCallInfo fcinfo, int i, const char *name)
 {
 	if (PG_ARGISNULL(i))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+				 errmsg("%s must not be NULL", name)));
 	return PG_GETARG_DATUM(i);
 }
 
@@ -117,12 +120,12 @@ sync_argument(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("sync \"%s\" is not durable, so it has no deliveries", sync->name),
-				 errhint("LISTEN on its channel, or set durable in %s.syncs.", EXTENSION_SCHEMA)));
+				 errhint("LISTEN on its channel, or set \"durable\" to true in its row of %s.syncs.", EXTENSION_SCHEMA)));
 	check_sync_worker(sync);
 	return sync;
 }
 
-/* A time and an interval after it; error 22023 if the interval is negative. */
+/* Add an interval to a time; error 22023 if it is negative. */
 TimestampTz
 time_after(TimestampTz start, Datum interval, const char *name)
 {
@@ -163,21 +166,25 @@ static const char delete_finished[] =
 " WHERE d.ctid = ANY ($3)";
 
 /*
- * Say that deliveries were finished without a row of history, in the server's
- * log and, for those who count, in maintenance_log.
+ * Report that deliveries were finished without history, in the server log and
+ * in maintenance_log.
  */
 static void
 report_lost_history(int count)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[] = {TEXTOID};
-	char	   *detail = psprintf("%d deliveries were finished without history", count);
-	Datum		values[] = {CStringGetTextDatum(detail)};
+	Datum		values[] = {
+		CStringGetTextDatum(psprintf("deliveries finished without history: %d", count))
+	};
 
 	ereport(LOG,
-			(errmsg("%s because the partition for today is being created by another transaction", detail),
-			 errhint("Run %s.maintain() every day, or preload the library to have the background worker do so.",
-					 EXTENSION_SCHEMA)));
+			(errmsg_plural("finished %d delivery without history", "finished %d deliveries without history",
+						   count, count),
+			 errdetail("Today's partition of \"%s.deliveries\" is missing, and another transaction holds a lock on the table.",
+					   EXTENSION_SCHEMA),
+			 errhint("Run %s.maintain() every day, or add \"%s\" to shared_preload_libraries.",
+					 EXTENSION_SCHEMA, EXTENSION_NAME)));
 	execute_plan(keep_plan(&plan,
 						   "INSERT INTO postalytics.maintenance_log (action, relation, detail)"
 						   " VALUES ('no history', 'postalytics.deliveries', $1)",
@@ -186,10 +193,11 @@ report_lost_history(int count)
 }
 
 /*
- * Finish the locked rows at these places, an array of ctid: they leave
- * deliveries_unfinished, and with history on they go to today's partition of
- * deliveries.  Needs an SPI connection.  Where that partition is missing and
- * somebody else is creating it, nobody waits: the history of these is lost.
+ * Finish the locked rows at these places, an array of ctid: delete them from
+ * deliveries_unfinished and, if history is kept, insert them into today's
+ * partition of deliveries.  Does not wait for that partition: if it is missing
+ * and cannot be created because of another transaction's lock, the rows are
+ * deleted without history.  Needs an SPI connection.
  */
 void
 finish_deliveries(Datum places, const char *state, TimestampTz now)

@@ -36,7 +36,7 @@ typedef struct DeliveryRow
 	bool		is_test;
 } DeliveryRow;
 
-/* SQL: d.errors with one more, of the attempt that ended. */
+/* SQL expression: d.errors with the error of the current attempt appended. */
 #define ERRORS_WITH(at, reason) \
 	" d.errors OPERATOR(pg_catalog.||) ROW(d.attempt, " at ", " reason ")::postalytics.delivery_error"
 

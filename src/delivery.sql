@@ -257,8 +257,8 @@ $$;
 COMMENT ON FUNCTION postalytics.owe(postalytics.syncs, timestamptz, timestamptz) IS
     'internal: make deliveries for stored events; how many';
 
--- With the lock that it needs already taken: what came meanwhile is waited for
--- no longer than a second.
+-- The caller has locked the rows that existed when it started.  A lock timeout
+-- limits the wait for rows that others have locked since then.
 CREATE FUNCTION postalytics.delete_deliveries(sync text)
 RETURNS void
 LANGUAGE plpgsql
@@ -274,8 +274,8 @@ COMMENT ON FUNCTION postalytics.delete_deliveries(text) IS
     'internal: delete the deliveries of a sync that is dropped';
 
 -- Locks the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL,
--- 22023 if until is not after since or the sync has no deliveries, 25001 in a
--- transaction whose snapshot is older than that lock.
+-- 22023 if until is not after since or the sync has no deliveries, 25001 unless the
+-- transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.replay_sync(name text, since timestamptz, until timestamptz DEFAULT 'infinity')
 RETURNS bigint
 LANGUAGE plpgsql

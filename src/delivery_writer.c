@@ -71,12 +71,13 @@ write_row(DeliveryWriter *writer, Datum *values, bool *nulls)
 	else if (!direct_insert(writer->direct, values, nulls, true))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("delivery_id " INT64_FORMAT " is taken", DatumGetInt64(values[DELIVERY_ID])),
-				 errhint("Set %s.delivery_id_seq beyond the ids that there are.", EXTENSION_SCHEMA)));
+				 errmsg("delivery_id " INT64_FORMAT " already exists", DatumGetInt64(values[DELIVERY_ID])),
+				 errhint("Use setval() to advance sequence %s.delivery_id_seq beyond the largest delivery_id.",
+						 EXTENSION_SCHEMA)));
 	writer->count++;
 }
 
-/* Owe a sync an event.  Days and months of its wait count in UTC. */
+/* Add a delivery of an event to a sync.  Days and months of wait are added in UTC. */
 void
 delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row)
 {
@@ -109,7 +110,7 @@ delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row)
 	MemoryContextReset(writer->row_context);
 }
 
-/* Write what a query must write. */
+/* Insert the collected rows by a query, where direct insertion is not allowed. */
 static void
 write_by_query(DeliveryWriter *writer)
 {
@@ -128,7 +129,7 @@ write_by_query(DeliveryWriter *writer)
 	tuplestore_end(writer->rows);
 }
 
-/* No more deliveries. */
+/* Write the remaining deliveries and close the table. */
 void
 delivery_finish(DeliveryWriter *writer)
 {

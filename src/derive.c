@@ -58,8 +58,8 @@ struct Derivation
 };
 
 /*
- * Begin with rows of events; needs an SPI connection until derive_end.  Events
- * that were stored before are not matched with syncs again.
+ * Begin to derive pieces and deliveries from events; needs an SPI connection
+ * until derive_end.  If are_new is false, no deliveries are made.
  */
 Derivation *
 derive_begin(bool are_new)
@@ -105,7 +105,7 @@ derive_row(Derivation *derivation, const EventRow *row)
 		sync_match_event(derivation->syncs, row);
 }
 
-/* No more rows: write what is left, in the memory context of derive_begin from now on. */
+/* Write what is left, and return to the memory context of derive_begin. */
 void
 derive_end(Derivation *derivation)
 {
@@ -265,8 +265,7 @@ check_call(FunctionCallInfo fcinfo)
 	if (RelationGetRelid(trigger->tg_relation) != extension_relation("events"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger \"%s\" of table \"%s\" is only for table \"%s.events\"",
-						trigger->tg_trigger->tgname, RelationGetRelationName(trigger->tg_relation),
+				 errmsg("function \"events_inserted\" can be used only by a trigger of table \"%s.events\"",
 						EXTENSION_SCHEMA)));
 	check_not_distributed(RelationGetRelid(trigger->tg_relation));
 }
@@ -307,7 +306,7 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* ---- stored events, again ---- */
+/* ---- deriving pieces again ---- */
 
 static void
 delete_pieces(Datum piece_ids)
@@ -345,11 +344,10 @@ open_events(Datum piece_ids)
 /*
  * refold_pieces(piece_ids text[]) returns bigint
  *
- * Deletes the rows of these pieces and makes them again from the events that
- * are stored, which it counts.  What only a payload said is lost where
- * payloads are not kept, and what a month said that was retired.  Strict.
- * Locks: rows of pieces in key order.  The caller makes sure that no event of
- * them is committed meanwhile.
+ * Deletes these rows of pieces, derives them again from the stored events, and
+ * returns the number of those events.  What came only from payloads that are
+ * not kept, or from retired months, is lost.  Strict.  Locks: the rows of
+ * pieces.  The caller must prevent concurrent inserts of their events.
  */
 Datum
 postalytics_refold_pieces(PG_FUNCTION_ARGS)

@@ -27,7 +27,7 @@
 struct DirectTable
 {
 	Relation	relation;
-	int			ncolumns;		/* that are written; the rest are dropped */
+	int			ncolumns;		/* of the table; columns after them were dropped */
 	EState	   *estate;
 	ResultRelInfo *result;
 	TupleTableSlot *row;
@@ -235,9 +235,9 @@ open_key(DirectTable *table)
 }
 
 /*
- * Release what the scan has pinned.  An index page that stays pinned while
- * this transaction waits for another makes VACUUM wait for both, and nobody
- * would see the deadlock that can come of it: a pin is no lock.
+ * Release the index page that the scan has pinned.  VACUUM would wait for the
+ * pin, and this transaction for another that may wait for VACUUM.  The deadlock
+ * detector does not see pins.
  */
 static void
 release_pins(DirectTable *table)
@@ -261,8 +261,8 @@ wait_for_writer(DirectTable *table)
 }
 
 /*
- * Look for the stored row with the key of the row; may wait.  No index page is
- * pinned afterwards, since to update the row can wait, too.
+ * Find the stored row that has the same key; may wait for other transactions.
+ * Leaves no index page pinned, because updating the row can wait, too.
  */
 static bool
 search(DirectTable *table)

@@ -465,7 +465,7 @@ unescape(const char *text, int length, int *unescaped)
 	return lex->strval->data;
 }
 
-/* True if numeric, and so jsonb, can hold a number. */
+/* A JSON number within these limits fits into numeric, and so into jsonb. */
 #define MAX_NUMBER_LENGTH	100
 #define MAX_EXPONENT		1000
 
@@ -486,8 +486,8 @@ is_jsonb_number(const char *number, int length)
 }
 
 /*
- * A number by its value, without a fraction of zeros or an exponent; NULL if it
- * is too large for an id.
+ * Return a number in plain notation, without exponent or trailing zeros of its
+ * fraction; NULL if it is not within the limits above.
  */
 static const char *
 canonical_number(const char *text, int length, int *canonical_length)
@@ -511,7 +511,7 @@ is_blank(char c)
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* Take the blanks off both ends of a text. */
+/* Trim blanks from both ends of a text. */
 static const char *
 trim(const char *text, int *length)
 {
@@ -536,10 +536,10 @@ span_text(const EventRecord *record, Field field)
 }
 
 /*
- * A field's value, not terminated, and its length; NULL if the event has none,
- * or with a length that is not zero if the database cannot hold it.  A string
- * with escapes, and an id that is a number but not a plain one, is made in the
- * current memory context.
+ * Return a field's value, not null-terminated, and its length.  NULL with
+ * length 0 if the event has none, NULL with another length if the database
+ * encoding cannot represent it.  Strings with escapes, and ids given as unusual
+ * numbers, are built in the current memory context.
  */
 const char *
 event_field(const EventRecord *record, Field field, int *length)
@@ -772,7 +772,7 @@ read_piece(EventRecord *record, MemoryContext context)
 	return NULL;
 }
 
-/* An id whose escapes spell only blanks is none. */
+/* Remove ids that are blank once their escapes are decoded. */
 static void
 drop_blank_ids(EventRecord *record)
 {
@@ -786,7 +786,7 @@ drop_blank_ids(EventRecord *record)
 	}
 }
 
-/* Settle piece, status and times; what is wrong with the event, or NULL. */
+/* Determine piece, status and times.  Returns the reason to reject the event, or NULL. */
 static const char *
 settle(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 {
@@ -874,9 +874,9 @@ add_record(EventBatch *batch, const EventRecord *record)
 }
 
 /*
- * Add a reject of a source, and the piece that it is of, or NULL.  A source
- * with more than MAX_REJECTS of them is kept whole, with a count; what comes
- * after the first is not noted one by one.
+ * Add a reject of a source; piece is NULL if it could not be read.  After
+ * MAX_REJECTS rejects of one source the others are only counted, because
+ * fold_rejects will replace them all by one.
  */
 static void
 add_reject(EventBatch *batch, EventSource *source, Span payload, const char *piece, const char *reason)
@@ -1120,7 +1120,7 @@ read_member(Reader *reader, Candidate *candidate, Path path, int field)
 	{
 		Span		span = span_value(reader);
 
-		/* Empty is as good as absent. */
+		/* Treat an empty container as absent. */
 		if (!is_empty(reader->source->text + span.offset, span.length))
 			candidate->record.field[FIELDS] = span;
 		return;
@@ -1156,7 +1156,7 @@ has_field(const Candidate *candidate, Field field)
 		(candidate->misplaced & (1 << field)) != 0;
 }
 
-/* True if it names a piece, as only an event does, whatever else is in it. */
+/* True if the object identifies a piece, which only events do. */
 static inline bool
 is_event(const Candidate *candidate)
 {
@@ -1165,9 +1165,10 @@ is_event(const Candidate *candidate)
 }
 
 /*
- * True if it is a wrapper.  An envelope may have a date and a type of its own
- * beside the events in it; without a good one in it, both make it an event,
- * whose data look like others.  If nothing was in it, either of them does.
+ * True if the object is only a wrapper around other events.  A wrapper can have
+ * an event date or type of its own.  An object that has both and contains no
+ * valid event is itself an event, whose data only looks like a list of events.
+ * An object that has one of them is a wrapper if it contains rejected events.
  */
 static inline bool
 is_wrapper(const Candidate *candidate, const EventBatch *batch)
@@ -1231,7 +1232,7 @@ read_members(Reader *reader, Candidate *candidate, Path section)
 	advance(reader);			/* } */
 }
 
-/* The piece of an event that is rejected, as far as it can be read; NULL, else. */
+/* The piece of a rejected event, or NULL if it cannot be read. */
 static const char *
 readable_piece(EventRecord *record, const EventBatch *batch)
 {
@@ -1391,9 +1392,9 @@ read_stored(EventRecord *record, EventSource *source, Span *details)
 }
 
 /*
- * Read the fields of a stored payload, for one who has piece, status and time
- * already.  Fields that are no good are left out.  False if it is not an
- * object.  Allocates in the current memory context.
+ * Read the fields of a stored payload; piece, status and time come from the
+ * caller.  Invalid fields are left out.  False if the payload is not an object.
+ * Allocates in the current memory context.
  */
 bool
 event_read_fields(EventRecord *record, EventSource *source)

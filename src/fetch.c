@@ -3,12 +3,11 @@
  *		fetch hands due deliveries to a worker; next_due says when it should
  *		fetch again.
  *
- * A look scans the index of what is due (deliveries_unfinished_due_idx), whose
- * entries carry the piece.  In a sync that is ordered only the head of a piece
- * can be handed out, its earliest unfinished delivery.  It is looked up once
- * for a piece in a look, and the piece's other entries are passed over in the
- * index, without visiting their rows: ten thousand visits to one URL cost a
- * look some index pages.
+ * A look scans deliveries_unfinished_due_idx, whose entries include the piece.
+ * In an ordered sync only the head of a piece, its earliest unfinished
+ * delivery, can be handed out.  Each look finds the head of a piece once, and
+ * skips the piece's other index entries without visiting the heap, so that a
+ * piece with ten thousand visits costs only a few index pages.
  */
 #include "delivery.h"
 
@@ -94,7 +93,7 @@ typedef struct Look
 	const Sync *sync;
 	text	   *name;			/* the sync's */
 	TimestampTz now;
-	TimestampTz from;			/* begin with what is due then */
+	TimestampTz from;			/* lower bound of due_at */
 	int			batch;
 	Relation	unfinished;
 	Relation	pieces;			/* for unless, else NULL */
@@ -129,7 +128,7 @@ static const TableColumn piece_index_columns[N_PIECE_INDEX_COLUMNS] = {
 	[PIECE_INDEX_OCCURRED_AT] = COLUMN("occurred_at", TIMESTAMPTZOID),
 };
 
-/* Look rows up in deliveries_unfinished by one of its indexes; error 55000 if that was altered. */
+/* Begin a lookup in deliveries_unfinished by an index; error 55000 if the index was altered. */
 static void
 begin_lookup(Look *look, Lookup *lookup, const char *index, const TableColumn *columns,
 			 int ncolumns, int nkeys)
@@ -320,9 +319,9 @@ judge(Look *look, const DeliveryRow *row)
 }
 
 /*
- * Lock a row without waiting; false if somebody else has it or has changed it
- * since the snapshot.  Error 40001 where the transaction must not go on from
- * an older snapshot.
+ * Lock a row without waiting; false if another transaction holds it or has
+ * changed it since the snapshot.  Error 40001 if it was changed and the
+ * isolation level does not allow a newer snapshot.
  */
 static bool
 lock_row(Look *look, ItemPointer place)
@@ -380,7 +379,7 @@ consider(Look *look)
 		find_head(look, &row, &head, &place);
 		if (head.due_at > look->now)
 		{
-			/* So that it is looked at once, and not with every fetch. */
+			/* Postpone this row, so that the next looks do not visit it again. */
 			place = look->due.slot->tts_tid;
 			if (row.lease_until <= look->now && lock_row(look, &place))
 				add_found(look, PUT_OFF, &place, head.due_at);
@@ -398,8 +397,8 @@ consider(Look *look)
 }
 
 /*
- * Note that the piece of the index entry is dealt with; false if it was
- * before.
+ * True unless this look has already handled the piece of an index entry.
+ * Always true for deliveries that need not be handed out in order.
  */
 static bool
 is_first_of_piece(Look *look, IndexTuple entry, bool *is_test)
@@ -414,7 +413,7 @@ is_first_of_piece(Look *look, IndexTuple entry, bool *is_test)
 						 DatumGetTextPP(index_getattr(entry, DUE_PIECE_ID + 1, tupdesc, &isnull))) == NULL;
 }
 
-/* Lock up to batch rows that are ready, and judge them. */
+/* Judge and lock up to batch rows that are ready. */
 static void
 find_ready(Look *look)
 {
@@ -457,10 +456,11 @@ look_from(const Sync *sync, TimestampTz now, TimestampTz from, int batch, Found 
 }
 
 /*
- * A session that works through a backlog goes on from where it was, so that it
- * does not pass over the dead rows of what is finished with each look, which
- * somebody's old snapshot may keep for hours.  It looks from the beginning
- * once in a while, and when it finds less than it wants.
+ * Where the session's last look ended, by due_at.  A session that works through
+ * a backlog continues there, because a scan from the beginning would have to
+ * skip the dead index entries of finished deliveries each time, and an old
+ * snapshot can keep VACUUM from removing them for hours.  It starts from the
+ * beginning every FROM_START_INTERVAL, and when it finds less than a batch.
  */
 static struct
 {
@@ -472,7 +472,7 @@ static struct
 #define FROM_START_INTERVAL	(1 * USECS_PER_SEC)
 
 static void
-look_on(const Sync *sync, TimestampTz now, int batch, Found *found)
+look_in_backlog(const Sync *sync, TimestampTz now, int batch, Found *found)
 {
 	bool		goes_on = strcmp(backlog.sync, sync->name) == 0 && now < backlog.until;
 
@@ -707,7 +707,10 @@ find_event(EventLeaf *leaf, const Datum *values)
 	return lookup_first(&leaf->key);
 }
 
-/* The same in a partition that users made without it: by a scan, into a slot of its own. */
+/*
+ * Likewise in a partition that users attached without that key, by a
+ * sequential scan into slot.
+ */
 static bool
 scan_event(EventLeaf *leaf, const Datum *values, TupleTableSlot *slot)
 {
@@ -827,7 +830,7 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 	/* In the order in which a month is retired: events first, then deliveries. */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
 	SPI_connect();
-	look_on(sync, now, batch, found);
+	look_in_backlog(sync, now, batch, found);
 	apply_verdicts(found, now);
 	if (found->verdict[LEASE].count > 0)
 		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
@@ -835,8 +838,8 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 }
 
 /*
- * The same, but release the locks if nothing was found: for as long as a fetch
- * waits they would be in the way of maintain().
+ * Likewise, but release all locks if nothing was found, so that a waiting fetch
+ * does not block maintain().
  */
 static void
 look_and_release(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
@@ -873,9 +876,9 @@ look_and_release(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *fo
 }
 
 /*
- * Hand out what is due now; true if there was anything to do.  Verdicts other
- * than LEASE count: a fetch that waited after them would keep its rows from
- * others while it waits.
+ * Hand out what is due; true if any rows were changed.  That includes verdicts
+ * other than LEASE, because a fetch that went on waiting would keep those rows
+ * locked.
  */
 static bool
 fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
@@ -916,15 +919,16 @@ wait_to_look(TimestampTz deadline)
  * fetch(sync text, batch integer, lease interval, max_wait interval)
  * returns setof delivery
  *
- * Leases up to batch due deliveries to the caller, in the order in which they
- * are due, and at most one of a piece if the sync is ordered; none while the
- * sync is disabled.  If there are none it looks again until max_wait is over,
- * or until it has cancelled or superseded some.
+ * Leases up to batch due deliveries to the caller, in the order of due_at, and
+ * at most one per piece if the sync is ordered; none while the sync is
+ * disabled.  If there are none, looks again until max_wait is over.  Also
+ * returns early, without rows, if a look has only cancelled, superseded,
+ * postponed or given up deliveries.
  *
- * Locks: the rows, SKIP LOCKED.  Errors: 42704 if there is no such sync, 22004
- * for NULL, 25006 in a read-only transaction, 22023 for a batch below 1, negative intervals, and a sync that is
- * not durable, 42501 if the sync was not granted, 55000 if the extension's
- * tables were altered.
+ * Locks: the rows, with SKIP LOCKED.  Errors: 42704 if there is no such sync,
+ * 42501 if it was not granted, 22004 for NULL, 22023 for a batch below 1, a
+ * negative interval or a sync that is not durable, 25006 in a read-only
+ * transaction, 55000 if the extension's tables were altered.
  */
 Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
@@ -982,7 +986,7 @@ next_ready(Look *look)
 	return next;
 }
 
-/* When the first delivery of the sync that is not due yet will be; DT_NOEND for never. */
+/* The due_at of the next delivery of the sync that is not due yet; DT_NOEND if there is none. */
 static TimestampTz
 next_not_due(Look *look)
 {

@@ -75,9 +75,9 @@ typedef struct Offer
 	Spill	   *spill;
 	int64		count;
 	int64		next;			/* after the current one */
-	const EventRecord *key;		/* of the current one: piece, status, occurred_at */
-	Place	   *places;			/* by their place in the order */
-	bool		is_inserted;	/* the INSERT has been given all */
+	const EventRecord *key;		/* key of the current one: piece, status, occurred_at */
+	Place	   *places;			/* in key order */
+	bool		is_inserted;	/* the INSERT has read all; its trigger reads them again */
 	bool		show_progress;
 } Offer;
 
@@ -163,42 +163,42 @@ order_records(EventBatch *batch)
 	return ordered;
 }
 
-/* Begin with the first event again. */
+/* Go back to the beginning. */
 static void
-offer_rewind(Offer *mine)
+offer_rewind(Offer *offered)
 {
-	if (mine->spill != NULL)
-		spill_rewind(mine->spill);
-	mine->next = 0;
-	mine->key = NULL;
+	if (offered->spill != NULL)
+		spill_rewind(offered->spill);
+	offered->next = 0;
+	offered->key = NULL;
 }
 
-/* Go on to the next event, of which the key is there then; false if there is none. */
+/* Advance to the next event and set its key; false at the end. */
 static bool
-offer_next(Offer *mine)
+offer_next(Offer *offered)
 {
-	mine->key = mine->spill != NULL ? spill_next(mine->spill) :
-		mine->next < mine->count ? mine->records[mine->next].record : NULL;
-	if (mine->key == NULL)
+	offered->key = offered->spill != NULL ? spill_next(offered->spill) :
+		offered->next < offered->count ? offered->records[offered->next].record : NULL;
+	if (offered->key == NULL)
 		return false;
-	if (mine->show_progress && mine->next % 1024 == 0)
-		pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, mine->next);
-	mine->next++;
+	if (offered->show_progress && offered->next % 1024 == 0)
+		pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, offered->next);
+	offered->next++;
 	return true;
 }
 
-/* The current event, whole; one of a spill is made in the current memory context. */
+/* The current event with all its fields; one of a spill is read into the current memory context. */
 static const EventRecord *
-offer_record(Offer *mine)
+offer_record(Offer *offered)
 {
-	return mine->spill != NULL ? spill_record(mine->spill) : mine->key;
+	return offered->spill != NULL ? spill_record(offered->spill) : offered->key;
 }
 
-/* What is known of where the current event goes. */
+/* The Place of the current event. */
 static Place *
-offer_place(Offer *mine)
+offer_place(Offer *offered)
 {
-	return &mine->places[mine->next - 1];
+	return &offered->places[offered->next - 1];
 }
 
 /* ---- events ---- */
@@ -246,7 +246,7 @@ make_months(NeededMonths *needed)
 
 	for (int i = 0; i < needed->count; i++)
 		starts[i] = needed->months[i].start;
-	make_months_apart(starts, needed->count);
+	make_months_in_worker(starts, needed->count);
 	for (int i = 0; i < needed->count; i++)
 		if (ensure_month(starts[i]) == LEAF_IN_THE_WAY)
 			needed->months[i].in_the_way =
@@ -375,16 +375,16 @@ ingested_record(const char *piece, uint32 length, MailStatus status,
 
 /* Insert them by a query, whose trigger derives the rest; how many were new. */
 static int64
-insert_by_query(Offer *mine)
+insert_by_query(Offer *offered)
 {
 	static SPIPlanPtr plan = NULL;
 	Offer	   *outer = offer;
 	int			result;
 
-	offer_rewind(mine);
+	offer_rewind(offered);
 	PG_TRY();
 	{
-		offer = mine;
+		offer = offered;
 		result = SPI_execute_plan(keep_plan(&plan,
 											"INSERT INTO postalytics.events"
 											" (piece_id, status, occurred_at, account, campaign_id, payload)"
@@ -466,15 +466,15 @@ open_month(Months *months, TimestampTz instant, int *which)
  * for again: one may be detached meanwhile.  False if a query must do it.
  */
 static bool
-open_months(Months *months, Offer *mine)
+open_months(Months *months, Offer *offered)
 {
 	months->events = table_open(extension_relation("events"), RowExclusiveLock);
 	check_columns(months->events, events_columns, N_EVENTS_COLUMNS);
 	if (!direct_allowed_below(months->events, events_columns, N_EVENTS_COLUMNS, "events_inserted"))
 		return false;
-	offer_rewind(mine);
-	while (offer_next(mine))
-		if (!open_month(months, mine->key->occurred_at, &offer_place(mine)->month))
+	offer_rewind(offered);
+	while (offer_next(offered))
+		if (!open_month(months, offered->key->occurred_at, &offer_place(offered)->month))
 			return false;
 	for (int i = 0; i < months->count; i++)
 		months->months[i].table = direct_open(months->months[i].leaf, N_EVENTS_COLUMNS);
@@ -501,25 +501,25 @@ close_months(Months *months)
  * new; how many.
  */
 static int64
-insert_rows(Months *months, Offer *mine, MemoryContext scratch)
+insert_rows(Months *months, Offer *offered, MemoryContext scratch)
 {
 	Oid			event_ids = extension_relation("event_id_seq");
 	Datum		values[N_EVENTS_COLUMNS];
 	bool		nulls[N_EVENTS_COLUMNS];
 	int64		inserted = 0;
 
-	offer_rewind(mine);
-	while (offer_next(mine))
+	offer_rewind(offered);
+	while (offer_next(offered))
 	{
-		Place	   *place = offer_place(mine);
+		Place	   *place = offer_place(offered);
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
 		int64		event_id = nextval_internal(event_ids, false);
 
 		/* Among few duplicates it is cheaper to hope for none. */
-		bool		hope = (mine->next - 1 - inserted) * HOPE < mine->next - 1;
+		bool		hope = (offered->next - 1 - inserted) * HOPE < offered->next - 1;
 
 		CHECK_FOR_INTERRUPTS();
-		set_event(offer_record(mine), values, nulls);
+		set_event(offer_record(offered), values, nulls);
 		values[EVENTS_EVENT_ID] = Int64GetDatum(event_id);
 		nulls[EVENTS_EVENT_ID] = false;
 		values[EVENTS_RECEIVED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
@@ -543,23 +543,23 @@ field_text(const EventRecord *record, Field field)
 
 /* Derive what the trigger would, from those that are new. */
 static void
-derive_new(Offer *mine)
+derive_new(Offer *offered)
 {
 	Derivation *derivation = derive_begin(true);
 
-	offer_rewind(mine);
-	while (offer_next(mine))
+	offer_rewind(offered);
+	while (offer_next(offered))
 	{
 		const EventRecord *record;
 		MemoryContext caller;
 		EventRow	row;
 
-		if (offer_place(mine)->event_id == 0)
+		if (offer_place(offered)->event_id == 0)
 			continue;
-		caller = MemoryContextSwitchTo(derive_piece(derivation, mine->key->piece,
-													mine->key->piece_length));
-		record = offer_record(mine);
-		row.event_id = offer_place(mine)->event_id;
+		caller = MemoryContextSwitchTo(derive_piece(derivation, offered->key->piece,
+													offered->key->piece_length));
+		record = offer_record(offered);
+		row.event_id = offer_place(offered)->event_id;
 		row.piece = record->piece;
 		row.piece_length = record->piece_length;
 		row.status = record->status;
@@ -575,24 +575,24 @@ derive_new(Offer *mine)
 
 /* Insert the events offered, and all that is derived; how many were new. */
 static int64
-insert_events(Offer *mine, MemoryContext context)
+insert_events(Offer *offered, MemoryContext context)
 {
 	MemoryContext scratch;
 	Months		months = {0};
 	int64		inserted;
 	bool		direct;
 
-	if (mine->count == 0)
+	if (offered->count == 0)
 		return 0;
 	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
-	mine->places = MemoryContextAllocExtended(context, mine->count * sizeof(Place),
+	offered->places = MemoryContextAllocExtended(context, offered->count * sizeof(Place),
 											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	direct = open_months(&months, mine);
-	inserted = direct ? insert_rows(&months, mine, scratch) : insert_by_query(mine);
+	direct = open_months(&months, offered);
+	inserted = direct ? insert_rows(&months, offered, scratch) : insert_by_query(offered);
 	close_months(&months);
 	if (direct && inserted > 0)
-		derive_new(mine);
-	pfree(mine->places);
+		derive_new(offered);
+	pfree(offered->places);
 	MemoryContextDelete(scratch);
 	return inserted;
 }
@@ -710,16 +710,16 @@ static IngestResult
 store_batch(EventBatch *batch, int64 bytes)
 {
 	IngestResult result;
-	Offer		mine = {0};
+	Offer		offered = {0};
 
 	ensure_months(batch);
 	if (bytes > 0)
 		start_progress(bytes, bytes);	/* again: making a month ends it */
 	SPI_connect();
-	mine.records = order_records(batch);
-	mine.count = batch->nrecords;
-	mine.show_progress = bytes > 0;
-	result.inserted = insert_events(&mine, batch->context);
+	offered.records = order_records(batch);
+	offered.count = batch->nrecords;
+	offered.show_progress = bytes > 0;
+	result.inserted = insert_events(&offered, batch->context);
 	result.duplicates = batch->nrecords - result.inserted;
 	result.rejected = batch->nrejected;
 	fold_rejects(batch);
@@ -729,8 +729,8 @@ store_batch(EventBatch *batch, int64 bytes)
 }
 
 /*
- * Keep a batch's events for later, with those of other batches, and store its
- * rejects.  The batch is not needed any more then.
+ * Write the events of a batch to the spill, and store its rejects.  The batch
+ * may be freed afterwards.
  */
 static void
 spill_batch(EventBatch *batch, Spill *spill)
@@ -743,16 +743,16 @@ spill_batch(EventBatch *batch, Spill *spill)
 	spill_add(spill, batch);
 }
 
-/* Store what was spilled; how many events were new. */
+/* Store the events of a spill; returns the number of new ones, and in count of all. */
 static int64
 store_spill(Spill *spill, int64 *count)
 {
-	Offer		mine = {.spill = spill};
+	Offer		offered = {.spill = spill};
 	int64		inserted;
 
-	*count = mine.count = spill_sort(spill);
+	*count = offered.count = spill_sort(spill);
 	SPI_connect();
-	inserted = insert_events(&mine, CurrentMemoryContext);
+	inserted = insert_events(&offered, CurrentMemoryContext);
 	SPI_finish();
 	return inserted;
 }
@@ -931,9 +931,9 @@ update_reason(int64 reject_id, const char *reason)
 }
 
 /*
- * A reject of which nothing was understood stays as it is, except for the
- * reason: take what is said of it now out of the batch, and count its events.
- * Sources are numbered as the rejects were read.
+ * Rejects of which still nothing is understood stay in the table, with the new
+ * reason.  Remove them from the batch, and return the number of their events.
+ * A source's number is its index in retried.
  */
 static int64
 keep_rejects(EventBatch *batch, const Retried *retried, int count)
@@ -1045,7 +1045,7 @@ enter_inbox(void)
 	inbox = entered;
 }
 
-/* Make room in memory for more rows. */
+/* Write the batch to the spill, and start an empty one. */
 static void
 spill_inbox(void)
 {

@@ -49,7 +49,7 @@ COMMENT ON TABLE postalytics.field_names IS
 COMMENT ON COLUMN postalytics.field_names.path IS
     'where the field stands in an event (to.givenName); case, blanks, ''_'' and ''-'' do not count';
 COMMENT ON COLUMN postalytics.field_names.field IS
-    'the field it is: a column of inbox, fields, or one that returned_mail shows';
+    'the field: a column of inbox, "fields", or a column that returned_mail reads from payloads';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.field_names', '');
 

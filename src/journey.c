@@ -563,13 +563,13 @@ day_of(TimestampTz time)
 }
 
 /*
- * True if a name given on a day takes precedence over another.  The name of a
- * campaign is that of the latest day on which events name it, and of several
- * on that day the last in byte order: a function of the set of events, for
- * which a campaign's row need not be changed more than once a day.
+ * True if a name given on a day takes precedence over another.  A campaign has
+ * the name given on the latest day, and of several names on that day the last
+ * in byte order.  So the name depends only on the set of events, and an event
+ * that repeats the current name on the same day does not update the row.
  */
 static bool
-name_precedes(DateADT day, const char *name, int length, DateADT other_day, const text *other)
+name_takes_precedence(DateADT day, const char *name, int length, DateADT other_day, const text *other)
 {
 	int			other_length = VARSIZE_ANY_EXHDR(other);
 	int			order;
@@ -608,7 +608,7 @@ add_campaign(JourneyWriter *writer, const EventRow *row)
 		campaign->account = DatumGetTextPCopy(PointerGetDatum(row->account));
 	if (name != NULL &&
 		(campaign->name == NULL ||
-		 name_precedes(day, name, length, campaign->named_on, campaign->name)))
+		 name_takes_precedence(day, name, length, campaign->named_on, campaign->name)))
 	{
 		if (campaign->name == NULL || VARSIZE_ANY_EXHDR(campaign->name) != (Size) length ||
 			memcmp(VARDATA_ANY(campaign->name), name, length) != 0)
@@ -761,7 +761,7 @@ journey_next_piece(JourneyWriter *writer)
 
 /*
  * A campaign's row is made once and changed only when a later day or a
- * different name takes precedence (name_precedes): to count in it, or to note
+ * different name takes precedence (name_takes_precedence): to count in it, or to note
  * each event's time, would make every writer wait for every other.
  */
 static const char campaigns_query[] =
@@ -797,7 +797,7 @@ open_campaigns(LOCKMODE mode)
 
 /* True if the row has all that the events say. */
 static bool
-says_as_much(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
+campaign_is_current(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
 {
 	Datum		value;
 	bool		isnull;
@@ -814,7 +814,7 @@ says_as_much(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
 	name = DatumGetTextPP(value);
 	value = heap_getattr(row, CAMPAIGNS_NAMED_ON + 1, tupdesc, &isnull);
 	return !isnull &&
-		!name_precedes(campaign->named_on, VARDATA_ANY(campaign->name), VARSIZE_ANY_EXHDR(campaign->name),
+		!name_takes_precedence(campaign->named_on, VARDATA_ANY(campaign->name), VARSIZE_ANY_EXHDR(campaign->name),
 					   DatumGetDateADT(value), name);
 }
 
@@ -834,7 +834,7 @@ is_known(Relation campaigns, const Campaign *campaign)
 							  true, GetActiveSnapshot(), 1, &key);
 	row = systable_getnext(scan);
 	known = HeapTupleIsValid(row) &&
-		says_as_much(row, RelationGetDescr(campaigns), campaign);
+		campaign_is_current(row, RelationGetDescr(campaigns), campaign);
 	systable_endscan(scan);
 	return known;
 }

@@ -1,13 +1,13 @@
 /*
  * leaf_worker.c
- *		A background worker that makes leaves of events and deliveries in
- *		transactions of their own, and ends.
+ *		A background worker that creates partitions of events and deliveries
+ *		in transactions of its own, and exits.
  *
- * A leaf that is made in the transaction that needs it keeps its parent locked
- * until that transaction ends, and others who need another leaf wait for it,
- * however long it idles.  The worker commits at once.  It needs no preloaded
- * library, only a free slot of max_worker_processes; without one the caller
- * makes the leaf itself.
+ * A transaction that creates a partition keeps the parent locked until it ends,
+ * and other sessions that need another partition wait for it, however long it
+ * is idle.  The worker commits at once.  The library need not be preloaded; the
+ * worker only needs a free slot of max_worker_processes.  If there is none, the
+ * caller creates the partition itself.
  */
 #include "postalytics_status.h"
 
@@ -29,9 +29,9 @@ PGDLLEXPORT void postalytics_leaf_main(Datum arg);
 
 #define WORKER_NAME		"postalytics_status partition maker"
 
-#define MAX_LEAVES		13		/* that a worker makes */
+#define MAX_LEAVES		13		/* per worker */
 
-/* Milliseconds that a worker waits for a lock at most, which its caller may hold. */
+/* Maximum lock_timeout of a worker, in milliseconds; the caller may hold the lock. */
 #define MAX_LOCK_TIMEOUT	1000
 
 /* How often to try again for a free slot, 10 milliseconds apart. */
@@ -77,12 +77,12 @@ run_worker(const LeafOrder *order)
 }
 
 /*
- * Make the leaves of these times in transactions of their own, as far as that
- * is possible: the caller must look which are there, and make the rest itself.
- * False if no worker could be started.
+ * Let workers create the leaves of these times.  The caller must check which
+ * leaves exist afterwards, and create the others itself.  False if a worker
+ * could not be started.
  */
 bool
-make_leaves_apart(LeafKind kind, const TimestampTz *times, int count)
+make_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
 {
 	if (!IsUnderPostmaster || IsParallelWorker())
 		return false;
@@ -102,8 +102,8 @@ make_leaves_apart(LeafKind kind, const TimestampTz *times, int count)
 }
 
 /*
- * Make one leaf.  An error is the caller's business, who meets it again when
- * it makes the leaf itself, so it is not logged.
+ * Create one leaf.  An error is discarded, because the caller gets it again
+ * when it creates the leaf itself.
  */
 static void
 make_leaf(LeafKind kind, TimestampTz time)
@@ -116,7 +116,7 @@ make_leaf(LeafKind kind, TimestampTz time)
 	{
 		Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, true);
 
-		/* Not there in the eyes of this transaction, if the caller creates the extension. */
+		/* Not visible here if the calling transaction created the extension. */
 		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
 		{
 			Oid			user;

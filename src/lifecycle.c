@@ -195,9 +195,9 @@ status_from_oid(Oid value)
 	if (status == NO_STATUS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("mail_status \"%s\" is not one of extension \"%s\"",
+				 errmsg("status \"%s\" is not supported by extension \"%s\"",
 						DatumGetCString(DirectFunctionCall1(enum_out, ObjectIdGetDatum(value))), EXTENSION_NAME),
-				 errhint("The statuses are in %s.statuses.", EXTENSION_SCHEMA)));
+				 errhint("The supported statuses are listed in %s.statuses.", EXTENSION_SCHEMA)));
 	return status;
 }
 

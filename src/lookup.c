@@ -2,10 +2,9 @@
  * lookup.c
  *		Finds rows of a table through one index, without a query.
  *
- * A query's plan depends on statistics, and a plan that is kept depends on
- * those of the day it was made.  A session that lives for months needs lookups
- * whose cost depends on the rows found and on nothing else, so the callers
- * here name the index.
+ * A query's plan depends on statistics, and a cached plan on those at the time
+ * it was made.  A session that lives for months needs lookups whose cost depends
+ * only on the rows found, so the callers name the index.
  */
 #include "postalytics_status.h"
 
@@ -55,10 +54,9 @@ lookup_key(Lookup *lookup, int i, int column, StrategyNumber strategy, Datum val
 }
 
 /*
- * Start over with the keys as they are now.  Releases the pins of the rows
- * found so far, so it must be called before waiting for another transaction:
- * VACUUM waits for a pinned index page, and a pin is no lock that the deadlock
- * detector would see.
+ * Start over with the current keys.  Releases the pins held by the scan, so call
+ * it before waiting for another transaction: VACUUM waits for a pinned index
+ * page, and the deadlock detector does not see pins.
  */
 void
 lookup_rescan(Lookup *lookup)

@@ -65,7 +65,8 @@ $$;
 COMMENT ON FUNCTION postalytics.leaves(regclass) IS
     'internal: the leaves of events or deliveries, and when each ends';
 
--- Days come before months: who holds a lock on events must wait for nothing else.
+-- Days come before months: a session that has locked events must not wait for
+-- another lock.
 CREATE FUNCTION postalytics.leaves_to_retire()
 RETURNS TABLE (leaf regclass, parent regclass)
 LANGUAGE sql
@@ -88,9 +89,9 @@ $$;
 COMMENT ON FUNCTION postalytics.leaves_to_retire() IS
     'internal: the leaves beyond retention and history, in the order in which they are retired';
 
--- Deliveries that still wait for events of a month carry the payload from then
--- on.  Waits for nobody: with skip it leaves out the rows that others have
--- locked, and else fails with 55P03 if there are any.
+-- Copies the payload to deliveries that still wait for events of a month.  Does
+-- not wait for rows that others have locked: skips them if skip is true, and
+-- fails with 55P03 otherwise.
 CREATE FUNCTION postalytics.carry_payloads(leaf regclass, skip boolean)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -120,8 +121,9 @@ $$;
 COMMENT ON FUNCTION postalytics.carry_payloads(regclass, boolean) IS
     'internal: copy the payloads of a month''s events to the deliveries that still wait for them';
 
--- Locks: ACCESS EXCLUSIVE on events, for which it waits no longer than
--- lock_timeout; with it, it waits for nothing.
+-- Locks: ACCESS EXCLUSIVE on events, for which it waits up to lock_timeout, then
+-- on the leaf, and rows of deliveries, for which it does not wait: it fails with
+-- 55P03 if they are not available at once.
 CREATE FUNCTION postalytics.retire_month(leaf regclass, retention_action text)
 RETURNS text
 LANGUAGE plpgsql
@@ -189,12 +191,12 @@ BEGIN
         (date_trunc('month', now() AT TIME ZONE 'UTC')
          + make_interval(months => 1 + postalytics.setting('premake_months')::integer)) AT TIME ZONE 'UTC');
     IF made > 0 THEN
-        RETURN NEXT postalytics.log_maintenance('create', 'postalytics.events', format('%s months', made));
+        RETURN NEXT postalytics.log_maintenance('create', 'postalytics.events', format('partitions: %s', made));
     END IF;
     IF postalytics.setting('history')::interval > '0' THEN
         made := postalytics.ensure_days(now(), now() + '3 days'::interval);
         IF made > 0 THEN
-            RETURN NEXT postalytics.log_maintenance('create', 'postalytics.deliveries', format('%s days', made));
+            RETURN NEXT postalytics.log_maintenance('create', 'postalytics.deliveries', format('partitions: %s', made));
         END IF;
     END IF;
 EXCEPTION
@@ -205,7 +207,7 @@ $$;
 COMMENT ON FUNCTION postalytics.make_ahead() IS
     'internal: make the months and days ahead; what was done';
 
--- Waits for nobody: false where another run of maintain() has not ended yet.
+-- Does not wait: false if another maintain() has not ended yet.
 CREATE FUNCTION postalytics.begin_maintenance()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -214,7 +216,7 @@ AS $$
 BEGIN
     PERFORM postalytics.check_read_committed('maintain');
     PERFORM postalytics.check_not_distributed();
-    -- This mode excludes itself, and nobody who writes to the log.
+    -- This mode conflicts with itself, but not with writers of the log.
     LOCK TABLE postalytics.maintenance_log IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
     DELETE FROM postalytics.maintenance_log AS l
     WHERE l.at < now() - '1 year'::interval;
@@ -227,12 +229,12 @@ $$;
 COMMENT ON FUNCTION postalytics.begin_maintenance() IS
     'internal: true if no other maintain() is running';
 
--- Safe to run at any time, and twice at once: the second finds the first's lock
--- and does nothing.  Of each table it retires leaves until the first whose lock
--- it cannot have within a second.  All of its locks are held until the
--- transaction ends; the background worker does the same in a transaction for
--- each leaf.  Errors: 25001 in a transaction whose snapshot is older than its
--- locks.
+-- Safe to run at any time.  If another maintain() is running, it does nothing.
+-- For each table it retires leaves until the first that it cannot retire,
+-- because a lock is not available within a second or an object depends on the
+-- leaf.  Locks are held until the transaction ends; the background worker uses
+-- a transaction for each leaf instead.  Errors: 25001 unless the transaction is
+-- READ COMMITTED.
 CREATE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql
@@ -273,23 +275,82 @@ AS 'MODULE_PATHNAME', 'postalytics_refold_pieces';
 COMMENT ON FUNCTION postalytics.refold_pieces(text[]) IS
     'internal: make the rows of pieces again from the events that are stored; how many events';
 
--- An event is the campaign's if it names it, or if it names none and its piece
--- is the campaign's.  A piece with events of another campaign stays, with what
--- those say.
+CREATE FUNCTION postalytics.pieces_of_campaign(campaign_id text, naming text[])
+RETURNS text[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(a.piece_id ORDER BY a.piece_id)
+    FROM (
+        SELECT p.piece_id
+        FROM postalytics.pieces AS p
+        WHERE p.campaign_id = pieces_of_campaign.campaign_id
+        UNION
+        SELECT unnest(naming)
+    ) AS a
+$$;
+COMMENT ON FUNCTION postalytics.pieces_of_campaign(text, text[]) IS
+    'internal: the pieces of a campaign and those whose events name it';
+
+-- The caller has locked events, and the deliveries that existed before.  A lock
+-- timeout limits the wait for rows that others have locked since then.
+CREATE FUNCTION postalytics.delete_campaign(campaign_id text, affected text[])
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM postalytics.events AS e
+        USING unnest(affected) AS a (piece_id)
+        LEFT JOIN postalytics.pieces AS p ON p.piece_id = a.piece_id
+        WHERE e.piece_id = a.piece_id
+          AND (e.campaign_id = delete_campaign.campaign_id
+               OR e.campaign_id IS NULL AND p.campaign_id = delete_campaign.campaign_id)
+        RETURNING e.piece_id, e.status, e.occurred_at
+    ), undelivered AS (
+        DELETE FROM postalytics.deliveries AS d
+        USING gone AS g
+        WHERE (d.piece_id, d.status, d.occurred_at) = (g.piece_id, g.status, g.occurred_at)
+    )
+    SELECT count(*)
+    INTO deleted
+    FROM gone;
+    PERFORM postalytics.refold_pieces(affected);
+    DELETE FROM postalytics.deliveries AS d
+    USING unnest(affected) AS a (piece_id)
+    WHERE d.piece_id = a.piece_id
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.pieces AS p
+                      WHERE p.piece_id = a.piece_id);
+    DELETE FROM postalytics.campaigns AS c
+    WHERE c.campaign_id = delete_campaign.campaign_id;
+    RETURN deleted;
+END
+$$;
+COMMENT ON FUNCTION postalytics.delete_campaign(text, text[]) IS
+    'internal: delete a campaign whose pieces are given; how many events';
+
+-- An event belongs to a campaign if it names the campaign, or if it names none
+-- and its piece belongs to it.  A piece that has events of another campaign is
+-- kept, and derived again from those.
 --
--- Locks: SHARE ROW EXCLUSIVE on events, until the transaction ends, so that
--- writers wait while it deletes; it does not stop them while it waits for them.
--- Errors: 42704 if there is no such campaign, 55P03 if writers kept the lock
--- for 10 seconds, 25001 in a transaction whose snapshot is older than its locks.
+-- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on
+-- events, until the transaction ends.  Writers are not blocked while it waits
+-- for either.  Errors: 42704 if there is no such campaign, 55P03 if the lock on
+-- events is not available within 10 seconds, or then a row within one, 25001
+-- unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.drop_campaign(campaign_id text)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    moved text[];
-    affected text[];
-    dropped bigint;
+    naming text[];
 BEGIN
     PERFORM postalytics.check_read_committed('drop_campaign');
     PERFORM postalytics.check_not_distributed();
@@ -300,50 +361,18 @@ BEGIN
             USING ERRCODE = 'undefined_object',
                   HINT = 'Campaign ids are in postalytics.campaigns.';
     END IF;
-    -- This reads all events, so it comes before the lock.
+    -- This reads all events, so it comes before the locks.
     SELECT array_agg(DISTINCT e.piece_id)
-    INTO moved
+    INTO naming
     FROM postalytics.events AS e
     WHERE e.campaign_id = drop_campaign.campaign_id;
-    PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
-    affected := ARRAY(
-        SELECT p.piece_id
-        FROM postalytics.pieces AS p
-        WHERE p.campaign_id = drop_campaign.campaign_id
-        UNION
-        SELECT unnest(moved)
-        ORDER BY 1);
     PERFORM
     FROM postalytics.deliveries_unfinished AS d
-    WHERE d.piece_id = ANY (affected)
+    WHERE d.piece_id = ANY (postalytics.pieces_of_campaign(campaign_id, naming))
     ORDER BY d.delivery_id
     FOR UPDATE;
-    WITH gone AS (
-        DELETE FROM postalytics.events AS e
-        USING unnest(affected) AS a (piece_id)
-        LEFT JOIN postalytics.pieces AS p ON p.piece_id = a.piece_id
-        WHERE e.piece_id = a.piece_id
-          AND (e.campaign_id = drop_campaign.campaign_id
-               OR e.campaign_id IS NULL AND p.campaign_id = drop_campaign.campaign_id)
-        RETURNING e.piece_id, e.status, e.occurred_at
-    ), undelivered AS (
-        DELETE FROM postalytics.deliveries AS d
-        USING gone AS g
-        WHERE (d.piece_id, d.status, d.occurred_at) = (g.piece_id, g.status, g.occurred_at)
-    )
-    SELECT count(*)
-    INTO dropped
-    FROM gone;
-    PERFORM postalytics.refold_pieces(affected);
-    DELETE FROM postalytics.deliveries AS d
-    USING unnest(affected) AS a (piece_id)
-    WHERE d.piece_id = a.piece_id
-      AND NOT EXISTS (SELECT
-                      FROM postalytics.pieces AS p
-                      WHERE p.piece_id = a.piece_id);
-    DELETE FROM postalytics.campaigns AS c
-    WHERE c.campaign_id = drop_campaign.campaign_id;
-    RETURN dropped;
+    PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
+    RETURN postalytics.delete_campaign(campaign_id, postalytics.pieces_of_campaign(campaign_id, naming));
 END
 $$;
 COMMENT ON FUNCTION postalytics.drop_campaign(text) IS

@@ -259,38 +259,39 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 }
 
 /*
- * Lock a partitioned table to make a leaf, without queueing: who queues for a
- * lock stops everybody behind it.  Error 55P03 after lock_timeout, or after
- * MAX_PATIENCE without one.
+ * Lock a partitioned table to create a leaf.  Does not queue for the lock,
+ * because later requests of other sessions would wait behind this one.  Error
+ * 55P03 after lock_timeout, or after MAX_LOCK_WAIT if that is not set.
  */
-#define MAX_PATIENCE	10000	/* milliseconds */
+#define MAX_LOCK_WAIT	10000	/* milliseconds */
 
 static void
 lock_parent(const Parent *parent, Oid relation)
 {
-	int			patience = LockTimeout > 0 ? LockTimeout : MAX_PATIENCE;
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience);
+	int			lock_wait = LockTimeout > 0 ? LockTimeout : MAX_LOCK_WAIT;
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), lock_wait);
 
 	while (!ConditionalLockRelationOid(relation, ShareUpdateExclusiveLock))
 	{
 		if (GetCurrentTimestamp() >= deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("could not create a partition of \"%s.%s\" within %d ms, because another transaction has it locked",
-							EXTENSION_SCHEMA, parent->name, patience),
-					 errhint("End that transaction, which pg_locks shows, or repeat the call after it.")));
+					 errmsg("could not create a partition of \"%s.%s\" within %d ms",
+							EXTENSION_SCHEMA, parent->name, lock_wait),
+					 errdetail("Another transaction holds a conflicting lock on the table."),
+					 errhint("Try again after that transaction, which pg_locks shows, has ended.")));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
 }
 
-/* Look for a leaf that has been made meanwhile, by another transaction. */
+/* True if there is a leaf for a time, including one that was just committed. */
 static bool
 has_new_leaf(const Parent *parent, TimestampTz time)
 {
 	AcceptInvalidationMessages();
-	/* Told while the descriptor was being read, the cache kept the old one. */
+	/* A message that arrives while the entry is being built may leave it stale. */
 	RelationCacheInvalidateEntry(extension_relation(parent->name));
 	return has_leaf(parent, time);
 }
@@ -337,7 +338,7 @@ make_leaf(const Parent *parent, TimestampTz instant)
 	return state == LEAF_MADE;
 }
 
-/* Make sure that events have a leaf for a time, if they can.  Error 55P03. */
+/* Make sure that events have a leaf for a time.  Error 55P03 if the lock is not available. */
 LeafState
 ensure_month(TimestampTz time)
 {
@@ -345,12 +346,11 @@ ensure_month(TimestampTz time)
 }
 
 /*
- * Have the missing ones of these months made in transactions of their own, so
- * that nobody waits for this one to end; those that cannot be are left to
- * ensure_month.
+ * Let a background worker create the missing months, so that nobody has to wait
+ * for this transaction.  Months that it cannot create are left to ensure_month.
  */
 void
-make_months_apart(const TimestampTz *times, int count)
+make_months_in_worker(const TimestampTz *times, int count)
 {
 	TimestampTz *missing = palloc(count * sizeof(TimestampTz));
 	int			nmissing = 0;
@@ -358,7 +358,7 @@ make_months_apart(const TimestampTz *times, int count)
 	for (int i = 0; i < count; i++)
 		if (!has_leaf(&events, times[i]) && look_up(leaf_name(&events, times[i])) != NAME_TAKEN)
 			missing[nmissing++] = times[i];
-	if (nmissing > 0 && make_leaves_apart(LEAF_MONTH, missing, nmissing))
+	if (nmissing > 0 && make_leaves_in_worker(LEAF_MONTH, missing, nmissing))
 		(void) has_new_leaf(&events, missing[0]);
 	pfree(missing);
 }
@@ -377,16 +377,17 @@ month_of_events(Relation relation, TimestampTz instant)
 	return leaf_of(relation, instant_key(instant));
 }
 
-/* How long to wait for somebody who is making the day, in milliseconds. */
-#define DAY_PATIENCE	100
+/* How long to wait for another transaction that locks deliveries, in milliseconds. */
+#define DAY_LOCK_WAIT	100
 
-/* And how long not to, after it was in vain. */
+/* For how long not to wait again after such a wait has failed. */
 #define DAY_PAUSE		(10 * USECS_PER_SEC)
 
 /*
- * Make sure that deliveries finished at a time have a leaf; false if somebody
- * keeps the parent locked.  The next day's is made with it, so that few calls
- * meet here.  Error 42P07 if something has its name.
+ * Make sure that deliveries finished at a time have a partition; false if
+ * another transaction holds a conflicting lock on deliveries.  Creates the next
+ * day's partition too, so that few sessions need one at midnight.  Error 42P07
+ * if another table has the partition's name.
  */
 bool
 ensure_day(TimestampTz time)
@@ -394,7 +395,7 @@ ensure_day(TimestampTz time)
 	static TimestampTz pause_until = DT_NOBEGIN;
 	const TimestampTz days[] = {time, time + USECS_PER_DAY};
 	Oid			relation;
-	int			tries = time < pause_until ? 1 : DAY_PATIENCE / 10;
+	int			tries = time < pause_until ? 1 : DAY_LOCK_WAIT / 10;
 
 	if (has_leaf(&deliveries, time))
 		return true;
@@ -411,7 +412,7 @@ ensure_day(TimestampTz time)
 			return true;
 	}
 	UnlockRelationOid(relation, ShareUpdateExclusiveLock);
-	if (make_leaves_apart(LEAF_DAY, days, lengthof(days)) && has_new_leaf(&deliveries, time))
+	if (make_leaves_in_worker(LEAF_DAY, days, lengthof(days)) && has_new_leaf(&deliveries, time))
 		return true;
 	if (!ConditionalLockRelationOid(relation, ShareUpdateExclusiveLock))
 		return has_new_leaf(&deliveries, time);
@@ -420,7 +421,7 @@ ensure_day(TimestampTz time)
 	return true;
 }
 
-/* Make a leaf of a kind, for the background worker that make_leaves_apart starts. */
+/* Make a leaf of a kind, for the background worker that make_leaves_in_worker starts. */
 void
 ensure_leaf_of(LeafKind kind, TimestampTz time)
 {

@@ -45,8 +45,8 @@ AS 'MODULE_PATHNAME', 'postalytics_ensure_partitions';
 COMMENT ON FUNCTION postalytics.ensure_partitions(timestamptz, timestamptz) IS
     'make the missing months of events from "from" to before until; how many were made';
 
--- Errors: 25001 where the transaction's snapshot may be older than the locks
--- that a command takes: what it reads then is not what they protect.
+-- A command that waits for a lock must read what was committed before it got
+-- the lock, which only READ COMMITTED does.  Errors: 25001 at another level.
 CREATE FUNCTION postalytics.check_read_committed(command text)
 RETURNS void
 LANGUAGE plpgsql
@@ -63,9 +63,9 @@ $$;
 COMMENT ON FUNCTION postalytics.check_read_committed(text) IS
     'internal: an error unless the transaction is READ COMMITTED';
 
--- Locks a table until the transaction ends.  A lock that waits makes everybody
--- behind it wait; so each try waits for a tenth of a second only, and between
--- the tries writers go on.  Errors: 55P03 after 10 seconds.
+-- Locks a table until the transaction ends.  A waiting lock request blocks the
+-- requests queued behind it, so each attempt waits for only 0.1 seconds, and
+-- other sessions can proceed between attempts.  Errors: 55P03 after 10 seconds.
 CREATE FUNCTION postalytics.lock_briefly(relation regclass, mode text)
 RETURNS void
 LANGUAGE plpgsql
@@ -82,9 +82,10 @@ BEGIN
         EXCEPTION
             WHEN lock_not_available THEN
                 IF clock_timestamp() >= deadline THEN
-                    RAISE EXCEPTION 'could not lock table "%" within 10 seconds, because other transactions write to it', relation
+                    RAISE EXCEPTION 'could not lock table "%" within 10 seconds', relation
                         USING ERRCODE = 'lock_not_available',
-                              HINT = 'End transactions that idle, which pg_stat_activity shows, and repeat the command.';
+                              DETAIL = 'Other transactions have written to it and have not ended.',
+                              HINT = 'Look for idle transactions in pg_stat_activity, and try again.';
                 END IF;
         END;
         PERFORM pg_sleep(0.4);

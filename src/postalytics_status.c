@@ -78,9 +78,12 @@ check_feed_time_zone(char **newval, void **extra, GucSource source)
 	pg_tz	   *zone = pg_tzset(*newval);
 
 	if (zone == NULL)
-		GUC_check_errdetail("Time zone \"%s\" is not known.", *newval);
+		GUC_check_errdetail("Unrecognized time zone name: \"%s\".", *newval);
 	else if (!pg_tz_acceptable(zone))
-		GUC_check_errdetail("Time zone \"%s\" appears to use leap seconds, which PostgreSQL does not support.", *newval);
+	{
+		GUC_check_errmsg("time zone \"%s\" appears to use leap seconds", *newval);
+		GUC_check_errdetail("PostgreSQL does not support leap seconds.");
+	}
 	else
 		return true;
 	return false;
@@ -248,9 +251,9 @@ has_columns(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * Error 0A000 if Citus has distributed a table of ours, or with InvalidOid any
- * of them: what is written here would go to a local table that its queries do
- * not read, and be lost.
+ * Error 0A000 if Citus has distributed a table, or any table of the extension
+ * if relation is InvalidOid.  Rows written here would go to the local table,
+ * which queries on a distributed table do not read.
  */
 void
 check_not_distributed(Oid relation)
@@ -281,9 +284,10 @@ check_not_distributed(Oid relation)
 	if (found)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table \"%s.%s\" is distributed by Citus, which extension \"%s\" does not support",
-						EXTENSION_SCHEMA, get_rel_name(each), EXTENSION_NAME),
-				 errhint("Export the data, use DROP EXTENSION ... CASCADE, and create the extension again.")));
+				 errmsg("table \"%s.%s\" must not be distributed", EXTENSION_SCHEMA, get_rel_name(each)),
+				 errdetail("Extension \"%s\" writes to the local table, which queries on a distributed table do not read.",
+						   EXTENSION_NAME),
+				 errhint("Export the data, drop the extension with CASCADE, and create it again.")));
 }
 
 /*
@@ -302,7 +306,7 @@ check_columns(Relation relation, const TableColumn *columns, int ncolumns)
 				 errhint("Columns may be added; those of the extension must keep their names, types and order.")));
 }
 
-/* True if a table's primary key is on so many columns, beginning with the first given. */
+/* True if the primary key consists of ncolumns consecutive columns, beginning with first. */
 bool
 has_key(Relation relation, AttrNumber first, int ncolumns)
 {
@@ -321,9 +325,8 @@ has_key(Relation relation, AttrNumber first, int ncolumns)
 }
 
 /*
- * Error 55000 unless the primary key is the first column, in a table of ours
- * that is written by it: with another key two rows could become one, or one
- * two.
+ * Error 55000 unless the primary key is the first column.  With another key,
+ * writing by key could merge two rows or duplicate one.
  */
 void
 check_key(Relation relation)
@@ -333,7 +336,7 @@ check_key(Relation relation)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s.%s\" does not have the primary key that extension \"%s\" gave it",
 						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
-				 errhint("Make \"%s\" its primary key again.",
+				 errhint("Recreate the primary key on column \"%s\".",
 						 NameStr(TupleDescAttr(RelationGetDescr(relation), 0)->attname))));
 }
 
@@ -445,7 +448,7 @@ postalytics_setting(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(GetConfigOptionByName(name, NULL, false)));
 }
 
-/* check_not_distributed() returns void: for functions in SQL that write; error 0A000 */
+/* check_not_distributed() returns void: error 0A000; called by SQL functions that write */
 Datum
 postalytics_check_not_distributed(PG_FUNCTION_ARGS)
 {

@@ -188,11 +188,11 @@ typedef struct EventRecord
 	Span		payload;
 	Span		field[N_FIELDS];
 	uint32		piece_length;
-	uint16		escaped;		/* bit per field: not its value as it stands */
+	uint16		escaped;		/* bit per field: the text must be converted to get the value */
 	uint8		status;
 } EventRecord;
 
-/* Of a source with more rejects than these, all are kept as one. */
+/* A source with more rejects than this is stored as one reject. */
 #define MAX_REJECTS	1000
 
 typedef struct Reject
@@ -263,7 +263,7 @@ typedef enum LeafState
 
 extern LeafState ensure_month(TimestampTz time);
 extern char *month_name(TimestampTz instant);
-extern void make_months_apart(const TimestampTz *times, int count);
+extern void make_months_in_worker(const TimestampTz *times, int count);
 extern bool ensure_day(TimestampTz time);
 extern void ensure_leaf_of(LeafKind kind, TimestampTz time);
 extern TimestampTz month_start(TimestampTz instant);
@@ -380,9 +380,9 @@ extern bool wake_has_worker(void);
 extern void wake_worker(const char *sync, const char *channel, int64 count);
 extern void wake_want_worker(Oid database);
 
-/* ---- leaf_worker.c: partitions made in a transaction of their own ---- */
+/* ---- leaf_worker.c: partitions created by a background worker ---- */
 
-extern bool make_leaves_apart(LeafKind kind, const TimestampTz *times, int count);
+extern bool make_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count);
 
 /* ---- worker.c: the background worker and its launcher ---- */
 

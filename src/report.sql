@@ -31,7 +31,7 @@ AS $$
 SELECT COALESCE(piece.mailed_at, piece.first_opened_at, piece.first_completed_at) IS NOT NULL OR postalytics.was_scanned(piece)
 $$;
 COMMENT ON FUNCTION postalytics.was_sent(postalytics.pieces) IS
-    'true if a piece must have been mailed, whether Mailed itself was reported or not: it was mailed, scanned or returned by the post, or answered';
+    'true if a piece must have been mailed, even if Mailed was not reported: it was mailed, scanned or answered';
 
 CREATE FUNCTION postalytics.was_scanned(piece postalytics.pieces)
 RETURNS boolean
@@ -53,7 +53,7 @@ SELECT postalytics.was_scanned(piece)
     OR postalytics.was_sent(piece) AND postalytics.applies_in('InTransit', piece.country) IS NOT FALSE
 $$;
 COMMENT ON FUNCTION postalytics.is_tracked(postalytics.pieces) IS
-    'true if a piece was sent and the post reports it, or is expected to: it is in a country with postal scans';
+    'true if a piece was scanned, or was sent to a country that may have postal scans';
 
 CREATE FUNCTION postalytics.expected_day(expected_delivery_at timestamptz)
 RETURNS date
@@ -78,13 +78,13 @@ SELECT (postalytics.expected_day(piece.expected_delivery_at) + 1)::timestamp
        AT TIME ZONE COALESCE(postalytics.zip_time_zone(piece.zip), 'America/New_York')
 $$;
 COMMENT ON FUNCTION postalytics.late_from(postalytics.pieces) IS
-    'the time from which a piece is late: the end of the day on which it is expected, in its recipient''s time zone; NULL if none is';
+    'end of the expected delivery day in the recipient''s time zone; NULL if no delivery date is known';
 
 -- ---- campaigns ----
 
--- A rate is a share of those that could have it, so it is never above 1: what the
--- post reports is a share of the pieces that are tracked, responses are a share
--- of the pieces that were sent.
+-- Each rate is a share of the pieces that can have the event, so it is never
+-- above 1: postal events as a share of tracked pieces, responses as a share of
+-- sent pieces.
 CREATE VIEW postalytics.campaign_funnel AS
 SELECT f.campaign_id,
        c.name AS campaign_name,
@@ -166,14 +166,14 @@ COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a ca
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'share of all pieces';
-COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.processed_for_delivery_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.re_routed_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened_rate IS 'share of the pieces that were sent (was_sent)';
-COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed_rate IS 'share of the pieces that were sent (was_sent)';
-COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'share of the pieces that were sent (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.processed_for_delivery_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.re_routed_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened_rate IS 'share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed_rate IS 'share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'share of the sent pieces (was_sent)';
 COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it is the current status';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
@@ -215,12 +215,12 @@ FROM (
 COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
     'one row per campaign and country; NULL for the rates of what the country does not report';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed_rate IS 'share of all pieces';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'share of the pieces that were sent and that the post reports, or is expected to (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'share of the pieces that were sent (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'share of the sent pieces (was_sent)';
 
 CREATE VIEW postalytics.campaign_progress AS
 SELECT f.campaign_id,
@@ -243,10 +243,10 @@ COMMENT ON COLUMN postalytics.campaign_progress.responded IS 'responded_rate of 
 
 -- ---- as of a time ----
 
--- A piece without a later event has the status that it has now.  Of events that
--- are retired the piece still knows when each status was first reached; what is
--- lost is when one was reached again, so that a piece that was re-routed more
--- than once can have the status that followed the first time.
+-- A piece without a later event has its current status.  For retired events the
+-- piece still has the first time of each status, but not later ones, so a piece
+-- that was re-routed more than once may show the status after the first
+-- re-routing.
 CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz)
 RETURNS postalytics.mail_status
 LANGUAGE sql
@@ -268,7 +268,7 @@ FROM postalytics.pieces AS p
 WHERE p.piece_id = status_as_of.piece_id
 $$;
 COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz) IS
-    'the status that a piece had at a time; NULL if it had none. Of months beyond retention it knows the first event of each status';
+    'status of a piece at a time, or NULL; in retired months only the first event of each status counts';
 
 -- Asks status_as_of only for the pieces that need it.
 CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity')
@@ -382,8 +382,8 @@ COMMENT ON FUNCTION postalytics.journey(text) IS
 
 -- Whoever has visited has the piece, whatever was scanned of it.
 --
--- A piece that has stayed for longer than younger_than will not move on: its last
--- scan was missed.  NULL leaves none out.
+-- A piece that has stayed longer than younger_than is not expected to move: its
+-- last scan was missed.  NULL means no limit.
 --
 -- How long pieces stay at a status is taken from those of the same campaign that
 -- have gone on from it, if they are 20 or more; for the statuses only at which
@@ -539,7 +539,7 @@ COMMENT ON COLUMN postalytics.campaign_responses.visitors_rate IS 'share of the 
 COMMENT ON COLUMN postalytics.campaign_responses.completers_rate IS 'share of the visitors; purl_completed_rate of campaign_funnel is the share of the pieces that were sent';
 COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'from Mailed to the first visit, of the pieces of which both are known in that order';
 
--- Of visits whose month is retired a piece still knows the first of each kind.
+-- For retired months only the first visit of each kind is known.
 CREATE VIEW postalytics.responses_by_day AS
 SELECT r.campaign_id,
        r.occurred_at::date AS day,

@@ -1,12 +1,12 @@
 /*
  * spill.c
- *		Event records that are too many for memory, sorted by the server's own
- *		sort, which writes to disk what does not fit.
+ *		Sorts the events of a statement that are too many for memory, with the
+ *		server's tuplesort.
  *
- * A statement writes its events in the order of their keys and all at once,
- * however many they are: if it wrote them in parts, each in an order of its
- * own, it could deadlock with another.  What is kept of a record is its key and
- * its text, from which it is read again.
+ * A statement must write all of its events in key order: if it wrote them in
+ * several parts, each in its own order, it could deadlock with another.  Only
+ * the key and the text of an event are kept; the other fields are read again
+ * from the text.
  */
 #include "postalytics_status.h"
 
@@ -35,13 +35,13 @@ struct Spill
 {
 	MemoryContext context;
 	Tuplesortstate *sort;
-	TupleTableSlot *slot;		/* the record that the spill is at */
-	EventRecord key;			/* of it, in the slot's memory */
+	TupleTableSlot *slot;		/* the current record */
+	EventRecord key;			/* of the current record; points into the slot */
 	int64		count;
 	int64		nsources;		/* of the batches that were added */
 };
 
-/* A spill, with all that it holds, in a memory context of its own. */
+/* Create a spill in a memory context of its own. */
 Spill *
 spill_create(MemoryContext parent)
 {
@@ -92,7 +92,7 @@ add_record(Spill *spill, const EventRecord *record, TupleTableSlot *row)
 	tuplesort_puttupleslot(spill->sort, row);
 }
 
-/* Add the records of a batch, which is not needed any more then. */
+/* Add the records of a batch, whose memory may be freed afterwards. */
 void
 spill_add(Spill *spill, EventBatch *batch)
 {
@@ -116,7 +116,7 @@ spill_add(Spill *spill, EventBatch *batch)
 	spill->nsources += batch->nsources;
 }
 
-/* No more records; how many there are. */
+/* Sort the records; none may be added afterwards.  Returns their number. */
 int64
 spill_sort(Spill *spill)
 {
@@ -133,8 +133,8 @@ spill_rewind(Spill *spill)
 }
 
 /*
- * Go on to the next record, and return its key: piece, status and occurred_at,
- * until the spill goes on.  NULL if there is no other.
+ * Advance to the next record and return its key (piece, status, occurred_at),
+ * which is valid until the next call.  NULL at the end.
  */
 const EventRecord *
 spill_next(Spill *spill)
@@ -153,7 +153,7 @@ spill_next(Spill *spill)
 	return &spill->key;
 }
 
-/* The record that the spill is at, whole, in the current memory context. */
+/* Read the current record with all its fields, in the current memory context. */
 const EventRecord *
 spill_record(Spill *spill)
 {

@@ -48,8 +48,8 @@ load_texts(TupleTableSlot *row, int attribute)
 }
 
 /*
- * A list of statuses as bits; what NULL stands for, if it is NULL.  A value
- * that a user has added to the enum is no status of an event.
+ * Convert an array of statuses to a bit mask; NULL gives if_null.  Enum values
+ * that users have added are ignored, because no event can have them.
  */
 static uint16
 load_statuses(TupleTableSlot *row, int attribute, uint16 if_null)

@@ -20,9 +20,9 @@ BEGIN
     known := '{}';
     FOREACH spelling IN ARRAY statuses LOOP
         IF postalytics.to_mail_status(spelling) IS NULL AND spelling IS NOT NULL THEN
-            RAISE EXCEPTION 'status "%" is not known', spelling
+            RAISE EXCEPTION 'unknown status "%"', spelling
                 USING ERRCODE = 'invalid_parameter_value',
-                      HINT = 'The statuses and their labels are in postalytics.statuses.';
+                      HINT = 'Valid statuses and their labels are listed in postalytics.statuses.';
         END IF;
         known := known || postalytics.to_mail_status(spelling);
     END LOOP;
@@ -33,7 +33,7 @@ COMMENT ON FUNCTION postalytics.to_mail_statuses(text[]) IS
     'internal: statuses from any of their spellings';
 
 -- False for a value that users have added to the enum.
-CREATE FUNCTION postalytics.are_statuses(statuses postalytics.mail_status[])
+CREATE FUNCTION postalytics.are_known_statuses(statuses postalytics.mail_status[])
 RETURNS boolean
 LANGUAGE sql
 IMMUTABLE
@@ -41,7 +41,7 @@ BEGIN ATOMIC
     SELECT pg_catalog.bool_and(postalytics.to_mail_status(s.status::text) IS NOT NULL)
     FROM pg_catalog.unnest(statuses) AS s (status);
 END;
-COMMENT ON FUNCTION postalytics.are_statuses(postalytics.mail_status[]) IS
+COMMENT ON FUNCTION postalytics.are_known_statuses(postalytics.mail_status[]) IS
     'internal: true if all are statuses of the lifecycle';
 
 CREATE TABLE postalytics.syncs (
@@ -56,12 +56,12 @@ CREATE TABLE postalytics.syncs (
         CHECK (pg_catalog.cardinality(accounts) > 0 AND pg_catalog.array_position(accounts, NULL) IS NULL),
     statuses postalytics.mail_status[]
         CHECK (pg_catalog.cardinality(statuses) > 0 AND pg_catalog.array_position(statuses, NULL) IS NULL
-               AND postalytics.are_statuses(statuses)),
+               AND postalytics.are_known_statuses(statuses)),
     wait interval NOT NULL
         CHECK (wait BETWEEN '0' AND '100 years'),
     unless postalytics.mail_status[]
         CHECK (pg_catalog.cardinality(unless) > 0 AND pg_catalog.array_position(unless, NULL) IS NULL
-               AND postalytics.are_statuses(unless)),
+               AND postalytics.are_known_statuses(unless)),
     latest_only boolean NOT NULL,
     ordered boolean NOT NULL,
     durable boolean NOT NULL,
@@ -146,8 +146,8 @@ $$;
 COMMENT ON FUNCTION postalytics.check_sync(postalytics.syncs) IS
     'internal: an error for what a sync cannot be';
 
--- A campaign that is known by a name or not at all is worth a notice, for a sync
--- that matches nothing says nothing.
+-- A sync for a campaign that does not exist matches nothing, and no error would
+-- show it.  A notice may be about a name that was given instead of an id.
 CREATE FUNCTION postalytics.check_campaigns(sync postalytics.syncs)
 RETURNS void
 LANGUAGE plpgsql
@@ -163,11 +163,10 @@ BEGIN
             INTO ids
             FROM postalytics.campaigns AS c
             WHERE c.name = unknown;
-            RAISE NOTICE 'sync "%" is for campaign "%", of which no event has arrived', sync.name, unknown
-                USING HINT = CASE
-                                 WHEN ids IS NULL THEN 'The list "campaigns" holds campaign ids, not names; those known are in postalytics.campaigns.'
-                                 ELSE format('The list "campaigns" holds campaign ids, not names. The id of the campaign with this name is %s.', ids)
-                             END;
+            RAISE NOTICE 'no event of campaign "%" has arrived, which sync "%" names', unknown, sync.name
+                USING HINT = 'The argument "campaigns" takes campaign ids, not names. '
+                          || COALESCE('Campaigns with this name have the ids: ' || ids || '.',
+                                      'Known ids are listed in postalytics.campaigns.');
         END IF;
     END LOOP;
 END
@@ -175,13 +174,13 @@ $$;
 COMMENT ON FUNCTION postalytics.check_campaigns(postalytics.syncs) IS
     'internal: a notice for each campaign of a sync of which nothing is known';
 
--- The lists of statuses take any spelling of them.  With since, it waits for the
--- writers that are at work, and makes others wait until the transaction ends:
--- EXCLUSIVE on syncs, on which writers of events hold ROW SHARE.  So what they
--- bring is either filled in or matched, not both.  Errors: those of check_sync
--- and to_mail_statuses; 42710 if there is one of the name; with since 25001 in
--- a transaction whose snapshot is older than that lock, and 55P03 if writers
--- kept it for 10 seconds.
+-- Statuses can be given in any spelling.  With since, waits for transactions
+-- that have written events, and blocks new writers until the transaction ends:
+-- EXCLUSIVE on syncs, which conflicts with the ROW SHARE of writers.  So each
+-- event is either filled in or matched, never both.  Errors: those of check_sync
+-- and to_mail_statuses; 42710 if the name is taken; with since also 25001 unless
+-- the transaction is READ COMMITTED, and 55P03 if the lock is not available
+-- within 10 seconds.
 CREATE FUNCTION postalytics.create_sync(
     name text,
     campaigns text[] DEFAULT NULL,
@@ -242,9 +241,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz) IS
-    'create a sync: events of these campaigns, accounts and statuses are notified on its channel and delivered; with since, those stored already too';
+    'create a sync: its events are announced on its channel and become deliveries; with since, stored events too';
 
--- So that lists of mail_status can be passed to create_sync, too.
+-- Allows arrays of mail_status to be passed to create_sync.
 CREATE CAST (postalytics.mail_status[] AS text[])
 WITH INOUT
 AS IMPLICIT;
@@ -315,11 +314,12 @@ $$;
 COMMENT ON FUNCTION postalytics.disable_sync(text) IS
     'turn a sync off: new events make no deliveries, and fetch gives none; those it has stay';
 
--- Waits for transactions that hold the sync's deliveries, then for the writers
--- that are at work, but does not stop others while it waits: rows of deliveries
--- in the order of delivery_id, then EXCLUSIVE on syncs.  Errors: 42704 if there
--- is no such sync, 55P03 if writers kept that lock for 10 seconds, 25001 in a
--- transaction whose snapshot is older than its locks.
+-- Waits for transactions that hold the sync's deliveries, then for transactions
+-- that have written events, but does not block new writers while it waits.
+-- Locks: the sync's row, its unfinished deliveries in the order of delivery_id,
+-- then EXCLUSIVE on syncs.  Errors: 42704 if there is no such sync, 55P03 if the
+-- table lock is not available within 10 seconds, 25001 unless the transaction is
+-- READ COMMITTED.
 CREATE FUNCTION postalytics.drop_sync(name text)
 RETURNS void
 LANGUAGE plpgsql

@@ -131,8 +131,8 @@ claim_slot(void)
 }
 
 /*
- * The extension is gone, and with it the need for a worker: free the
- * database's slot, be it this worker's or that of one that ended in an error.
+ * The extension was dropped, so no worker is needed: free the database's slot,
+ * if it belongs to this worker or to one that has exited.
  */
 static void
 free_slot(void)
@@ -328,7 +328,7 @@ typedef struct OldLeaf
 	Oid			parent;
 } OldLeaf;
 
-/* The leaves to retire, in TopMemoryContext; none while another maintain() runs. */
+/* The leaves to retire, in TopMemoryContext; NIL if another maintain() is running. */
 static List *
 list_old_leaves(void)
 {
@@ -355,8 +355,8 @@ list_old_leaves(void)
 }
 
 /*
- * Retire a leaf in transactions of its own, so that its lock is held for no
- * other; false if that lock could not be had.
+ * Retire a leaf in transactions of its own, so that its lock is not held while
+ * other leaves are retired.  False if retire_leaf() reported a failure.
  */
 static bool
 retire(const OldLeaf *old)
@@ -382,7 +382,7 @@ retire(const OldLeaf *old)
 
 /* What maintain() does, with a transaction for each leaf. */
 static void
-maintain_apart(void)
+maintain_by_leaf(void)
 {
 	List	   *leaves = list_old_leaves();
 	Oid			busy = InvalidOid;
@@ -399,7 +399,7 @@ maintain_apart(void)
 	run("maintaining", "SELECT count(*) FROM postalytics.make_ahead()");
 }
 
-/* An error of maintenance is no reason to stop notifying. */
+/* Run maintenance.  An error in it must not stop notifications. */
 static void
 maintain(void)
 {
@@ -407,7 +407,7 @@ maintain(void)
 
 	PG_TRY();
 	{
-		maintain_apart();
+		maintain_by_leaf();
 	}
 	PG_CATCH();
 	{
@@ -547,7 +547,7 @@ typedef struct Worker
 	TimestampTz not_before;		/* after a failure */
 	int			pause;			/* the next, milliseconds */
 	bool		wanted;			/* look whether the extension is there */
-	bool		starved;		/* there was no free slot for it, as the log says */
+	bool		starved;		/* registration failed last time, which was logged */
 } Worker;
 
 static List *workers;			/* in TopMemoryContext */
@@ -677,7 +677,7 @@ start(Worker *worker)
 		worker->not_before = TimestampTzPlusMilliseconds(worker->started_at, LONGEST_PAUSE);
 		if (!worker->starved)
 			ereport(LOG,
-					(errmsg("could not start background worker of extension \"%s\" for database %u",
+					(errmsg("could not start background worker of extension \"%s\" for database with OID %u",
 							EXTENSION_NAME, worker->database),
 					 errhint("You might need to increase max_worker_processes.")));
 	}
@@ -686,8 +686,8 @@ start(Worker *worker)
 }
 
 /*
- * A worker has ended.  If its database still has a slot it failed, and is not
- * started again before a pause, whoever asks for it.
+ * Handle the exit of a worker.  If its database still has a slot, the worker
+ * failed, and is not restarted before a pause, even if a session requests it.
  */
 static void
 see_to_end(Worker *worker)
@@ -726,8 +726,8 @@ take_requests(void)
 }
 
 /*
- * Free the slot of a database that is dropped or may have no worker; false
- * while a command has it for itself.
+ * Free the slot of a database that was dropped or must not have a worker; false
+ * while a worker or a command that pauses it is alive.
  */
 static bool
 forget(Worker *worker)
