@@ -47,7 +47,22 @@ NAMES = ["data", "events", "items", "to", "meta", "x", "event", "mailId", "event
          "campaignId", "", " ", "\ud800", "\u0000", "account", "status", "metadata", "M_a-i l.ID"]
 
 
+class Number(str):
+    """A number as it is to be written."""
+
+
+def number():
+    digits = lambda most: "".join(rng.choice("0123456789") for _ in range(rng.randint(1, most)))
+    integer = rng.choice(["0", rng.choice("123456789") + digits(rng.choice([1, 3, 19, 200]))])
+    fraction = "." + rng.choice(["0", "00", digits(3), digits(120)]) if rng.random() < 0.4 else ""
+    exponent = rng.choice("eE") + rng.choice(["", "+", "-"]) + rng.choice(
+        ["0", "1", "0001", "999", "1001", "9223372036854775808", "18446744073709551616", "0" * 50 + "2", digits(30)]) if rng.random() < 0.5 else ""
+    return Number(rng.choice(["", "-"]) + integer + fraction + exponent)
+
+
 def scalar():
+    if rng.random() < 0.15:
+        return number()
     return "x" * rng.choice(SIZES) if rng.random() < 0.1 else rng.choice(SCALARS)
 
 
@@ -85,7 +100,7 @@ def mutate(value, depth=0):
         return members
     if isinstance(value, list):
         return [mutate(element, depth + 1) for element in value]
-    if isinstance(value, str) and value and rng.random() < 0.1:
+    if isinstance(value, str) and not isinstance(value, Number) and value and rng.random() < 0.1:
         at = rng.randrange(len(value))
         return value[:at] + rng.choice(["", "\u0000", "\u00e9", " ", "-", "\u2603", value]) + value[at:]
     return value
@@ -98,6 +113,8 @@ def text_of(value):
         return text_of(Members(value.items()))
     if isinstance(value, list):
         return "[" + ",".join(text_of(element) for element in value) + "]"
+    if isinstance(value, Number):
+        return str(value)
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=rng.random() < 0.7 or not value.isprintable())
     return "1e999" if value == float("inf") else json.dumps(value)
