@@ -143,14 +143,15 @@ for my $line (split /\n/, slurp_file($log))
 	my ($id, $attempt, $piece, $status, $instant) = split / /, $line;
 	$disorder++ if $instant < ($last{$piece} // 0);
 	$last{$piece} = $instant;
-	push @repeated, [ $id, $told{$id} ] if $told{$id};
+	push @repeated, [ "$id $told{$id}", "$id $attempt" ] if $told{$id};
 	$told{$id} = $attempt;
 }
 is(scalar(keys %told), $sent, 'every one was told');
 is($disorder, 0, 'those of a piece in order');
 my %reason = map { my ($id, $attempt) = split /\|/; ("$id $attempt" => 1) }
   split /\n/, $node->safe_psql('postgres', q{SELECT delivery_id, attempt FROM postalytics.delivery_errors WHERE error = 'lease expired'});
-is(scalar(grep { !$reason{"@$_"} } @repeated), 0, 'none twice without a reason (' . @repeated . ' twice)');
+# A slow worker may tell what another has told meanwhile: then its own lease has expired.
+is(scalar(grep { !$reason{ $_->[0] } && !$reason{ $_->[1] } } @repeated), 0, 'none twice without a reason (' . @repeated . ' twice)');
 cmp_ok(scalar(@repeated), '>', 0, 'and some were, so this has been a test');
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.delivery_errors WHERE error = 'unlucky'}), '>', 50, 'and many failed once');
 
