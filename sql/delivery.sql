@@ -121,6 +121,22 @@ UPDATE syncs SET ordered = true WHERE name = 'same_time';
 SELECT fetched('same_time'), (SELECT due_at < now() FROM deliveries WHERE sync = 'same_time' AND state = 'leased') AS still_due;
 SELECT drop_sync('same_time');
 
+-- Events in a month that is partitioned in turn, or has no key: their deliveries
+-- carry the payload all the same.
+CREATE TABLE events_2025_01 (LIKE postalytics.events) PARTITION BY HASH (piece_id);
+CREATE TABLE events_2025_01_0 PARTITION OF events_2025_01 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+ALTER TABLE events_2025_01 ADD PRIMARY KEY (piece_id, status, occurred_at);
+ALTER TABLE postalytics.events ATTACH PARTITION events_2025_01 FOR VALUES FROM ('2025-01-01') TO ('2025-02-01');
+CREATE TABLE events_2025_02 (LIKE postalytics.events);
+ALTER TABLE postalytics.events ATTACH PARTITION events_2025_02 FOR VALUES FROM ('2025-02-01') TO ('2025-03-01');
+SELECT name FROM create_sync('odd');
+SELECT * FROM ingest('[{"mailId": "odd1", "eventType": 4, "eventDate": "2025-01-06"}, {"mailId": "odd2", "eventType": 4, "eventDate": "2025-02-06"},
+    {"mailId": "odd3", "eventType": 4, "eventDate": "2025-02-07"}]');
+SELECT piece_id, payload ->> 'mailId' AS mail_id FROM postalytics.fetch('odd') ORDER BY 1;
+SELECT drop_sync('odd');
+DROP TABLE events_2025_01, events_2025_02;
+DELETE FROM pieces WHERE piece_id LIKE 'odd%';
+
 -- unless: two days after delivery, unless the goal URL was reached.
 SELECT name FROM create_sync('follow_up', statuses => '{ProcessedForDelivery}', wait => '2 days', unless => '{pURLCompleted,ReturnedToSender}');
 SELECT events_of('p6', '6@06'), events_of('p7', '6@06'), events_of('p8', '6@06');

@@ -20,6 +20,17 @@ SELECT drop_sync('nobody');
 SELECT enable_sync('nobody');
 SELECT disable_sync('nobody');
 
+-- A role that may change syncs is not kept from it by their checks.
+CREATE ROLE regress_postalytics_admin;
+GRANT USAGE ON SCHEMA postalytics TO regress_postalytics_admin;
+GRANT SELECT, UPDATE ON syncs TO regress_postalytics_admin;
+SET ROLE regress_postalytics_admin;
+UPDATE syncs SET statuses = '{Mailed}' WHERE name = 'spring';
+RESET ROLE;
+SELECT statuses FROM syncs WHERE name = 'spring';
+DROP OWNED BY regress_postalytics_admin;
+DROP ROLE regress_postalytics_admin;
+
 -- What the channels are told is in test/t/notify.pl: psql would print process ids.
 SELECT name, enabled FROM syncs ORDER BY 1;
 SELECT disable_sync('all');

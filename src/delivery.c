@@ -125,7 +125,7 @@ sync_argument(FunctionCallInfo fcinfo)
 	return sync;
 }
 
-/* Add an interval to a time; error 22023 if it is negative. */
+/* Add an interval to a time; error 22023 if it is negative or infinite. */
 TimestampTz
 time_after(TimestampTz start, Datum interval, const char *name)
 {
@@ -137,6 +137,10 @@ time_after(TimestampTz start, Datum interval, const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be negative", name)));
+	if (TIMESTAMP_NOT_FINITE(end))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be finite", name)));
 	return end;
 }
 

@@ -292,8 +292,12 @@ has_later_finished(Look *look, const DeliveryRow *row)
 		CStringGetTextDatum(status_name(status_from_oid(DatumGetObjectId(row->status))))
 	};
 
+	bool		has;
+
 	execute_plan(keep_plan(&plan, query, lengthof(types), types), values, NULL, SPI_OK_SELECT);
-	return SPI_processed > 0;
+	has = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return has;
 }
 
 /* True if the piece has reached a status that cancels the sync's deliveries. */
@@ -364,6 +368,27 @@ add_found(Look *look, Verdict verdict, ItemPointer place, TimestampTz put_off_to
 	found->count++;
 }
 
+/*
+ * Postpone the due rows of a piece until its head is due, so that the next looks
+ * do not visit them again.
+ */
+static void
+postpone_piece(Look *look, const DeliveryRow *head)
+{
+	DeliveryRow each;
+
+	seek_piece(look, head->piece, head->occurred_at);
+	while (lookup_next(&look->piece, ForwardScanDirection))
+	{
+		ItemPointerData place = look->piece.slot->tts_tid;
+
+		read_delivery(look->piece.slot, &each);
+		if (!each.is_test && each.due_at <= look->now && each.lease_until <= look->now &&
+			lock_row(look, &place))
+			add_found(look, PUT_OFF, &place, head->due_at);
+	}
+}
+
 /* Deal with a row that is due, in the slot of look->due. */
 static void
 consider(Look *look)
@@ -379,10 +404,7 @@ consider(Look *look)
 		find_head(look, &row, &head, &place);
 		if (head.due_at > look->now)
 		{
-			/* Postpone this row, so that the next looks do not visit it again. */
-			place = look->due.slot->tts_tid;
-			if (row.lease_until <= look->now && lock_row(look, &place))
-				add_found(look, PUT_OFF, &place, head.due_at);
+			postpone_piece(look, &head);
 			return;
 		}
 		row = head;
@@ -479,7 +501,7 @@ look_in_backlog(const Sync *sync, TimestampTz now, int batch, Found *found)
 	if (goes_on)
 	{
 		look_from(sync, now, backlog.from, batch, found);
-		goes_on = found->count == batch;
+		goes_on = found->count >= batch;
 	}
 	if (!goes_on)
 	{
@@ -614,15 +636,17 @@ end_sources(Sources *sources)
 	table_close(sources->events, NoLock);
 }
 
-/* True if a partition has the key (piece_id, status, occurred_at). */
+/* True if a partition is a table with the key (piece_id, status, occurred_at). */
 static bool
 has_event_key(Relation leaf)
 {
 	static const char *const names[] = {"piece_id", "status", "occurred_at"};
-	Oid			key = compat_primary_key(leaf);
+	Oid			key = InvalidOid;
 	Relation	index;
 	bool		has;
 
+	if (leaf->rd_rel->relkind == RELKIND_RELATION)
+		key = compat_primary_key(leaf);
 	if (!OidIsValid(key))
 		return false;
 	index = index_open(key, AccessShareLock);
@@ -708,28 +732,37 @@ find_event(EventLeaf *leaf, const Datum *values)
 }
 
 /*
- * Likewise in a partition that users attached without that key, by a
- * sequential scan into slot.
+ * Likewise in a partition that is not a table of its own, or that users attached
+ * without that key: by a query, whose row it returns in SPI_tuptable.
  */
 static bool
-scan_event(EventLeaf *leaf, const Datum *values, TupleTableSlot *slot)
+query_event(const Datum *values)
 {
-	TableScanDesc scan = compat_beginscan(leaf->leaf, GetActiveSnapshot());
-	AttrNumber	piece = get_attnum(RelationGetRelid(leaf->leaf), "piece_id");
-	AttrNumber	status = get_attnum(RelationGetRelid(leaf->leaf), "status");
-	AttrNumber	occurred_at = get_attnum(RelationGetRelid(leaf->leaf), "occurred_at");
-	bool		isnull;
-	bool		found = false;
+	static SPIPlanPtr plan = NULL;
+	static const char query[] =
+	"SELECT e.account, e.campaign_id, e.payload"
+	" FROM postalytics.events AS e"
+	" WHERE e.piece_id = $1"
+	"   AND e.status = $2::postalytics.mail_status"
+	"   AND e.occurred_at = $3"
+	" LIMIT 1";
+	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		arguments[] = {
+		values[OUT_PIECE_ID],
+		CStringGetTextDatum(status_name(status_from_oid(DatumGetObjectId(values[OUT_STATUS])))),
+		values[OUT_OCCURRED_AT]
+	};
 
-	while (!found && table_scan_getnextslot(scan, ForwardScanDirection, slot))
-		found = slot_getattr(slot, occurred_at, &isnull) == values[OUT_OCCURRED_AT] &&
-			slot_getattr(slot, status, &isnull) == values[OUT_STATUS] &&
-			equal_texts(DatumGetTextPP(slot_getattr(slot, piece, &isnull)),
-						DatumGetTextPP(values[OUT_PIECE_ID]));
-	if (found)
-		ExecMaterializeSlot(slot);
-	table_endscan(scan);
-	return found;
+	execute_plan(keep_plan(&plan, query, lengthof(types), types), arguments, NULL, SPI_OK_SELECT);
+	return SPI_processed > 0;
+}
+
+/* Set a column that is not set yet from a column of the row that query_event returned. */
+static void
+fill_in_queried(Datum *values, bool *nulls, int column, int number)
+{
+	if (nulls[column])
+		values[column] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &nulls[column]);
 }
 
 /* The event's own account, campaign and payload come before those of its piece. */
@@ -737,16 +770,22 @@ static void
 fill_in_event(Sources *sources, Datum *values, bool *nulls)
 {
 	EventLeaf  *leaf = find_leaf(sources, DatumGetTimestampTz(values[OUT_OCCURRED_AT]));
-	TupleTableSlot *slot;
 
 	if (leaf == NULL)
 		return;
-	slot = leaf->by_key ? leaf->key.slot : table_slot_create(leaf->leaf, NULL);
-	if (leaf->by_key ? find_event(leaf, values) : scan_event(leaf, values, slot))
+	if (leaf->by_key)
 	{
-		fill_in(values, nulls, OUT_ACCOUNT, slot, leaf->account);
-		fill_in(values, nulls, OUT_CAMPAIGN_ID, slot, leaf->campaign_id);
-		fill_in(values, nulls, OUT_PAYLOAD, slot, leaf->payload);
+		if (!find_event(leaf, values))
+			return;
+		fill_in(values, nulls, OUT_ACCOUNT, leaf->key.slot, leaf->account);
+		fill_in(values, nulls, OUT_CAMPAIGN_ID, leaf->key.slot, leaf->campaign_id);
+		fill_in(values, nulls, OUT_PAYLOAD, leaf->key.slot, leaf->payload);
+	}
+	else if (query_event(values))
+	{
+		fill_in_queried(values, nulls, OUT_ACCOUNT, 1);
+		fill_in_queried(values, nulls, OUT_CAMPAIGN_ID, 2);
+		fill_in_queried(values, nulls, OUT_PAYLOAD, 3);
 	}
 }
 
@@ -768,23 +807,27 @@ fill_in_piece(Sources *sources, Datum *values, bool *nulls)
 static void
 return_leased(ReturnSetInfo *result)
 {
+	SPITupleTable *leased = SPI_tuptable;
+	uint64		count = SPI_processed;
 	Sources		sources;
 	Datum		values[N_OUT_COLUMNS];
 	bool		nulls[N_OUT_COLUMNS];
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	begin_sources(&sources);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
+		SPI_tuptable = NULL;
 		memset(nulls, true, sizeof(nulls));
 		for (int j = 0; j < lengthof(leased_columns); j++)
-			values[leased_columns[j]] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, j + 1,
+			values[leased_columns[j]] = SPI_getbinval(leased->vals[i], leased->tupdesc, j + 1,
 													  &nulls[leased_columns[j]]);
 		values[OUT_LABEL] = CStringGetTextDatum(status_label(status_from_oid(DatumGetObjectId(values[OUT_STATUS]))));
 		nulls[OUT_LABEL] = false;
 		fill_in_event(&sources, values, nulls);
 		fill_in_piece(&sources, values, nulls);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		SPI_freetuptable(SPI_tuptable);	/* of query_event */
 	}
 	end_sources(&sources);
 	PopActiveSnapshot();
@@ -898,7 +941,8 @@ fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
 		else
 			look_once(fcinfo, sync, batch, &found);
 		done |= found.count > 0;
-	} while (found.verdict[LEASE].count == 0 && found.count > 0);
+	} while (found.verdict[LEASE].count == 0 &&
+			 (found.count > found.verdict[PUT_OFF].count || found.count >= batch));
 	return done;
 }
 

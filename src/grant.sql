@@ -119,3 +119,6 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- For the checks of syncs, which run as whoever changes a row of it.
+GRANT EXECUTE ON FUNCTION postalytics.are_known_statuses(postalytics.mail_status[]) TO PUBLIC;

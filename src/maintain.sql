@@ -123,8 +123,10 @@ COMMENT ON FUNCTION postalytics.carry_payloads(regclass, boolean) IS
 
 -- Locks: ACCESS EXCLUSIVE on events, for which it waits up to lock_timeout, then
 -- on the leaf, and rows of deliveries, for which it does not wait: it fails with
--- 55P03 if they are not available at once.
-CREATE FUNCTION postalytics.retire_month(leaf regclass, retention_action text)
+-- 55P03 if they are not available at once.  A caller that has locked deliveries
+-- must not queue for events: a worker has locked events before it needs
+-- deliveries.
+CREATE FUNCTION postalytics.retire_month(leaf regclass, retention_action text, may_queue boolean)
 RETURNS text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -132,7 +134,22 @@ AS $$
 DECLARE
     carried bigint;
 BEGIN
-    LOCK TABLE ONLY postalytics.events IN ACCESS EXCLUSIVE MODE;
+    IF may_queue THEN
+        LOCK TABLE ONLY postalytics.events IN ACCESS EXCLUSIVE MODE;
+    ELSE
+        FOR attempt IN 1 .. 20 LOOP
+            BEGIN
+                LOCK TABLE ONLY postalytics.events IN ACCESS EXCLUSIVE MODE NOWAIT;
+                EXIT;
+            EXCEPTION
+                WHEN lock_not_available THEN
+                    IF attempt = 20 THEN
+                        RAISE;
+                    END IF;
+            END;
+            PERFORM pg_sleep(0.05);
+        END LOOP;
+    END IF;
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', leaf);
     carried := postalytics.carry_payloads(leaf, false);
     IF retention_action = 'drop' THEN
@@ -143,12 +160,12 @@ BEGIN
     RETURN format('%s deliveries still wait', carried);
 END
 $$;
-COMMENT ON FUNCTION postalytics.retire_month(regclass, text) IS
+COMMENT ON FUNCTION postalytics.retire_month(regclass, text, boolean) IS
     'internal: drop or detach a month of events';
 
 -- A leaf whose lock cannot be had, or on which something depends, is left for
 -- the next run, which the log says.
-CREATE FUNCTION postalytics.retire_leaf(leaf regclass, parent regclass)
+CREATE FUNCTION postalytics.retire_leaf(leaf regclass, parent regclass, may_queue boolean)
 RETURNS postalytics.maintenance_log
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -163,7 +180,7 @@ BEGIN
     BEGIN
         IF parent = 'postalytics.events'::regclass THEN
             action := postalytics.setting('retention_action');
-            detail := postalytics.retire_month(leaf, action);
+            detail := postalytics.retire_month(leaf, action, may_queue);
         ELSE
             EXECUTE format('DROP TABLE %s', leaf);
         END IF;
@@ -175,7 +192,7 @@ BEGIN
     RETURN postalytics.log_maintenance(action, name, detail);
 END
 $$;
-COMMENT ON FUNCTION postalytics.retire_leaf(regclass, regclass) IS
+COMMENT ON FUNCTION postalytics.retire_leaf(regclass, regclass, boolean) IS
     'internal: retire one leaf; what was done';
 
 CREATE FUNCTION postalytics.make_ahead()
@@ -245,23 +262,26 @@ DECLARE
     old record;
     done postalytics.maintenance_log;
     busy regclass;
+    has_dropped_days boolean := false;
 BEGIN
     IF NOT postalytics.begin_maintenance() THEN
         RETURN;
     END IF;
+    RETURN QUERY SELECT m.* FROM postalytics.make_ahead() AS m;
     FOR old IN
         SELECT l.leaf, l.parent
         FROM postalytics.leaves_to_retire() AS l
     LOOP
         IF old.parent IS DISTINCT FROM busy THEN
-            done := postalytics.retire_leaf(old.leaf, old.parent);
+            done := postalytics.retire_leaf(old.leaf, old.parent, NOT has_dropped_days);
             RETURN NEXT done;
             IF done.action = 'failed' THEN
                 busy := old.parent;
+            ELSIF old.parent = 'postalytics.deliveries'::regclass THEN
+                has_dropped_days := true;
             END IF;
         END IF;
     END LOOP;
-    RETURN QUERY SELECT m.* FROM postalytics.make_ahead() AS m;
 END
 $$;
 COMMENT ON FUNCTION postalytics.maintain() IS

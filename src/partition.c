@@ -230,7 +230,8 @@ has_leaf(const Parent *parent, TimestampTz instant)
 	Relation	relation = table_open(extension_relation(parent->name), AccessShareLock);
 	bool		has = OidIsValid(leaf_of(relation, parent->key(instant)));
 
-	table_close(relation, NoLock);
+	/* A lock that was kept would be in the way of who drops another leaf. */
+	table_close(relation, has ? NoLock : AccessShareLock);
 	return has;
 }
 

@@ -328,9 +328,9 @@ typedef struct OldLeaf
 	Oid			parent;
 } OldLeaf;
 
-/* The leaves to retire, in TopMemoryContext; NIL if another maintain() is running. */
+/* The leaves to retire, in a memory context; NIL if another maintain() is running. */
 static List *
-list_old_leaves(void)
+list_old_leaves(MemoryContext context)
 {
 	List	   *leaves = NIL;
 
@@ -341,7 +341,7 @@ list_old_leaves(void)
 		elog(ERROR, "could not list partitions");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContext caller = MemoryContextSwitchTo(context);
 		OldLeaf    *old = palloc(sizeof(OldLeaf));
 		bool		isnull;
 
@@ -362,18 +362,22 @@ static bool
 retire(const OldLeaf *old)
 {
 	bool		retired;
+	char		query[256];
 
-	run("maintaining",
-		psprintf("SELECT postalytics.carry_payloads(i.inhrelid, true)"
-				 " FROM pg_catalog.pg_inherits AS i"
-				 " WHERE i.inhrelid = %u"
-				 "   AND i.inhparent = 'postalytics.events'::pg_catalog.regclass", old->leaf));
+	snprintf(query, sizeof(query),
+			 "SELECT postalytics.carry_payloads(i.inhrelid, true)"
+			 " FROM pg_catalog.pg_inherits AS i"
+			 " WHERE i.inhrelid = %u"
+			 "   AND i.inhparent = 'postalytics.events'::pg_catalog.regclass", old->leaf);
+	run("maintaining", query);
+	snprintf(query, sizeof(query),
+			 "SELECT FROM pg_catalog.pg_inherits AS i,"
+			 "      postalytics.retire_leaf(i.inhrelid, i.inhparent, true) AS r"
+			 " WHERE i.inhrelid = %u"
+			 "   AND (SELECT postalytics.begin_maintenance())"
+			 "   AND r.action = 'failed'", old->leaf);
 	begin("maintaining");
-	if (SPI_execute(psprintf("SELECT FROM pg_catalog.pg_inherits AS i,"
-							 "      postalytics.retire_leaf(i.inhrelid, i.inhparent) AS r"
-							 " WHERE i.inhrelid = %u"
-							 "   AND (SELECT postalytics.begin_maintenance())"
-							 "   AND r.action = 'failed'", old->leaf), false, 0) != SPI_OK_SELECT)
+	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not retire a partition");
 	retired = SPI_processed == 0;
 	commit();
@@ -382,12 +386,14 @@ retire(const OldLeaf *old)
 
 /* What maintain() does, with a transaction for each leaf. */
 static void
-maintain_by_leaf(void)
+maintain_by_leaf(MemoryContext context)
 {
-	List	   *leaves = list_old_leaves();
+	List	   *leaves;
 	Oid			busy = InvalidOid;
 	ListCell   *cell;
 
+	run("maintaining", "SELECT count(*) FROM postalytics.make_ahead()");
+	leaves = list_old_leaves(context);
 	foreach(cell, leaves)
 	{
 		const OldLeaf *old = lfirst(cell);
@@ -395,8 +401,6 @@ maintain_by_leaf(void)
 		if (old->parent != busy && !retire(old))
 			busy = old->parent;
 	}
-	list_free_deep(leaves);
-	run("maintaining", "SELECT count(*) FROM postalytics.make_ahead()");
 }
 
 /* Run maintenance.  An error in it must not stop notifications. */
@@ -404,10 +408,12 @@ static void
 maintain(void)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "postalytics maintenance",
+												  ALLOCSET_SMALL_SIZES);
 
 	PG_TRY();
 	{
-		maintain_by_leaf();
+		maintain_by_leaf(context);
 	}
 	PG_CATCH();
 	{
@@ -426,6 +432,7 @@ maintain(void)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	my_slot->maintained_at = GetCurrentTimestamp();
 	LWLockRelease(wake_shared->lock);

@@ -116,7 +116,21 @@ for my $visits (0, 8000)
 }
 cmp_ok($per_row{8000}, '<', 1.5 * $per_row{0}, "8,000 visits to one URL cost each row of a fetch $per_row{8000} buffers, none $per_row{0}");
 
+# Behind a head that was put off, the others of its piece are put off once.
+$session->do('TRUNCATE postalytics.deliveries_unfinished');
+$session->do(qq{SELECT postalytics.ingest((SELECT json_agg(json_build_object('mailId', 'put off', 'eventType', 7,
+	'eventDate', to_char(timestamp '2026-09-01' + i * interval '10 s', 'YYYY-MM-DD HH24:MI:SS')))
+	FROM generate_series(1, 3000) AS i))});
+$session->do(q{SELECT postalytics.nack('w', array_agg(delivery_id), 'busy', retry_in => '1 hour') FROM postalytics.fetch('w', 1)});
+my ($once, $none) = cost($session, $fetch);
+is($none, 0, 'a head that was put off: nothing to fetch');
+cmp_ok($once, '<', 3000 * 40, "the 2,999 behind it are put off, for $once buffers");
+my ($again) = cost($session, $fetch);
+cmp_ok($again, '<', 1000, "and the next fetch touches $again buffers");
+
 # 3. An ack of some rows waits for nobody's fetch of others.
+$session->do('TRUNCATE postalytics.deliveries_unfinished');
+fill($session, 1000, 'others');
 my ($one, $two) = (session('visits'), session('visits'));
 my $mine = $two->selectcol_arrayref($fetch);
 $one->begin_work;
