@@ -71,6 +71,7 @@ DROP TABLE events_2031_q1, events_2031_04;
 -- Months come as they are needed, many at once, whatever the session's zone.
 SELECT inserted FROM ingest((SELECT json_agg(json_build_object('mailId', i, 'eventDate', timestamp '2020-01-31 23:59:59' + i * interval '1 month', 'eventType', 4))
                              FROM generate_series(0, 24) AS i));
+SELECT reason FROM rejects WHERE payload ->> 'eventDate' < '2023';
 SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass;
 
 -- Not from inside an INSERT into events; not in a read-only transaction.
