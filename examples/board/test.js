@@ -35,6 +35,7 @@ test('shows what there is', async () => {
   await shows('#counts', 'Canada')
   assert.deepEqual((await text('#counts tbody')).split('\n').map((line) => line.split('\t')).slice(0, 3),
     [['Pieces', '1', '1'], ['Mailed', '1', '1'], ['In Transit', '1', '–']])
+  await shows('#latest tbody', 'Mailed')
   const latest = (await text('#latest tbody')).split('\n').map((line) => line.split('\t').slice(1))
   assert.deepEqual(latest.sort(), [['In Transit', '1'], ['Mailed', '1'], ['Mailed', '2']])
 })
