@@ -259,15 +259,26 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 	SPI_finish();
 }
 
+/* True if there is a leaf for a time, including one that was just committed. */
+static bool
+has_new_leaf(const Parent *parent, TimestampTz time)
+{
+	AcceptInvalidationMessages();
+	/* A message that arrives while the entry is being built may leave it stale. */
+	RelationCacheInvalidateEntry(extension_relation(parent->name));
+	return has_leaf(parent, time);
+}
+
 /*
  * Lock a partitioned table to create a leaf.  Does not queue for the lock,
- * because later requests of other sessions would wait behind this one.  Error
- * 55P03 after lock_timeout, or after MAX_LOCK_WAIT if that is not set.
+ * because later requests of other sessions would wait behind this one.  False,
+ * and no lock, if another session has created the leaf meanwhile.  Error 55P03
+ * after lock_timeout, or after MAX_LOCK_WAIT if that is not set.
  */
 #define MAX_LOCK_WAIT	10000	/* milliseconds */
 
-static void
-lock_parent(const Parent *parent, Oid relation)
+static bool
+lock_parent(const Parent *parent, Oid relation, TimestampTz time)
 {
 	int			lock_wait = LockTimeout > 0 ? LockTimeout : MAX_LOCK_WAIT;
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), lock_wait);
@@ -284,17 +295,10 @@ lock_parent(const Parent *parent, Oid relation)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (has_new_leaf(parent, time))
+			return false;
 	}
-}
-
-/* True if there is a leaf for a time, including one that was just committed. */
-static bool
-has_new_leaf(const Parent *parent, TimestampTz time)
-{
-	AcceptInvalidationMessages();
-	/* A message that arrives while the entry is being built may leave it stale. */
-	RelationCacheInvalidateEntry(extension_relation(parent->name));
-	return has_leaf(parent, time);
+	return true;
 }
 
 /*
@@ -315,8 +319,8 @@ ensure_leaf(const Parent *parent, TimestampTz time)
 	leaf = leaf_name(parent, time);
 	if (look_up(leaf) == NAME_TAKEN)
 		return LEAF_IN_THE_WAY;
-	lock_parent(parent, extension_relation(parent->name));
-	if (has_new_leaf(parent, time))
+	if (!lock_parent(parent, extension_relation(parent->name), time) ||
+		has_new_leaf(parent, time))
 		return LEAF_THERE;
 	if (look_up(leaf) != NAME_FREE)
 		return LEAF_IN_THE_WAY;
