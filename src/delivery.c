@@ -46,11 +46,7 @@ const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 Relation
 open_unfinished(LOCKMODE mode)
 {
-	Relation	unfinished = table_open(extension_relation("deliveries_unfinished"), mode);
-
-	check_columns(unfinished, deliveries_columns, N_DELIVERY_COLUMNS);
-	check_key(unfinished);
-	return unfinished;
+	return open_table("deliveries_unfinished", deliveries_columns, N_DELIVERY_COLUMNS, mode);
 }
 
 /* A column of a row of deliveries. */

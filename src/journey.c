@@ -130,11 +130,7 @@ static const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 Relation
 open_pieces(LOCKMODE mode)
 {
-	Relation	pieces = table_open(extension_relation("pieces"), mode);
-
-	check_columns(pieces, pieces_columns, N_PIECE_COLUMNS);
-	check_key(pieces);
-	return pieces;
+	return open_table("pieces", pieces_columns, N_PIECE_COLUMNS, mode);
 }
 
 /* True if the piece in a slot has had an event of any of these statuses, a bit each. */
@@ -788,11 +784,7 @@ static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
 Relation
 open_campaigns(LOCKMODE mode)
 {
-	Relation	campaigns = table_open(extension_relation("campaigns"), mode);
-
-	check_columns(campaigns, campaigns_columns, N_CAMPAIGNS_COLUMNS);
-	check_key(campaigns);
-	return campaigns;
+	return open_table("campaigns", campaigns_columns, N_CAMPAIGNS_COLUMNS, mode);
 }
 
 /* True if the row has all that the events say. */

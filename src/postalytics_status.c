@@ -340,6 +340,20 @@ check_key(Relation relation)
 						 NameStr(TupleDescAttr(RelationGetDescr(relation), 0)->attname))));
 }
 
+/*
+ * Open a table of ours whose rows are written by its first column.  Error 55000
+ * if users have altered its columns or primary key, 0A000 if it is distributed.
+ */
+Relation
+open_table(const char *name, const TableColumn *columns, int ncolumns, LOCKMODE mode)
+{
+	Relation	table = table_open(extension_relation(name), mode);
+
+	check_columns(table, columns, ncolumns);
+	check_key(table);
+	return table;
+}
+
 /* Let the queries of this SPI connection read rows, of relation's type, by name. */
 void
 register_rows(const char *name, Oid relation, Tuplestorestate *rows,

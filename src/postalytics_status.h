@@ -64,6 +64,8 @@ extern bool has_columns(Relation relation, const TableColumn *columns, int ncolu
 extern void check_columns(Relation relation, const TableColumn *columns, int ncolumns);
 extern bool has_key(Relation relation, AttrNumber first, int ncolumns);
 extern void check_key(Relation relation);
+extern Relation open_table(const char *name, const TableColumn *columns, int ncolumns,
+						   LOCKMODE mode);
 extern void raise_serialization_failure(void);
 extern void check_not_distributed(Oid relation);
 
