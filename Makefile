@@ -5,15 +5,13 @@ EXTENSION = postalytics_status
 EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
-OBJS = $(addprefix src/,postalytics_status.o lifecycle.o event.o lookup.o partition.o \
-	leaf_worker.o direct.o spill.o ingest.o derive.o journey.o sync.o delivery.o \
-	delivery_writer.o fetch.o ack.o notify.o guard.o \
-	calendar.o report.o wake.o worker.o)
+OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 
-# The install script is these, in the order data flows.
-SQL = $(addprefix src/,lifecycle.sql partition.sql ingest.sql derive.sql \
-	journey.sql sync.sql delivery.sql maintain.sql notify.sql guard.sql \
-	calendar.sql report.sql worker.sql grant.sql)
+# The install script is these, in the order in which they need each other.
+SQL = $(addprefix src/, lifecycle/lifecycle.sql storage/partition.sql \
+	ingest/ingest.sql ingest/derive.sql journey/journey.sql sync/sync.sql \
+	sync/delivery.sql operate/maintain.sql sync/notify.sql operate/guard.sql \
+	report/calendar.sql report/report.sql worker/worker.sql rights/grant.sql)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SQL)
 
@@ -25,7 +23,7 @@ ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
-PG_CPPFLAGS = -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS = -Isrc -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
@@ -45,7 +43,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard src/*.h src/*/*.h)
 
 $(INSTALL_SQL): $(SQL)
 	(printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \

@@ -9,8 +9,8 @@
 #include "postalytics_status.h"
 
 #include "access/tableam.h"
-#include "compat.h"
-#include "lookup.h"
+#include "base/compat.h"
+#include "storage/lookup.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 

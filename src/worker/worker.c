@@ -21,7 +21,7 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
-#include "compat.h"
+#include "base/compat.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -41,7 +41,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
-#include "wake.h"
+#include "sync/wake.h"
 
 PGDLLEXPORT void postalytics_launcher_main(Datum arg);
 PGDLLEXPORT void postalytics_worker_main(Datum arg);

@@ -10,7 +10,7 @@
 #include "postalytics_status.h"
 
 #include "access/htup_details.h"
-#include "compat.h"
+#include "base/compat.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"

@@ -20,7 +20,7 @@
 #include "commands/progress.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
-#include "compat.h"
+#include "base/compat.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"

@@ -8,7 +8,7 @@
  * made.  They are locked without waiting (SKIP LOCKED) or in the order of
  * delivery_id, so that workers cannot deadlock.
  */
-#include "delivery.h"
+#include "sync/delivery.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"

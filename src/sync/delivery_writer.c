@@ -2,7 +2,7 @@
  * delivery_writer.c
  *		Writes deliveries in the transaction that brings their events.
  */
-#include "delivery.h"
+#include "sync/delivery.h"
 
 #include "access/table.h"
 #include "access/xact.h"

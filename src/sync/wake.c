@@ -17,7 +17,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
-#include "wake.h"
+#include "sync/wake.h"
 
 #define TRANCHE		EXTENSION_NAME
 

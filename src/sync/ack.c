@@ -3,14 +3,14 @@
  *		ack and nack: a worker says what became of the deliveries that it
  *		fetched.
  */
-#include "delivery.h"
+#include "sync/delivery.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "compat.h"
-#include "lookup.h"
+#include "base/compat.h"
+#include "storage/lookup.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"

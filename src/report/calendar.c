@@ -11,7 +11,7 @@
 #include "postalytics_status.h"
 
 #include "catalog/pg_type.h"
-#include "compat.h"
+#include "base/compat.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/date.h"

@@ -14,7 +14,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "compat.h"
+#include "base/compat.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"

@@ -9,17 +9,17 @@
  * skips the piece's other index entries without visiting the heap, so that a
  * piece with ten thousand visits costs only a few index pages.
  */
-#include "delivery.h"
+#include "sync/delivery.h"
 
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "compat.h"
+#include "base/compat.h"
 #include "executor/executor.h"
 #include "funcapi.h"
-#include "lookup.h"
+#include "storage/lookup.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
