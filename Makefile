@@ -7,11 +7,25 @@ EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 MODULE_big = postalytics_status
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
 
-# The install script is these, in the order in which they need each other.
-SQL = $(addprefix src/, lifecycle/lifecycle.sql storage/partition.sql \
-	ingest/ingest.sql ingest/derive.sql journey/journey.sql sync/sync.sql \
-	sync/delivery.sql operate/maintain.sql sync/notify.sql operate/guard.sql \
-	report/calendar.sql report/report.sql worker/worker.sql rights/grant.sql)
+# The install script is these, bottom floor first; the privileges, which name all
+# others, come last.
+SQL = $(addprefix src/, \
+	base/table.sql base/cache.sql base/lock.sql \
+	lifecycle/lifecycle.sql lifecycle/current_status.sql \
+	rights/settings.sql \
+	feed/field_name.sql \
+	storage/events.sql storage/leaf.sql storage/partition.sql storage/maintenance_log.sql \
+	journey/piece.sql journey/campaign.sql \
+	sync/sync.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
+	sync/ack.sql sync/replay.sql sync/create_sync.sql sync/sync_health.sql sync/notify.sql \
+	ingest/ingest.sql ingest/rejects.sql ingest/retry.sql ingest/inbox.sql \
+	ingest/offer.sql ingest/inserted.sql ingest/refold.sql \
+	report/bar.sql report/payload.sql report/calendar.sql report/facts.sql \
+	report/campaign_report.sql report/piece_report.sql report/funnel.sql \
+	report/response_report.sql \
+	operate/maintain.sql operate/drop_campaign.sql operate/guard.sql \
+	worker/status.sql \
+	rights/grant.sql)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SQL)
 

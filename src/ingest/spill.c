@@ -8,12 +8,14 @@
  * the key and the text of an event are kept; the other fields are read again
  * from the text.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
+#include "base/compat.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "base/compat.h"
 #include "executor/tuptable.h"
+#include "feed/reader.h"
+#include "ingest/spill.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"

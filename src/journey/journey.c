@@ -1,475 +1,40 @@
 /*
  * journey.c
- *		Folds events into pieces, a row a mail piece, and keeps campaigns.
+ *		Folds events into pieces, one row for each mail piece.
  *
- * Folding is commutative, associative and, an event being inserted once,
- * counts each once; so order of arrival and batching cannot matter.
+ * Folding is commutative and associative, and each event is inserted once, so
+ * that neither the order of arrival nor the grouping into calls matters.  How a
+ * row of new events is merged with the stored one is the subject of piece.c.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/skey.h"
-#include "access/stratnum.h"
 #include "access/table.h"
-#include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "base/compat.h"
-#include "fmgr.h"
-#include "funcapi.h"
+#include "base/query.h"
+#include "journey/campaign.h"
+#include "journey/journey.h"
+#include "journey/piece.h"
 #include "miscadmin.h"
+#include "storage/direct.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
-#include "utils/typcache.h"
 
-PG_FUNCTION_INFO_V1(postalytics_merge_piece);
-
-/* ---- marks ---- */
-
-/* Groups of columns, each taken whole from the latest event that has it. */
-typedef enum Section
-{
-	SECTION_ACCOUNT,
-	SECTION_CAMPAIGN,
-	SECTION_CONTACT,
-	SECTION_COUNTRY,
-	SECTION_RECIPIENT,
-	SECTION_FIELDS,
-	SECTION_URL,
-	SECTION_EXPECTED,
-	SECTION_ZIP
-} Section;
-
-#define N_SECTIONS		(SECTION_ZIP + 1)
-
-/* Responses do not bear on the status, so they have no mark. */
-#define N_STATUS_MARKS	(RETURNED_TO_SENDER + 1)
-#define N_MARKS			(N_STATUS_MARKS + N_SECTIONS)
-
-#define SECTION_MARK(section) (N_STATUS_MARKS + (section))
-
-#define NO_MARK			PG_INT64_MIN
-
-/* Of events at one instant, the further status is the later. */
-static inline int64
-make_mark(TimestampTz instant, MailStatus status)
-{
-	return instant * 16 + status;
-}
-
-static inline TimestampTz
-mark_instant(int64 mark)
-{
-	return mark == NO_MARK ? DT_NOBEGIN : mark >> 4;
-}
-
-static inline MailStatus
-mark_status(int64 mark)
-{
-	return mark & 15;
-}
-
-/* ---- the columns of pieces, in journey.sql's order, and how they merge ---- */
-
-typedef enum Merge
-{
-	KEY,
-	DERIVED,					/* from the others */
-	EARLIEST,
-	LATEST,
-	SUM,
-	MARKS,
-	FROM_SECTION				/* + the Section */
-} Merge;
-
-#define IN(section) (FROM_SECTION + SECTION_##section)
-
-static const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
-	[PIECE_ID] = {"piece_id", TEXTOID, true, KEY},
-	[PIECE_ACCOUNT] = {"account", TEXTOID, false, IN(ACCOUNT)},
-	[PIECE_CAMPAIGN_ID] = {"campaign_id", TEXTOID, false, IN(CAMPAIGN)},
-	[PIECE_CONTACT_ID] = {"contact_id", TEXTOID, false, IN(CONTACT)},
-	[PIECE_STATUS] = {"status", ANYENUMOID, false, DERIVED},
-	[PIECE_STATUS_AT] = {"status_at", TIMESTAMPTZOID, false, DERIVED},
-	[PIECE_RESPONSE] = {"response", ANYENUMOID, false, DERIVED},
-	[FIRST_OF_STATUS + MAIL_PIECE_CREATED] = {"mail_piece_created_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + ADDRESSED] = {"addressed_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + PRINTED] = {"printed_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + MAILED] = {"mailed_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + IN_TRANSIT] = {"in_transit_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + IN_LOCAL_AREA] = {"in_local_area_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + PROCESSED_FOR_DELIVERY] = {"processed_for_delivery_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + RE_ROUTED] = {"re_routed_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + RETURNED_TO_SENDER] = {"returned_to_sender_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + PURL_OPENED] = {"first_opened_at", TIMESTAMPTZOID, false, EARLIEST},
-	[FIRST_OF_STATUS + PURL_COMPLETED] = {"first_completed_at", TIMESTAMPTZOID, false, EARLIEST},
-	[OPENS] = {"opens", INT4OID, true, SUM},
-	[COMPLETIONS] = {"completions", INT4OID, true, SUM},
-	[FIRST_EVENT_AT] = {"first_event_at", TIMESTAMPTZOID, true, EARLIEST},
-	[LAST_EVENT_AT] = {"last_event_at", TIMESTAMPTZOID, true, LATEST},
-	[EXPECTED_DELIVERY_AT] = {"expected_delivery_at", TIMESTAMPTZOID, false, IN(EXPECTED)},
-	[PIECE_COUNTRY] = {"country", TEXTOID, false, IN(COUNTRY)},
-	[PIECE_FIRST_NAME] = {"first_name", TEXTOID, false, IN(RECIPIENT)},
-	[PIECE_LAST_NAME] = {"last_name", TEXTOID, false, IN(RECIPIENT)},
-	[PIECE_COMPANY] = {"company", TEXTOID, false, IN(RECIPIENT)},
-	[PIECE_EMAIL] = {"email", TEXTOID, false, IN(RECIPIENT)},
-	[PIECE_ZIP] = {"zip", TEXTOID, false, IN(ZIP)},
-	[PIECE_FIELDS] = {"fields", JSONBOID, false, IN(FIELDS)},
-	[LAST_URL] = {"last_url", TEXTOID, false, IN(URL)},
-	[PIECE_MARKS] = {"marks", BYTEAOID, true, MARKS},
-};
-
-/* Open pieces; error 55000 if users have altered its columns or its key. */
-Relation
-open_pieces(LOCKMODE mode)
-{
-	return open_table("pieces", pieces_columns, N_PIECE_COLUMNS, mode);
-}
-
-/* True if the piece in a slot has had an event of any of these statuses, a bit each. */
-bool
-piece_has_reached(TupleTableSlot *piece, uint16 statuses)
-{
-	for (int i = 0; i < N_STATUSES; i++)
-		if ((statuses & (1 << i)) != 0 && !slot_attisnull(piece, FIRST_OF_STATUS + i + 1))
-			return true;
-	return false;
-}
-
-/* A row of pieces or campaigns. */
-typedef struct Row
-{
-	Datum	   *values;
-	bool	   *nulls;
-} Row;
-
-static void
-set_value(Row row, int column, Datum value)
-{
-	row.values[column] = value;
-	row.nulls[column] = false;
-}
-
-/* ---- marks, as a row stores them ---- */
-
-/*
- * The mark of a status's first event is not stored, for its instant has a
- * column.  Most rows have no other marks; they store, in half a byte for each
- * section, the status whose first event it is from.
- *
- * All other rows store a byte for each mark: FIRST_EVENT + the status, or the
- * mark's place in the list that follows, without repeats.
- */
-#define SHORT_LENGTH	((N_SECTIONS + 1) / 2)
-#define SHORT_NONE		15
-#define FIRST_EVENT		128
-#define NO_PLACE		255
-
-/* The mark of a status's first event; NO_MARK if there is none. */
-static int64
-first_event_mark(const Datum *values, const bool *nulls, int status)
-{
-	int			column = FIRST_OF_STATUS + status;
-
-	return nulls[column] ? NO_MARK : make_mark(DatumGetTimestampTz(values[column]), status);
-}
-
-static bool
-is_first_event(Row row, int64 mark)
-{
-	return mark == first_event_mark(row.values, row.nulls, mark_status(mark));
-}
-
-static void
-set_marks(Row row, const void *bytes, int length)
-{
-	bytea	   *stored = palloc(VARHDRSZ + length);
-
-	SET_VARSIZE(stored, VARHDRSZ + length);
-	memcpy(VARDATA(stored), bytes, length);
-	set_value(row, PIECE_MARKS, PointerGetDatum(stored));
-}
-
-/* False if the marks are others than those of first events. */
-static bool
-store_short(Row row, const int64 *marks)
-{
-	uint8		bytes[SHORT_LENGTH] = {0};
-
-	for (int i = 0; i < N_STATUS_MARKS; i++)
-		if (marks[i] != first_event_mark(row.values, row.nulls, i))
-			return false;
-	for (int i = 0; i < N_SECTIONS; i++)
-	{
-		int64		mark = marks[SECTION_MARK(i)];
-		int			status = mark == NO_MARK ? SHORT_NONE : mark_status(mark);
-
-		if (mark != NO_MARK && !is_first_event(row, mark))
-			return false;
-		bytes[i / 2] |= status << (i % 2 * 4);
-	}
-	set_marks(row, bytes, SHORT_LENGTH);
-	return true;
-}
-
-/* The row has its instants already. */
-static void
-store_marks(Row row, const int64 *marks)
-{
-	uint8		bytes[N_MARKS + N_MARKS * sizeof(int64)];
-	int64		list[N_MARKS];
-	int			length = 0;
-
-	if (store_short(row, marks))
-		return;
-	for (int i = 0; i < N_MARKS; i++)
-	{
-		if (marks[i] == NO_MARK)
-			bytes[i] = NO_PLACE;
-		else if (is_first_event(row, marks[i]))
-			bytes[i] = FIRST_EVENT + mark_status(marks[i]);
-		else
-		{
-			for (bytes[i] = 0; bytes[i] < length && list[bytes[i]] != marks[i];)
-				bytes[i]++;
-			if (bytes[i] == length)
-				list[length++] = marks[i];
-		}
-	}
-	memcpy(bytes + N_MARKS, list, length * sizeof(int64));
-	set_marks(row, bytes, N_MARKS + length * sizeof(int64));
-}
-
-static void
-read_short(const uint8 *bytes, const Datum *values, const bool *nulls, int64 *marks)
-{
-	for (int i = 0; i < N_STATUS_MARKS; i++)
-		marks[i] = first_event_mark(values, nulls, i);
-	for (int i = 0; i < N_SECTIONS; i++)
-	{
-		int			status = bytes[i / 2] >> (i % 2 * 4) & 15;
-
-		marks[SECTION_MARK(i)] = status < N_STATUSES ? first_event_mark(values, nulls, status) : NO_MARK;
-	}
-}
-
-static void
-raise_bad_marks(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("marks are none of %s's", EXTENSION_NAME)));
-}
-
-/* Error 22023 for what did not come from here. */
-static void
-read_marks(const Datum *values, const bool *nulls, int64 *marks)
-{
-	const bytea *stored;
-	const uint8 *bytes;
-	int			length;
-	bool		good;
-
-	if (nulls[PIECE_MARKS])
-		raise_bad_marks();
-	stored = DatumGetByteaPP(values[PIECE_MARKS]);
-	bytes = (const uint8 *) VARDATA_ANY(stored);
-	length = (int) VARSIZE_ANY_EXHDR(stored) - N_MARKS;
-	good = length >= 0;
-	if (VARSIZE_ANY_EXHDR(stored) == SHORT_LENGTH)
-	{
-		read_short(bytes, values, nulls, marks);
-		return;
-	}
-	for (int i = 0; i < N_MARKS && good; i++)
-	{
-		marks[i] = NO_MARK;
-		if (bytes[i] < length / (int) sizeof(int64))
-			memcpy(&marks[i], bytes + N_MARKS + bytes[i] * sizeof(int64), sizeof(int64));
-		else if (bytes[i] >= FIRST_EVENT && bytes[i] < FIRST_EVENT + N_STATUSES)
-			marks[i] = first_event_mark(values, nulls, bytes[i] - FIRST_EVENT);
-		else
-			good = bytes[i] == NO_PLACE;
-	}
-	if (!good)
-		raise_bad_marks();
-}
-
-/* Set the columns that follow from the others. */
-static void
-set_derived(Row row, const int64 *marks)
-{
-	TimestampTz last[N_STATUSES];
-	int			status;
-
-	for (int i = 0; i < N_STATUSES; i++)
-		last[i] = i < N_STATUS_MARKS ? mark_instant(marks[i]) : DT_NOBEGIN;
-	status = status_from_instants(last);
-	if (status != NO_STATUS)
-	{
-		set_value(row, PIECE_STATUS, ObjectIdGetDatum(status_oid(status)));
-		set_value(row, PIECE_STATUS_AT, TimestampTzGetDatum(last[status]));
-	}
-	if (DatumGetInt32(row.values[COMPLETIONS]) > 0)
-		set_value(row, PIECE_RESPONSE, ObjectIdGetDatum(status_oid(PURL_COMPLETED)));
-	else if (DatumGetInt32(row.values[OPENS]) > 0)
-		set_value(row, PIECE_RESPONSE, ObjectIdGetDatum(status_oid(PURL_OPENED)));
-}
-
-/* Is the stored value of a column the one to keep, over the row's own? */
-static bool
-keeps_stored(int merge, Datum value, bool isnull, Datum stored,
-			 const int64 *marks, const int64 *stored_marks)
-{
-	switch (merge)
-	{
-		case EARLIEST:
-			return isnull || DatumGetTimestampTz(stored) < DatumGetTimestampTz(value);
-		case LATEST:
-			return isnull || DatumGetTimestampTz(stored) > DatumGetTimestampTz(value);
-		default:
-			{
-				int			mark = SECTION_MARK(merge - FROM_SECTION);
-
-				return stored_marks[mark] >= marks[mark];
-			}
-	}
-}
-
-/* Merge the stored row of a piece into one of new events: a DirectMerge. */
-static void
-merge_rows(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
-{
-	int64		marks[N_MARKS];
-	int64		stored_marks[N_MARKS];
-	int64		merged[N_MARKS];
-
-	read_marks(values, nulls, marks);
-	read_marks(stored, stored_nulls, stored_marks);
-	for (int i = 0; i < N_MARKS; i++)
-		merged[i] = Max(marks[i], stored_marks[i]);
-	for (int i = 0; i < N_PIECE_COLUMNS; i++)
-	{
-		int			merge = pieces_columns[i].merge;
-
-		if (merge == SUM)
-			values[i] = Int32GetDatum(DatumGetInt32(values[i]) + DatumGetInt32(stored[i]));
-		else if (merge >= FROM_SECTION || ((merge == EARLIEST || merge == LATEST) && !stored_nulls[i]))
-		{
-			if (!keeps_stored(merge, values[i], nulls[i], stored[i], marks, stored_marks))
-				continue;
-			values[i] = stored[i];
-			nulls[i] = stored_nulls[i];
-		}
-	}
-	store_marks((Row) {values, nulls}, merged);
-	set_derived((Row) {values, nulls}, merged);
-}
-
-/*
- * merge_piece(stored pieces, new pieces) returns pieces
- *
- * The row of a piece, of which one has some events and one has others.  Strict.
- * Error 22023 for marks that were not made here.
- */
-Datum
-postalytics_merge_piece(PG_FUNCTION_ARGS)
-{
-	HeapTupleHeader stored = PG_GETARG_HEAPTUPLEHEADER(0);
-	HeapTupleHeader fresh = PG_GETARG_HEAPTUPLEHEADER(1);
-	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(fresh),
-												 HeapTupleHeaderGetTypMod(fresh));
-	Row			rows[2];
-	HeapTupleData tuple = {0};
-	HeapTuple	merged;
-
-	new_row(tupdesc, &rows[0].values, &rows[0].nulls);
-	new_row(tupdesc, &rows[1].values, &rows[1].nulls);
-	tuple.t_data = stored;
-	tuple.t_len = HeapTupleHeaderGetDatumLength(stored);
-	heap_deform_tuple(&tuple, tupdesc, rows[0].values, rows[0].nulls);
-	tuple.t_data = fresh;
-	tuple.t_len = HeapTupleHeaderGetDatumLength(fresh);
-	heap_deform_tuple(&tuple, tupdesc, rows[1].values, rows[1].nulls);
-	merge_rows(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
-	merged = heap_form_tuple(tupdesc, rows[1].values, rows[1].nulls);
-	ReleaseTupleDesc(tupdesc);
-	PG_RETURN_DATUM(HeapTupleGetDatum(merged));
-}
-
-static char *
-pieces_query(void)
-{
-	StringInfoData names;
-	StringInfoData merged;
-	StringInfoData query;
-
-	initStringInfo(&names);
-	initStringInfo(&merged);
-	for (int i = 0; i < N_PIECE_COLUMNS; i++)
-	{
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", pieces_columns[i].name);
-		appendStringInfo(&merged, "%sm.%s", i > 0 ? ", " : "", pieces_columns[i].name);
-	}
-	initStringInfo(&query);
-	appendStringInfo(&query,
-					 "INSERT INTO postalytics.pieces AS p (%s)"
-					 " SELECT %s FROM journeys"
-					 " ON CONFLICT (piece_id) DO UPDATE SET (%s) ="
-					 " (SELECT %s FROM postalytics.merge_piece(p, excluded) AS m)",
-					 names.data, names.data, names.data, merged.data);
-	return query.data;
-}
-
-/* ---- one piece ---- */
-
+/* What the events of one piece have said so far. */
 typedef struct Journey
 {
-	const char *piece;			/* NULL while there is none */
+	const char *piece;			/* NULL before the first event */
 	uint32		piece_length;
 	TimestampTz first_of_status[N_STATUSES];
 	TimestampTz first_event_at;
 	TimestampTz last_event_at;
-	int32		visits[N_STATUSES]; /* of the two responses */
+	int32		events[N_STATUSES]; /* number of events */
 	int64		marks[N_MARKS];
 	text	   *account;
 	text	   *campaign_id;
 	const EventRecord *section[N_SECTIONS];
 } Journey;
-
-/* A campaign that events name. */
-typedef struct Campaign
-{
-	text	   *campaign_id;
-	text	   *account;		/* or NULL */
-	text	   *name;			/* or NULL */
-	DateADT		named_on;		/* the day of the event that names it */
-	char		status;			/* simplehash's */
-} Campaign;
-
-static inline uint32
-hash_text(text *key)
-{
-	return hash_bytes((unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
-}
-
-#define SH_PREFIX		campaigns
-#define SH_ELEMENT_TYPE Campaign
-#define SH_KEY_TYPE		text *
-#define SH_KEY			campaign_id
-#define SH_HASH_KEY(tb, key) hash_text(key)
-#define SH_EQUAL(tb, a, b) equal_texts(a, b)
-#define SH_SCOPE		static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
 
 struct JourneyWriter
 {
@@ -478,12 +43,12 @@ struct JourneyWriter
 	DirectTable *direct;		/* NULL if only a query can write to it */
 	Tuplestorestate *rows;		/* of pieces, for the query */
 	int64		count;
-	Row			row;			/* while it is made */
+	Row			row;			/* that is being built */
 	Journey		journey;
-	campaigns_hash *campaigns;
+	CampaignWriter *campaigns;
 };
 
-/* So many rows a query writes to pieces at once. */
+/* The number of rows that the query writes at once. */
 #define KEEP_ROWS	10000
 
 static void
@@ -498,7 +63,7 @@ begin_journey(Journey *journey)
 	journey->last_event_at = DT_NOBEGIN;
 }
 
-/* Folds events into journeys, and writes them; needs an SPI connection. */
+/* Fold events into pieces, and write them; needs an SPI connection. */
 JourneyWriter *
 journey_writer_create(MemoryContext parent)
 {
@@ -510,14 +75,16 @@ journey_writer_create(MemoryContext parent)
 	if (direct_allowed(writer->pieces, pieces_columns, N_PIECE_COLUMNS))
 		writer->direct = direct_open(writer->pieces, N_PIECE_COLUMNS);
 	caller = MemoryContextSwitchTo(parent);
-	new_row(RelationGetDescr(writer->pieces), &writer->row.values, &writer->row.nulls);
+	writer->row = new_row(RelationGetDescr(writer->pieces));
 	MemoryContextSwitchTo(caller);
-	writer->campaigns = campaigns_create(parent, 16, NULL);
+	writer->campaigns = campaign_writer_create(parent);
 	begin_journey(&writer->journey);
 	return writer;
 }
 
-/* Is this the latest event so far to decide the section?  Then it does. */
+/* ---- folding ---- */
+
+/* True if an event is the latest so far that can decide a section, which it then does. */
 static bool
 decides(Journey *journey, Section section, int64 mark)
 {
@@ -527,6 +94,7 @@ decides(Journey *journey, Section section, int64 mark)
 	return true;
 }
 
+/* Let what the payload of an event says decide the sections. */
 static void
 add_record(Journey *journey, const EventRecord *record, MailStatus status, int64 mark)
 {
@@ -549,74 +117,9 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 			journey->section[i] = record;
 }
 
-/* The UTC day of a time. */
-static DateADT
-day_of(TimestampTz time)
-{
-	TimestampTz day = time / USECS_PER_DAY;
-
-	return (DateADT) (time % USECS_PER_DAY < 0 ? day - 1 : day);
-}
-
 /*
- * True if a name given on a day takes precedence over another.  A campaign has
- * the name given on the latest day, and of several names on that day the last
- * in byte order.  So the name depends only on the set of events, and an event
- * that repeats the current name on the same day does not update the row.
- */
-static bool
-name_takes_precedence(DateADT day, const char *name, int length, DateADT other_day, const text *other)
-{
-	int			other_length = VARSIZE_ANY_EXHDR(other);
-	int			order;
-
-	if (day != other_day)
-		return day > other_day;
-	order = memcmp(name, VARDATA_ANY(other), Min(length, other_length));
-	return order != 0 ? order > 0 : length > other_length;
-}
-
-/* Note the campaign that an event names, and the name that it gives it. */
-static void
-add_campaign(JourneyWriter *writer, const EventRow *row)
-{
-	MemoryContext caller;
-	Campaign   *campaign;
-	const char *name = NULL;
-	DateADT		day = day_of(row->occurred_at);
-	int			length;
-	bool		found;
-
-	if (row->campaign_id == NULL)
-		return;
-	if (row->record != NULL)
-		name = event_field(row->record, CAMPAIGN_NAME, &length);
-
-	campaign = campaigns_insert(writer->campaigns, row->campaign_id, &found);
-	caller = MemoryContextSwitchTo(writer->context);
-	if (!found)
-	{
-		campaign->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
-		campaign->account = NULL;
-		campaign->name = NULL;
-	}
-	if (campaign->account == NULL && row->account != NULL)
-		campaign->account = DatumGetTextPCopy(PointerGetDatum(row->account));
-	if (name != NULL &&
-		(campaign->name == NULL ||
-		 name_takes_precedence(day, name, length, campaign->named_on, campaign->name)))
-	{
-		if (campaign->name == NULL || VARSIZE_ANY_EXHDR(campaign->name) != (Size) length ||
-			memcmp(VARDATA_ANY(campaign->name), name, length) != 0)
-			campaign->name = cstring_to_text_with_len(name, length);
-		campaign->named_on = day;
-	}
-	MemoryContextSwitchTo(caller);
-}
-
-/*
- * Fold in one event.  Events of one piece come together; what row points at
- * must last until journey_next_piece.
+ * Fold in one event.  The events of a piece come together, and what they point to
+ * must stay until journey_next_piece.
  */
 void
 journey_add(JourneyWriter *writer, const EventRow *row)
@@ -630,7 +133,7 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 		Min(journey->first_of_status[row->status], row->occurred_at);
 	journey->first_event_at = Min(journey->first_event_at, row->occurred_at);
 	journey->last_event_at = Max(journey->last_event_at, row->occurred_at);
-	journey->visits[row->status]++;
+	journey->events[row->status]++;
 	if (row->status < N_STATUS_MARKS)
 		journey->marks[row->status] = Max(journey->marks[row->status], mark);
 
@@ -640,7 +143,7 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
 	if (row->record != NULL)
 		add_record(journey, row->record, row->status, mark);
-	add_campaign(writer, row);
+	campaign_add(writer->campaigns, row);
 }
 
 /* ---- writing ---- */
@@ -651,7 +154,7 @@ set_text(Row row, int column, const EventRecord *record, Field field)
 	Datum		value = record == NULL ? (Datum) 0 : event_field_text(record, field);
 
 	if (value != (Datum) 0)
-		set_value(row, column, value);
+		row_set(row, column, value);
 }
 
 static void
@@ -663,7 +166,7 @@ set_fields(Row row, const EventRecord *record)
 	if (record == NULL)
 		return;
 	json = event_field(record, FIELDS, &length);
-	set_value(row, PIECE_FIELDS,
+	row_set(row, PIECE_FIELDS,
 			  DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(json, length))));
 }
 
@@ -674,9 +177,9 @@ set_sections(Row row, const Journey *journey)
 	const EventRecord *expected = journey->section[SECTION_EXPECTED];
 
 	if (journey->account != NULL)
-		set_value(row, PIECE_ACCOUNT, PointerGetDatum(journey->account));
+		row_set(row, PIECE_ACCOUNT, PointerGetDatum(journey->account));
 	if (journey->campaign_id != NULL)
-		set_value(row, PIECE_CAMPAIGN_ID, PointerGetDatum(journey->campaign_id));
+		row_set(row, PIECE_CAMPAIGN_ID, PointerGetDatum(journey->campaign_id));
 	set_text(row, PIECE_CONTACT_ID, journey->section[SECTION_CONTACT], CONTACT_ID);
 	set_text(row, PIECE_COUNTRY, journey->section[SECTION_COUNTRY], COUNTRY);
 	set_text(row, PIECE_FIRST_NAME, recipient, FIRST_NAME);
@@ -687,27 +190,79 @@ set_sections(Row row, const Journey *journey)
 	set_fields(row, journey->section[SECTION_FIELDS]);
 	set_text(row, LAST_URL, journey->section[SECTION_URL], URL);
 	if (expected != NULL)
-		set_value(row, EXPECTED_DELIVERY_AT, TimestampTzGetDatum(expected->expected_at));
+		row_set(row, EXPECTED_DELIVERY_AT, TimestampTzGetDatum(expected->expected_at));
 }
 
-/* Write the rows kept for the query; they are in piece order. */
+/* Set the columns of a row from a journey. */
+static void
+set_columns(Row row, const Journey *journey)
+{
+	row_set(row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->piece,
+																	  journey->piece_length)));
+	set_sections(row, journey);
+	for (int i = 0; i < N_STATUSES; i++)
+		if (journey->first_of_status[i] != DT_NOEND)
+			row_set(row, FIRST_OF_STATUS + i,
+					  TimestampTzGetDatum(journey->first_of_status[i]));
+	row_set(row, OPENS, Int32GetDatum(journey->events[PURL_OPENED]));
+	row_set(row, COMPLETIONS, Int32GetDatum(journey->events[PURL_COMPLETED]));
+	row_set(row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
+	row_set(row, LAST_EVENT_AT, TimestampTzGetDatum(journey->last_event_at));
+	piece_set_marks(row, journey->marks);
+}
+
+/* The rows are in piece order, so that concurrent calls lock pieces in one order. */
+static SqlQuery write_query = {
+	.text = "INSERT INTO postalytics.pieces AS p"
+	" (piece_id, account, campaign_id, contact_id, status, status_at, response,"
+	"  mail_piece_created_at, addressed_at, printed_at, mailed_at, in_transit_at,"
+	"  in_local_area_at, processed_for_delivery_at, re_routed_at,"
+	"  returned_to_sender_at, first_opened_at, first_completed_at, opens,"
+	"  completions, first_event_at, last_event_at, expected_delivery_at, country,"
+	"  first_name, last_name, company, email, zip, fields, last_url, marks)"
+	" SELECT j.piece_id, j.account, j.campaign_id, j.contact_id, j.status, j.status_at,"
+	"        j.response, j.mail_piece_created_at, j.addressed_at, j.printed_at,"
+	"        j.mailed_at, j.in_transit_at, j.in_local_area_at,"
+	"        j.processed_for_delivery_at, j.re_routed_at, j.returned_to_sender_at,"
+	"        j.first_opened_at, j.first_completed_at, j.opens, j.completions,"
+	"        j.first_event_at, j.last_event_at, j.expected_delivery_at, j.country,"
+	"        j.first_name, j.last_name, j.company, j.email, j.zip, j.fields, j.last_url,"
+	"        j.marks"
+	" FROM journeys AS j"
+	" ON CONFLICT (piece_id) DO UPDATE"
+	" SET (piece_id, account, campaign_id, contact_id, status, status_at, response,"
+	"      mail_piece_created_at, addressed_at, printed_at, mailed_at, in_transit_at,"
+	"      in_local_area_at, processed_for_delivery_at, re_routed_at,"
+	"      returned_to_sender_at, first_opened_at, first_completed_at, opens,"
+	"      completions, first_event_at, last_event_at, expected_delivery_at, country,"
+	"      first_name, last_name, company, email, zip, fields, last_url, marks) ="
+	"     (SELECT m.piece_id, m.account, m.campaign_id, m.contact_id, m.status, m.status_at,"
+	"             m.response, m.mail_piece_created_at, m.addressed_at, m.printed_at,"
+	"             m.mailed_at, m.in_transit_at, m.in_local_area_at,"
+	"             m.processed_for_delivery_at, m.re_routed_at, m.returned_to_sender_at,"
+	"             m.first_opened_at, m.first_completed_at, m.opens, m.completions,"
+	"             m.first_event_at, m.last_event_at, m.expected_delivery_at, m.country,"
+	"             m.first_name, m.last_name, m.company, m.email, m.zip, m.fields, m.last_url,"
+	"             m.marks"
+	"      FROM postalytics.merge_piece(p, excluded) AS m)",
+	.result = SPI_OK_INSERT
+};
+
+/* Write the rows that were kept for the query. */
 static void
 write_kept(JourneyWriter *writer)
 {
-	static SPIPlanPtr plan = NULL;
-
 	if (writer->count == 0)
 		return;
 	register_rows("journeys", RelationGetRelid(writer->pieces), writer->rows, writer->count);
-	if (SPI_execute_plan(keep_plan(&plan, pieces_query(), 0, NULL),
-						 NULL, NULL, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "could not write pieces");
+	query_run(&write_query, NULL, NULL);
 	SPI_unregister_relation("journeys");
 	tuplestore_end(writer->rows);
 	writer->rows = NULL;
 	writer->count = 0;
 }
 
+/* Keep the row for the query. */
 static void
 keep_row(JourneyWriter *writer)
 {
@@ -724,175 +279,20 @@ keep_row(JourneyWriter *writer)
 		write_kept(writer);
 }
 
-static void
-set_row(Row row, const Journey *journey)
-{
-	set_value(row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->piece,
-																	  journey->piece_length)));
-	set_sections(row, journey);
-	for (int i = 0; i < N_STATUSES; i++)
-		if (journey->first_of_status[i] != DT_NOEND)
-			set_value(row, FIRST_OF_STATUS + i,
-					  TimestampTzGetDatum(journey->first_of_status[i]));
-	set_value(row, OPENS, Int32GetDatum(journey->visits[PURL_OPENED]));
-	set_value(row, COMPLETIONS, Int32GetDatum(journey->visits[PURL_COMPLETED]));
-	set_value(row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
-	set_value(row, LAST_EVENT_AT, TimestampTzGetDatum(journey->last_event_at));
-	store_marks(row, journey->marks);
-	set_derived(row, journey->marks);
-}
-
-/* The piece has no more events: write its row, and be ready for the next. */
+/* Write the row of a piece that has no more events. */
 void
 journey_next_piece(JourneyWriter *writer)
 {
 	memset(writer->row.nulls, true, RelationGetDescr(writer->pieces)->natts * sizeof(bool));
-	set_row(writer->row, &writer->journey);
+	set_columns(writer->row, &writer->journey);
 	if (writer->direct != NULL)
-		direct_upsert(writer->direct, writer->row.values, writer->row.nulls, merge_rows);
+		direct_upsert(writer->direct, writer->row.values, writer->row.nulls, piece_merge);
 	else
 		keep_row(writer);
 	begin_journey(&writer->journey);
 }
 
-/*
- * A campaign's row is made once and changed only when a later day or a
- * different name takes precedence (name_takes_precedence): to count in it, or to note
- * each event's time, would make every writer wait for every other.
- */
-static const char campaigns_query[] =
-"INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"
-" SELECT campaign_id, account, name, named_on"
-" FROM seen"
-" ORDER BY campaign_id"
-" ON CONFLICT (campaign_id) DO UPDATE"
-" SET (account, name, named_on) ="
-"     (SELECT COALESCE(c.account, excluded.account), n.name, n.named_on"
-"      FROM (VALUES (c.name, c.named_on), (excluded.name, excluded.named_on))"
-"           AS n (name, named_on)"
-"      ORDER BY n.named_on DESC NULLS LAST, n.name COLLATE pg_catalog.\"C\" DESC"
-"      LIMIT 1)";
-
-static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
-	[CAMPAIGNS_ID] = COLUMN_NOT_NULL("campaign_id", TEXTOID),
-	[CAMPAIGNS_ACCOUNT] = COLUMN("account", TEXTOID),
-	[CAMPAIGNS_NAME] = COLUMN("name", TEXTOID),
-	[CAMPAIGNS_NAMED_ON] = COLUMN("named_on", DATEOID),
-};
-
-/* Open campaigns; error 55000 if users have altered its columns or its key. */
-Relation
-open_campaigns(LOCKMODE mode)
-{
-	return open_table("campaigns", campaigns_columns, N_CAMPAIGNS_COLUMNS, mode);
-}
-
-/* True if the row has all that the events say. */
-static bool
-campaign_is_current(HeapTuple row, TupleDesc tupdesc, const Campaign *campaign)
-{
-	Datum		value;
-	bool		isnull;
-	text	   *name;
-
-	(void) heap_getattr(row, CAMPAIGNS_ACCOUNT + 1, tupdesc, &isnull);
-	if (isnull && campaign->account != NULL)
-		return false;
-	if (campaign->name == NULL)
-		return true;
-	value = heap_getattr(row, CAMPAIGNS_NAME + 1, tupdesc, &isnull);
-	if (isnull)
-		return false;
-	name = DatumGetTextPP(value);
-	value = heap_getattr(row, CAMPAIGNS_NAMED_ON + 1, tupdesc, &isnull);
-	return !isnull &&
-		!name_takes_precedence(campaign->named_on, VARDATA_ANY(campaign->name), VARSIZE_ANY_EXHDR(campaign->name),
-					   DatumGetDateADT(value), name);
-}
-
-/* Looks by the key, without a query, for nearly always there is nothing to do. */
-static bool
-is_known(Relation campaigns, const Campaign *campaign)
-{
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	row;
-	bool		known;
-
-	ScanKeyInit(&key, CAMPAIGNS_ID + 1, BTEqualStrategyNumber, F_TEXTEQ,
-				PointerGetDatum(campaign->campaign_id));
-	key.sk_collation = TupleDescAttr(RelationGetDescr(campaigns), 0)->attcollation;
-	scan = systable_beginscan(campaigns, compat_primary_key(campaigns),
-							  true, GetActiveSnapshot(), 1, &key);
-	row = systable_getnext(scan);
-	known = HeapTupleIsValid(row) &&
-		campaign_is_current(row, RelationGetDescr(campaigns), campaign);
-	systable_endscan(scan);
-	return known;
-}
-
-static void
-add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *rows)
-{
-	Row			row;
-
-	new_row(tupdesc, &row.values, &row.nulls);
-	set_value(row, CAMPAIGNS_ID, PointerGetDatum(campaign->campaign_id));
-	if (campaign->account != NULL)
-		set_value(row, CAMPAIGNS_ACCOUNT, PointerGetDatum(campaign->account));
-	if (campaign->name != NULL)
-	{
-		set_value(row, CAMPAIGNS_NAME, PointerGetDatum(campaign->name));
-		set_value(row, CAMPAIGNS_NAMED_ON, DateADTGetDatum(campaign->named_on));
-	}
-	tuplestore_putvalues(rows, tupdesc, row.values, row.nulls);
-}
-
-/* The campaigns of which events said something new, as rows; how many. */
-static int64
-collect_campaigns(JourneyWriter *writer, Relation relation, Tuplestorestate *rows)
-{
-	campaigns_iterator iterator;
-	Campaign   *campaign;
-	int64		count = 0;
-
-	campaigns_start_iterate(writer->campaigns, &iterator);
-	while ((campaign = campaigns_iterate(writer->campaigns, &iterator)) != NULL)
-	{
-		if (is_known(relation, campaign))
-			continue;
-		add_campaign_row(campaign, RelationGetDescr(relation), rows);
-		count++;
-	}
-	return count;
-}
-
-static void
-write_campaigns(JourneyWriter *writer)
-{
-	static SPIPlanPtr plan = NULL;
-	Relation	relation;
-	Tuplestorestate *rows;
-	int64		count;
-
-	if (writer->campaigns->members == 0)
-		return;
-	relation = open_campaigns(RowExclusiveLock);
-	rows = tuplestore_begin_heap(false, false, work_mem);
-	count = collect_campaigns(writer, relation, rows);
-	if (count > 0)
-	{
-		register_rows("seen", RelationGetRelid(relation), rows, count);
-		if (SPI_execute_plan(keep_plan(&plan, campaigns_query, 0, NULL),
-							 NULL, NULL, false, 0) != SPI_OK_INSERT)
-			elog(ERROR, "could not write campaigns");
-		SPI_unregister_relation("seen");
-	}
-	tuplestore_end(rows);
-	table_close(relation, NoLock);
-}
-
-/* No more events: write what is kept. */
+/* Write what is left, and the campaigns. */
 void
 journey_finish(JourneyWriter *writer)
 {
@@ -901,6 +301,6 @@ journey_finish(JourneyWriter *writer)
 	if (writer->direct != NULL)
 		direct_close(writer->direct);
 	write_kept(writer);
-	write_campaigns(writer);
+	campaign_finish(writer->campaigns);
 	table_close(writer->pieces, NoLock);
 }

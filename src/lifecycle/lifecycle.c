@@ -1,34 +1,28 @@
 /*
  * lifecycle.c
- *		The eleven statuses, their partial order, labels, and the rule that
- *		gives a piece its current status.  Knows nothing of tables.
+ *		The eleven statuses: their spellings, their partial order, and the rule
+ *		that gives a piece its current status.
+ *
+ * Nothing here knows of tables.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
-#include "access/stratnum.h"
+#include "access/htup_details.h"
+#include "base/extension.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "lib/stringinfo.h"
-#include "libpq/pqformat.h"
-#include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
-#include "nodes/supportnodes.h"
-#include "utils/array.h"
+#include "lifecycle/lifecycle.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/syscache.h"
-#include "utils/timestamp.h"
-#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(postalytics_precedes);
 PG_FUNCTION_INFO_V1(postalytics_follows);
 PG_FUNCTION_INFO_V1(postalytics_precedes_or_equals);
 PG_FUNCTION_INFO_V1(postalytics_follows_or_equals);
 PG_FUNCTION_INFO_V1(postalytics_comparable);
-PG_FUNCTION_INFO_V1(postalytics_order_support);
 PG_FUNCTION_INFO_V1(postalytics_label);
 PG_FUNCTION_INFO_V1(postalytics_track);
 PG_FUNCTION_INFO_V1(postalytics_feed_code);
@@ -36,15 +30,10 @@ PG_FUNCTION_INFO_V1(postalytics_is_terminal);
 PG_FUNCTION_INFO_V1(postalytics_is_repeatable);
 PG_FUNCTION_INFO_V1(postalytics_applies_in);
 PG_FUNCTION_INFO_V1(postalytics_to_mail_status);
-PG_FUNCTION_INFO_V1(postalytics_current_status_accum);
-PG_FUNCTION_INFO_V1(postalytics_current_status_combine);
-PG_FUNCTION_INFO_V1(postalytics_current_status_serialize);
-PG_FUNCTION_INFO_V1(postalytics_current_status_deserialize);
-PG_FUNCTION_INFO_V1(postalytics_current_status_final);
 
 #define BIT(status)		(1 << (status))
 
-/* What comes after Mailed on the way to a visit, furthest last. */
+/* For each status, those that come after it. */
 #define RESPONSES		(BIT(PURL_OPENED) | BIT(PURL_COMPLETED))
 #define AFTER_PROCESSED	(RESPONSES | BIT(RETURNED_TO_SENDER))
 #define AFTER_LOCAL		(AFTER_PROCESSED | BIT(PROCESSED_FOR_DELIVERY))
@@ -57,12 +46,12 @@ PG_FUNCTION_INFO_V1(postalytics_current_status_final);
 typedef struct StatusInfo
 {
 	const char *name;			/* the enum's label */
-	const char *label;			/* as people read it */
-	const char *other;			/* a further spelling of the feed, or NULL */
+	const char *label;			/* for people */
+	const char *other;			/* another spelling in the feed, or NULL */
 	const char *track;
 	int			feed_code;
-	bool		canada;			/* all eleven apply in the US */
-	uint16		after;			/* the statuses that belong later */
+	bool		canada;			/* reported there; all are in the US */
+	uint16		after;			/* bit mask of the later statuses */
 } StatusInfo;
 
 static const StatusInfo statuses[N_STATUSES] = {
@@ -80,9 +69,9 @@ static const StatusInfo statuses[N_STATUSES] = {
 };
 
 /*
- * The enum's OIDs in this database.  CREATE TYPE hands them out close
- * together, so a small table from the lowest on finds nearly all; the rest
- * are looked for one by one.
+ * The OIDs of the enum's values in this database.  CREATE TYPE assigns them
+ * close together, so that a small table that starts at the lowest one finds
+ * nearly all of them.  The others are searched one by one.
  */
 #define RANK_TABLE_SIZE 64
 
@@ -170,7 +159,7 @@ find_rank(Oid value)
 	return NO_STATUS;
 }
 
-/* The status of an enum value's OID; NO_STATUS if users have added it to the enum. */
+/* Return the status of an enum value, given its OID; NO_STATUS for a value that users have added. */
 int
 find_status(Oid value)
 {
@@ -186,7 +175,7 @@ find_status(Oid value)
 	return find_rank(value);
 }
 
-/* The same; error 0A000 instead of NO_STATUS. */
+/* Likewise, with error 0A000 instead of NO_STATUS. */
 int
 status_from_oid(Oid value)
 {
@@ -201,7 +190,7 @@ status_from_oid(Oid value)
 	return status;
 }
 
-/* The enum value's OID of a status. */
+/* Return the OID of a status's enum value. */
 Oid
 status_oid(MailStatus status)
 {
@@ -246,7 +235,7 @@ is_ignored(char c)
 	return is_blank(c) || c == '-' || c == '_';
 }
 
-/* Are the two the same but for case, blanks, '-' and '_'? */
+/* True if two spellings differ only in case, whitespace, '-' and '_'. */
 static bool
 same_spelling(const char *text, int len, const char *known)
 {
@@ -265,7 +254,7 @@ same_spelling(const char *text, int len, const char *known)
 	}
 }
 
-/* The status of a feed code in digits: no sign, no leading zero. */
+/* Return the status of a feed code, in digits without a leading zero. */
 static int
 status_from_code(const char *digits, int len)
 {
@@ -281,7 +270,7 @@ status_from_code(const char *digits, int len)
 	return NO_STATUS;
 }
 
-/* The status that text spells, as a name, a label or a feed code; or NO_STATUS. */
+/* Return the status that a name, a label or a feed code stands for, or NO_STATUS. */
 int
 status_from_text(const char *text, int len)
 {
@@ -304,12 +293,12 @@ status_from_text(const char *text, int len)
 }
 
 /*
- * The current status of a piece, given the last instant of each status
- * (DT_NOBEGIN where it has none): the rule of the lifecycle.  Being a function
- * of maxima alone, it cannot depend on the order of arrival.
+ * Return the current status of a piece, given the time of the last event of each
+ * status (DT_NOBEGIN if there is none), or NO_STATUS.  This is the rule of the
+ * lifecycle.  As it depends on maxima only, the order of arrival cannot matter.
  */
 int
-status_from_instants(const TimestampTz *last)
+status_from_times(const TimestampTz *last)
 {
 	TimestampTz rerouted = last[RE_ROUTED];
 
@@ -325,8 +314,9 @@ status_from_instants(const TimestampTz *last)
 
 /* ---- the order's operators: (mail_status, mail_status), strict ---- */
 
+/* True if b comes after a. */
 static inline bool
-later(int a, int b)
+comes_after(int a, int b)
 {
 	return (statuses[a].after & BIT(b)) != 0;
 }
@@ -334,14 +324,14 @@ later(int a, int b)
 Datum
 postalytics_precedes(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(later(status_from_oid(PG_GETARG_OID(0)),
+	PG_RETURN_BOOL(comes_after(status_from_oid(PG_GETARG_OID(0)),
 						 status_from_oid(PG_GETARG_OID(1))));
 }
 
 Datum
 postalytics_follows(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(later(status_from_oid(PG_GETARG_OID(1)),
+	PG_RETURN_BOOL(comes_after(status_from_oid(PG_GETARG_OID(1)),
 						 status_from_oid(PG_GETARG_OID(0))));
 }
 
@@ -349,7 +339,7 @@ Datum
 postalytics_precedes_or_equals(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(PG_GETARG_OID(0) == PG_GETARG_OID(1) ||
-				   later(status_from_oid(PG_GETARG_OID(0)),
+				   comes_after(status_from_oid(PG_GETARG_OID(0)),
 						 status_from_oid(PG_GETARG_OID(1))));
 }
 
@@ -357,7 +347,7 @@ Datum
 postalytics_follows_or_equals(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(PG_GETARG_OID(0) == PG_GETARG_OID(1) ||
-				   later(status_from_oid(PG_GETARG_OID(1)),
+				   comes_after(status_from_oid(PG_GETARG_OID(1)),
 						 status_from_oid(PG_GETARG_OID(0))));
 }
 
@@ -367,114 +357,7 @@ postalytics_comparable(PG_FUNCTION_ARGS)
 	int			a = status_from_oid(PG_GETARG_OID(0));
 	int			b = status_from_oid(PG_GETARG_OID(1));
 
-	PG_RETURN_BOOL(a == b || later(a, b) || later(b, a));
-}
-
-/* Those of the enum for which the function holds with the constant; how many. */
-static int
-find_values(FuncExpr *call, Const *constant, bool constant_first, Datum *values)
-{
-	int			nvalues = 0;
-
-	/* The constant is a value of the type, so this loads the type's cache. */
-	(void) status_from_oid(DatumGetObjectId(constant->constvalue));
-	for (int i = 0; i < N_STATUSES; i++)
-	{
-		Datum		value = ObjectIdGetDatum(enum_cache.value[i]);
-		Datum		holds = constant_first ?
-			OidFunctionCall2(call->funcid, constant->constvalue, value) :
-			OidFunctionCall2(call->funcid, value, constant->constvalue);
-
-		if (DatumGetBool(holds))
-			values[nvalues++] = value;
-	}
-	return nvalues;
-}
-
-/* "expression <= value", or ">=" */
-static Node *
-make_comparison(Node *expression, Const *constant, Datum value, int16 strategy)
-{
-	TypeCacheEntry *type = lookup_type_cache(constant->consttype, TYPECACHE_BTREE_OPFAMILY);
-	Oid			operator = get_opfamily_member(type->btree_opf, type->btree_opintype,
-											   type->btree_opintype, strategy);
-	Const	   *bound = copyObjectImpl(constant);	/* 19's copyObject needs C23 */
-	Expr	   *comparison;
-
-	bound->constvalue = value;
-	comparison = make_opclause(operator, BOOLOID, false, (Expr *) expression,
-							   (Expr *) bound, InvalidOid, InvalidOid);
-	set_opfuncid((OpExpr *) comparison);
-	return (Node *) comparison;
-}
-
-/* "expression = ANY (values)" */
-static Node *
-make_membership(Node *expression, Const *constant, Datum *values, int nvalues)
-{
-	TypeCacheEntry *type = lookup_type_cache(constant->consttype, TYPECACHE_EQ_OPR);
-	ScalarArrayOpExpr *any = makeNode(ScalarArrayOpExpr);
-	ArrayType  *array = construct_array(values, nvalues, constant->consttype,
-										sizeof(Oid), true, TYPALIGN_INT);
-
-	any->opno = type->eq_opr;
-	any->opfuncid = get_opcode(type->eq_opr);
-	any->useOr = true;
-	any->inputcollid = InvalidOid;
-	any->args = list_make2(expression,
-						   makeConst(get_array_type(constant->consttype), -1, InvalidOid, -1,
-									 PointerGetDatum(array), false, false));
-	any->location = -1;
-	return (Node *) any;
-}
-
-/*
- * What the call comes to by the enum's own operators: a comparison, where the
- * values for which it holds are the first or the last ones of the enum, and
- * else a test for membership.  NULL if there are none, because "= ANY ('{}')"
- * is false where a strict function is NULL.
- */
-static Node *
-simplify_order(FuncExpr *call, Node *expression, Const *constant, bool constant_first)
-{
-	Datum		values[N_STATUSES];
-	int			nvalues = find_values(call, constant, constant_first, values);
-	const Oid  *all = enum_cache.value;
-
-	if (nvalues == 0)
-		return NULL;
-	if (DatumGetObjectId(values[nvalues - 1]) == all[nvalues - 1])
-		return make_comparison(expression, constant, values[nvalues - 1],
-							   BTLessEqualStrategyNumber);
-	if (DatumGetObjectId(values[0]) == all[N_STATUSES - nvalues])
-		return make_comparison(expression, constant, values[0],
-							   BTGreaterEqualStrategyNumber);
-	return make_membership(expression, constant, values, nvalues);
-}
-
-/*
- * Planner support of the order's functions: against a constant, a test in the
- * partial order is one that indexes and statistics know.
- */
-Datum
-postalytics_order_support(PG_FUNCTION_ARGS)
-{
-	Node	   *request = (Node *) PG_GETARG_POINTER(0);
-	Node	   *result = NULL;
-
-	if (IsA(request, SupportRequestSimplify))
-	{
-		FuncExpr   *call = ((SupportRequestSimplify *) request)->fcall;
-		Node	   *left = linitial(call->args);
-		Node	   *right = lsecond(call->args);
-
-		/* A NULL is left to strictness, two constants to evaluation. */
-		if (IsA(right, Const) && !((Const *) right)->constisnull)
-			result = simplify_order(call, left, (Const *) right, false);
-		else if (IsA(left, Const) && !((Const *) left)->constisnull)
-			result = simplify_order(call, right, (Const *) left, true);
-	}
-	PG_RETURN_POINTER(result);
+	PG_RETURN_BOOL(a == b || comes_after(a, b) || comes_after(b, a));
 }
 
 /* ---- what a status is called, and where it applies: strict ---- */
@@ -515,7 +398,7 @@ postalytics_is_repeatable(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL((RESPONSES & BIT(status_from_oid(PG_GETARG_OID(0)))) != 0);
 }
 
-/* NULL for a country that the vendor does not mail to. */
+/* applies_in(mail_status, country): NULL for a country that the vendor does not mail to */
 Datum
 postalytics_applies_in(PG_FUNCTION_ARGS)
 {
@@ -534,7 +417,7 @@ postalytics_applies_in(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* NULL for what spells no status. */
+/* to_mail_status(text): NULL if the text is not a spelling of a status */
 Datum
 postalytics_to_mail_status(PG_FUNCTION_ARGS)
 {
@@ -542,110 +425,6 @@ postalytics_to_mail_status(PG_FUNCTION_ARGS)
 	int			status = status_from_text(VARDATA_ANY(spelling),
 										  VARSIZE_ANY_EXHDR(spelling));
 
-	if (status == NO_STATUS)
-		PG_RETURN_NULL();
-	PG_RETURN_OID(status_oid(status));
-}
-
-/*
- * ---- current_status(mail_status, timestamptz) ----
- *
- * The state is the last instant of each status, TimestampTz[N_STATUSES].  An
- * event without status or instant is passed over, as aggregates do with NULL.
- */
-
-static TimestampTz *
-make_instants(MemoryContext context)
-{
-	TimestampTz *last = MemoryContextAlloc(context,
-										   N_STATUSES * sizeof(TimestampTz));
-
-	for (int i = 0; i < N_STATUSES; i++)
-		last[i] = DT_NOBEGIN;
-	return last;
-}
-
-static MemoryContext
-aggregate_context(FunctionCallInfo fcinfo)
-{
-	MemoryContext context;
-
-	if (!AggCheckCallContext(fcinfo, &context))
-		elog(ERROR, "aggregate function called in non-aggregate context");
-	return context;
-}
-
-Datum
-postalytics_current_status_accum(PG_FUNCTION_ARGS)
-{
-	TimestampTz *last;
-	TimestampTz instant;
-	int			status;
-
-	last = PG_ARGISNULL(0) ? make_instants(aggregate_context(fcinfo)) :
-		(TimestampTz *) PG_GETARG_POINTER(0);
-	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		PG_RETURN_POINTER(last);
-
-	status = status_from_oid(PG_GETARG_OID(1));
-	instant = PG_GETARG_TIMESTAMPTZ(2);
-	/* -infinity stands for "none", so the real one moves up by one */
-	last[status] = Max(last[status], Max(instant, DT_NOBEGIN + 1));
-	PG_RETURN_POINTER(last);
-}
-
-Datum
-postalytics_current_status_combine(PG_FUNCTION_ARGS)
-{
-	TimestampTz *a;
-	TimestampTz *b;
-
-	if (PG_ARGISNULL(0))
-		a = make_instants(aggregate_context(fcinfo));
-	else
-		a = (TimestampTz *) PG_GETARG_POINTER(0);
-	if (PG_ARGISNULL(1))
-		PG_RETURN_POINTER(a);
-	b = (TimestampTz *) PG_GETARG_POINTER(1);
-	for (int i = 0; i < N_STATUSES; i++)
-		a[i] = Max(a[i], b[i]);
-	PG_RETURN_POINTER(a);
-}
-
-Datum
-postalytics_current_status_serialize(PG_FUNCTION_ARGS)
-{
-	TimestampTz *last = (TimestampTz *) PG_GETARG_POINTER(0);
-	StringInfoData buf;
-
-	pq_begintypsend(&buf);
-	for (int i = 0; i < N_STATUSES; i++)
-		pq_sendint64(&buf, last[i]);
-	PG_RETURN_BYTEA_P(pq_endtypsend(&buf));
-}
-
-Datum
-postalytics_current_status_deserialize(PG_FUNCTION_ARGS)
-{
-	bytea	   *sent = PG_GETARG_BYTEA_PP(0);
-	TimestampTz *last = make_instants(CurrentMemoryContext);
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	appendBinaryStringInfo(&buf, VARDATA_ANY(sent), VARSIZE_ANY_EXHDR(sent));
-	for (int i = 0; i < N_STATUSES; i++)
-		last[i] = pq_getmsgint64(&buf);
-	pq_getmsgend(&buf);
-	PG_RETURN_POINTER(last);
-}
-
-Datum
-postalytics_current_status_final(PG_FUNCTION_ARGS)
-{
-	int			status = NO_STATUS;
-
-	if (!PG_ARGISNULL(0))
-		status = status_from_instants((TimestampTz *) PG_GETARG_POINTER(0));
 	if (status == NO_STATUS)
 		PG_RETURN_NULL();
 	PG_RETURN_OID(status_oid(status));

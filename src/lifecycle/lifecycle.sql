@@ -1,7 +1,6 @@
 /*
  * lifecycle.sql
- *		mail_status, its order, labels and current_status.  Open to PUBLIC.
- *		Needs nothing but the library.
+ *		mail_status, its order and its labels, which everybody may use.
  */
 
 CREATE TYPE postalytics.mail_status AS ENUM (
@@ -191,61 +190,6 @@ FROM pg_catalog.unnest(pg_catalog.enum_range(NULL::postalytics.mail_status)) AS 
 COMMENT ON VIEW postalytics.statuses IS
     'the statuses, in order, with what is to be known of each';
 
--- The current status of a piece, from its events.
-
-CREATE FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz)
-RETURNS internal
-LANGUAGE c
-IMMUTABLE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_current_status_accum';
-COMMENT ON FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz) IS
-    'aggregate transition function';
-
-CREATE FUNCTION postalytics.current_status_combine(internal, internal)
-RETURNS internal
-LANGUAGE c
-IMMUTABLE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_current_status_combine';
-COMMENT ON FUNCTION postalytics.current_status_combine(internal, internal) IS
-    'aggregate combine function';
-
-CREATE FUNCTION postalytics.current_status_serialize(internal)
-RETURNS bytea
-LANGUAGE c
-IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_current_status_serialize';
-COMMENT ON FUNCTION postalytics.current_status_serialize(internal) IS
-    'aggregate serial function';
-
-CREATE FUNCTION postalytics.current_status_deserialize(bytea, internal)
-RETURNS internal
-LANGUAGE c
-IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_current_status_deserialize';
-COMMENT ON FUNCTION postalytics.current_status_deserialize(bytea, internal) IS
-    'aggregate deserial function';
-
-CREATE FUNCTION postalytics.current_status_final(internal)
-RETURNS postalytics.mail_status
-LANGUAGE c
-IMMUTABLE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'postalytics_current_status_final';
-COMMENT ON FUNCTION postalytics.current_status_final(internal) IS
-    'aggregate final function';
-
-CREATE AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) (
-    SFUNC = postalytics.current_status_accum,
-    STYPE = internal,
-    SSPACE = 88,
-    FINALFUNC = postalytics.current_status_final,
-    COMBINEFUNC = postalytics.current_status_combine,
-    SERIALFUNC = postalytics.current_status_serialize,
-    DESERIALFUNC = postalytics.current_status_deserialize,
-    PARALLEL = SAFE
-);
-COMMENT ON AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) IS
-    'current status of a piece from its events'' statuses and instants, in any order';
-
 -- ---- open to all ----
 
 GRANT USAGE ON SCHEMA postalytics TO PUBLIC;
@@ -262,11 +206,5 @@ GRANT EXECUTE ON FUNCTION
     postalytics.is_terminal(postalytics.mail_status),
     postalytics.is_repeatable(postalytics.mail_status),
     postalytics.applies_in(postalytics.mail_status, text),
-    postalytics.to_mail_status(text),
-    postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz),
-    postalytics.current_status_combine(internal, internal),
-    postalytics.current_status_serialize(internal),
-    postalytics.current_status_deserialize(bytea, internal),
-    postalytics.current_status_final(internal),
-    postalytics.current_status(postalytics.mail_status, timestamptz)
+    postalytics.to_mail_status(text)
 TO PUBLIC;

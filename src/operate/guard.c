@@ -3,8 +3,10 @@
  *		Refuses to drop the extension silently while it holds events: its
  *		leaves are no members of it, and would go without a word.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
+#include "base/extension.h"
+#include "base/query.h"
 #include "commands/event_trigger.h"
 #include "commands/user.h"
 #include "fmgr.h"

@@ -8,7 +8,7 @@
  * When a holiday falls on a Saturday, federal employees have the Friday before
  * off, but mail is delivered on that Friday, as on 2020-07-03 and 2023-11-10.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "base/compat.h"

@@ -1,6 +1,6 @@
 /*
  * calendar.sql
- *		When the US mail comes: its delivery days, and a piece's window.
+ *		When USPS delivers mail, and when a piece comes to its mailbox.
  */
 
 CREATE FUNCTION postalytics.federal_holidays(year integer)

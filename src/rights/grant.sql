@@ -79,9 +79,7 @@ BEGIN
     SET workers = array_remove(s.workers, role) || role
     WHERE s.name = sync;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'sync "%" does not exist', sync
-            USING ERRCODE = 'undefined_object',
-                  HINT = 'Their names are in postalytics.syncs.';
+        PERFORM postalytics.raise_undefined_sync(sync);
     END IF;
 END
 $$;

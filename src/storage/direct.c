@@ -1,14 +1,13 @@
 /*
  * direct.c
- *		Rows written straight into a table and its indexes.
+ *		Inserts and upserts rows without a query.
  *
- * What INSERT … ON CONFLICT does, by the same steps (nodeModifyTable.c), but
- * without a query: setting one up costs more than writing a row, and merging
- * two rows by expressions more than by a function.  It knows nothing of
- * triggers, rules, checks and the like; so a table that has any must be
- * written by a query.
+ * This takes the same steps as INSERT ... ON CONFLICT (nodeModifyTable.c).  Setting
+ * up a query costs more than writing a row, and merging two rows by expressions
+ * more than by a function.  Triggers, rules, check constraints and the like are not
+ * executed, so a table that has any must be written by a query.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
 #include "access/genam.h"
 #include "access/tableam.h"
@@ -17,9 +16,10 @@
 #include "commands/trigger.h"
 #include "base/compat.h"
 #include "executor/executor.h"
-#include "storage/lookup.h"
 #include "miscadmin.h"
+#include "storage/direct.h"
 #include "storage/lmgr.h"
+#include "storage/lookup.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -31,12 +31,12 @@ struct DirectTable
 	EState	   *estate;
 	ResultRelInfo *result;
 	TupleTableSlot *row;
-	TupleTableSlot *stored;		/* that has the same key */
-	List	   *key;			/* the key's index, or NIL for any unique one */
+	TupleTableSlot *stored;		/* the stored row with the same key */
+	List	   *key;			/* OID of the primary key's index once an upsert needs it */
 	Relation	key_index;
 	IndexScanDesc key_scan;
 	ScanKeyData key_value;
-	SnapshotData any;			/* of others' too that are not committed yet */
+	SnapshotData any;			/* sees uncommitted rows of other transactions, too */
 	CommandId	command;
 };
 
@@ -60,7 +60,7 @@ is_plain(Relation relation, const TableColumn *columns, int ncolumns)
 		relation->rd_rules == NULL;
 }
 
-/* May rows of these columns go straight into a table? */
+/* True if rows with these columns may be written to a table without a query. */
 bool
 direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 {
@@ -70,8 +70,8 @@ direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * And into the leaves of a partitioned one, by somebody who stands in for its
- * trigger?  It must be enabled, and be the only one.
+ * Likewise for the leaves of a partitioned table, by a caller that does what its
+ * trigger would do.  The trigger must be enabled, and be the only one.
  */
 bool
 direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
@@ -127,8 +127,9 @@ direct_close(DirectTable *table)
 	CommandCounterIncrement();
 }
 
+/* Store the values in table->row.  Columns that were dropped are NULL. */
 static void
-set_row(DirectTable *table, const Datum *values, const bool *nulls)
+store_row(DirectTable *table, const Datum *values, const bool *nulls)
 {
 	ExecClearTuple(table->row);
 	memset(table->row->tts_isnull, true, RelationGetDescr(table->relation)->natts * sizeof(bool));
@@ -138,8 +139,8 @@ set_row(DirectTable *table, const Datum *values, const bool *nulls)
 }
 
 /*
- * Insert the row, and take it back if another with its key was quicker: is it
- * in?
+ * Insert the row, and remove it again if another session has inserted one with its
+ * key meanwhile.  True if it was inserted.
  */
 static bool
 insert_speculatively(DirectTable *table)
@@ -156,15 +157,7 @@ insert_speculatively(DirectTable *table)
 	return !conflict;
 }
 
-void
-raise_serialization_failure(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not serialize access due to concurrent update")));
-}
-
-/* Error 40001 where the transaction may not see the stored row. */
+/* Error 40001 if the transaction's snapshot cannot see the stored row. */
 static void
 check_visible(DirectTable *table)
 {
@@ -180,20 +173,21 @@ check_visible(DirectTable *table)
 }
 
 /*
- * Insert a row; false if there is one already with any of its unique keys.
- * Waits for a transaction that is inserting one.  Who hopes that there is none
- * does not look first: cheaper if so, but else it leaves a dead row behind.
- * Error 40001 where the transaction's snapshot cannot see the other.
+ * Insert a row; false if there is already one with any of its unique keys.  Waits
+ * for a transaction that is inserting one.  If expect_new is true it does not look
+ * for one first, which is cheaper if there is none, but leaves a dead row behind
+ * if there is one.  Error 40001 if the transaction's snapshot cannot see the other
+ * row.
  */
 bool
-direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool hope)
+direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool expect_new)
 {
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
 	ItemPointerData place;
 	bool		inserted;
 
-	set_row(table, values, nulls);
-	inserted = hope && insert_speculatively(table);
+	store_row(table, values, nulls);
+	inserted = expect_new && insert_speculatively(table);
 	while (!inserted &&
 		   compat_check_index_constraints(table->result, table->row, table->estate, &place, NIL))
 		inserted = insert_speculatively(table);
@@ -213,8 +207,8 @@ direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool h
 /* ---- upserts ---- */
 
 /*
- * Rows are the same, from now on, that have the same primary key, which is of
- * one column.  Its scan stays open, for it is the dearest part of a look.
+ * Use the primary key, which has one column, for upserts.  Its index scan stays
+ * open, because starting one is the most expensive part of a lookup.
  */
 static void
 open_key(DirectTable *table)
@@ -281,7 +275,7 @@ search(DirectTable *table)
 	}
 }
 
-/* The same, in the memory that the scan must have. */
+/* Likewise, in the memory context of the scan. */
 static bool
 find_stored(DirectTable *table)
 {
@@ -296,7 +290,7 @@ find_stored(DirectTable *table)
 }
 
 /*
- * Put the row in the stored one's place; false if that has changed meanwhile.
+ * Replace the stored row with the new one; false if it has changed meanwhile.
  * Waits for a transaction that has locked it.
  */
 static bool
@@ -318,9 +312,9 @@ replace_stored(DirectTable *table)
 }
 
 /*
- * Insert a row, or put what merge makes of it and the stored one that has its
- * primary key in that one's place.  Waits for whoever has that row.  Error
- * 40001 where the transaction's snapshot is older than it.
+ * Insert a row, or merge it with the stored row that has the same primary key and
+ * replace that row.  Waits for a transaction that holds the stored row.  Error
+ * 40001 if the transaction's snapshot cannot see it.
  */
 void
 direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
@@ -332,7 +326,7 @@ direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, Direct
 		open_key(table);
 	while (!written)
 	{
-		set_row(table, values, nulls);
+		store_row(table, values, nulls);
 		if (!find_stored(table))
 			written = insert_speculatively(table);
 		else

@@ -9,15 +9,17 @@
  * worker only needs a free slot of max_worker_processes.  If there is none, the
  * caller creates the partition itself.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "base/extension.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
+#include "storage/leaf_worker.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -48,7 +50,7 @@ typedef struct LeafOrder
 
 StaticAssertDecl(sizeof(LeafOrder) <= BGW_EXTRALEN, "LeafOrder must fit bgw_extra");
 
-/* Start a worker and wait until it has ended; false if there is no slot for it. */
+/* Start a worker and wait until it has exited; false if there is no slot for it. */
 static bool
 run_worker(const LeafOrder *order)
 {
@@ -82,7 +84,7 @@ run_worker(const LeafOrder *order)
  * could not be started.
  */
 bool
-make_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
+create_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
 {
 	if (!IsUnderPostmaster || IsParallelWorker())
 		return false;
@@ -124,7 +126,7 @@ make_leaf(LeafKind kind, TimestampTz time)
 
 			GetUserIdAndSecContext(&user, &context);
 			SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
-			ensure_leaf_of(kind, time);
+			(void) ensure_leaf(kind, time);
 			SetUserIdAndSecContext(user, context);	/* an abort does so, too */
 		}
 		PopActiveSnapshot();

@@ -1,18 +1,20 @@
 /*
  * lookup.c
- *		Finds rows of a table through one index, without a query.
+ *		Finds rows of a table through one index, and locks them, without a query.
  *
  * A query's plan depends on statistics, and a cached plan on those at the time
  * it was made.  A session that lives for months needs lookups whose cost depends
  * only on the rows found, so the callers name the index.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "base/compat.h"
 #include "storage/lookup.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /*
  * Initialize a scan key: the index's column, counted from 1, compared with a
@@ -86,4 +88,36 @@ lookup_end(Lookup *lookup)
 	ExecDropSingleTupleTableSlot(lookup->slot);
 	index_endscan(lookup->scan);
 	index_close(lookup->index, AccessShareLock);
+}
+
+/*
+ * Lock a row, given its ctid.  The slot receives the row, and place is set to the
+ * ctid of the latest version.  False if the row was not locked: it was deleted, or
+ * wait is LockWaitSkip and another transaction holds it or has changed it.  Error
+ * 40001 if it was changed and the isolation level does not allow a newer snapshot.
+ */
+bool
+lock_row(Relation table, ItemPointer place, LockTupleMode mode, LockWaitPolicy wait, TupleTableSlot *slot)
+{
+	TM_FailureData failure;
+	int			flags = wait == LockWaitBlock && !IsolationUsesXactSnapshot() ?
+		TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0;
+	TM_Result	result = table_tuple_lock(table, place, GetActiveSnapshot(), slot,
+										  GetCurrentCommandId(true), mode, wait, flags, &failure);
+
+	if ((result == TM_Updated || result == TM_Deleted) && IsolationUsesXactSnapshot())
+		raise_serialization_failure();
+	if (result != TM_Ok)
+		return false;
+	*place = slot->tts_tid;
+	return true;
+}
+
+/* Raise error 40001. */
+void
+raise_serialization_failure(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update")));
 }

@@ -1,6 +1,6 @@
 /*
  * lookup.h
- *		Rows found through one index, without a query.
+ *		Rows found through one index and locked, without a query.
  */
 #ifndef POSTALYTICS_LOOKUP_H
 #define POSTALYTICS_LOOKUP_H
@@ -9,12 +9,13 @@
 #include "access/skey.h"
 #include "access/stratnum.h"
 #include "executor/tuptable.h"
+#include "nodes/lockoptions.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 #define MAX_LOOKUP_KEYS	4
 
-/* A table, the index through which its rows are found, and the row found last. */
+/* A table, the index through which its rows are found, and the current row. */
 typedef struct Lookup
 {
 	Relation	table;
@@ -32,5 +33,8 @@ extern void lookup_rescan(Lookup *lookup);
 extern bool lookup_next(Lookup *lookup, ScanDirection direction);
 extern bool lookup_first(Lookup *lookup);
 extern void lookup_end(Lookup *lookup);
+extern bool lock_row(Relation table, ItemPointer place, LockTupleMode mode, LockWaitPolicy wait,
+					 TupleTableSlot *slot);
+extern void raise_serialization_failure(void);
 
 #endif							/* POSTALYTICS_LOOKUP_H */

@@ -3,15 +3,18 @@
  *		ack and nack: a worker says what became of the deliveries that it
  *		fetched.
  */
-#include "sync/delivery.h"
+#include "postgres.h"
 
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "base/compat.h"
-#include "storage/lookup.h"
+#include "base/query.h"
+#include "base/text.h"
 #include "miscadmin.h"
+#include "storage/lookup.h"
+#include "sync/delivery.h"
+#include "sync/wake.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -22,16 +25,16 @@
 PG_FUNCTION_INFO_V1(postalytics_ack);
 PG_FUNCTION_INFO_V1(postalytics_nack);
 
-/* A delivery that the caller claims to hold, and its attempt. */
+/* A delivery that the caller claims to hold. */
 typedef struct Claim
 {
 	int64		id;
-	int32		attempt;		/* where the call gives attempts */
+	int32		attempt;		/* if the call names attempts */
 } Claim;
 
 typedef struct Claims
 {
-	Claim	   *claims;			/* by id */
+	Claim	   *claims;			/* in the order of id */
 	int			count;
 	bool		by_attempt;
 	const text *sync;
@@ -133,33 +136,19 @@ is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 /*
  * Lock the row of a claim.  False if the delivery is finished, leased to
  * another worker, or belongs to another sync.  Waits for a transaction that
- * holds the row.  Error 40001 if that transaction changed the row and this one
- * must keep its snapshot.
+ * holds the row.  Error 40001 as lock_row.
  */
 static bool
 lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 			 LockTupleMode mode, ItemPointer place)
 {
-	TM_FailureData failure;
-	TM_Result	result;
-
 	lookup_key(lookup, 0, 1, BTEqualStrategyNumber, Int64GetDatum(claim->id));
 	if (!lookup_first(lookup) || !is_claimed(lookup->slot, claims, claim))
 		return false;
 	*place = lookup->slot->tts_tid;
 	lookup_rescan(lookup);		/* no pin is kept while waiting */
-	result = table_tuple_lock(lookup->table, place, GetActiveSnapshot(), lookup->slot,
-							  GetCurrentCommandId(true), mode, LockWaitBlock,
-							  IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
-							  &failure);
-	if (result != TM_Ok)
-	{
-		if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted))
-			raise_serialization_failure();
-		return false;
-	}
-	*place = lookup->slot->tts_tid;
-	return is_claimed(lookup->slot, claims, claim);
+	return lock_row(lookup->table, place, mode, LockWaitBlock, lookup->slot) &&
+		is_claimed(lookup->slot, claims, claim);
 }
 
 /* Lock the rows of all valid claims, store their ctids in places, and return their number. */
@@ -222,22 +211,39 @@ postalytics_ack(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(count);
 }
 
+/* Parameters of nack_query. */
+enum
+{
+	NACK_PLACES, NACK_ERROR, NACK_RETRY_IN, NACK_DEAD, NACK_MAX_ATTEMPTS, NACK_NOW, N_NACK
+};
+
 /*
  * Without retry_in the wait doubles from 5 seconds up to 6 hours.  It varies
  * randomly by 25 %, so that deliveries that failed together are retried apart.
  */
-static const char nack_query[] =
-"UPDATE postalytics.deliveries_unfinished AS d"
-" SET state = CASE WHEN $5 OR d.attempt >= $6 THEN 'dead' ELSE 'waiting' END::postalytics.delivery_state,"
-"     due_at = CASE"
-"                  WHEN $5 OR d.attempt >= $6 THEN 'infinity'"
-"                  ELSE $1 + COALESCE($4, LEAST('5 s'::interval * pg_catalog.power(2, LEAST(d.attempt, 30) - 1), '6 h')"
-"                                         * (0.75 + pg_catalog.random() / 2))"
-"              END,"
-"     lease_until = NULL,"
-"     errors =" ERRORS_WITH("$1", "pg_catalog.left($2, 2000)") ","
-"     failed_at = $1"
-" WHERE d.ctid = ANY ($3)";
+static SqlQuery nack_query = {
+	.text = "UPDATE postalytics.deliveries_unfinished AS d"
+	" SET state = CASE WHEN $4 OR d.attempt >= $5 THEN 'dead' ELSE 'waiting' END::postalytics.delivery_state,"
+	"     due_at = CASE"
+	"                  WHEN $4 OR d.attempt >= $5 THEN 'infinity'"
+	"                  ELSE $6 + COALESCE($3, LEAST('5 s'::interval * power(2, LEAST(d.attempt, 30) - 1), '6 h')"
+	"                                         * (0.75 + random() / 2))"
+	"              END,"
+	"     lease_until = NULL,"
+	"     errors = postalytics.with_error(d.errors, d.attempt, $6, left($2, 2000)),"
+	"     failed_at = $6"
+	" WHERE d.ctid = ANY ($1)",
+	.result = SPI_OK_UPDATE,
+	.nparameters = N_NACK,
+	.types = {
+		[NACK_PLACES] = TIDARRAYOID,
+		[NACK_ERROR] = TEXTOID,
+		[NACK_RETRY_IN] = INTERVALOID,
+		[NACK_DEAD] = BOOLOID,
+		[NACK_MAX_ATTEMPTS] = INT4OID,
+		[NACK_NOW] = TIMESTAMPTZOID
+	}
+};
 
 /*
  * nack(sync text, delivery_ids bigint[], error text, retry_in interval,
@@ -252,8 +258,6 @@ static const char nack_query[] =
 Datum
 postalytics_nack(PG_FUNCTION_ARGS)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {TIMESTAMPTZOID, TEXTOID, TIDARRAYOID, INTERVALOID, BOOLOID, INT4OID};
 	TimestampTz now = GetCurrentTimestamp();
 	const Sync *sync = sync_argument(fcinfo);
 	bool		dead = DatumGetBool(argument(fcinfo, 4, "dead"));
@@ -270,16 +274,18 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);
 	if (count > 0)
 	{
-		Datum		values[] = {
-			TimestampTzGetDatum(now),
-			PG_ARGISNULL(2) ? CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2),
-			place_array(places, count),
-			PG_GETARG_DATUM(3), BoolGetDatum(dead), Int32GetDatum(max_attempts)
+		Datum		values[N_NACK] = {
+			[NACK_PLACES] = place_array(places, count),
+			[NACK_ERROR] = PG_ARGISNULL(2) ? CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2),
+			[NACK_RETRY_IN] = PG_GETARG_DATUM(3),
+			[NACK_DEAD] = BoolGetDatum(dead),
+			[NACK_MAX_ATTEMPTS] = Int32GetDatum(max_attempts),
+			[NACK_NOW] = TimestampTzGetDatum(now)
 		};
+		bool		nulls[N_NACK] = {[NACK_RETRY_IN] = PG_ARGISNULL(3)};
 
 		SPI_connect();
-		execute_plan(keep_plan(&plan, nack_query, lengthof(types), types),
-					 values, PG_ARGISNULL(3) ? "   n  " : NULL, SPI_OK_UPDATE);
+		query_run(&nack_query, values, nulls);
 		SPI_finish();
 		if (wake_has_worker())
 		{

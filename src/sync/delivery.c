@@ -1,19 +1,22 @@
 /*
  * delivery.c
- *		What fetch, ack and nack share: whose call it is, the rows of unfinished
- *		deliveries, and how a delivery is finished.
+ *		The columns of deliveries, and what fetch, ack and nack share: their
+ *		arguments, and how deliveries are finished.
  *
  * Rows are found through one index each (lookup.c) and changed by their place
  * (ctid), so that no plan depends on what the queue looked like when it was
  * made.  They are locked without waiting (SKIP LOCKED) or in the order of
  * delivery_id, so that workers cannot deadlock.
  */
-#include "sync/delivery.h"
+#include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
+#include "base/extension.h"
+#include "base/query.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "rights/settings.h"
+#include "storage/partition.h"
+#include "sync/delivery.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -39,24 +42,21 @@ const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 	[DELIVERY_PAYLOAD] = COLUMN("payload", JSONOID),
 };
 
-/*
- * Open deliveries_unfinished.  Error 55000 if users have altered its columns or
- * primary key, 0A000 if it is distributed.
- */
+/* Open deliveries_unfinished.  Errors are those of open_table. */
 Relation
 open_unfinished(LOCKMODE mode)
 {
 	return open_table("deliveries_unfinished", deliveries_columns, N_DELIVERY_COLUMNS, mode);
 }
 
-/* A column of a row of deliveries. */
+/* Return a column of the row of deliveries in a slot. */
 Datum
 delivery_attribute(TupleTableSlot *slot, int column, bool *isnull)
 {
 	return slot_getattr(slot, column + 1, isnull);
 }
 
-/* Read a row.  What it points at belongs to the slot. */
+/* Read the row in a slot.  What it points to belongs to the slot. */
 void
 read_delivery(TupleTableSlot *slot, DeliveryRow *row)
 {
@@ -73,16 +73,6 @@ read_delivery(TupleTableSlot *slot, DeliveryRow *row)
 	row->is_test = DatumGetBool(delivery_attribute(slot, DELIVERY_IS_TEST, &isnull));
 	lease_until = delivery_attribute(slot, DELIVERY_LEASE_UNTIL, &isnull);
 	row->lease_until = isnull ? DT_NOBEGIN : DatumGetTimestampTz(lease_until);
-}
-
-/* Execute a kept plan. */
-void
-execute_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
-{
-	int			result = SPI_execute_plan(plan, values, nulls, false, 0);
-
-	if (result != expected)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(result));
 }
 
 /* A unique identifier of this session, as %c in log_line_prefix. */
@@ -104,19 +94,16 @@ argument(FunctionCallInfo fcinfo, int i, const char *name)
 }
 
 /*
- * The sync that the first argument names.  It must have deliveries, and the
- * session's role must have been granted it.  Errors: 42704, 22023, 42501.
+ * Return the sync that the first argument names.  Errors: 22004 for NULL, 42704 if it
+ * does not exist, 22023 if it has no deliveries, 42501 if the session's role may not
+ * work on it.
  */
 const Sync *
 sync_argument(FunctionCallInfo fcinfo)
 {
 	const Sync *sync = find_sync(TextDatumGetCString(argument(fcinfo, 0, "sync")));
 
-	if (!sync->durable)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("sync \"%s\" is not durable, so it has no deliveries", sync->name),
-				 errhint("LISTEN on its channel, or set \"durable\" to true in its row of %s.syncs.", EXTENSION_SCHEMA)));
+	check_durable(sync);
 	check_sync_worker(sync);
 	return sync;
 }
@@ -140,7 +127,7 @@ time_after(TimestampTz start, Datum interval, const char *name)
 	return end;
 }
 
-/* An array of places, for a query's ctid = ANY (...). */
+/* Make an array of ctids for a query. */
 Datum
 place_array(Datum *places, int count)
 {
@@ -148,22 +135,45 @@ place_array(Datum *places, int count)
 										   false, TYPALIGN_SHORT));
 }
 
-static const char move_to_history[] =
-"WITH finished AS ("
-" DELETE FROM postalytics.deliveries_unfinished AS d"
-" WHERE d.ctid = ANY ($3)"
-" RETURNING d.delivery_id, d.sync, d.piece_id, d.status, d.occurred_at, d.created_at,"
-"           d.due_at, d.attempt, d.is_test, d.failed_at, d.errors)"
-" INSERT INTO postalytics.deliveries"
-" (delivery_id, sync, piece_id, status, occurred_at, created_at, due_at,"
-"  state, attempt, is_test, finished_at, failed_at, errors)"
-" SELECT delivery_id, sync, piece_id, status, occurred_at, created_at, due_at,"
-"        $2::postalytics.delivery_state, attempt, is_test, $1, failed_at, errors"
-" FROM finished";
+/* Parameters of move_query and delete_query. */
+enum
+{
+	FINISHED_PLACES, FINISHED_STATE, FINISHED_AT, N_FINISHED
+};
 
-static const char delete_finished[] =
-"DELETE FROM postalytics.deliveries_unfinished AS d"
-" WHERE d.ctid = ANY ($3)";
+static SqlQuery move_query = {
+	.text = "WITH finished AS ("
+	"     DELETE FROM postalytics.deliveries_unfinished AS d"
+	"     WHERE d.ctid = ANY ($1)"
+	"     RETURNING d.delivery_id, d.sync, d.piece_id, d.status, d.occurred_at, d.created_at,"
+	"               d.due_at, d.attempt, d.is_test, d.failed_at, d.errors"
+	" )"
+	" INSERT INTO postalytics.deliveries"
+	"     (delivery_id, sync, piece_id, status, occurred_at, created_at,"
+	"      due_at, attempt, is_test, failed_at, errors, state, finished_at)"
+	" SELECT f.delivery_id, f.sync, f.piece_id, f.status, f.occurred_at, f.created_at,"
+	"        f.due_at, f.attempt, f.is_test, f.failed_at, f.errors, $2::postalytics.delivery_state, $3"
+	" FROM finished AS f",
+	.result = SPI_OK_INSERT,
+	.nparameters = N_FINISHED,
+	.types = {[FINISHED_PLACES] = TIDARRAYOID,[FINISHED_STATE] = TEXTOID,[FINISHED_AT] = TIMESTAMPTZOID}
+};
+
+static SqlQuery delete_query = {
+	.text = "DELETE FROM postalytics.deliveries_unfinished AS d"
+	" WHERE d.ctid = ANY ($1)",
+	.result = SPI_OK_DELETE,
+	.nparameters = FINISHED_PLACES + 1,
+	.types = {[FINISHED_PLACES] = TIDARRAYOID}
+};
+
+static SqlQuery log_query = {
+	.text = "INSERT INTO postalytics.maintenance_log (action, relation, detail)"
+	" VALUES ('no history', 'postalytics.deliveries', 'deliveries finished without history: ' || $1)",
+	.result = SPI_OK_INSERT,
+	.nparameters = 1,
+	.types = {INT4OID}
+};
 
 /*
  * Report that deliveries were finished without history, in the server log and
@@ -172,12 +182,6 @@ static const char delete_finished[] =
 static void
 report_lost_history(int count)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {
-		CStringGetTextDatum(psprintf("deliveries finished without history: %d", count))
-	};
-
 	ereport(LOG,
 			(errmsg_plural("finished %d delivery without history", "finished %d deliveries without history",
 						   count, count),
@@ -185,11 +189,7 @@ report_lost_history(int count)
 					   EXTENSION_SCHEMA),
 			 errhint("Run %s.maintain() every day, or add \"%s\" to shared_preload_libraries.",
 					 EXTENSION_SCHEMA, EXTENSION_NAME)));
-	execute_plan(keep_plan(&plan,
-						   "INSERT INTO postalytics.maintenance_log (action, relation, detail)"
-						   " VALUES ('no history', 'postalytics.deliveries', $1)",
-						   lengthof(types), types),
-				 values, NULL, SPI_OK_INSERT);
+	query_run(&log_query, (Datum[]) {Int32GetDatum(count)}, NULL);
 }
 
 /*
@@ -202,19 +202,18 @@ report_lost_history(int count)
 void
 finish_deliveries(Datum places, const char *state, TimestampTz now)
 {
-	static SPIPlanPtr move_plan = NULL;
-	static SPIPlanPtr delete_plan = NULL;
-	Oid			types[] = {TIMESTAMPTZOID, TEXTOID, TIDARRAYOID};
-	Datum		values[] = {TimestampTzGetDatum(now), CStringGetTextDatum(state), places};
+	Datum		values[N_FINISHED] = {
+		[FINISHED_PLACES] = places,
+		[FINISHED_STATE] = CStringGetTextDatum(state),
+		[FINISHED_AT] = TimestampTzGetDatum(now)
+	};
 
 	if (setting_history > 0 && ensure_day(now))
 	{
-		execute_plan(keep_plan(&move_plan, move_to_history, lengthof(types), types),
-					 values, NULL, SPI_OK_INSERT);
+		query_run(&move_query, values, NULL);
 		return;
 	}
-	execute_plan(keep_plan(&delete_plan, delete_finished, lengthof(types), types),
-				 values, NULL, SPI_OK_DELETE);
+	query_run(&delete_query, values, NULL);
 	if (setting_history > 0 && SPI_processed > 0)
 		report_lost_history((int) SPI_processed);
 }

@@ -1,16 +1,17 @@
 /*
  * delivery.h
- *		What the files that read and write deliveries share, and nobody else
- *		needs.
+ *		The table deliveries, and what fetch, ack and nack share.
  */
 #ifndef POSTALYTICS_DELIVERY_H
 #define POSTALYTICS_DELIVERY_H
 
-#include "postalytics_status.h"
-
+#include "base/table.h"
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
+#include "sync/sync.h"
 
-/* Columns of deliveries, as delivery.sql has them; an attribute's number less one. */
+/* Columns of deliveries, as delivery.sql has them: attribute number less one. */
 enum
 {
 	DELIVERY_ID, DELIVERY_SYNC, DELIVERY_PIECE_ID, DELIVERY_STATUS,
@@ -22,7 +23,7 @@ enum
 
 extern const TableColumn deliveries_columns[N_DELIVERY_COLUMNS];
 
-/* The state of a row of deliveries, read from a slot without detoasting. */
+/* A row of deliveries, as far as fetch and ack decide by it. */
 typedef struct DeliveryRow
 {
 	int64		id;
@@ -31,19 +32,14 @@ typedef struct DeliveryRow
 	Datum		status;			/* mail_status */
 	TimestampTz occurred_at;
 	TimestampTz due_at;
-	TimestampTz lease_until;	/* DT_NOBEGIN where it is not leased */
+	TimestampTz lease_until;	/* DT_NOBEGIN if it is not leased */
 	int			attempt;
 	bool		is_test;
 } DeliveryRow;
 
-/* SQL expression: d.errors with the error of the current attempt appended. */
-#define ERRORS_WITH(at, reason) \
-	" d.errors OPERATOR(pg_catalog.||) ROW(d.attempt, " at ", " reason ")::postalytics.delivery_error"
-
 extern Relation open_unfinished(LOCKMODE mode);
 extern Datum delivery_attribute(TupleTableSlot *slot, int column, bool *isnull);
 extern void read_delivery(TupleTableSlot *slot, DeliveryRow *row);
-extern void execute_plan(SPIPlanPtr plan, Datum *values, const char *nulls, int expected);
 extern int64 session_id(void);
 extern Datum argument(FunctionCallInfo fcinfo, int i, const char *name);
 extern const Sync *sync_argument(FunctionCallInfo fcinfo);

@@ -1,20 +1,24 @@
 /*
  * delivery_writer.c
- *		Writes deliveries in the transaction that brings their events.
+ *		Writes the deliveries of new events, in the transaction that inserts them.
  */
-#include "sync/delivery.h"
+#include "postgres.h"
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "base/extension.h"
+#include "base/query.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "miscadmin.h"
+#include "storage/direct.h"
+#include "sync/delivery.h"
+#include "sync/delivery_writer.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 struct DeliveryWriter
 {
@@ -28,7 +32,7 @@ struct DeliveryWriter
 	Oid			delivery_ids;
 };
 
-/* Writes deliveries; needs an SPI connection. */
+/* Create a writer, which needs an SPI connection. */
 DeliveryWriter *
 delivery_writer_create(MemoryContext parent)
 {
@@ -38,6 +42,7 @@ delivery_writer_create(MemoryContext parent)
 	return writer;
 }
 
+/* Return the state of a new delivery. */
 static Datum
 waiting_state(Relation deliveries)
 {
@@ -64,68 +69,61 @@ begin_writing(DeliveryWriter *writer)
 }
 
 static void
-write_row(DeliveryWriter *writer, Datum *values, bool *nulls)
+write_row(DeliveryWriter *writer, Row row)
 {
 	if (writer->direct == NULL)
-		tuplestore_putvalues(writer->rows, RelationGetDescr(writer->unfinished), values, nulls);
-	else if (!direct_insert(writer->direct, values, nulls, true))
+		tuplestore_putvalues(writer->rows, RelationGetDescr(writer->unfinished), row.values, row.nulls);
+	else if (!direct_insert(writer->direct, row.values, row.nulls, true))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("delivery_id " INT64_FORMAT " already exists", DatumGetInt64(values[DELIVERY_ID])),
+				 errmsg("delivery_id " INT64_FORMAT " already exists", DatumGetInt64(row.values[DELIVERY_ID])),
 				 errhint("Use setval() to advance sequence %s.delivery_id_seq beyond the largest delivery_id.",
 						 EXTENSION_SCHEMA)));
 	writer->count++;
 }
 
-/* Add a delivery of an event to a sync.  Days and months of wait are added in UTC. */
+/* Add the delivery of an event to a sync. */
 void
-delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row)
+delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 {
 	MemoryContext caller;
-	Datum	   *values;
-	bool	   *nulls;
+	Row			row;
 
 	if (writer->unfinished == NULL)
 		begin_writing(writer);
 	caller = MemoryContextSwitchTo(writer->row_context);
-	new_row(RelationGetDescr(writer->unfinished), &values, &nulls);
-	for (int i = DELIVERY_ID; i <= DELIVERY_IS_TEST; i++)
-		nulls[i] = false;
-	values[DELIVERY_ID] = Int64GetDatum(nextval_internal(writer->delivery_ids, false));
-	values[DELIVERY_SYNC] = CStringGetTextDatum(sync->name);
-	values[DELIVERY_PIECE_ID] =
-		PointerGetDatum(cstring_to_text_with_len(row->piece, row->piece_length));
-	values[DELIVERY_STATUS] = ObjectIdGetDatum(status_oid(row->status));
-	values[DELIVERY_OCCURRED_AT] = TimestampTzGetDatum(row->occurred_at);
-	values[DELIVERY_CREATED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	values[DELIVERY_DUE_AT] =
-		DirectFunctionCall2(timestamp_pl_interval,
-							TimestampGetDatum(row->occurred_at),
-							IntervalPGetDatum(&sync->wait));
-	values[DELIVERY_STATE] = writer->waiting;
-	values[DELIVERY_ATTEMPT] = Int32GetDatum(0);
-	values[DELIVERY_IS_TEST] = BoolGetDatum(false);
-	write_row(writer, values, nulls);
+	row = new_row(RelationGetDescr(writer->unfinished));
+	row_set(row, DELIVERY_ID, Int64GetDatum(nextval_internal(writer->delivery_ids, false)));
+	row_set(row, DELIVERY_SYNC, CStringGetTextDatum(sync->name));
+	row_set(row, DELIVERY_PIECE_ID,
+			PointerGetDatum(cstring_to_text_with_len(event->piece, event->piece_length)));
+	row_set(row, DELIVERY_STATUS, ObjectIdGetDatum(status_oid(event->status)));
+	row_set(row, DELIVERY_OCCURRED_AT, TimestampTzGetDatum(event->occurred_at));
+	row_set(row, DELIVERY_CREATED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	row_set(row, DELIVERY_DUE_AT, TimestampTzGetDatum(due_at(event->occurred_at, &sync->wait)));
+	row_set(row, DELIVERY_STATE, writer->waiting);
+	row_set(row, DELIVERY_ATTEMPT, Int32GetDatum(0));
+	row_set(row, DELIVERY_IS_TEST, BoolGetDatum(false));
+	write_row(writer, row);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(writer->row_context);
 }
+
+static SqlQuery write_query = {
+	.text = "INSERT INTO postalytics.deliveries_unfinished"
+	"     (delivery_id, sync, piece_id, status, occurred_at, due_at)"
+	" SELECT n.delivery_id, n.sync, n.piece_id, n.status, n.occurred_at, n.due_at"
+	" FROM new_deliveries AS n",
+	.result = SPI_OK_INSERT
+};
 
 /* Insert the collected rows by a query, where direct insertion is not allowed. */
 static void
 write_by_query(DeliveryWriter *writer)
 {
-	static SPIPlanPtr plan = NULL;
-
-	register_rows("owed", RelationGetRelid(writer->unfinished), writer->rows, writer->count);
-	if (SPI_execute_plan(keep_plan(&plan,
-								   "INSERT INTO postalytics.deliveries_unfinished"
-								   " (delivery_id, sync, piece_id, status, occurred_at, due_at)"
-								   " SELECT delivery_id, sync, piece_id, status, occurred_at, due_at"
-								   " FROM owed",
-								   0, NULL),
-						 NULL, NULL, false, 0) != SPI_OK_INSERT)
-		elog(ERROR, "could not write deliveries");
-	SPI_unregister_relation("owed");
+	register_rows("new_deliveries", RelationGetRelid(writer->unfinished), writer->rows, writer->count);
+	query_run(&write_query, NULL, NULL);
+	SPI_unregister_relation("new_deliveries");
 	tuplestore_end(writer->rows);
 }
 

@@ -1,92 +1,27 @@
 /*
  * notify.c
- *		What a channel is told: one notification a statement, however many rows
- *		it brings, as JSON that fits in one.  And notify(), the same for the
- *		users' own tables.
+ *		notify(), a trigger function for the users' own tables.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/tupdesc.h"
 #include "catalog/pg_type.h"
-#include "commands/async.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "sync/notice.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(postalytics_notify);
 
-/* The server's own limit is "less than 8000 bytes". */
-#define MAX_PAYLOAD		7999
-
-/* ---- a notification, while it is made ---- */
-
-/*
- * {"<about>": …, "count": …, "<list>": [ … ]}
- *
- * about is JSON, without its closing brace.  It allocates in the current memory
- * context, and must be small.
- */
-void
-notice_begin(Notice *notice, const char *about, const char *list)
-{
-	notice->about = about;
-	notice->list = list;
-	notice->count = 0;
-	initStringInfo(&notice->items);
-	notice->room = MAX_PAYLOAD -
-		strlen(psprintf("%s, \"count\": " INT64_FORMAT ", \"%s\": []}",
-						about, PG_INT64_MAX, list));
-}
-
-/* Count an item; where to write it, or NULL if there is no more room. */
-StringInfo
-notice_item(Notice *notice)
-{
-	notice->count++;
-	if (notice->room <= 0)
-		return NULL;
-	notice->before = notice->items.len;
-	if (notice->before > 0)
-		appendStringInfoString(&notice->items, ", ");
-	return &notice->items;
-}
-
-/* The item is written: if it does not fit, it was the last. */
-void
-notice_item_end(Notice *notice)
-{
-	if (notice->items.len <= notice->room)
-		return;
-	notice->items.len = notice->before;
-	notice->items.data[notice->before] = '\0';
-	notice->room = 0;
-}
-
-/* Notify, at commit, if anything was counted; errors as pg_notify's. */
-void
-notice_send(const Notice *notice, const char *channel)
-{
-	if (notice->count > 0)
-		Async_Notify(channel,
-					 psprintf("%s, \"count\": " INT64_FORMAT ", \"%s\": [%s]}",
-							  notice->about, notice->count, notice->list,
-							  notice->items.data));
-}
-
-/* ---- notify(): the trigger for the users' own tables ---- */
-
 #define MAX_CHANNEL		(NAMEDATALEN - 1)
 
-/* The rows that a statement changed: as they are now, or were if it deletes. */
+/* Return the rows that a statement changed: their new versions, or the old ones if it deletes. */
 static Tuplestorestate *
 changed_rows(const TriggerData *trigger)
 {
@@ -102,7 +37,7 @@ operation(const TriggerData *trigger)
 	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" : "DELETE";
 }
 
-/* Check how the trigger was made, before anything else. */
+/* Check how the trigger was defined. */
 static void
 check_trigger(FunctionCallInfo fcinfo)
 {
@@ -112,7 +47,7 @@ check_trigger(FunctionCallInfo fcinfo)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("notify must be called as a trigger")));
+				 errmsg("function \"%s\" was not called by trigger manager", "notify")));
 	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
@@ -129,16 +64,16 @@ check_trigger(FunctionCallInfo fcinfo)
 	if (trigger->tg_trigger->tgnargs < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("trigger \"%s\" names no channel", trigger->tg_trigger->tgname),
+				 errmsg("trigger \"%s\" has no channel", trigger->tg_trigger->tgname),
 				 errhint("Use notify('channel') or notify('channel', 'key_column', ...).")));
 	channel = trigger->tg_trigger->tgargs[0];
 	if (channel[0] == '\0' || strlen(channel) > MAX_CHANNEL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("channel \"%s\" is not of 1 to %d bytes", channel, MAX_CHANNEL)));
+				 errmsg("channel name must be between 1 and %d bytes long", MAX_CHANNEL)));
 }
 
-/* In the key's order; a deferrable one will do.  NIL if there is none. */
+/* Return the columns of the primary key, which may be deferrable; NIL if there is none. */
 static List *
 primary_key(Relation relation)
 {
@@ -157,7 +92,7 @@ primary_key(Relation relation)
 	return columns;
 }
 
-/* The columns that the trigger names, or else those of the primary key. */
+/* Return the columns that the trigger names, or else those of the primary key. */
 static List *
 key_columns(const TriggerData *trigger)
 {
@@ -186,7 +121,7 @@ key_columns(const TriggerData *trigger)
 	return columns;
 }
 
-/* Integers and booleans are JSON as they are; the rest is their text. */
+/* Append a value: integers and booleans as such, everything else as text. */
 static void
 append_value(StringInfo json, Datum value, Oid type)
 {
@@ -233,9 +168,9 @@ append_key(StringInfo json, TupleTableSlot *row, List *columns)
 	appendStringInfoChar(json, '}');
 }
 
-/* {"table": "public.person", "operation": "UPDATE" */
-static char *
-about_change(const TriggerData *trigger)
+/* Begin a notification of changed rows: {"table": "public.person", "operation": "UPDATE", ...}. */
+static void
+notice_begin_change(Notice *notice, const TriggerData *trigger)
 {
 	Relation	relation = trigger->tg_relation;
 	StringInfoData about;
@@ -246,18 +181,18 @@ about_change(const TriggerData *trigger)
 				quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
 										   RelationGetRelationName(relation)));
 	appendStringInfo(&about, ", \"operation\": \"%s\"", operation(trigger));
-	return about.data;
+	notice_begin(notice, about.data, "keys");
 }
 
 /*
- * notify(channel [, key column ...]), an AFTER trigger for each statement, with
- * a transition table
+ * notify(channel [, key column ...]), an AFTER trigger FOR EACH STATEMENT with a
+ * transition table
  *
- * Notifies channel of the table, the operation, how many rows changed, and as
- * many of their keys as fit; of nothing where no row did.  Without key columns
- * they are the primary key's.  Errors: 39P01 for a trigger of another kind or
- * without transition table, 22023 for no channel or one of a wrong length, or
- * no key, 42703 for a column that is not there.
+ * Notifies the channel of the table, the operation, the number of changed rows,
+ * and as many of their keys as fit; does nothing if no row was changed.  The
+ * default for the key columns is the primary key.  Errors: 39P01 for a trigger of
+ * another kind or without a transition table, 22023 if there is no channel, its
+ * name is too long or empty, or there is no key, 42703 if a column does not exist.
  */
 Datum
 postalytics_notify(PG_FUNCTION_ARGS)
@@ -273,7 +208,7 @@ postalytics_notify(PG_FUNCTION_ARGS)
 	rows = changed_rows(trigger);
 	row = MakeSingleTupleTableSlot(RelationGetDescr(trigger->tg_relation),
 								   &TTSOpsMinimalTuple);
-	notice_begin(&notice, about_change(trigger), "keys");
+	notice_begin_change(&notice, trigger);
 	tuplestore_rescan(rows);
 	while (tuplestore_gettupleslot(rows, true, false, row))
 	{

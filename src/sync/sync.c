@@ -1,21 +1,28 @@
 /*
  * sync.c
- *		The syncs as a session knows them, and for which of them a new event
- *		is: those are told, and owed a delivery.
+ *		The syncs that exist, in memory, and what each of them says.
+ *
+ * match.c says which events a sync is for.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
+#include "base/cache.h"
+#include "base/extension.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
+#include "fmgr.h"
+#include "rights/grant.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
+#include "sync/sync.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datetime.h"
-#include "utils/json.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-/* Attribute numbers of syncs, as sync.sql has them. */
+PG_FUNCTION_INFO_V1(postalytics_raise_undefined_sync);
+PG_FUNCTION_INFO_V1(postalytics_check_durable);
+PG_FUNCTION_INFO_V1(postalytics_due_at);
+
+/* Columns of syncs, as sync.sql has them: attribute numbers. */
 enum
 {
 	ATTR_NAME = 1, ATTR_CHANNEL, ATTR_ENABLED, ATTR_CAMPAIGNS, ATTR_ACCOUNTS,
@@ -25,10 +32,10 @@ enum
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
 
-/* ---- the syncs that there are now ---- */
-
+/* All syncs, in a list. */
 static Sync *syncs;
 
+/* Read an array of texts, or NULL. */
 static TextList
 load_texts(TupleTableSlot *row, int attribute)
 {
@@ -125,23 +132,7 @@ static TableCache syncs_cache = {
 	.add = add_sync
 };
 
-/*
- * The sync of that name, valid until syncs are looked at again; error 42704 if
- * there is none.
- */
-const Sync *
-find_sync(const char *name)
-{
-	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
-		if (strcmp(sync->name, name) == 0)
-			return sync;
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("sync \"%s\" does not exist", name),
-			 errhint("Their names are in %s.syncs.", EXTENSION_SCHEMA)));
-}
-
-/* The first of all syncs, in a list, valid until they are looked at again. */
+/* Return the first of all syncs, which is valid until the next look at syncs. */
 const Sync *
 first_sync(void)
 {
@@ -150,188 +141,78 @@ first_sync(void)
 	return syncs;
 }
 
-/*
- * May the session's role work on a sync?  The extension's owner may, and who has
- * the rights of one of its workers.  The role is the one that the session has
- * set, for the functions that ask run as their owner.
- */
+static void
+raise_undefined_sync(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("sync \"%s\" does not exist", name),
+			 errhint("Existing syncs are listed in %s.syncs.", EXTENSION_SCHEMA)));
+}
+
+/* Return the sync of this name, valid until the next look at syncs.  Error 42704 if it does not exist. */
+const Sync *
+find_sync(const char *name)
+{
+	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
+		if (strcmp(sync->name, name) == 0)
+			return sync;
+	raise_undefined_sync(name);
+	return NULL;				/* not reached */
+}
+
+/* Error 22023 if a sync has no deliveries. */
+void
+check_durable(const Sync *sync)
+{
+	if (!sync->durable)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sync \"%s\" is not durable, so it has no deliveries", sync->name),
+				 errhint("LISTEN on its channel, or set \"durable\" to true in its row of %s.syncs.", EXTENSION_SCHEMA)));
+}
+
+/* Error 42501 if the session's role may not work on a sync. */
 void
 check_sync_worker(const Sync *sync)
 {
-	Oid			role = GetOuterUserId();
-	bool		may = has_privs_of_role(role, extension_owner());
-
-	for (int i = 0; i < sync->nworkers && !may; i++)
-	{
-		Oid			worker = get_role_oid(sync->workers[i], true);
-
-		may = OidIsValid(worker) && has_privs_of_role(role, worker);
-	}
-	if (!may)
+	if (!session_may_act_as(sync->workers, sync->nworkers))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for sync \"%s\"", sync->name),
 				 errhint("Its owner can call %s.grant_sync.", EXTENSION_SCHEMA)));
 }
 
-/* ---- matching ---- */
-
-typedef struct Matched
+/* Return when the delivery of an event is due.  Days and months of wait are added in UTC. */
+TimestampTz
+due_at(TimestampTz occurred_at, const Interval *wait)
 {
-	const Sync *sync;
-	bool		by_worker;		/* who will notify it */
-	Notice		notice;
-} Matched;
-
-struct SyncMatch
-{
-	int			count;
-	Matched    *syncs;
-	DeliveryWriter *deliveries;
-};
-
-/* {"sync": "name" */
-static char *
-about_sync(const char *name)
-{
-	StringInfoData about;
-
-	initStringInfo(&about);
-	appendStringInfoString(&about, "{\"sync\": ");
-	escape_json(&about, name);
-	return about.data;
+	return DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
+												 TimestampGetDatum(occurred_at),
+												 IntervalPGetDatum(wait)));
 }
 
-/* Tell a sync's channel, at commit, of count events, without showing any. */
-void
-sync_notify(const char *name, const char *channel, int64 count)
-{
-	Notice		notice;
+/* ---- SQL ---- */
 
-	notice_begin(&notice, about_sync(name), "events");
-	notice.count = count;
-	notice_send(&notice, channel);
+/* raise_undefined_sync(name text) returns void: error 42704.  Strict. */
+Datum
+postalytics_raise_undefined_sync(PG_FUNCTION_ARGS)
+{
+	raise_undefined_sync(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
 }
 
-/*
- * Prepare to match a statement's events against the syncs enabled now.  Until
- * the transaction ends it holds ROW SHARE on syncs, so that who makes a sync
- * from stored events, or drops one, can wait for the writers that are at it.
- */
-SyncMatch *
-sync_match_begin(MemoryContext parent)
+/* check_durable(name text) returns void: error 22023, or 42704 if there is no such sync.  Strict. */
+Datum
+postalytics_check_durable(PG_FUNCTION_ARGS)
 {
-	MemoryContext caller = MemoryContextSwitchTo(parent);
-	SyncMatch  *match = palloc0(sizeof(SyncMatch));
-	bool		has_worker = wake_has_worker();
-	int			i = 0;
-
-	LockRelationOid(extension_relation("syncs"), RowShareLock);
-	refresh_cache(&syncs_cache);
-	for (Sync *sync = syncs; sync != NULL; sync = sync->next)
-		match->count += sync->enabled;
-	match->syncs = palloc(Max(match->count, 1) * sizeof(Matched));
-	for (Sync *sync = syncs; sync != NULL; sync = sync->next)
-	{
-		if (!sync->enabled)
-			continue;
-		match->syncs[i].sync = sync;
-		match->syncs[i].by_worker = sync->durable && has_worker;
-		notice_begin(&match->syncs[i].notice, about_sync(sync->name), "events");
-		i++;
-	}
-	match->deliveries = delivery_writer_create(parent);
-	MemoryContextSwitchTo(caller);
-	return match;
+	check_durable(find_sync(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+	PG_RETURN_VOID();
 }
 
-static bool
-listed(const TextList *list, const text *value)
+/* due_at(occurred_at timestamptz, wait interval) returns timestamptz: as above.  Strict. */
+Datum
+postalytics_due_at(PG_FUNCTION_ARGS)
 {
-	if (list->count == 0)
-		return true;
-	if (value == NULL)
-		return false;
-	for (int i = 0; i < list->count; i++)
-		if (equal_texts(list->texts[i], value))
-			return true;
-	return false;
-}
-
-static void
-append_member(StringInfo json, const char *name, const char *value, int length)
-{
-	appendStringInfo(json, ", \"%s\": ", name);
-	if (value == NULL)
-		appendStringInfoString(json, "null");
-	else
-		escape_json(json, pnstrdup(value, length));
-}
-
-static void
-append_text_member(StringInfo json, const char *name, const text *value)
-{
-	append_member(json, name, value == NULL ? NULL : VARDATA_ANY(value),
-				  value == NULL ? 0 : VARSIZE_ANY_EXHDR(value));
-}
-
-static void
-append_event(StringInfo json, const EventRow *row)
-{
-	const char *name = status_name(row->status);
-	const char *label = status_label(row->status);
-	char		stamp[MAXDATELEN + 1];
-
-	JsonEncodeDateTime(stamp, TimestampTzGetDatum(row->occurred_at), TIMESTAMPTZOID, NULL);
-	appendStringInfo(json, "{\"event_id\": " INT64_FORMAT, row->event_id);
-	append_member(json, "piece_id", row->piece, row->piece_length);
-	append_member(json, "status", name, strlen(name));
-	append_member(json, "label", label, strlen(label));
-	append_member(json, "occurred_at", stamp, strlen(stamp));
-	append_text_member(json, "account", row->account);
-	append_text_member(json, "campaign_id", row->campaign_id);
-	appendStringInfoChar(json, '}');
-}
-
-/* Note for which syncs an event is, and owe it to them. */
-void
-sync_match_event(SyncMatch *match, const EventRow *row)
-{
-	for (int i = 0; i < match->count; i++)
-	{
-		const Sync *sync = match->syncs[i].sync;
-		StringInfo	item;
-
-		if ((sync->statuses & (1 << row->status)) == 0 ||
-			!listed(&sync->campaigns, row->campaign_id) ||
-			!listed(&sync->accounts, row->account))
-			continue;
-		item = notice_item(&match->syncs[i].notice);
-		if (item != NULL && !match->syncs[i].by_worker)
-		{
-			append_event(item, row);
-			notice_item_end(&match->syncs[i].notice);
-		}
-		if (sync->durable)
-			delivery_add(match->deliveries, sync, row);
-	}
-}
-
-/*
- * Write what is owed, and notify the syncs that matched: once each, whatever
- * the number of events.  Where a worker runs, those with deliveries are its.
- */
-void
-sync_match_finish(SyncMatch *match)
-{
-	delivery_finish(match->deliveries);
-	for (int i = 0; i < match->count; i++)
-	{
-		const Matched *each = &match->syncs[i];
-
-		if (!each->by_worker)
-			notice_send(&each->notice, each->sync->channel);
-		else if (each->notice.count > 0)
-			wake_worker(each->sync->name, each->sync->channel, each->notice.count);
-	}
+	PG_RETURN_TIMESTAMPTZ(due_at(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1)));
 }

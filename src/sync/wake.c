@@ -1,29 +1,30 @@
 /*
  * wake.c
- *		What sessions and background workers tell each other, in shared memory:
- *		which syncs have something, whether a worker is there, and how it is.
- *		There is none of it unless the library is preloaded.
+ *		What sessions and background workers tell each other in shared memory:
+ *		which syncs have new deliveries, and the state of each worker.
  *
- * A transaction that brings deliveries does not NOTIFY where a worker runs.  It
- * keeps in mind which syncs they are for, and notes that in shared memory once it
- * has committed and its rows can be seen.
+ * The shared memory exists only if the library is preloaded.  If a worker runs, a
+ * transaction that writes deliveries does not NOTIFY.  It remembers their syncs,
+ * and tells the worker after commit, when the rows are visible.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
 #include "access/xact.h"
+#include "base/extension.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/memutils.h"
+#include "sync/notice.h"
 #include "sync/wake.h"
+#include "utils/memutils.h"
 
 #define TRANCHE		EXTENSION_NAME
 
 WakeShared *wake_shared;
 
-/* What this transaction will have to say. */
+/* A sync of which this transaction will tell the worker. */
 typedef struct Pending
 {
 	char		sync[NAMEDATALEN];
@@ -37,8 +38,8 @@ static void at_subtransaction_end(SubXactEvent event, SubTransactionId mine,
 								  SubTransactionId parent, void *arg);
 
 static List *pending;			/* in TopTransactionContext */
-static Oid	wanted;				/* a database that is to have a worker */
-static bool asked;				/* once is enough for a session */
+static Oid	wanted;				/* a database that needs a worker */
+static bool asked;				/* this session has asked for a worker before */
 static bool callbacks_registered;
 
 /* ---- shared memory ---- */
@@ -72,7 +73,7 @@ attach_shared_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* When the library is preloaded: ask for the memory that all of it shares. */
+/* Request shared memory, when the library is preloaded. */
 void
 wake_init(void)
 {
@@ -82,7 +83,7 @@ wake_init(void)
 	shmem_startup_hook = attach_shared_memory;
 }
 
-/* A database's slot, or NULL.  The caller holds the lock. */
+/* Return the slot of a database, or NULL.  The caller holds the lock. */
 WorkerSlot *
 wake_find_slot(Oid database)
 {
@@ -92,7 +93,7 @@ wake_find_slot(Oid database)
 	return NULL;
 }
 
-/* Ask the launcher to look at a database; InvalidOid for all.  Holds the lock. */
+/* Ask the launcher to check a database, or all if it is InvalidOid.  The caller holds the lock. */
 void
 wake_launcher(Oid database)
 {
@@ -106,7 +107,7 @@ wake_launcher(Oid database)
 		SetLatch(wake_shared->launcher);
 }
 
-/* ---- what a transaction has to say ---- */
+/* ---- transactions ---- */
 
 static void
 register_callbacks(void)
@@ -118,7 +119,7 @@ register_callbacks(void)
 	callbacks_registered = true;
 }
 
-/* Have the launcher, once the transaction is committed, see to a worker. */
+/* Ask the launcher, after commit, to start a worker for a database. */
 void
 wake_want_worker(Oid database)
 {
@@ -128,7 +129,7 @@ wake_want_worker(Oid database)
 	wanted = database;
 }
 
-/* Does this database have a worker that runs? */
+/* True if a worker runs in this database.  If not, ask for one, once in a session. */
 bool
 wake_has_worker(void)
 {
@@ -148,7 +149,7 @@ wake_has_worker(void)
 	return has;
 }
 
-/* The worker went away since: what it was to say is said by the transaction. */
+/* Notify directly, because the worker has exited meanwhile. */
 static void
 notify_instead(void)
 {
@@ -159,14 +160,14 @@ notify_instead(void)
 		Pending    *each = lfirst(cell);
 
 		if (each->count > 0)
-			sync_notify(each->sync, each->channel, each->count);
+			notify_sync(each->sync, each->channel, each->count);
 	}
 	pending = NIL;
 }
 
-/* Add to what a sync is to be told of; no error can happen here. */
+/* Add deliveries of a sync to a slot.  Must not fail, as the transaction has committed. */
 static void
-note(WorkerSlot *slot, const Pending *each)
+add_woken(WorkerSlot *slot, const Pending *each)
 {
 	int			i = 0;
 
@@ -186,8 +187,9 @@ note(WorkerSlot *slot, const Pending *each)
 	slot->woken[i].count += each->count;
 }
 
+/* Tell the worker and the launcher what the transaction has for them. */
 static void
-tell(void)
+send_pending(void)
 {
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	if (pending != NIL)
@@ -198,7 +200,7 @@ tell(void)
 		if (slot != NULL)
 		{
 			foreach(cell, pending)
-				note(slot, lfirst(cell));
+				add_woken(slot, lfirst(cell));
 			if (slot->idle && slot->latch != NULL)
 			{
 				slot->idle = false;
@@ -212,7 +214,7 @@ tell(void)
 }
 
 static void
-forget(void)
+forget_pending(void)
 {
 	pending = NIL;
 	wanted = InvalidOid;
@@ -231,17 +233,17 @@ at_transaction_end(XactEvent event, void *arg)
 			if (pending != NIL)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has brought events for a sync")));
+						 errmsg("cannot PREPARE a transaction that has written deliveries of a sync")));
 			break;
 		case XACT_EVENT_COMMIT:
 			if (pending != NIL || OidIsValid(wanted))
-				tell();
+				send_pending();
 			asked |= OidIsValid(wanted);
-			forget();
+			forget_pending();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			forget();
+			forget_pending();
 			break;
 		default:
 			break;
@@ -270,9 +272,8 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 }
 
 /*
- * Leave it to the database's worker, once the transaction is committed, to
- * notify a sync of count deliveries, or with a count of zero to look when the
- * next is due.
+ * Tell the database's worker, after commit, that a sync has count new deliveries.
+ * With a count of zero, tell it to look when the next one is due.
  */
 void
 wake_worker(const char *sync, const char *channel, int64 count)

@@ -1,6 +1,6 @@
 /*
  * wake.h
- *		The shared memory of wake.c and worker.c, and of nobody else.
+ *		What sessions and background workers tell each other in shared memory.
  */
 #ifndef POSTALYTICS_WAKE_H
 #define POSTALYTICS_WAKE_H
@@ -10,30 +10,30 @@
 #include "storage/lwlock.h"
 
 #define MAX_WORKERS		64		/* databases with the extension */
-#define MAX_WOKEN		64		/* syncs of a database noted by name */
+#define MAX_WOKEN		64		/* syncs of a database */
 #define MAX_REQUESTS	16
 #define MAX_ERROR		256
 
-/* A sync that has something. */
+/* A sync that has deliveries to announce. */
 typedef struct Woken
 {
 	char		sync[NAMEDATALEN];
-	int64		count;			/* of deliveries since it was last notified */
+	int64		count;			/* of deliveries since the last notification */
 } Woken;
 
-/* A database with the extension, from when its worker first found it there. */
+/* A database with the extension, from the time at which a worker has found it there. */
 typedef struct WorkerSlot
 {
-	Oid			database;		/* InvalidOid: nobody's */
-	int			pid;			/* 0 while the worker does not run */
-	int			pauser;			/* pid of who wants the database for itself, or 0 */
+	Oid			database;		/* InvalidOid if the slot is free */
+	int			pid;			/* of the worker; 0 while it does not run */
+	int			pauser;			/* pid of a backend that needs the database for itself, or 0 */
 	Latch	   *latch;
-	bool		idle;			/* the worker sleeps until its latch is set */
-	bool		all_woken;		/* more syncs than there is room for */
+	bool		idle;			/* the worker waits for its latch */
+	bool		all_woken;		/* more syncs than woken has room for */
 	int			nwoken;
 	Woken		woken[MAX_WOKEN];
 	TimestampTz started_at;
-	TimestampTz notified_at;	/* 0: never, as for the others */
+	TimestampTz notified_at;	/* 0 for never, as the following */
 	int64		notifications;
 	TimestampTz maintained_at;
 	TimestampTz failed_at;
@@ -42,9 +42,9 @@ typedef struct WorkerSlot
 
 typedef struct WakeShared
 {
-	LWLock	   *lock;			/* of all that follows */
+	LWLock	   *lock;			/* protects all of the following */
 	Latch	   *launcher;
-	int			nrequests;		/* databases to look at; -1 for all */
+	int			nrequests;		/* of databases to check; -1 for all databases */
 	Oid			requests[MAX_REQUESTS];
 	WorkerSlot	slots[MAX_WORKERS];
 } WakeShared;
@@ -52,6 +52,9 @@ typedef struct WakeShared
 extern WakeShared *wake_shared;
 
 extern void wake_init(void);
+extern bool wake_has_worker(void);
+extern void wake_worker(const char *sync, const char *channel, int64 count);
+extern void wake_want_worker(Oid database);
 extern WorkerSlot *wake_find_slot(Oid database);
 extern void wake_launcher(Oid database);
 

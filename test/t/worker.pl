@@ -114,7 +114,7 @@ $node->safe_psql('postgres', 'BEGIN; ' . event('undone') . ' ROLLBACK');
 $node->safe_psql('postgres', 'BEGIN; SAVEPOINT a; ' . event('undone') . ' ROLLBACK TO a; SAVEPOINT b; ' . event('kept') . ' RELEASE b; COMMIT');
 is(hear_of(1), 1, 'what is rolled back, by its transaction or a savepoint, is not told of');
 my ($status, undef, $err) = $node->psql('postgres', 'BEGIN; ' . event('prepared') . " PREPARE TRANSACTION 'x'");
-like($err, qr/cannot PREPARE a transaction that has brought events for a sync/, 'as with NOTIFY, PREPARE TRANSACTION is refused');
+like($err, qr/cannot PREPARE a transaction that has written deliveries of a sync/, 'as with NOTIFY, PREPARE TRANSACTION is refused');
 
 # Without deliveries the writer tells, and shows.
 $node->safe_psql('postgres', "SELECT postalytics.create_sync('fleeting', durable => false, channel => 'postalytics_fleeting')");

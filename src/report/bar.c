@@ -2,7 +2,7 @@
  * report.c
  *		What the reports in report.sql need and SQL does not have: a bar.
  */
-#include "postalytics_status.h"
+#include "postgres.h"
 
 #include <math.h>
 

@@ -1,15 +1,13 @@
 /*
- * journey.sql
+ * piece.sql
  *		pieces: what is known of each mail piece, folded from its events.
- *		campaigns: their names.
- *
- * All that a row of pieces holds is a function of the set of the piece's
- * events, whatever their order.  marks is what makes that so: for each status,
- * and for each group of columns that the latest event decides, the event that
- * was last, as microseconds since 2000 times 16, plus the status's place.
- *
- * What reports count stands before what is long and often NULL, for a row is
- * read from its start.
+ * 
+ * A row is a function of the set of the piece's events, whatever their order.  This is
+ * what marks are for: for each status, and for each group of columns that the latest
+ * event decides, they hold the time (in microseconds since 2000, times 16) and the
+ * status of that event.
+ * 
+ * The columns that reports count come first, because a row is read from its start.
  */
 
 CREATE TABLE postalytics.pieces (
@@ -65,21 +63,7 @@ COMMENT ON COLUMN postalytics.pieces.last_url IS 'of the latest visit that names
 COMMENT ON COLUMN postalytics.pieces.expected_delivery_at IS 'from the latest event that has one';
 COMMENT ON COLUMN postalytics.pieces.marks IS 'internal: which event decided each part of the row';
 
-CREATE TABLE postalytics.campaigns (
-    campaign_id text NOT NULL PRIMARY KEY,
-    account text,
-    name text,
-    named_on date
-);
-COMMENT ON TABLE postalytics.campaigns IS
-    'a row a campaign that events name; counts are in pieces';
-COMMENT ON COLUMN postalytics.campaigns.name IS
-    'the name that the events of the latest day give it; of several on that day the last in byte order';
-COMMENT ON COLUMN postalytics.campaigns.named_on IS
-    'the day (UTC) of the latest event that names it';
-
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');
-SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');
 
 CREATE FUNCTION postalytics.merge_piece(stored postalytics.pieces, new postalytics.pieces)
 RETURNS postalytics.pieces

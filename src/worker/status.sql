@@ -1,7 +1,6 @@
 /*
- * worker.sql
- *		How the background worker is; there is one where the library is
- *		preloaded.
+ * status.sql
+ *		The state of the background worker, if the library is preloaded.
  */
 
 CREATE FUNCTION postalytics.worker_status(

@@ -1,7 +1,8 @@
 /*
- * derive.sql
- *		The statement trigger on events, on which everything derived hangs.
- *		A restore fills the leaves, not events, so it does not fire there.
+ * inserted.sql
+ *		The statement trigger on events, which brings all that is derived up to date.
+ * 
+ * A restore fills the leaves and not events, so that the trigger does not fire.
  */
 
 CREATE FUNCTION postalytics.events_inserted()

@@ -1,0 +1,98 @@
+/*
+ * cache.c
+ *		Keeps small tables in each session's memory, and reads them again when
+ *		they have changed.
+ *
+ * A statement trigger on the table invalidates its relcache entry, which
+ * reaches every session at commit.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/cache.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
+
+static void
+forget_table(Datum arg, Oid relation)
+{
+	TableCache *cache = (TableCache *) DatumGetPointer(arg);
+
+	if (!OidIsValid(relation) || cache->relation == relation)
+		cache->relation = InvalidOid;
+}
+
+/* Pass each row of the table to the cache. */
+static void
+read_table(TableCache *cache)
+{
+	Relation	rel = table_open(cache->relation, AccessShareLock);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = compat_beginscan(rel, snapshot);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		cache->add(slot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+}
+
+/*
+ * Read the table again if it has changed, or is another table since DROP and
+ * CREATE EXTENSION.  It is read without a query, because the role that inserts
+ * events has no privilege on it.
+ */
+void
+refresh_cache(TableCache *cache)
+{
+	Oid			relation = extension_relation(cache->table);
+	MemoryContext caller;
+
+	AcceptInvalidationMessages();	/* as no lock is taken, which would do so */
+	if (cache->complete && cache->relation == relation)
+		return;
+
+	cache->complete = false;
+	if (cache->context == NULL)
+		CacheRegisterRelcacheCallback(forget_table, PointerGetDatum(cache));
+	else						/* an outer caller may still use the old one */
+		MemoryContextSetParent(cache->context, TopTransactionContext);
+	cache->context = AllocSetContextCreate(TopMemoryContext,
+										   "postalytics cache",
+										   ALLOCSET_SMALL_SIZES);
+	cache->relation = relation; /* first, as an invalidation can arrive while reading */
+	caller = MemoryContextSwitchTo(cache->context);
+	cache->begin();
+	read_table(cache);
+	MemoryContextSwitchTo(caller);
+	cache->complete = true;
+}
+
+/*
+ * configuration_changed(), a statement trigger on each cached table
+ *
+ * Invalidates the table's relcache entry, which tells every session at commit
+ * that the table has changed.  A restore fires this trigger, so it must do
+ * nothing else.  Error 39P01 if it is not called as a trigger.
+ */
+Datum
+postalytics_configuration_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager", "configuration_changed")));
+	CacheInvalidateRelcache(trigger->tg_relation);
+	return PointerGetDatum(NULL);
+}

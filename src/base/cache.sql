@@ -1,0 +1,11 @@
+/*
+ * cache.sql
+ *		The trigger function of tables that sessions keep in memory.
+ */
+
+CREATE FUNCTION postalytics.configuration_changed()
+RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_configuration_changed';
+COMMENT ON FUNCTION postalytics.configuration_changed() IS
+    'trigger: tells every session to read the table again';

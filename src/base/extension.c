@@ -1,0 +1,44 @@
+/*
+ * extension.c
+ *		Finds the extension's relations by name, and its owner.
+ *
+ * What a relation must look like is checked in table.c.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "base/extension.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+/* Return the OID of one of the extension's relations; error 42P01 if it does not exist. */
+Oid
+extension_relation(const char *name)
+{
+	Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, false);
+	Oid			relation = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relation))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s.%s\" does not exist",
+						EXTENSION_SCHEMA, name),
+				 errhint("Run CREATE EXTENSION %s.", EXTENSION_NAME)));
+	return relation;
+}
+
+/* Return the extension's owner, who owns all of its members, including events. */
+Oid
+extension_owner(void)
+{
+	HeapTuple	events = SearchSysCache1(RELOID, ObjectIdGetDatum(extension_relation("events")));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(events))
+		elog(ERROR, "cache lookup failed for relation %u", extension_relation("events"));
+	owner = ((Form_pg_class) GETSTRUCT(events))->relowner;
+	ReleaseSysCache(events);
+	return owner;
+}

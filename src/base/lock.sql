@@ -1,0 +1,55 @@
+/*
+ * lock.sql
+ *		Locks taken with regard to other sessions, and the isolation level that
+ *		they need.
+ */
+
+-- A command that waits for a lock must read what was committed before it got
+-- the lock, which only READ COMMITTED does.  Errors: 25001 at another level.
+CREATE FUNCTION postalytics.check_read_committed(command text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION '% must run in a READ COMMITTED transaction', command
+            USING ERRCODE = 'active_sql_transaction',
+                  HINT = 'Use BEGIN ISOLATION LEVEL READ COMMITTED, or call it outside a transaction block.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_read_committed(text) IS
+    'internal: an error unless the transaction is READ COMMITTED';
+
+-- Locks a table until the transaction ends.  A waiting lock request blocks the
+-- requests queued behind it, so each attempt waits for only 0.1 seconds, and
+-- other sessions can proceed between attempts.  Errors: 55P03 after 10 seconds.
+CREATE FUNCTION postalytics.lock_briefly(relation regclass, mode text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    deadline timestamptz := clock_timestamp() + '10 s'::interval;
+BEGIN
+    LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE %s IN %s MODE', relation, mode);
+            RETURN;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                IF clock_timestamp() >= deadline THEN
+                    RAISE EXCEPTION 'could not lock table "%" within 10 seconds', relation
+                        USING ERRCODE = 'lock_not_available',
+                              DETAIL = 'Other transactions have written to it and have not ended.',
+                              HINT = 'Look for idle transactions in pg_stat_activity, and try again.';
+                END IF;
+        END;
+        PERFORM pg_sleep(0.4);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.lock_briefly(regclass, text) IS
+    'internal: lock a table without stopping its writers for longer than a tenth of a second at a time';

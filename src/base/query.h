@@ -1,0 +1,30 @@
+/*
+ * query.h
+ *		SQL statements that are run from C, through SPI.
+ */
+#ifndef POSTALYTICS_QUERY_H
+#define POSTALYTICS_QUERY_H
+
+#include "executor/spi.h"
+#include "utils/tuplestore.h"
+
+#define MAX_PARAMETERS	6
+
+/*
+ * A statement whose plan is kept for the session.  It is declared static, with
+ * an enum beside it that names its parameters: member i is $(i + 1).
+ */
+typedef struct SqlQuery
+{
+	const char *text;
+	int			result;			/* SPI's result code of a successful execution */
+	int			nparameters;
+	Oid			types[MAX_PARAMETERS];
+	SPIPlanPtr	plan;			/* NULL before the first execution */
+} SqlQuery;
+
+extern void query_run(SqlQuery *query, const Datum *values, const bool *nulls);
+extern void run_once(const char *text, int result);
+extern void register_rows(const char *name, Oid relation, Tuplestorestate *rows, int64 count);
+
+#endif							/* POSTALYTICS_QUERY_H */

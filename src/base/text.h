@@ -1,0 +1,50 @@
+/*
+ * text.h
+ *		Comparison and hashing of texts by their bytes, as collation "C" compares.
+ *
+ * Ids are compared in this way everywhere: in the keys of the tables, in the
+ * order in which a call takes its locks, and in memory.
+ */
+#ifndef POSTALYTICS_TEXT_H
+#define POSTALYTICS_TEXT_H
+
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* Compare two strings that need not be null-terminated, as memcmp does. */
+static inline int
+compare_bytes(const char *a, uint32 a_length, const char *b, uint32 b_length)
+{
+	int			result = memcmp(a, b, Min(a_length, b_length));
+
+	if (result != 0)
+		return result;
+	return a_length == b_length ? 0 : a_length < b_length ? -1 : 1;
+}
+
+/* True if the two strings are the same bytes. */
+static inline bool
+equal_bytes(const char *a, uint32 a_length, const char *b, uint32 b_length)
+{
+	return a_length == b_length && memcmp(a, b, a_length) == 0;
+}
+
+/* True if two texts, neither of them compressed or out of line, are the same bytes. */
+static inline bool
+equal_texts(const text *a, const text *b)
+{
+	return equal_bytes(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b));
+}
+
+/* Hash a text that is neither compressed nor out of line. */
+static inline uint32
+hash_text(const text *key)
+{
+	return hash_bytes((const unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+}
+
+#endif							/* POSTALYTICS_TEXT_H */

@@ -1,0 +1,106 @@
+/*
+ * batch.c
+ *		Collects event records and rejects, in a memory context of its own.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "feed/batch.h"
+#include "rights/settings.h"
+#include "utils/datetime.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Months of events begin with the year 1. */
+#define FIRST_TIME	((date2j(1, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+
+/* Create a batch in a memory context of its own, batch->context. */
+EventBatch *
+event_batch_create(MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent,
+												  "postalytics events",
+												  ALLOCSET_DEFAULT_SIZES);
+	EventBatch *batch = MemoryContextAllocZero(context, sizeof(EventBatch));
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+
+	batch->context = context;
+	batch->scratch = AllocSetContextCreate(context, "postalytics event",
+										   ALLOCSET_SMALL_SIZES);
+	batch->earliest = Max(now - setting_earliest * INT64CONST(60) * USECS_PER_SEC,
+						  FIRST_TIME);
+	batch->latest = now + setting_latest * INT64CONST(60) * USECS_PER_SEC;
+	return batch;
+}
+
+#define CHUNK	1024			/* records */
+
+/* Return the i-th record, counted from 0, which does not move while the batch exists. */
+EventRecord *
+event_batch_record(EventBatch *batch, int64 i)
+{
+	return &batch->chunks[i / CHUNK][i % CHUNK];
+}
+
+/* Make room for one more element in an array of the batch. */
+static void *
+enlarge(EventBatch *batch, void *array, int64 used, int64 *size, Size element)
+{
+	if (used < *size)
+		return array;
+	*size = *size == 0 ? 64 : *size * 2;
+	if (array == NULL)
+		return MemoryContextAllocHuge(batch->context, *size * element);
+	return repalloc_huge(array, *size * element);
+}
+
+/* Add a copy of a record. */
+void
+event_batch_add(EventBatch *batch, const EventRecord *record)
+{
+	int64		chunk = batch->nrecords / CHUNK;
+
+	if (chunk == batch->nchunks)
+	{
+		batch->chunks = enlarge(batch, batch->chunks, chunk,
+								&batch->max_chunks, sizeof(EventRecord *));
+		batch->chunks[batch->nchunks++] =
+			MemoryContextAlloc(batch->context, CHUNK * sizeof(EventRecord));
+	}
+	*event_batch_record(batch, batch->nrecords++) = *record;
+	record->source->accepted++;
+}
+
+/*
+ * Add a reject of a source; piece is NULL if it could not be read.  After
+ * MAX_REJECTS rejects of one source the others are only counted, because
+ * fold_rejects (in ingest/rejects.c) will replace them all by one.
+ */
+void
+event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload, const char *piece, const char *reason)
+{
+	Reject	   *reject;
+
+	batch->nrejected++;
+	if (source->rejected++ >= MAX_REJECTS)
+		return;
+	batch->rejects = enlarge(batch, batch->rejects, batch->nrejects,
+							 &batch->max_rejects, sizeof(Reject));
+	reject = &batch->rejects[batch->nrejects++];
+	reject->source = source;
+	reject->payload = payload;
+	reject->piece = piece == NULL ? NULL : MemoryContextStrdup(batch->context, piece);
+	reject->reason = MemoryContextStrdup(batch->context, reason);
+}
+
+/* Turn the i-th record into a reject.  The last record takes its place. */
+void
+event_batch_reject(EventBatch *batch, int64 i, const char *reason)
+{
+	EventRecord *record = event_batch_record(batch, i);
+
+	record->source->accepted--;
+	event_batch_add_reject(batch, record->source, record->payload,
+			   pnstrdup(record->piece, record->piece_length), reason);
+	*record = *event_batch_record(batch, --batch->nrecords);
+}

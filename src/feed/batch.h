@@ -1,0 +1,47 @@
+/*
+ * batch.h
+ *		The events and rejects that were read from one or more texts.
+ */
+#ifndef POSTALYTICS_BATCH_H
+#define POSTALYTICS_BATCH_H
+
+#include "feed/event.h"
+#include "utils/palloc.h"
+
+/* A source with more rejects than this is stored as one reject. */
+#define MAX_REJECTS	1000
+
+typedef struct Reject
+{
+	EventSource *source;
+	Span		payload;
+	const char *piece;			/* NULL if it could not be read */
+	const char *reason;
+} Reject;
+
+typedef struct EventBatch
+{
+	MemoryContext context;
+	MemoryContext scratch;		/* for the event that is being read */
+	TimestampTz earliest;		/* time of an acceptable event */
+	TimestampTz latest;			/* likewise */
+	EventRecord **chunks;
+	int64		nchunks;
+	int64		max_chunks;
+	int64		nrecords;
+	int64		nsources;
+	Reject	   *rejects;
+	int64		nrejects;
+	int64		max_rejects;
+	int64		nrejected;		/* events, including those that are only counted */
+	void		(*progress) (uint32 done);	/* told the bytes read so far, or NULL */
+} EventBatch;
+
+extern EventBatch *event_batch_create(MemoryContext parent);
+extern void event_batch_add(EventBatch *batch, const EventRecord *record);
+extern EventRecord *event_batch_record(EventBatch *batch, int64 i);
+extern void event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
+								   const char *piece, const char *reason);
+extern void event_batch_reject(EventBatch *batch, int64 i, const char *reason);
+
+#endif							/* POSTALYTICS_BATCH_H */

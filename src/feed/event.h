@@ -1,0 +1,61 @@
+/*
+ * event.h
+ *		One event of the feed, as it was read from JSON.
+ */
+#ifndef POSTALYTICS_EVENT_H
+#define POSTALYTICS_EVENT_H
+
+#include "datatype/timestamp.h"
+#include "feed/field_name.h"
+#include "lifecycle/lifecycle.h"
+
+/* A part of a source's text.  An empty one means that there is nothing. */
+typedef struct Span
+{
+	uint32		offset;
+	uint32		length;
+} Span;
+
+/* A text that events are read from, and point into. */
+typedef struct EventSource
+{
+	const char *text;
+	uint32		length;
+	const char *account;		/* overrides that of the events, or NULL */
+	int64		number;			/* in order of arrival */
+	int64		accepted;		/* number of its events */
+	int64		rejected;		/* likewise */
+	bool		folded;			/* its rejects are stored as one */
+} EventSource;
+
+/*
+ * One event.  It is small, because a call can have hundreds of thousands: fields
+ * are only copied out of the source when they are needed.
+ */
+typedef struct EventRecord
+{
+	EventSource *source;
+	const char *piece;			/* piece_id, not null-terminated */
+	TimestampTz occurred_at;
+	TimestampTz expected_at;	/* DT_NOBEGIN if unknown */
+	Span		payload;
+	Span		field[N_FIELDS];
+	uint32		piece_length;
+	uint16		escaped;		/* a bit per field whose text must be converted */
+	uint8		status;
+} EventRecord;
+
+/* True for a field that identifies something, around which whitespace is ignored. */
+static inline bool
+is_id(int field)
+{
+	return field == MAIL_ID || field == CAMPAIGN_ID || field == CONTACT_ID || field == ACCOUNT;
+}
+
+extern const char *event_field(const EventRecord *record, Field field, int *length);
+extern Datum event_field_text(const EventRecord *record, Field field);
+extern Datum span_json(const EventSource *source, Span span);
+extern int	event_compare(const EventRecord *record, const char *piece, uint32 length,
+						  MailStatus status, TimestampTz occurred_at);
+
+#endif							/* POSTALYTICS_EVENT_H */

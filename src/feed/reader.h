@@ -1,0 +1,15 @@
+/*
+ * reader.h
+ *		Reads events from JSON.
+ */
+#ifndef POSTALYTICS_READER_H
+#define POSTALYTICS_READER_H
+
+#include "feed/batch.h"
+
+extern EventSource *event_batch_read(EventBatch *batch, const char *text, uint32 length,
+									 const char *account);
+extern bool event_read_fields(EventRecord *record, EventSource *source);
+extern bool event_read_details(EventRecord *record, EventSource *source, Span *details);
+
+#endif							/* POSTALYTICS_READER_H */

@@ -1,0 +1,218 @@
+/*
+ * resolve.c
+ *		Determines the piece, status and time of an event from its fields, or the
+ *		reason to reject it.
+ */
+#include "postgres.h"
+
+#include "feed/resolve.h"
+#include "feed/timestamp.h"
+#include "feed/value.h"
+#include "mb/pg_wchar.h"
+#include "rights/settings.h"
+#include "utils/datetime.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define CANNOT_HOLD		"holds a character that the database cannot hold"
+
+/* Return what is wrong with the text of a field, or NULL. */
+static const char *
+check_text(const EventRecord *record, Field field)
+{
+	int			length;
+	const char *value = event_field(record, field, &length);
+
+	if (value == NULL)
+		return length == 0 ? NULL : CANNOT_HOLD;
+	if ((uint32) length > field_info[field].max_length)
+		return psprintf("is longer than %u bytes", field_info[field].max_length);
+	if (field == FIELDS && !is_jsonb(value, length))
+		return "holds a character, number or nesting that jsonb cannot hold";
+	return NULL;
+}
+
+/* Quote a value for a message, shortened if it is long. */
+static const char *
+quoted(const char *value, int length)
+{
+	int			shown = pg_mbcliplen(value, length, 60);
+
+	return psprintf("\"%.*s%s\"", shown, value, shown < length ? "..." : "");
+}
+
+/* True for the year 1, which .NET uses for "no date". */
+static inline bool
+is_no_date(TimestampTz time)
+{
+	return time < (date2j(2, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+/* Read the expected delivery date; returns what is wrong, or NULL. */
+static const char *
+read_expected_date(EventRecord *record)
+{
+	int			length;
+	const char *value = event_field(record, EXPECTED_DELIVERY_DATE, &length);
+
+	record->expected_at = DT_NOBEGIN;
+	if (value == NULL)
+		return NULL;
+	if (!parse_timestamp(value, length, &record->expected_at))
+	{
+		record->expected_at = DT_NOBEGIN;
+		return psprintf("invalid expected delivery date: %s",
+						quoted(value, length));
+	}
+	if (is_no_date(record->expected_at))
+		record->expected_at = DT_NOBEGIN;
+	return NULL;
+}
+
+/* Read the time of the event; returns what is wrong, or NULL. */
+static const char *
+read_time(EventRecord *record, const EventBatch *batch)
+{
+	int			length;
+	const char *value = event_field(record, EVENT_DATE, &length);
+
+	if (value == NULL)
+		return "missing event date";
+	if (!parse_timestamp(value, length, &record->occurred_at))
+		return psprintf("invalid timestamp: %s", quoted(value, length));
+	if (record->occurred_at < batch->earliest)
+		return psprintf("event date %s is before postalytics_status.earliest",
+						quoted(value, length));
+	if (record->occurred_at > batch->latest)
+		return psprintf("event date %s is after postalytics_status.latest",
+						quoted(value, length));
+	return NULL;
+}
+
+/* Read the status; returns what is wrong, or NULL. */
+static const char *
+read_status(EventRecord *record)
+{
+	int			length;
+	const char *value = event_field(record, EVENT_TYPE, &length);
+	int			status;
+
+	if (value == NULL)
+		return "missing status";
+	status = status_from_text(value, length);
+	if (status == NO_STATUS)
+		return psprintf("unknown status %s", quoted(value, length));
+	record->status = status;
+	return NULL;
+}
+
+/*
+ * Determine the piece, in a memory context: its mail id or campaign/contact, as
+ * the setting identity says.  Returns what is wrong, or NULL.
+ */
+static const char *
+read_piece(EventRecord *record, MemoryContext context)
+{
+	bool		contact_known = record->field[CAMPAIGN_ID].length > 0 &&
+		record->field[CONTACT_ID].length > 0;
+	bool		mail_known = record->field[MAIL_ID].length > 0;
+	int			length;
+	int			contact_length;
+	const char *id;
+	const char *contact;
+	char	   *joined;
+
+	if (mail_known && !(contact_known && setting_identity == IDENTITY_CONTACT))
+	{
+		MemoryContext scratch = MemoryContextSwitchTo(context);
+
+		record->piece = event_field(record, MAIL_ID, &length);
+		record->piece_length = length;
+		MemoryContextSwitchTo(scratch);
+		return NULL;
+	}
+	if (!contact_known)
+		return "missing piece: neither a mail id nor a campaign and a contact";
+
+	id = event_field(record, CAMPAIGN_ID, &length);
+	contact = event_field(record, CONTACT_ID, &contact_length);
+	joined = MemoryContextAlloc(context, length + 1 + contact_length);
+	memcpy(joined, id, length);
+	joined[length] = '/';
+	memcpy(joined + length + 1, contact, contact_length);
+	record->piece = joined;
+	record->piece_length = length + 1 + contact_length;
+	return NULL;
+}
+
+/* Remove ids that are blank once their escapes are decoded. */
+static void
+drop_blank_ids(EventRecord *record)
+{
+	for (int i = 0; i < N_FIELDS; i++)
+	{
+		int			length;
+
+		if (is_id(i) && record->field[i].length > 0 && (record->escaped & (1 << i)) &&
+			event_field(record, i, &length) != NULL && length == 0)
+			record->field[i].length = 0;
+	}
+}
+
+/*
+ * Determine piece, status and times of an event.  misplaced has a bit for each
+ * field that is neither text nor a number.  Returns the reason to reject the
+ * event, or NULL.
+ */
+const char *
+resolve_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
+{
+	const char *wrong;
+
+	drop_blank_ids(record);
+	for (int i = 0; i < N_FIELDS; i++)
+	{
+		if (record->field[i].length == 0)
+		{
+			if (misplaced & (1 << i))
+				return psprintf("%s is neither text nor a number", field_info[i].name);
+		}
+		else if ((wrong = check_text(record, i)) != NULL)
+			return psprintf("%s %s", field_info[i].name, wrong);
+	}
+	if (!is_readable(record->source->text + record->payload.offset, record->payload.length))
+		return "payload " CANNOT_HOLD;
+	if ((wrong = read_piece(record, batch->context)) != NULL ||
+		(wrong = read_status(record)) != NULL ||
+		(wrong = read_time(record, batch)) != NULL)
+		return wrong;
+	return read_expected_date(record);
+}
+
+/* Return the piece of a rejected event, or NULL if it cannot be read. */
+const char *
+readable_piece(EventRecord *record, const EventBatch *batch)
+{
+	static const Field ids[] = {MAIL_ID, CAMPAIGN_ID, CONTACT_ID};
+
+	for (int i = 0; i < lengthof(ids); i++)
+		if (record->field[ids[i]].length > 0 && check_text(record, ids[i]) != NULL)
+			record->field[ids[i]].length = 0;
+	if (read_piece(record, batch->context) != NULL)
+		return NULL;
+	return pnstrdup(record->piece, record->piece_length);
+}
+
+/*
+ * Remove the fields of a stored event that are invalid, as settings and the
+ * limits may have changed since, and read its expected delivery date.
+ */
+void
+drop_invalid_fields(EventRecord *record)
+{
+	for (int i = 0; i < N_FIELDS; i++)
+		if (record->field[i].length > 0 && check_text(record, i) != NULL)
+			record->field[i].length = 0;
+	drop_blank_ids(record);
+	(void) read_expected_date(record);
+}

@@ -1,0 +1,14 @@
+/*
+ * timestamp.h
+ *		Timestamps as the feed writes them.
+ */
+#ifndef POSTALYTICS_TIMESTAMP_H
+#define POSTALYTICS_TIMESTAMP_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+extern bool parse_timestamp(const char *text, int length, TimestampTz *time);
+
+#endif							/* POSTALYTICS_TIMESTAMP_H */

@@ -1,0 +1,178 @@
+/*
+ * value.c
+ *		What a value in JSON is as text, and whether the database can hold it.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "feed/value.h"
+#include "mb/pg_wchar.h"
+#include "utils/fmgrprotos.h"
+
+/*
+ * Return a JSON string with its escapes decoded, and its length.  text is what
+ * stands between its quotes.  Returns NULL if the database cannot hold it: it has
+ * \u0000, half a surrogate pair, or a character that the encoding lacks.
+ * Allocates in the current memory context.
+ */
+const char *
+unescape(const char *text, int length, int *unescaped)
+{
+	JsonLexContext *lex = compat_json_lexer(text - 1, length + 2,
+											GetDatabaseEncoding(), true);
+
+	if (compat_json_lex_string(lex) != JSON_SUCCESS)
+		return NULL;
+	*unescaped = lex->strval->len;
+	return lex->strval->data;
+}
+
+/* A JSON number within these limits fits into numeric, and thus into jsonb. */
+#define MAX_NUMBER_LENGTH	100
+#define MAX_EXPONENT		1000
+
+static bool
+is_jsonb_number(const char *number, int length)
+{
+	const char *end = number + length;
+	int			exponent = 0;
+
+	if (length > MAX_NUMBER_LENGTH)
+		return false;
+	while (number < end && *number != 'e' && *number != 'E')
+		number++;
+	for (; number < end && exponent <= MAX_EXPONENT; number++)
+		if (*number >= '0' && *number <= '9')
+			exponent = 10 * exponent + (*number - '0');
+	return exponent <= MAX_EXPONENT;
+}
+
+/* True if a number is written as an id would be: digits, without a leading zero. */
+bool
+is_plain_number(const char *text, int length)
+{
+	if (text[0] == '0')
+		return length == 1;
+	for (int i = 0; i < length; i++)
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+	return true;
+}
+
+/*
+ * Return a number in plain notation, without exponent or trailing zeros of its
+ * fraction, and its length.  NULL if it exceeds the limits above.
+ */
+const char *
+canonical_number(const char *text, int length, int *canonical_length)
+{
+	Datum		number;
+	const char *canonical;
+
+	if (!is_jsonb_number(text, length))
+		return NULL;
+	number = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(text, length)),
+								 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	canonical = DatumGetCString(DirectFunctionCall1(numeric_out,
+													DirectFunctionCall1(numeric_trim_scale, number)));
+	*canonical_length = strlen(canonical);
+	return canonical;
+}
+
+#define MAX_DEPTH	64
+
+/*
+ * True if jsonb can hold a JSON value.  It is stricter than json: \u0000 and
+ * numbers that exceed numeric are not allowed, and deep nesting exceeds its stack
+ * limit sooner.
+ */
+bool
+is_jsonb(const char *text, int length)
+{
+	JsonLexContext *lex = compat_json_lexer(text, length, GetDatabaseEncoding(),
+											memchr(text, '\\', length) != NULL);
+	int			depth = 0;
+
+	do
+	{
+		if (compat_json_lex_string(lex) != JSON_SUCCESS)
+			return false;
+		if (lex->token_type == JSON_TOKEN_OBJECT_START ||
+			lex->token_type == JSON_TOKEN_ARRAY_START)
+			depth++;
+		else if (lex->token_type == JSON_TOKEN_OBJECT_END ||
+				 lex->token_type == JSON_TOKEN_ARRAY_END)
+			depth--;
+		else if (lex->token_type == JSON_TOKEN_NUMBER &&
+				 !is_jsonb_number(lex->token_start,
+								  lex->token_terminator - lex->token_start))
+			return false;
+	} while (depth > 0 && depth <= MAX_DEPTH);
+	return depth == 0;
+}
+
+/* Return the code unit of a \uXXXX, which the lexer has checked; 0x10000 for anything else. */
+static unsigned int
+escaped_unit(const char *text)
+{
+	char		digits[5] = {0};
+
+	if (text[0] != '\\' || text[1] != 'u')
+		return 0x10000;
+	memcpy(digits, text + 2, 4);
+	return strtoul(digits, NULL, 16);
+}
+
+/*
+ * True if the operators of type json can read a value.  The type accepts \u0000
+ * and half a surrogate pair, but then every query that reads the value fails.
+ */
+bool
+is_readable(const char *text, int length)
+{
+	const char *end = text + length;
+
+	while ((text = memchr(text, '\\', end - text)) != NULL)
+	{
+		unsigned int unit = escaped_unit(text);
+
+		if (unit == 0 || (unit >= 0xDC00 && unit <= 0xDFFF))
+			return false;
+		if (unit >= 0xD800 && unit <= 0xDBFF)
+		{
+			text += 6;
+			unit = escaped_unit(text);
+			if (unit < 0xDC00 || unit > 0xDFFF)
+				return false;
+		}
+		text += unit == 0x10000 ? 2 : 6;
+	}
+	return true;
+}
+
+static inline bool
+is_blank(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Remove whitespace from both ends of a text. */
+const char *
+trim(const char *text, int *length)
+{
+	while (*length > 0 && is_blank(text[*length - 1]))
+		(*length)--;
+	for (; *length > 0 && is_blank(*text); text++)
+		(*length)--;
+	return text;
+}
+
+/* True if an array or object is empty. */
+bool
+is_empty_container(const char *text, int length)
+{
+	for (int i = 1; i < length - 1; i++)
+		if (!is_blank(text[i]))
+			return false;
+	return true;
+}

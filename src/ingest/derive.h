@@ -1,0 +1,20 @@
+/*
+ * derive.h
+ *		All that is derived from events.
+ */
+#ifndef POSTALYTICS_DERIVE_H
+#define POSTALYTICS_DERIVE_H
+
+#include "executor/tuptable.h"
+#include "storage/events.h"
+#include "utils/palloc.h"
+
+typedef struct Derivation Derivation;
+
+extern Derivation *derive_begin(bool are_new);
+extern MemoryContext derive_piece(Derivation *derivation, const char *piece, uint32 length);
+extern void derive_row(Derivation *derivation, const EventRow *row);
+extern void derive_slot(Derivation *derivation, TupleTableSlot *slot);
+extern void derive_end(Derivation *derivation);
+
+#endif							/* POSTALYTICS_DERIVE_H */

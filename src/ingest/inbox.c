@@ -1,0 +1,184 @@
+/*
+ * inbox.c
+ *		The triggers of inbox, which ingest the rows of a statement together.
+ */
+#include "postgres.h"
+
+#include "base/extension.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "feed/reader.h"
+#include "fmgr.h"
+#include "ingest/store.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(postalytics_inbox_insert);
+PG_FUNCTION_INFO_V1(postalytics_inbox_row);
+
+/*
+ * The rows of a statement on inbox, which are stored together at its end.  A
+ * statement within another one has its own.  Allocated in the memory context of the
+ * subtransaction, so that an abort removes it.
+ */
+typedef struct Inbox
+{
+	MemoryContext context;
+	EventBatch *batch;
+	Size		bytes;			/* approximate size of the batch */
+	Spill	   *spill;			/* of earlier batches, or NULL */
+	struct Inbox *outer;
+	MemoryContextCallback leave;
+} Inbox;
+
+/* Of the innermost statement, or NULL. */
+static Inbox *inbox;
+
+/* Approximate limit of what is kept in memory of a statement. */
+#define INBOX_BYTES		(64 * 1024 * 1024)
+
+static void
+leave_inbox(void *arg)
+{
+	inbox = ((Inbox *) arg)->outer;
+}
+
+static void
+enter_inbox(void)
+{
+	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "postalytics inbox",
+												  ALLOCSET_SMALL_SIZES);
+	Inbox	   *entered = MemoryContextAllocZero(context, sizeof(Inbox));
+
+	entered->context = context;
+	entered->batch = event_batch_create(context);
+	entered->outer = inbox;
+	entered->leave.func = leave_inbox;
+	entered->leave.arg = entered;
+	MemoryContextRegisterResetCallback(context, &entered->leave);
+	inbox = entered;
+}
+
+/* Write the batch to the spill, and start an empty one. */
+static void
+spill_inbox(void)
+{
+	if (inbox->spill == NULL)
+		inbox->spill = spill_create(inbox->context);
+	spill_batch(inbox->batch, inbox->spill);
+	MemoryContextDelete(inbox->batch->context);
+	inbox->batch = event_batch_create(inbox->context);
+	inbox->bytes = 0;
+}
+
+/* Store the rows of the statement, which ends. */
+static void
+store_inbox(void)
+{
+	if (inbox->spill == NULL)
+		(void) store_batch(inbox->batch, 0);
+	else
+	{
+		spill_inbox();
+		(void) store_spill(inbox->spill);
+		spill_end(inbox->spill);
+	}
+	MemoryContextDelete(inbox->context);
+}
+
+/*
+ * Return a row as JSON: its payload if it has nothing else, or an object of its
+ * columns.  The account is returned separately, unless it is too long, which is a
+ * reason to reject the event.
+ */
+static const char *
+inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
+{
+	StringInfoData json;
+	char	   *payload = NULL;
+
+	initStringInfo(&json);
+	*account = NULL;
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		const char *name = NameStr(TupleDescAttr(tupdesc, i)->attname);
+		char	   *value = SPI_getvalue(row, tupdesc, i + 1);
+
+		if (value == NULL)
+			continue;
+		if (strcmp(name, "account") == 0 && strlen(value) <= field_info[ACCOUNT].max_length)
+		{
+			*account = value[0] == '\0' ? NULL : value;
+			continue;
+		}
+		appendStringInfoString(&json, json.len == 0 ? "{" : ", ");
+		escape_json(&json, name);
+		appendStringInfoString(&json, ": ");
+		if (strcmp(name, "payload") == 0)
+		{
+			payload = json.len == strlen("{\"payload\": ") ? value : NULL;
+			appendStringInfoString(&json, value);
+		}
+		else
+			escape_json(&json, value);
+	}
+	if (payload != NULL)
+		return payload;
+	appendStringInfoString(&json, json.len == 0 ? "{}" : "}");
+	return json.data;
+}
+
+/* inbox_row(), the row trigger of inbox: reads a row.  Error 39P01 if it is attached to anything else. */
+Datum
+postalytics_inbox_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	const char *json;
+	char	   *account;
+	uint32		length;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || inbox == NULL ||
+		!TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("inbox_row is the row trigger of %s.inbox", EXTENSION_SCHEMA)));
+
+	json = inbox_row_json(trigger->tg_trigtuple,
+						  RelationGetDescr(trigger->tg_relation), &account);
+	json = MemoryContextStrdup(inbox->batch->context, json);
+	if (account != NULL)
+		account = MemoryContextStrdup(inbox->batch->context, account);
+	length = strlen(json);
+	event_batch_read(inbox->batch, json, length, account);
+
+	inbox->bytes += length + sizeof(EventRecord);
+	if (inbox->bytes >= INBOX_BYTES)
+		spill_inbox();
+	return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+/*
+ * inbox_insert(), the statement triggers of inbox, BEFORE and AFTER: stores the rows
+ * at the end.  Locks and errors are those of ingest; also 39P01 if it is attached to
+ * anything else.
+ */
+Datum
+postalytics_inbox_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("inbox_insert is the statement trigger of %s.inbox", EXTENSION_SCHEMA)));
+
+	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		enter_inbox();
+	else if (inbox != NULL)
+		store_inbox();
+	return PointerGetDatum(NULL);
+}

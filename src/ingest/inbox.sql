@@ -1,0 +1,58 @@
+/*
+ * inbox.sql
+ *		inbox: events by INSERT and COPY.
+ */
+
+CREATE VIEW postalytics.inbox AS
+SELECT NULL::text AS mail_id,
+       NULL::text AS event_date,
+       NULL::text AS event_type,
+       NULL::text AS expected_delivery_date,
+       NULL::text AS account,
+       NULL::text AS campaign_id,
+       NULL::text AS campaign_name,
+       NULL::text AS contact_id,
+       NULL::text AS first_name,
+       NULL::text AS last_name,
+       NULL::text AS company,
+       NULL::text AS email,
+       NULL::text AS zip,
+       NULL::text AS country,
+       NULL::text AS url,
+       NULL::json AS payload
+WHERE false;
+COMMENT ON VIEW postalytics.inbox IS
+    'insert-only: a row is an event, in flat columns or whole in payload; for INSERT and COPY';
+
+CREATE FUNCTION postalytics.inbox_insert()
+RETURNS trigger
+LANGUAGE c
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_inbox_insert';
+COMMENT ON FUNCTION postalytics.inbox_insert() IS
+    'trigger: ingests a statement''s rows together at its end';
+
+CREATE FUNCTION postalytics.inbox_row()
+RETURNS trigger
+LANGUAGE c
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_inbox_row';
+COMMENT ON FUNCTION postalytics.inbox_row() IS
+    'trigger: keeps a row until its statement ends';
+
+CREATE TRIGGER inbox_begin
+BEFORE INSERT ON postalytics.inbox
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.inbox_insert();
+
+CREATE TRIGGER inbox_row
+INSTEAD OF INSERT ON postalytics.inbox
+FOR EACH ROW
+EXECUTE FUNCTION postalytics.inbox_row();
+
+CREATE TRIGGER inbox_end
+AFTER INSERT ON postalytics.inbox
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.inbox_insert();

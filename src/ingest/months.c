@@ -1,0 +1,170 @@
+/*
+ * months.c
+ *		Makes sure that the months exist that the events of a call need, and opens
+ *		them for writing without a query.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/extension.h"
+#include "ingest/months.h"
+#include "miscadmin.h"
+#include "storage/events.h"
+#include "storage/lmgr.h"
+#include "storage/partition.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+/* ---- months that exist ---- */
+
+/* A month that a batch needs. */
+typedef struct NeededMonth
+{
+	TimestampTz start;
+	TimestampTz end;
+	const char *in_the_way;		/* why it cannot exist, or NULL */
+} NeededMonth;
+
+typedef struct NeededMonths
+{
+	NeededMonth *months;		/* in no order, as they are few */
+	int			count;
+} NeededMonths;
+
+/* Return the month of a time, which is added if necessary. */
+static NeededMonth *
+need_month(NeededMonths *needed, TimestampTz time)
+{
+	NeededMonth *month;
+
+	for (int i = needed->count - 1; i >= 0; i--)
+	{
+		month = &needed->months[i];
+		if (time >= month->start && time < month->end)
+			return month;
+	}
+	needed->months = needed->months == NULL ? palloc(sizeof(NeededMonth)) :
+		repalloc(needed->months, (needed->count + 1) * sizeof(NeededMonth));
+	month = &needed->months[needed->count++];
+	month->start = month_start(time);
+	month->end = next_month(month->start);
+	month->in_the_way = NULL;
+	return month;
+}
+
+/* Create the missing months. */
+static void
+create_months(NeededMonths *needed)
+{
+	TimestampTz *starts = palloc(needed->count * sizeof(TimestampTz));
+
+	for (int i = 0; i < needed->count; i++)
+		starts[i] = needed->months[i].start;
+	create_months_in_worker(starts, needed->count);
+	for (int i = 0; i < needed->count; i++)
+		if (ensure_leaf(LEAF_MONTH, starts[i]) == LEAF_IN_THE_WAY)
+			needed->months[i].in_the_way =
+				psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf_name(LEAF_MONTH, starts[i]));
+}
+
+/*
+ * Make sure that the months exist that the events of a batch need, and reject those
+ * events whose month cannot exist.  Locks events in ROW EXCLUSIVE mode first, so
+ * that no month is retired before the rows are inserted.
+ */
+void
+ensure_months(EventBatch *batch)
+{
+	NeededMonths needed = {0};
+
+	if (batch->nrecords == 0)
+		return;
+	PreventCommandIfReadOnly("INSERT");
+	LockRelationOid(extension_relation("events"), RowExclusiveLock);
+	for (int64 i = 0; i < batch->nrecords; i++)
+		(void) need_month(&needed, event_batch_record(batch, i)->occurred_at);
+	create_months(&needed);
+	for (int64 i = batch->nrecords - 1; i >= 0; i--)
+	{
+		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->occurred_at);
+
+		if (month->in_the_way != NULL)
+			event_batch_reject(batch, i, month->in_the_way);
+	}
+}
+
+/* ---- months that are open ---- */
+
+/* Return the index of the open month with this OID, or -1. */
+static int
+find_month(Months *months, Oid leaf)
+{
+	if (months->last < months->count &&
+		RelationGetRelid(months->months[months->last].leaf) == leaf)
+		return months->last;
+	for (int i = 0; i < months->count; i++)
+	{
+		if (RelationGetRelid(months->months[i].leaf) == leaf)
+			return months->last = i;
+	}
+	return -1;
+}
+
+/*
+ * Open the month of a time, unless it is open, and return its index in *which.
+ * False if it does not exist or may only be written by a query.
+ */
+static bool
+open_month(Months *months, TimestampTz time, int *which)
+{
+	Oid			leaf = leaf_of(months->events, LEAF_MONTH, time);
+	Month	   *month;
+
+	if (!OidIsValid(leaf))
+		return false;
+	*which = find_month(months, leaf);
+	if (*which >= 0)
+		return true;
+	*which = months->count;
+	months->months = months->months == NULL ? palloc(sizeof(Month)) :
+		repalloc(months->months, (months->count + 1) * sizeof(Month));
+	month = &months->months[months->count++];
+	month->leaf = table_open(leaf, RowExclusiveLock);
+	month->table = NULL;
+	return direct_allowed(month->leaf, events_columns, N_EVENTS_COLUMNS) &&
+		has_key(month->leaf, EVENTS_PIECE_ID + 1, 3);
+}
+
+/*
+ * Open the months of all events offered, and set the month of each event's place.
+ * False if the events must be inserted by a query.  close_months must be called in
+ * both cases.
+ */
+bool
+open_months(Months *months, Offer *offer)
+{
+	months->events = table_open(extension_relation("events"), RowExclusiveLock);
+	check_columns(months->events, events_columns, N_EVENTS_COLUMNS);
+	if (!direct_allowed_below(months->events, events_columns, N_EVENTS_COLUMNS, "events_inserted"))
+		return false;
+	offer_rewind(offer);
+	while (offer_next(offer))
+		if (!open_month(months, offer->key->occurred_at, &offer_place(offer)->month))
+			return false;
+	for (int i = 0; i < months->count; i++)
+		months->months[i].table = direct_open(months->months[i].leaf, N_EVENTS_COLUMNS);
+	return true;
+}
+
+/* Close the months.  Their locks are kept until the transaction ends. */
+void
+close_months(Months *months)
+{
+	for (int i = 0; i < months->count; i++)
+	{
+		if (months->months[i].table != NULL)
+			direct_close(months->months[i].table);
+		table_close(months->months[i].leaf, NoLock);
+	}
+	table_close(months->events, NoLock);
+}

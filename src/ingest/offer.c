@@ -1,0 +1,233 @@
+/*
+ * offer.c
+ *		The events of a call in key order, which are read more than once: to find
+ *		their months, to insert them, and to derive the rest from them.
+ *
+ * Every call inserts in this order, so that calls that overlap wait for each
+ * other, but never in a circle.
+ *
+ * A query that inserts them reads them through the function offered_events.  The
+ * trigger that it fires sees only what is stored, and asks offered_record for the
+ * rest, such as the payload if payloads are not kept.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "base/extension.h"
+#include "base/query.h"
+#include "funcapi.h"
+#include "ingest/offer.h"
+#include "ingest/progress.h"
+#include "port/pg_bswap.h"
+#include "rights/settings.h"
+#include "storage/events.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(postalytics_offered_events);
+
+/* The events of the innermost query that inserts some, or NULL. */
+static Offer *current_offer;
+
+static uint64
+key_prefix(const EventRecord *record)
+{
+	uint64		prefix = 0;
+
+	memcpy(&prefix, record->piece, Min(record->piece_length, sizeof(prefix)));
+	return pg_hton64(prefix);
+}
+
+/* Of events with the same key the first one in order of arrival is stored, and sorted first. */
+static int
+compare_records(const void *a, const void *b)
+{
+	const OrderedRecord *x = a;
+	const OrderedRecord *y = b;
+	int			result;
+
+	if (x->prefix != y->prefix)
+		return x->prefix < y->prefix ? -1 : 1;
+	result = event_compare(x->record, y->record->piece, y->record->piece_length,
+						   y->record->status, y->record->occurred_at);
+	if (result != 0)
+		return result;
+	if (x->record->source == y->record->source)
+		return x->record->payload.offset < y->record->payload.offset ? -1 : 1;
+	return x->record->source->number < y->record->source->number ? -1 : 1;
+}
+
+/* Offer the events of a batch, which is sorted for it. */
+void
+offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
+{
+	OrderedRecord *ordered = MemoryContextAllocHuge(batch->context,
+													batch->nrecords * sizeof(OrderedRecord));
+
+	for (int64 i = 0; i < batch->nrecords; i++)
+	{
+		ordered[i].record = event_batch_record(batch, i);
+		ordered[i].prefix = key_prefix(ordered[i].record);
+	}
+	qsort(ordered, batch->nrecords, sizeof(OrderedRecord), compare_records);
+	*offer = (Offer) {.records = ordered,.count = batch->nrecords,.show_progress = show_progress};
+}
+
+/* Offer the events of a spill, which is sorted for it. */
+void
+offer_spill(Offer *offer, Spill *spill)
+{
+	*offer = (Offer) {.spill = spill,.count = spill_sort(spill)};
+}
+
+/* Go back to the beginning. */
+void
+offer_rewind(Offer *offer)
+{
+	if (offer->spill != NULL)
+		spill_rewind(offer->spill);
+	offer->next = 0;
+	offer->key = NULL;
+}
+
+/* Advance to the next event and set its key; false at the end. */
+bool
+offer_next(Offer *offer)
+{
+	offer->key = offer->spill != NULL ? spill_next(offer->spill) :
+		offer->next < offer->count ? offer->records[offer->next].record : NULL;
+	if (offer->key == NULL)
+		return false;
+	if (offer->show_progress && offer->next % 1024 == 0)
+		progress_events(offer->next);
+	offer->next++;
+	return true;
+}
+
+/* Return the current event with all its fields.  One of a spill is read into the current memory context. */
+const EventRecord *
+offer_record(Offer *offer)
+{
+	return offer->spill != NULL ? spill_record(offer->spill) : offer->key;
+}
+
+/* Return where the current event is inserted. */
+Place *
+offer_place(Offer *offer)
+{
+	return &offer->places[offer->next - 1];
+}
+
+/* Set the columns of a row of events except event_id and received_at. */
+void
+set_event(const EventRecord *record, Row row)
+{
+	memset(row.nulls, true, N_EVENTS_COLUMNS * sizeof(bool));
+	row_set(row, EVENTS_PIECE_ID,
+			PointerGetDatum(cstring_to_text_with_len(record->piece, record->piece_length)));
+	row_set(row, EVENTS_STATUS, ObjectIdGetDatum(status_oid(record->status)));
+	row_set(row, EVENTS_OCCURRED_AT, TimestampTzGetDatum(record->occurred_at));
+	row_set_or_null(row, EVENTS_ACCOUNT, event_field_text(record, ACCOUNT));
+	row_set_or_null(row, EVENTS_CAMPAIGN_ID, event_field_text(record, CAMPAIGN_ID));
+	if (setting_keep_payload)
+		row_set(row, EVENTS_PAYLOAD, span_json(record->source, record->payload));
+}
+
+/* ---- events that are inserted by a query ---- */
+
+static SqlQuery insert_query = {
+	.text = "INSERT INTO postalytics.events"
+	"     (piece_id, status, occurred_at, account, campaign_id, payload)"
+	" SELECT (o.event).piece_id, (o.event).status, (o.event).occurred_at,"
+	"        (o.event).account, (o.event).campaign_id, (o.event).payload"
+	" FROM (SELECT postalytics.offered_events()) AS o (event)"
+	" ON CONFLICT DO NOTHING",
+	.result = SPI_OK_INSERT
+};
+
+/*
+ * Insert the events by a query, whose trigger derives the rest, and return the
+ * number of new ones.  Needs an SPI connection.
+ */
+int64
+offer_insert(Offer *offer)
+{
+	Offer	   *outer = current_offer;
+
+	offer_rewind(offer);
+	PG_TRY();
+	{
+		current_offer = offer;
+		query_run(&insert_query, NULL, NULL);
+	}
+	PG_FINALLY();
+	{
+		current_offer = outer;
+	}
+	PG_END_TRY();
+	return SPI_processed;
+}
+
+/*
+ * offered_events() returns setof events
+ *
+ * Returns the events of the running query in key order, without event_id and
+ * received_at.  They are returned one by one, so that a large call is not held in
+ * memory twice.  Error 55000 if no such query is running.
+ */
+Datum
+postalytics_offered_events(PG_FUNCTION_ARGS)
+{
+	FuncCallContext *call;
+	Row			row;
+
+	if (current_offer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no ingest is running"),
+				 errhint("Call %s.ingest(json).", EXTENSION_SCHEMA)));
+	if (SRF_IS_FIRSTCALL())
+	{
+		TupleDesc	tupdesc;
+		MemoryContext caller;
+
+		call = SRF_FIRSTCALL_INIT();
+		caller = MemoryContextSwitchTo(call->multi_call_memory_ctx);
+		if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		call->tuple_desc = BlessTupleDesc(tupdesc);
+		MemoryContextSwitchTo(caller);
+	}
+	call = SRF_PERCALL_SETUP();
+	if (!offer_next(current_offer))
+		SRF_RETURN_DONE(call);
+	row = new_row(call->tuple_desc);
+	set_event(offer_record(current_offer), row);
+	SRF_RETURN_NEXT(call, HeapTupleGetDatum(heap_form_tuple(call->tuple_desc, row.values, row.nulls)));
+}
+
+/*
+ * Return the record of an inserted event, or NULL if no query is inserting events
+ * or this one is not among them.  Must be called in key order; duplicates are
+ * skipped.  The record of a spill is built in the current memory context.
+ */
+const EventRecord *
+offered_record(const char *piece, uint32 length, MailStatus status, TimestampTz occurred_at)
+{
+	Offer	   *offer = current_offer;
+	int			order = -1;
+
+	if (offer == NULL)
+		return NULL;
+	if (!offer->is_inserted)
+	{
+		offer->is_inserted = true;
+		offer_rewind(offer);
+	}
+	if (offer->key != NULL)
+		order = event_compare(offer->key, piece, length, status, occurred_at);
+	while (order < 0 && offer_next(offer))
+		order = event_compare(offer->key, piece, length, status, occurred_at);
+	return order == 0 ? offer_record(offer) : NULL;
+}

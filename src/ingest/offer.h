@@ -1,0 +1,50 @@
+/*
+ * offer.h
+ *		The events that a call offers to the table events.
+ */
+#ifndef POSTALYTICS_OFFER_H
+#define POSTALYTICS_OFFER_H
+
+#include "base/table.h"
+#include "feed/batch.h"
+#include "ingest/spill.h"
+
+/* A record with the start of its key, for sorting. */
+typedef struct OrderedRecord
+{
+	uint64		prefix;			/* of the piece; compares as its bytes do */
+	const EventRecord *record;
+} OrderedRecord;
+
+/* Where an event is inserted. */
+typedef struct Place
+{
+	int64		event_id;		/* 0 until the event is inserted */
+	int			month;			/* index in Months */
+} Place;
+
+/* The events of a call, in key order, from a batch or a spill. */
+typedef struct Offer
+{
+	OrderedRecord *records;		/* of a batch, or NULL */
+	Spill	   *spill;			/* or NULL */
+	int64		count;
+	int64		next;			/* index of the event after the current one */
+	const EventRecord *key;		/* of the current event: piece, status, occurred_at */
+	Place	   *places;			/* in key order */
+	bool		is_inserted;	/* the query has read all, and its trigger reads them again */
+	bool		show_progress;
+} Offer;
+
+extern void offer_batch(Offer *offer, EventBatch *batch, bool show_progress);
+extern void offer_spill(Offer *offer, Spill *spill);
+extern void offer_rewind(Offer *offer);
+extern bool offer_next(Offer *offer);
+extern const EventRecord *offer_record(Offer *offer);
+extern Place *offer_place(Offer *offer);
+extern void set_event(const EventRecord *record, Row row);
+extern int64 offer_insert(Offer *offer);
+extern const EventRecord *offered_record(const char *piece, uint32 length, MailStatus status,
+										 TimestampTz occurred_at);
+
+#endif							/* POSTALYTICS_OFFER_H */

@@ -1,0 +1,114 @@
+/*
+ * rejects.c
+ *		Stores what a call could not understand.
+ *
+ * retry.c reads it again.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/extension.h"
+#include "base/query.h"
+#include "base/table.h"
+#include "catalog/pg_type.h"
+#include "ingest/rejects.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* Columns of rejects, as rejects.sql has them: attribute number less one. */
+enum
+{
+	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REJECT_PIECE_ID, REJECT_REASON,
+	REJECT_PAYLOAD,
+	N_REJECTS_COLUMNS
+};
+
+static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
+	[REJECT_ID] = COLUMN_NOT_NULL("reject_id", INT8OID),
+	[REJECT_RECEIVED_AT] = COLUMN_NOT_NULL("received_at", TIMESTAMPTZOID),
+	[REJECT_ACCOUNT] = COLUMN("account", TEXTOID),
+	[REJECT_PIECE_ID] = COLUMN("piece_id", TEXTOID),
+	[REJECT_REASON] = COLUMN_NOT_NULL("reason", TEXTOID),
+	[REJECT_PAYLOAD] = COLUMN("payload", JSONOID),
+};
+
+/*
+ * Keep only the first reject of a source that has too many, with the whole source
+ * as its payload and the number in its reason.
+ */
+static void
+fold_rejects(EventBatch *batch)
+{
+	int64		n = 0;
+
+	for (int64 i = 0; i < batch->nrejects; i++)
+	{
+		Reject	   *reject = &batch->rejects[i];
+		EventSource *source = reject->source;
+
+		if (source->rejected > MAX_REJECTS)
+		{
+			if (source->folded)
+				continue;
+			source->folded = true;
+			reject->piece = NULL;
+			reject->payload = (Span) {0, source->length};
+			reject->reason = MemoryContextStrdup(batch->context,
+												 psprintf(INT64_FORMAT " events rejected; the first: %s",
+														  source->rejected, reject->reason));
+		}
+		batch->rejects[n++] = *reject;
+	}
+	batch->nrejects = n;
+}
+
+static SqlQuery insert_query = {
+	.text = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"
+	" SELECT r.account, r.piece_id, r.reason, r.payload"
+	" FROM rejected AS r",
+	.result = SPI_OK_INSERT
+};
+
+/* Return a string as text, or 0 if it is NULL. */
+static Datum
+text_or_null(const char *string)
+{
+	return string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
+}
+
+/* Store the rejects of a batch.  Needs an SPI connection. */
+void
+insert_rejects(EventBatch *batch)
+{
+	Relation	rejects;
+	Tuplestorestate *rows;
+	MemoryContext caller;
+
+	if (batch->nrejects == 0)
+		return;
+	fold_rejects(batch);
+	rejects = table_open(extension_relation("rejects"), RowExclusiveLock);
+	check_columns(rejects, rejects_columns, N_REJECTS_COLUMNS);
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	caller = MemoryContextSwitchTo(batch->scratch);
+	for (int64 i = 0; i < batch->nrejects; i++)
+	{
+		const Reject *reject = &batch->rejects[i];
+		Row			row = new_row(RelationGetDescr(rejects));
+
+		row_set_or_null(row, REJECT_ACCOUNT, text_or_null(reject->source->account));
+		row_set_or_null(row, REJECT_PIECE_ID, text_or_null(reject->piece));
+		row_set(row, REJECT_REASON, CStringGetTextDatum(reject->reason));
+		row_set(row, REJECT_PAYLOAD, span_json(reject->source, reject->payload));
+		tuplestore_putvalues(rows, RelationGetDescr(rejects), row.values, row.nulls);
+		MemoryContextReset(batch->scratch);
+	}
+	MemoryContextSwitchTo(caller);
+	register_rows("rejected", RelationGetRelid(rejects), rows, batch->nrejects);
+	query_run(&insert_query, NULL, NULL);
+	SPI_unregister_relation("rejected");
+	tuplestore_end(rows);
+	table_close(rejects, NoLock);
+}

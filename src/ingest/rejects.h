@@ -1,0 +1,12 @@
+/*
+ * rejects.h
+ *		The table rejects.
+ */
+#ifndef POSTALYTICS_REJECTS_H
+#define POSTALYTICS_REJECTS_H
+
+#include "feed/batch.h"
+
+extern void insert_rejects(EventBatch *batch);
+
+#endif							/* POSTALYTICS_REJECTS_H */

@@ -1,0 +1,26 @@
+/*
+ * rejects.sql
+ *		rejects: what could not be understood.
+ */
+
+CREATE SEQUENCE postalytics.reject_id_seq;
+COMMENT ON SEQUENCE postalytics.reject_id_seq IS
+    'reject_id of rejects';
+
+CREATE TABLE postalytics.rejects (
+    reject_id bigint NOT NULL DEFAULT pg_catalog.nextval('postalytics.reject_id_seq') PRIMARY KEY,
+    received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    account text,
+    piece_id text,
+    reason text NOT NULL,
+    payload json
+);
+COMMENT ON TABLE postalytics.rejects IS
+    'what arrived and could not be understood, whole, with the reason';
+COMMENT ON COLUMN postalytics.rejects.account IS 'the account named with the call or in inbox';
+COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
+COMMENT ON COLUMN postalytics.rejects.payload IS
+    'the event as it came; of a call with more than 1,000 rejected events the whole call, once';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
+SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');

@@ -1,0 +1,228 @@
+/*
+ * retry.c
+ *		retry_rejects: reads the rejects again.
+ */
+#include "postgres.h"
+
+#include "base/query.h"
+#include "catalog/pg_type.h"
+#include "feed/reader.h"
+#include "fmgr.h"
+#include "ingest/store.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(postalytics_retry_rejects);
+
+/* Number of rejects that are read at once. */
+#define RETRY_CHUNK		10000
+
+/* A reject that is being read again. */
+typedef struct Retried
+{
+	int64		reject_id;
+	const char *reason;			/* as it is stored */
+	EventSource *source;
+} Retried;
+
+/* Parameters of read_query. */
+enum
+{
+	READ_AFTER, READ_UNTIL, READ_LIMIT, N_READ
+};
+
+static SqlQuery read_query = {
+	.text = "SELECT r.reject_id, r.reason, r.account, r.payload"
+	" FROM postalytics.rejects AS r"
+	" WHERE r.reject_id > $1"
+	"   AND r.reject_id <= $2"
+	" ORDER BY r.reject_id"
+	" LIMIT $3"
+	" FOR UPDATE SKIP LOCKED",
+	.result = SPI_OK_SELECT,
+	.nparameters = N_READ,
+	.types = {[READ_AFTER] = INT8OID,[READ_UNTIL] = INT8OID,[READ_LIMIT] = INT8OID}
+};
+
+/*
+ * Read the next rejects, of those up to a reject_id, into the batch.  Returns their
+ * number, and the rejects in *retried.
+ */
+static int
+read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
+{
+	Datum		values[N_READ] = {
+		[READ_AFTER] = Int64GetDatum(after),
+		[READ_UNTIL] = Int64GetDatum(until),
+		[READ_LIMIT] = Int64GetDatum(RETRY_CHUNK)
+	};
+	int			count;
+
+	query_run(&read_query, values, NULL);
+	count = SPI_processed;
+	*retried = MemoryContextAlloc(batch->context, Max(count, 1) * sizeof(Retried));
+	for (int i = 0; i < count; i++)
+	{
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		text	   *payload;
+		char	   *account;
+
+		(*retried)[i].reject_id = DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
+		(*retried)[i].reason = SPI_getvalue(row, tupdesc, 2);
+		account = SPI_getvalue(row, tupdesc, 3);
+		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
+		/* SPI's memory outlives the batch, as SPI_finish is called after the insert. */
+		(*retried)[i].source = event_batch_read(batch, VARDATA_ANY(payload),
+												VARSIZE_ANY_EXHDR(payload), account);
+	}
+	return count;
+}
+
+static SqlQuery newest_query = {
+	.text = "SELECT max(r.reject_id)"
+	" FROM postalytics.rejects AS r",
+	.result = SPI_OK_SELECT
+};
+
+/* Return the reject_id of the newest reject; 0 if there is none. */
+static int64
+newest_reject(void)
+{
+	bool		isnull;
+	Datum		newest;
+
+	SPI_connect();
+	query_run(&newest_query, NULL, NULL);
+	newest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	SPI_finish();
+	return isnull ? 0 : DatumGetInt64(newest);
+}
+
+static SqlQuery delete_query = {
+	.text = "DELETE FROM postalytics.rejects AS r"
+	" WHERE r.reject_id = ANY ($1)",
+	.result = SPI_OK_DELETE,
+	.nparameters = 1,
+	.types = {INT8ARRAYOID}
+};
+
+/* Delete the rejects of which anything is understood now. */
+static void
+delete_rejects(const Retried *retried, int count)
+{
+	Datum	   *ids = palloc(count * sizeof(Datum));
+	int			nids = 0;
+	ArrayType  *array;
+
+	for (int i = 0; i < count; i++)
+	{
+		const EventSource *source = retried[i].source;
+
+		if (source->accepted > 0 || source->rejected == 0)
+			ids[nids++] = Int64GetDatum(retried[i].reject_id);
+	}
+	if (nids == 0)
+		return;
+	array = construct_array(ids, nids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	query_run(&delete_query, (Datum[]) {PointerGetDatum(array)}, NULL);
+}
+
+/* Parameters of reason_query. */
+enum
+{
+	REASON_REJECT_ID, REASON_TEXT, N_REASON
+};
+
+static SqlQuery reason_query = {
+	.text = "UPDATE postalytics.rejects AS r"
+	" SET reason = $2"
+	" WHERE r.reject_id = $1",
+	.result = SPI_OK_UPDATE,
+	.nparameters = N_REASON,
+	.types = {[REASON_REJECT_ID] = INT8OID,[REASON_TEXT] = TEXTOID}
+};
+
+static void
+update_reason(int64 reject_id, const char *reason)
+{
+	Datum		values[N_REASON] = {
+		[REASON_REJECT_ID] = Int64GetDatum(reject_id),
+		[REASON_TEXT] = CStringGetTextDatum(reason)
+	};
+
+	query_run(&reason_query, values, NULL);
+}
+
+/*
+ * Rejects of which nothing is understood still stay in the table, with the new
+ * reason.  Remove them from the batch, and return the number of their events.
+ * The number of a source is its index in retried.
+ */
+static int64
+keep_rejects(EventBatch *batch, const Retried *retried, int count)
+{
+	int64		kept = 0;
+	int64		n = 0;
+
+	for (int64 i = 0; i < batch->nrejects; i++)
+	{
+		const Reject *reject = &batch->rejects[i];
+		const Retried *old = &retried[reject->source->number];
+
+		if (reject->source->accepted > 0)
+			batch->rejects[n++] = *reject;
+		else if (reject->source->rejected <= MAX_REJECTS && strcmp(reject->reason, old->reason) != 0)
+			update_reason(old->reject_id, reject->reason);
+	}
+	batch->nrejects = n;
+	for (int i = 0; i < count; i++)
+		if (retried[i].source->accepted == 0)
+			kept += retried[i].source->rejected;
+	batch->nrejected -= kept;
+	return kept;
+}
+
+/*
+ * retry_rejects() returns ingest_result
+ *
+ * Reads every reject again, since field_names or settings may have changed.  Those
+ * of which anything is understood are deleted, and what is still wrong in them is
+ * stored as new rejects.  Rejects that another call is retrying are skipped.  Locks
+ * and errors are those of ingest.
+ */
+Datum
+postalytics_retry_rejects(PG_FUNCTION_ARGS)
+{
+	IngestResult result;
+	Spill	   *spill = spill_create(CurrentMemoryContext);
+	int64		last = 0;
+	int64		newest = newest_reject();	/* to exclude those that are stored anew */
+	int64		rejected = 0;
+	int			count;
+
+	do
+	{
+		EventBatch *batch = event_batch_create(CurrentMemoryContext);
+		Retried    *retried;
+
+		SPI_connect();
+		count = read_rejects(batch, last, newest, &retried);
+		if (count > 0)
+		{
+			last = retried[count - 1].reject_id;
+			delete_rejects(retried, count);
+			rejected += keep_rejects(batch, retried, count);
+			spill_batch(batch, spill);
+			rejected += batch->nrejected;
+		}
+		SPI_finish();
+		MemoryContextDelete(batch->context);
+	} while (count > 0);
+	result = store_spill(spill);
+	result.rejected = rejected;
+	spill_end(spill);
+	return form_result(fcinfo, result);
+}

@@ -1,0 +1,20 @@
+/*
+ * spill.h
+ *		Event records that are too many for memory.
+ */
+#ifndef POSTALYTICS_SPILL_H
+#define POSTALYTICS_SPILL_H
+
+#include "feed/batch.h"
+
+typedef struct Spill Spill;
+
+extern Spill *spill_create(MemoryContext parent);
+extern void spill_add(Spill *spill, EventBatch *batch);
+extern int64 spill_sort(Spill *spill);
+extern void spill_rewind(Spill *spill);
+extern const EventRecord *spill_next(Spill *spill);
+extern const EventRecord *spill_record(Spill *spill);
+extern void spill_end(Spill *spill);
+
+#endif							/* POSTALYTICS_SPILL_H */

@@ -1,0 +1,195 @@
+/*
+ * store.c
+ *		Stores the events of a call, with all that is derived from them, and its
+ *		rejects.
+ *
+ * Rows are inserted directly into the months, unless users have added something
+ * to events that only a query executes.  Then it is one INSERT, whose trigger
+ * derives the rest.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "base/extension.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "ingest/derive.h"
+#include "ingest/months.h"
+#include "ingest/progress.h"
+#include "ingest/rejects.h"
+#include "ingest/store.h"
+#include "miscadmin.h"
+#include "storage/events.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/*
+ * If less than one event of this many is a duplicate, it is cheaper to insert
+ * without looking for a stored row first.
+ */
+#define EXPECT_NEW		16
+
+/* Insert the events directly, set event_id in the places of the new ones, and return their number. */
+static int64
+insert_rows(Months *months, Offer *offer, MemoryContext scratch)
+{
+	Oid			event_ids = extension_relation("event_id_seq");
+	Datum		values[N_EVENTS_COLUMNS];
+	bool		nulls[N_EVENTS_COLUMNS];
+	Row			row = {values, nulls};
+	int64		inserted = 0;
+
+	offer_rewind(offer);
+	for (int64 n = 0; offer_next(offer); n++)
+	{
+		Place	   *place = offer_place(offer);
+		MemoryContext caller = MemoryContextSwitchTo(scratch);
+		int64		event_id = nextval_internal(event_ids, false);
+		bool		expect_new = (n - inserted) * EXPECT_NEW < n;
+
+		CHECK_FOR_INTERRUPTS();
+		set_event(offer_record(offer), row);
+		row_set(row, EVENTS_EVENT_ID, Int64GetDatum(event_id));
+		row_set(row, EVENTS_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+		if (direct_insert(months->months[place->month].table, values, nulls, expect_new))
+		{
+			place->event_id = event_id;
+			inserted++;
+		}
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(scratch);
+	}
+	return inserted;
+}
+
+static text *
+field_text(const EventRecord *record, Field field)
+{
+	return (text *) DatumGetPointer(event_field_text(record, field));
+}
+
+/* Derive from the new events what the trigger would. */
+static void
+derive_new(Offer *offer)
+{
+	Derivation *derivation = derive_begin(true);
+
+	offer_rewind(offer);
+	while (offer_next(offer))
+	{
+		const EventRecord *record;
+		MemoryContext caller;
+		EventRow	row;
+
+		if (offer_place(offer)->event_id == 0)
+			continue;
+		caller = MemoryContextSwitchTo(derive_piece(derivation, offer->key->piece,
+													offer->key->piece_length));
+		record = offer_record(offer);
+		row.event_id = offer_place(offer)->event_id;
+		row.piece = record->piece;
+		row.piece_length = record->piece_length;
+		row.status = record->status;
+		row.occurred_at = record->occurred_at;
+		row.account = field_text(record, ACCOUNT);
+		row.campaign_id = field_text(record, CAMPAIGN_ID);
+		row.record = record;
+		derive_row(derivation, &row);
+		MemoryContextSwitchTo(caller);
+	}
+	derive_end(derivation);
+}
+
+/* Insert the events offered, and all that is derived from them, and return the number of new ones. */
+static int64
+insert_events(Offer *offer, MemoryContext context)
+{
+	MemoryContext scratch;
+	Months		months = {0};
+	int64		inserted;
+	bool		direct;
+
+	if (offer->count == 0)
+		return 0;
+	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
+	offer->places = MemoryContextAllocExtended(context, offer->count * sizeof(Place),
+											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	direct = open_months(&months, offer);
+	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);
+	close_months(&months);
+	if (direct && inserted > 0)
+		derive_new(offer);
+	pfree(offer->places);
+	MemoryContextDelete(scratch);
+	return inserted;
+}
+
+/*
+ * Store the events and rejects of a batch.  bytes is the size of the call if its
+ * progress is shown, and 0 otherwise.
+ */
+IngestResult
+store_batch(EventBatch *batch, int64 bytes)
+{
+	IngestResult result;
+	Offer		offer;
+
+	ensure_months(batch);
+	if (bytes > 0)
+		progress_begin(bytes, bytes);	/* again, as creating a month has ended it */
+	SPI_connect();
+	offer_batch(&offer, batch, bytes > 0);
+	result.inserted = insert_events(&offer, batch->context);
+	result.duplicates = batch->nrecords - result.inserted;
+	result.rejected = batch->nrejected;
+	insert_rejects(batch);
+	SPI_finish();
+	return result;
+}
+
+/*
+ * Write the events of a batch to the spill, and store its rejects.  The batch
+ * may be freed afterwards.
+ */
+void
+spill_batch(EventBatch *batch, Spill *spill)
+{
+	ensure_months(batch);
+	SPI_connect();
+	insert_rejects(batch);
+	SPI_finish();
+	spill_add(spill, batch);
+}
+
+/* Store the events of a spill.  Their rejects have been stored before. */
+IngestResult
+store_spill(Spill *spill)
+{
+	IngestResult result = {0};
+	Offer		offer;
+
+	offer_spill(&offer, spill);
+	SPI_connect();
+	result.inserted = insert_events(&offer, CurrentMemoryContext);
+	result.duplicates = offer.count - result.inserted;
+	SPI_finish();
+	return result;
+}
+
+/* Return a result as a row of type ingest_result. */
+Datum
+form_result(FunctionCallInfo fcinfo, IngestResult result)
+{
+	TupleDesc	tupdesc;
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int64GetDatum(result.inserted);
+	values[1] = Int64GetDatum(result.duplicates);
+	values[2] = Int64GetDatum(result.rejected);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
+}

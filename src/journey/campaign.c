@@ -1,0 +1,241 @@
+/*
+ * campaign.c
+ *		The campaigns that events name, and their names.
+ *
+ * A campaign's row changes only when its name does.  If it also had counts or the
+ * time of the last event, every writer would have to wait for every other.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/query.h"
+#include "base/text.h"
+#include "catalog/pg_type.h"
+#include "journey/campaign.h"
+#include "miscadmin.h"
+#include "storage/lookup.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
+	[CAMPAIGNS_ID] = COLUMN_NOT_NULL("campaign_id", TEXTOID),
+	[CAMPAIGNS_ACCOUNT] = COLUMN("account", TEXTOID),
+	[CAMPAIGNS_NAME] = COLUMN("name", TEXTOID),
+	[CAMPAIGNS_NAMED_ON] = COLUMN("named_on", DATEOID),
+};
+
+/* Open campaigns.  Errors are those of open_table. */
+Relation
+open_campaigns(LOCKMODE mode)
+{
+	return open_table("campaigns", campaigns_columns, N_CAMPAIGNS_COLUMNS, mode);
+}
+
+/* A campaign that the events name. */
+typedef struct Campaign
+{
+	text	   *campaign_id;
+	text	   *account;		/* or NULL */
+	text	   *name;			/* or NULL */
+	DateADT		named_on;		/* the UTC day of the event that names it */
+	char		status;			/* for simplehash */
+} Campaign;
+
+#define SH_PREFIX		campaigns
+#define SH_ELEMENT_TYPE Campaign
+#define SH_KEY_TYPE		text *
+#define SH_KEY			campaign_id
+#define SH_HASH_KEY(tb, key) hash_text(key)
+#define SH_EQUAL(tb, a, b) equal_texts(a, b)
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+struct CampaignWriter
+{
+	MemoryContext context;
+	campaigns_hash *campaigns;
+};
+
+/* Collect the campaigns of events, and write them at the end; needs an SPI connection. */
+CampaignWriter *
+campaign_writer_create(MemoryContext parent)
+{
+	CampaignWriter *writer = MemoryContextAllocZero(parent, sizeof(CampaignWriter));
+
+	writer->context = parent;
+	writer->campaigns = campaigns_create(parent, 16, NULL);
+	return writer;
+}
+
+/* The UTC day of a time. */
+static DateADT
+day_of(TimestampTz time)
+{
+	TimestampTz day = time / USECS_PER_DAY;
+
+	return (DateADT) (time % USECS_PER_DAY < 0 ? day - 1 : day);
+}
+
+/*
+ * True if a name given on a day takes precedence over another.  A campaign has
+ * the name given on the latest day, and of several names on that day the last
+ * in byte order.  So the name depends only on the set of events, and an event
+ * that repeats the current name on the same day does not update the row.
+ */
+static bool
+name_takes_precedence(DateADT day, const char *name, int length, DateADT other_day, const text *other)
+{
+	if (day != other_day)
+		return day > other_day;
+	return compare_bytes(name, length, VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other)) > 0;
+}
+
+/* Add the campaign of an event, and the name that the event gives it. */
+void
+campaign_add(CampaignWriter *writer, const EventRow *row)
+{
+	MemoryContext caller;
+	Campaign   *campaign;
+	const char *name = NULL;
+	DateADT		day = day_of(row->occurred_at);
+	int			length;
+	bool		found;
+
+	if (row->campaign_id == NULL)
+		return;
+	if (row->record != NULL)
+		name = event_field(row->record, CAMPAIGN_NAME, &length);
+
+	campaign = campaigns_insert(writer->campaigns, row->campaign_id, &found);
+	caller = MemoryContextSwitchTo(writer->context);
+	if (!found)
+	{
+		campaign->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
+		campaign->account = NULL;
+		campaign->name = NULL;
+	}
+	if (campaign->account == NULL && row->account != NULL)
+		campaign->account = DatumGetTextPCopy(PointerGetDatum(row->account));
+	if (name != NULL &&
+		(campaign->name == NULL ||
+		 name_takes_precedence(day, name, length, campaign->named_on, campaign->name)))
+	{
+		if (campaign->name == NULL ||
+			!equal_bytes(VARDATA_ANY(campaign->name), VARSIZE_ANY_EXHDR(campaign->name), name, length))
+			campaign->name = cstring_to_text_with_len(name, length);
+		campaign->named_on = day;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* True if the row in the slot already has what the events say. */
+static bool
+campaign_is_current(TupleTableSlot *slot, const Campaign *campaign)
+{
+	Datum		name;
+	Datum		named_on;
+	bool		isnull;
+
+	if (campaign->account != NULL && slot_attisnull(slot, CAMPAIGNS_ACCOUNT + 1))
+		return false;
+	if (campaign->name == NULL)
+		return true;
+	if (slot_attisnull(slot, CAMPAIGNS_NAME + 1) || slot_attisnull(slot, CAMPAIGNS_NAMED_ON + 1))
+		return false;
+	name = slot_getattr(slot, CAMPAIGNS_NAME + 1, &isnull);
+	named_on = slot_getattr(slot, CAMPAIGNS_NAMED_ON + 1, &isnull);
+	return !name_takes_precedence(campaign->named_on, VARDATA_ANY(campaign->name), VARSIZE_ANY_EXHDR(campaign->name),
+								  DatumGetDateADT(named_on), DatumGetTextPP(name));
+}
+
+/* Add the row of a campaign. */
+static void
+add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *rows)
+{
+	Row			row;
+
+	row = new_row(tupdesc);
+	row_set(row, CAMPAIGNS_ID, PointerGetDatum(campaign->campaign_id));
+	if (campaign->account != NULL)
+		row_set(row, CAMPAIGNS_ACCOUNT, PointerGetDatum(campaign->account));
+	if (campaign->name != NULL)
+	{
+		row_set(row, CAMPAIGNS_NAME, PointerGetDatum(campaign->name));
+		row_set(row, CAMPAIGNS_NAMED_ON, DateADTGetDatum(campaign->named_on));
+	}
+	tuplestore_putvalues(rows, tupdesc, row.values, row.nulls);
+}
+
+/*
+ * Add a row for each campaign whose stored row must change or does not exist, and
+ * return their number.
+ */
+static int64
+collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *rows)
+{
+	Lookup		stored;
+	campaigns_iterator iterator;
+	Campaign   *campaign;
+	int64		count = 0;
+
+	lookup_begin(&stored, relation, compat_primary_key(relation), GetActiveSnapshot(), 1);
+	campaigns_start_iterate(writer->campaigns, &iterator);
+	while ((campaign = campaigns_iterate(writer->campaigns, &iterator)) != NULL)
+	{
+		lookup_key(&stored, 0, 1, BTEqualStrategyNumber, PointerGetDatum(campaign->campaign_id));
+		if (lookup_first(&stored) && campaign_is_current(stored.slot, campaign))
+			continue;
+		add_campaign_row(campaign, RelationGetDescr(relation), rows);
+		count++;
+	}
+	lookup_end(&stored);
+	return count;
+}
+
+/*
+ * Of the stored name and the new one, keep the one that name_takes_precedence
+ * prefers.
+ */
+static SqlQuery write_query = {
+	.text = "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"
+	" SELECT s.campaign_id, s.account, s.name, s.named_on"
+	" FROM seen AS s"
+	" ORDER BY s.campaign_id"
+	" ON CONFLICT (campaign_id) DO UPDATE"
+	" SET (account, name, named_on) ="
+	"     (SELECT COALESCE(c.account, excluded.account), n.name, n.named_on"
+	"      FROM (VALUES (c.name, c.named_on), (excluded.name, excluded.named_on)) AS n (name, named_on)"
+	"      ORDER BY n.named_on DESC NULLS LAST, n.name COLLATE pg_catalog.\"C\" DESC"
+	"      LIMIT 1)",
+	.result = SPI_OK_INSERT
+};
+
+/* Write the campaigns that are new or have changed. */
+void
+campaign_finish(CampaignWriter *writer)
+{
+	Relation	relation;
+	Tuplestorestate *rows;
+	int64		count;
+
+	if (writer->campaigns->members == 0)
+		return;
+	relation = open_campaigns(RowExclusiveLock);
+	rows = tuplestore_begin_heap(false, false, work_mem);
+	count = collect_campaigns(writer, relation, rows);
+	if (count > 0)
+	{
+		register_rows("seen", RelationGetRelid(relation), rows, count);
+		query_run(&write_query, NULL, NULL);
+		SPI_unregister_relation("seen");
+	}
+	tuplestore_end(rows);
+	table_close(relation, NoLock);
+}

@@ -1,0 +1,18 @@
+/*
+ * journey.h
+ *		Events folded into pieces.
+ */
+#ifndef POSTALYTICS_JOURNEY_H
+#define POSTALYTICS_JOURNEY_H
+
+#include "storage/events.h"
+#include "utils/palloc.h"
+
+typedef struct JourneyWriter JourneyWriter;
+
+extern JourneyWriter *journey_writer_create(MemoryContext parent);
+extern void journey_add(JourneyWriter *writer, const EventRow *row);
+extern void journey_next_piece(JourneyWriter *writer);
+extern void journey_finish(JourneyWriter *writer);
+
+#endif							/* POSTALYTICS_JOURNEY_H */

@@ -1,0 +1,66 @@
+/*
+ * piece.h
+ *		The table pieces.
+ */
+#ifndef POSTALYTICS_PIECE_H
+#define POSTALYTICS_PIECE_H
+
+#include "base/table.h"
+#include "executor/tuptable.h"
+#include "lifecycle/lifecycle.h"
+
+/* Columns of pieces, as piece.sql has them: attribute number less one. */
+enum
+{
+	PIECE_ID, PIECE_ACCOUNT, PIECE_CAMPAIGN_ID, PIECE_CONTACT_ID,
+	PIECE_STATUS, PIECE_STATUS_AT, PIECE_RESPONSE,
+	FIRST_OF_STATUS,			/* the first of N_STATUSES columns, in enum order */
+	OPENS = FIRST_OF_STATUS + N_STATUSES,
+	COMPLETIONS, FIRST_EVENT_AT, LAST_EVENT_AT, EXPECTED_DELIVERY_AT,
+	PIECE_COUNTRY, PIECE_FIRST_NAME, PIECE_LAST_NAME, PIECE_COMPANY,
+	PIECE_EMAIL, PIECE_ZIP, PIECE_FIELDS, LAST_URL,
+	PIECE_MARKS, N_PIECE_COLUMNS
+};
+
+extern const TableColumn pieces_columns[N_PIECE_COLUMNS];
+
+/* Groups of columns, each of which is taken as a whole from the latest event that has it. */
+typedef enum Section
+{
+	SECTION_ACCOUNT,
+	SECTION_CAMPAIGN,
+	SECTION_CONTACT,
+	SECTION_COUNTRY,
+	SECTION_RECIPIENT,
+	SECTION_FIELDS,
+	SECTION_URL,
+	SECTION_EXPECTED,
+	SECTION_ZIP
+} Section;
+
+#define N_SECTIONS		(SECTION_ZIP + 1)
+
+/*
+ * A mark is the time and status of an event, as one number: the last event of a
+ * status, or the one that decided a section.  Responses have no status mark,
+ * because they do not affect the current status.
+ */
+
+#define N_STATUS_MARKS	(RETURNED_TO_SENDER + 1)
+#define SECTION_MARK(section) (N_STATUS_MARKS + (section))
+#define N_MARKS			(N_STATUS_MARKS + N_SECTIONS)
+#define NO_MARK			PG_INT64_MIN
+
+/* Of events at the same time, the one with the later status in the enum is the later. */
+static inline int64
+make_mark(TimestampTz time, MailStatus status)
+{
+	return time * 16 + status;
+}
+
+extern Relation open_pieces(LOCKMODE mode);
+extern bool piece_has_reached(TupleTableSlot *piece, uint16 statuses);
+extern void piece_set_marks(Row row, const int64 *marks);
+extern void piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
+
+#endif							/* POSTALYTICS_PIECE_H */

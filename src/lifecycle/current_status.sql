@@ -1,0 +1,67 @@
+/*
+ * current_status.sql
+ *		The aggregate that gives the current status of a piece, which everybody
+ *		may use.
+ */
+
+CREATE FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz)
+RETURNS internal
+LANGUAGE c
+IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_accum';
+COMMENT ON FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz) IS
+    'aggregate transition function';
+
+CREATE FUNCTION postalytics.current_status_combine(internal, internal)
+RETURNS internal
+LANGUAGE c
+IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_combine';
+COMMENT ON FUNCTION postalytics.current_status_combine(internal, internal) IS
+    'aggregate combine function';
+
+CREATE FUNCTION postalytics.current_status_serialize(internal)
+RETURNS bytea
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_serialize';
+COMMENT ON FUNCTION postalytics.current_status_serialize(internal) IS
+    'aggregate serial function';
+
+CREATE FUNCTION postalytics.current_status_deserialize(bytea, internal)
+RETURNS internal
+LANGUAGE c
+IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_deserialize';
+COMMENT ON FUNCTION postalytics.current_status_deserialize(bytea, internal) IS
+    'aggregate deserial function';
+
+CREATE FUNCTION postalytics.current_status_final(internal)
+RETURNS postalytics.mail_status
+LANGUAGE c
+IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_current_status_final';
+COMMENT ON FUNCTION postalytics.current_status_final(internal) IS
+    'aggregate final function';
+
+CREATE AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) (
+    SFUNC = postalytics.current_status_accum,
+    STYPE = internal,
+    SSPACE = 88,
+    FINALFUNC = postalytics.current_status_final,
+    COMBINEFUNC = postalytics.current_status_combine,
+    SERIALFUNC = postalytics.current_status_serialize,
+    DESERIALFUNC = postalytics.current_status_deserialize,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) IS
+    'current status of a piece from its events'' statuses and instants, in any order';
+
+GRANT EXECUTE ON FUNCTION
+    postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz),
+    postalytics.current_status_combine(internal, internal),
+    postalytics.current_status_serialize(internal),
+    postalytics.current_status_deserialize(bytea, internal),
+    postalytics.current_status_final(internal),
+    postalytics.current_status(postalytics.mail_status, timestamptz)
+TO PUBLIC;

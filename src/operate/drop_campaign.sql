@@ -1,0 +1,107 @@
+/*
+ * drop_campaign.sql
+ *		drop_campaign: everything about a campaign deleted.
+ */
+
+CREATE FUNCTION postalytics.pieces_of_campaign(campaign_id text, naming text[])
+RETURNS text[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(a.piece_id ORDER BY a.piece_id)
+    FROM (
+        SELECT p.piece_id
+        FROM postalytics.pieces AS p
+        WHERE p.campaign_id = pieces_of_campaign.campaign_id
+        UNION
+        SELECT unnest(naming)
+    ) AS a
+$$;
+COMMENT ON FUNCTION postalytics.pieces_of_campaign(text, text[]) IS
+    'internal: the pieces of a campaign and those whose events name it';
+
+-- The caller has locked events, and the deliveries that existed before.  A lock
+-- timeout limits the wait for rows that others have locked since then.
+CREATE FUNCTION postalytics.delete_campaign(campaign_id text, affected text[])
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    deleted bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM postalytics.events AS e
+        USING unnest(affected) AS a (piece_id)
+        LEFT JOIN postalytics.pieces AS p ON p.piece_id = a.piece_id
+        WHERE e.piece_id = a.piece_id
+          AND (e.campaign_id = delete_campaign.campaign_id
+               OR e.campaign_id IS NULL AND p.campaign_id = delete_campaign.campaign_id)
+        RETURNING e.piece_id, e.status, e.occurred_at
+    ), undelivered AS (
+        DELETE FROM postalytics.deliveries AS d
+        USING gone AS g
+        WHERE (d.piece_id, d.status, d.occurred_at) = (g.piece_id, g.status, g.occurred_at)
+    )
+    SELECT count(*)
+    INTO deleted
+    FROM gone;
+    PERFORM postalytics.refold_pieces(affected);
+    DELETE FROM postalytics.deliveries AS d
+    USING unnest(affected) AS a (piece_id)
+    WHERE d.piece_id = a.piece_id
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.pieces AS p
+                      WHERE p.piece_id = a.piece_id);
+    DELETE FROM postalytics.campaigns AS c
+    WHERE c.campaign_id = delete_campaign.campaign_id;
+    RETURN deleted;
+END
+$$;
+COMMENT ON FUNCTION postalytics.delete_campaign(text, text[]) IS
+    'internal: delete a campaign whose pieces are given; how many events';
+
+-- An event belongs to a campaign if it names the campaign, or if it names none
+-- and its piece belongs to it.  A piece that has events of another campaign is
+-- kept, and derived again from those.
+--
+-- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on
+-- events, until the transaction ends.  Writers are not blocked while it waits
+-- for either.  Errors: 42704 if there is no such campaign, 55P03 if the lock on
+-- events is not available within 10 seconds, or then a row within one, 25001
+-- unless the transaction is READ COMMITTED.
+CREATE FUNCTION postalytics.drop_campaign(campaign_id text)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    naming text[];
+BEGIN
+    PERFORM postalytics.check_read_committed('drop_campaign');
+    PERFORM postalytics.check_not_distributed();
+    IF NOT EXISTS (SELECT
+                   FROM postalytics.campaigns AS c
+                   WHERE c.campaign_id = drop_campaign.campaign_id) THEN
+        RAISE EXCEPTION 'campaign "%" does not exist', campaign_id
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'Campaign ids are in postalytics.campaigns.';
+    END IF;
+    -- This reads all events, so it comes before the locks.
+    SELECT array_agg(DISTINCT e.piece_id)
+    INTO naming
+    FROM postalytics.events AS e
+    WHERE e.campaign_id = drop_campaign.campaign_id;
+    PERFORM
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.piece_id = ANY (postalytics.pieces_of_campaign(campaign_id, naming))
+    ORDER BY d.delivery_id
+    FOR UPDATE;
+    PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
+    RETURN postalytics.delete_campaign(campaign_id, postalytics.pieces_of_campaign(campaign_id, naming));
+END
+$$;
+COMMENT ON FUNCTION postalytics.drop_campaign(text) IS
+    'forget a campaign: its events, pieces, recipients and deliveries; how many events';

@@ -1,0 +1,163 @@
+/*
+ * campaign_report.sql
+ *		Reports on campaigns.  They read pieces.
+ */
+
+-- Each rate is a share of the pieces that can have the event, so it is never
+-- above 1: postal events as a share of tracked pieces, responses as a share of
+-- sent pieces.
+CREATE VIEW postalytics.campaign_funnel AS
+SELECT f.campaign_id,
+       c.name AS campaign_name,
+       c.account,
+       f.pieces,
+       f.mail_piece_created,
+       f.addressed,
+       f.printed,
+       f.mailed,
+       f.in_transit,
+       f.in_local_area,
+       f.processed_for_delivery,
+       f.re_routed,
+       f.returned_to_sender,
+       f.purl_opened,
+       f.purl_completed,
+       f.responded,
+       postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
+       postalytics.rate(f.in_transit, f.tracked) AS in_transit_rate,
+       postalytics.rate(f.in_local_area, f.tracked) AS in_local_area_rate,
+       postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
+       postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
+       postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
+       postalytics.rate(f.purl_opened, f.sent) AS purl_opened_rate,
+       postalytics.rate(f.purl_completed, f.sent) AS purl_completed_rate,
+       postalytics.rate(f.responded, f.sent) AS responded_rate,
+       f.at_mail_piece_created,
+       f.at_addressed,
+       f.at_printed,
+       f.at_mailed,
+       f.at_in_transit,
+       f.at_in_local_area,
+       f.at_processed_for_delivery,
+       f.at_re_routed,
+       f.at_returned_to_sender,
+       f.first_mailed_at,
+       f.last_mailed_at,
+       f.last_event_at,
+       round(extract(epoch FROM f.days[1]) / 86400, 1) AS median_days,
+       round(extract(epoch FROM f.days[2]) / 86400, 1) AS p90_days
+FROM (
+    SELECT p.campaign_id,
+           count(*) AS pieces,
+           count(p.mail_piece_created_at) AS mail_piece_created,
+           count(p.addressed_at) AS addressed,
+           count(p.printed_at) AS printed,
+           count(p.mailed_at) AS mailed,
+           count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
+           count(*) FILTER (WHERE postalytics.is_tracked(p)) AS tracked,
+           count(p.in_transit_at) AS in_transit,
+           count(p.in_local_area_at) AS in_local_area,
+           count(p.processed_for_delivery_at) AS processed_for_delivery,
+           count(p.re_routed_at) AS re_routed,
+           count(p.returned_to_sender_at) AS returned_to_sender,
+           count(p.first_opened_at) AS purl_opened,
+           count(p.first_completed_at) AS purl_completed,
+           count(p.response) AS responded,
+           count(*) FILTER (WHERE p.status = 'MailPieceCreated') AS at_mail_piece_created,
+           count(*) FILTER (WHERE p.status = 'Addressed') AS at_addressed,
+           count(*) FILTER (WHERE p.status = 'Printed') AS at_printed,
+           count(*) FILTER (WHERE p.status = 'Mailed') AS at_mailed,
+           count(*) FILTER (WHERE p.status = 'InTransit') AS at_in_transit,
+           count(*) FILTER (WHERE p.status = 'InLocalArea') AS at_in_local_area,
+           count(*) FILTER (WHERE p.status = 'ProcessedForDelivery') AS at_processed_for_delivery,
+           count(*) FILTER (WHERE p.status = 'ReRouted') AS at_re_routed,
+           count(*) FILTER (WHERE p.status = 'ReturnedToSender') AS at_returned_to_sender,
+           min(p.mailed_at) AS first_mailed_at,
+           max(p.mailed_at) AS last_mailed_at,
+           max(p.last_event_at) AS last_event_at,
+           percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY p.processed_for_delivery_at - p.mailed_at)
+               FILTER (WHERE p.processed_for_delivery_at >= p.mailed_at) AS days
+    FROM postalytics.pieces AS p
+    GROUP BY p.campaign_id
+) AS f
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = f.campaign_id;
+COMMENT ON VIEW postalytics.campaign_funnel IS
+    'one row per campaign: the pieces that have reached each status and those at it now, and their shares of the mailed';
+COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'share of all pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.processed_for_delivery_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.re_routed_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened_rate IS 'share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed_rate IS 'share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it is the current status';
+COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
+
+CREATE VIEW postalytics.campaign_funnel_by_country AS
+SELECT f.campaign_id,
+       f.country,
+       f.pieces,
+       f.mailed,
+       f.in_transit,
+       f.in_local_area,
+       f.processed_for_delivery,
+       f.re_routed,
+       f.returned_to_sender,
+       f.responded,
+       postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
+       postalytics.rate(f.in_transit, f.tracked) AS in_transit_rate,
+       postalytics.rate(f.in_local_area, f.tracked) AS in_local_area_rate,
+       postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
+       postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
+       postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
+       postalytics.rate(f.responded, f.sent) AS responded_rate
+FROM (
+    SELECT p.campaign_id,
+           p.country,
+           count(*) AS pieces,
+           count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
+           count(*) FILTER (WHERE postalytics.is_tracked(p)) AS tracked,
+           count(p.mailed_at) AS mailed,
+           count(p.in_transit_at) AS in_transit,
+           count(p.in_local_area_at) AS in_local_area,
+           count(p.processed_for_delivery_at) AS processed_for_delivery,
+           count(p.re_routed_at) AS re_routed,
+           count(p.returned_to_sender_at) AS returned_to_sender,
+           count(p.response) AS responded
+    FROM postalytics.pieces AS p
+    GROUP BY p.campaign_id, p.country
+) AS f;
+COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
+    'one row per campaign and country; NULL for the rates of what the country does not report';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed_rate IS 'share of all pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'share of the sent pieces (was_sent)';
+
+CREATE VIEW postalytics.campaign_progress AS
+SELECT f.campaign_id,
+       COALESCE(f.campaign_name, f.campaign_id) AS campaign,
+       f.account,
+       f.pieces,
+       postalytics.bar(f.mailed_rate::double precision, 1, 10) AS mailed,
+       postalytics.bar(f.processed_for_delivery_rate::double precision, 1, 10) AS processed,
+       f.returned_to_sender AS returned,
+       postalytics.bar(f.responded_rate::double precision, 1, 10) AS responded,
+       f.purl_completed AS completed,
+       f.last_event_at
+FROM postalytics.campaign_funnel AS f
+ORDER BY f.last_event_at DESC;
+COMMENT ON VIEW postalytics.campaign_progress IS
+    'running campaigns as bars, the one with the latest event first; for \watch';
+COMMENT ON COLUMN postalytics.campaign_progress.mailed IS 'mailed_rate of campaign_funnel as a bar';
+COMMENT ON COLUMN postalytics.campaign_progress.processed IS 'processed_for_delivery_rate of campaign_funnel as a bar; NULL where no piece is in a country with postal scans';
+COMMENT ON COLUMN postalytics.campaign_progress.responded IS 'responded_rate of campaign_funnel as a bar';

@@ -1,0 +1,63 @@
+/*
+ * facts.sql
+ *		What a row of pieces says, for the reports.
+ * 
+ * The bodies of these functions are in quotes, as that of reached_at.
+ */
+
+CREATE FUNCTION postalytics.was_sent(piece postalytics.pieces)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT COALESCE(piece.mailed_at, piece.first_opened_at, piece.first_completed_at) IS NOT NULL OR postalytics.was_scanned(piece)
+$$;
+COMMENT ON FUNCTION postalytics.was_sent(postalytics.pieces) IS
+    'true if a piece must have been mailed, even if Mailed was not reported: it was mailed, scanned or answered';
+
+CREATE FUNCTION postalytics.was_scanned(piece postalytics.pieces)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT COALESCE(piece.in_transit_at, piece.in_local_area_at, piece.processed_for_delivery_at,
+                piece.re_routed_at, piece.returned_to_sender_at) IS NOT NULL
+$$;
+COMMENT ON FUNCTION postalytics.was_scanned(postalytics.pieces) IS
+    'true if the post has reported a piece';
+
+CREATE FUNCTION postalytics.is_tracked(piece postalytics.pieces)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT postalytics.was_scanned(piece)
+    OR postalytics.was_sent(piece) AND postalytics.applies_in('InTransit', piece.country) IS NOT FALSE
+$$;
+COMMENT ON FUNCTION postalytics.is_tracked(postalytics.pieces) IS
+    'true if a piece was scanned, or was sent to a country that may have postal scans';
+
+CREATE FUNCTION postalytics.expected_day(expected_delivery_at timestamptz)
+RETURNS date
+LANGUAGE sql
+STABLE PARALLEL SAFE
+AS $$
+SELECT CASE
+           WHEN (expected_delivery_at AT TIME ZONE 'UTC')::time OPERATOR(pg_catalog.=) '00:00'
+           THEN (expected_delivery_at AT TIME ZONE 'UTC')::date
+           ELSE (expected_delivery_at AT TIME ZONE postalytics.setting('feed_time_zone'))::date
+       END
+$$;
+COMMENT ON FUNCTION postalytics.expected_day(timestamptz) IS
+    'internal: the day that the feed means by an expected delivery date, which it writes as midnight';
+
+CREATE FUNCTION postalytics.late_from(piece postalytics.pieces)
+RETURNS timestamptz
+LANGUAGE sql
+STABLE PARALLEL SAFE
+AS $$
+SELECT (postalytics.expected_day(piece.expected_delivery_at) + 1)::timestamp
+       AT TIME ZONE COALESCE(postalytics.zip_time_zone(piece.zip), 'America/New_York')
+$$;
+COMMENT ON FUNCTION postalytics.late_from(postalytics.pieces) IS
+    'end of the expected delivery day in the recipient''s time zone; NULL if no delivery date is known';

@@ -1,0 +1,47 @@
+/*
+ * funnel.sql
+ *		funnel: a campaign as of a time.
+ */
+
+-- Asks status_as_of only for the pieces that need it.
+CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity')
+RETURNS TABLE (status postalytics.mail_status, label text, reached bigint, "at" bigint, rate numeric, bar text)
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH piece AS (
+    SELECT p.*,
+           CASE WHEN p.last_event_at <= as_of THEN p.status ELSE postalytics.status_as_of(p.piece_id, as_of) END AS was_at
+    FROM postalytics.pieces AS p
+    WHERE p.campaign_id = funnel.campaign_id
+      AND p.first_event_at <= as_of
+), counted AS (
+    SELECT count(*) AS pieces,
+           ARRAY[count(*) FILTER (WHERE p.mail_piece_created_at <= as_of),
+                 count(*) FILTER (WHERE p.addressed_at <= as_of),
+                 count(*) FILTER (WHERE p.printed_at <= as_of),
+                 count(*) FILTER (WHERE p.mailed_at <= as_of),
+                 count(*) FILTER (WHERE p.in_transit_at <= as_of),
+                 count(*) FILTER (WHERE p.in_local_area_at <= as_of),
+                 count(*) FILTER (WHERE p.processed_for_delivery_at <= as_of),
+                 count(*) FILTER (WHERE p.re_routed_at <= as_of),
+                 count(*) FILTER (WHERE p.returned_to_sender_at <= as_of),
+                 count(*) FILTER (WHERE p.first_opened_at <= as_of),
+                 count(*) FILTER (WHERE p.first_completed_at <= as_of)] AS reached
+    FROM piece AS p
+), at AS (
+    SELECT p.was_at AS status, count(*) AS pieces
+    FROM piece AS p
+    GROUP BY p.was_at
+)
+SELECT s.status, s.label, c.reached[s.place], COALESCE(a.pieces, 0),
+       postalytics.rate(c.reached[s.place], c.pieces),
+       postalytics.bar(c.reached[s.place], c.pieces)
+FROM (SELECT t.status, t.label, row_number() OVER (ORDER BY t.status) AS place FROM postalytics.statuses AS t) AS s
+CROSS JOIN counted AS c
+LEFT JOIN at AS a ON a.status = s.status
+ORDER BY s.status
+$$;
+COMMENT ON FUNCTION postalytics.funnel(text, timestamptz) IS
+    'a campaign as of an instant: for each status the pieces that had reached it, as a share of all, and those at it';

@@ -1,0 +1,75 @@
+/*
+ * payload.c
+ *		What a stored payload says of an address, for the reports.
+ */
+#include "postgres.h"
+
+#include "feed/reader.h"
+#include "feed/value.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(postalytics_payload_details);
+
+/* Return a scalar of a source as text; 0 if there is none, or the database cannot hold it. */
+static Datum
+span_datum(const EventSource *source, Span span)
+{
+	const char *text = source->text + span.offset;
+	int			length = span.length;
+
+	if (length > 0 && text[-1] == '"' && memchr(text, '\\', length) != NULL)
+		text = unescape(text, length, &length);
+	if (span.length == 0 || text == NULL)
+		return (Datum) 0;
+	return PointerGetDatum(cstring_to_text_with_len(text, length));
+}
+
+/* True if a value means true, in one of the spellings of the feed. */
+static bool
+means_true(const text *value)
+{
+	static const char *const spellings[] = {"true", "1", "yes"};
+
+	for (int i = 0; i < lengthof(spellings); i++)
+		if (VARSIZE_ANY_EXHDR(value) == strlen(spellings[i]) &&
+			pg_strncasecmp(VARDATA_ANY(value), spellings[i], strlen(spellings[i])) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * payload_details(payload json) returns (error_code text, error_description text,
+ *		address_updated boolean, address text, address2 text, city text,
+ *		state text, zip text)
+ *
+ * Returns the fields of a payload that only reports read, and its ZIP code.  A
+ * field is NULL if the payload lacks it or the database cannot hold it.  Strict.
+ */
+Datum
+postalytics_payload_details(PG_FUNCTION_ARGS)
+{
+	text	   *payload = PG_GETARG_TEXT_PP(0);
+	EventSource source = {.text = VARDATA_ANY(payload), .length = VARSIZE_ANY_EXHDR(payload)};
+	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
+	EventRecord record;
+	TupleDesc	tupdesc;
+	Datum		values[N_ALL_FIELDS - N_FIELDS + 1];
+	bool		nulls[N_ALL_FIELDS - N_FIELDS + 1];
+
+	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (!event_read_details(&record, &source, details))
+		PG_RETURN_NULL();
+	for (int i = 0; i < lengthof(details); i++)
+	{
+		values[i] = span_datum(&source, details[i]);
+		nulls[i] = values[i] == (Datum) 0;
+	}
+	if (!nulls[ADDRESS_UPDATED - N_FIELDS])
+		values[ADDRESS_UPDATED - N_FIELDS] =
+			BoolGetDatum(means_true(DatumGetTextPP(values[ADDRESS_UPDATED - N_FIELDS])));
+	values[lengthof(details)] = event_field_text(&record, ZIP);
+	nulls[lengthof(details)] = values[lengthof(details)] == (Datum) 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+}

@@ -1,0 +1,220 @@
+/*
+ * piece_report.sql
+ *		Reports on single pieces.  They read events for what pieces does not hold.
+ */
+
+-- A piece without a later event has its current status.  For retired events the
+-- piece still has the first time of each status, but not later ones, so a piece
+-- that was re-routed more than once may show the status after the first
+-- re-routing.
+CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz)
+RETURNS postalytics.mail_status
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+SELECT CASE
+           WHEN p.last_event_at <= as_of THEN p.status
+           ELSE (SELECT postalytics.current_status(e.status, e.occurred_at)
+                 FROM (SELECT e.status, e.occurred_at
+                       FROM postalytics.events AS e
+                       WHERE e.piece_id = status_as_of.piece_id
+                       UNION ALL
+                       SELECT s.status, postalytics.reached_at(p, s.status)
+                       FROM postalytics.statuses AS s) AS e
+                 WHERE e.occurred_at <= as_of)
+       END
+FROM postalytics.pieces AS p
+WHERE p.piece_id = status_as_of.piece_id
+$$;
+COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz) IS
+    'status of a piece at a time, or NULL; in retired months only the first event of each status counts';
+
+-- The days between are those since the event before.  Of events that are retired
+-- the piece still knows when each status was first reached.
+CREATE FUNCTION postalytics.journey(piece_id text)
+RETURNS TABLE (occurred_at timestamptz, label text, days numeric, note text, status postalytics.mail_status)
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH event AS (
+    SELECT e.status, e.occurred_at
+    FROM postalytics.events AS e
+    WHERE e.piece_id = journey.piece_id
+), seen AS (
+    SELECT s.status, s.occurred_at,
+           lag(s.occurred_at) OVER (ORDER BY s.occurred_at, s.status) AS before
+    FROM (
+        SELECT e.status, e.occurred_at
+        FROM event AS e
+        UNION ALL
+        SELECT s.status, r.reached_at
+        FROM postalytics.pieces AS p
+        CROSS JOIN postalytics.statuses AS s
+        CROSS JOIN LATERAL postalytics.reached_at(p, s.status) AS r (reached_at)
+        WHERE p.piece_id = journey.piece_id
+          AND r.reached_at IS NOT NULL
+          AND NOT EXISTS (SELECT FROM event AS e WHERE e.status = s.status)
+    ) AS s
+), unseen AS (
+    SELECT s.status,
+           (SELECT min(e.occurred_at) FROM seen AS e WHERE e.status OPERATOR(postalytics.>>) s.status) AS by
+    FROM postalytics.statuses AS s
+    CROSS JOIN postalytics.pieces AS p
+    WHERE p.piece_id = journey.piece_id
+      AND s.status IN ('MailPieceCreated', 'Mailed', 'InTransit', 'InLocalArea', 'ProcessedForDelivery')
+      AND postalytics.applies_in(s.status, p.country) IS NOT FALSE
+      AND NOT EXISTS (SELECT FROM seen AS e WHERE e.status = s.status)
+      AND (p.status = 'ReturnedToSender') IS NOT TRUE
+), entry AS (
+    SELECT e.occurred_at, e.status, e.occurred_at AS place,
+           round(extract(epoch FROM e.occurred_at - e.before) / 86400, 1) AS days,
+           CASE
+               WHEN e.status = 'ProcessedForDelivery' AND e.occurred_at >= postalytics.late_from(p)
+               THEN 'late'
+           END AS note
+    FROM seen AS e
+    CROSS JOIN postalytics.pieces AS p
+    WHERE p.piece_id = journey.piece_id
+    UNION ALL
+    SELECT NULL, u.status, COALESCE(u.by, 'infinity'), NULL,
+           CASE
+               WHEN u.by IS NOT NULL THEN 'not reported'
+               WHEN postalytics.late_from(p) <= now() THEN 'awaited, late'
+               ELSE 'awaited'
+           END
+    FROM unseen AS u
+    CROSS JOIN postalytics.pieces AS p
+    WHERE p.piece_id = journey.piece_id
+)
+SELECT n.occurred_at, postalytics.label(n.status), n.days, n.note, n.status
+FROM entry AS n
+ORDER BY n.place, n.occurred_at IS NOT NULL, n.status
+$$;
+COMMENT ON FUNCTION postalytics.journey(text) IS
+    'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late';
+
+-- Whoever has visited has the piece, whatever was scanned of it.
+--
+-- A piece that has stayed longer than younger_than is not expected to move: its
+-- last scan was missed.  NULL means no limit.
+--
+-- How long pieces stay at a status is taken from those of the same campaign that
+-- have gone on from it, if they are 20 or more; for the statuses only at which
+-- some wait.  It is looked up in a map, for the plan of a join would depend on an
+-- estimate of how many are stuck.
+CREATE FUNCTION postalytics.stuck_pieces(older_than interval DEFAULT NULL, campaign text DEFAULT NULL, younger_than interval DEFAULT '60 days')
+RETURNS TABLE (piece_id text, campaign_id text, account text, contact_id text, country text,
+               status postalytics.mail_status, status_at timestamptz, awaited postalytics.mail_status,
+               stuck_for interval, usual interval)
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH waiting AS MATERIALIZED (
+    SELECT p.piece_id, p.campaign_id, p.account, p.contact_id, p.country, p.status, p.status_at
+    FROM postalytics.pieces AS p
+    WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
+      AND p.response IS NULL
+      AND (younger_than IS NULL OR p.status_at > now() - younger_than)
+      AND (campaign IS NULL OR p.campaign_id = campaign)
+      AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
+), stay AS (
+    SELECT w.campaign_id, w.status,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY s.left_at - s.reached_at) AS usual
+    FROM (SELECT DISTINCT w.campaign_id, w.status FROM waiting AS w WHERE older_than IS NULL) AS w
+    JOIN postalytics.pieces AS p ON p.campaign_id = w.campaign_id
+    CROSS JOIN LATERAL (
+        SELECT postalytics.reached_at(p, w.status) AS reached_at,
+               CASE w.status
+                   WHEN 'MailPieceCreated' THEN
+                       LEAST(p.addressed_at, p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'Addressed' THEN
+                       LEAST(p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'Printed' THEN
+                       LEAST(p.mailed_at, p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'Mailed' THEN
+                       LEAST(p.in_transit_at, p.in_local_area_at,
+                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'InTransit' THEN
+                       LEAST(p.in_local_area_at, p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'InLocalArea' THEN
+                       LEAST(p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
+                   WHEN 'ReRouted' THEN
+                       CASE WHEN p.status <> 'ReRouted' THEN p.status_at END
+               END AS left_at
+    ) AS s
+    WHERE s.left_at > s.reached_at
+    GROUP BY w.campaign_id, w.status
+    HAVING count(*) >= 20
+), stays AS (
+    SELECT jsonb_object_agg(s.campaign_id || '/' || s.status, s.usual) AS map
+    FROM stay AS s
+)
+SELECT w.piece_id, w.campaign_id, w.account, w.contact_id, w.country, w.status, w.status_at,
+       CASE w.status
+           WHEN 'Mailed' THEN 'InTransit'
+           WHEN 'InTransit' THEN 'InLocalArea'
+           WHEN 'InLocalArea' THEN 'ProcessedForDelivery'
+           WHEN 'ReRouted' THEN 'ProcessedForDelivery'
+           ELSE 'Mailed'
+       END::postalytics.mail_status,
+       now() - w.status_at,
+       u.usual
+FROM waiting AS w
+CROSS JOIN LATERAL (
+    SELECT COALESCE(older_than, ((SELECT s.map FROM stays AS s) ->> (w.campaign_id || '/' || w.status))::interval) AS usual
+) AS u
+WHERE now() - w.status_at > u.usual
+ORDER BY w.status_at
+$$;
+COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text, interval) IS
+    'pieces that should have moved on: longer at their status than older_than, or than 95 % of their campaign, but not longer than younger_than';
+
+CREATE VIEW postalytics.returned_mail AS
+SELECT p.piece_id,
+       p.campaign_id,
+       p.account,
+       p.contact_id,
+       e.status,
+       e.occurred_at,
+       p.first_name,
+       p.last_name,
+       p.company,
+       p.email,
+       d.error_code,
+       d.error_description,
+       d.address_updated,
+       d.address,
+       d.address2,
+       d.city,
+       d.state,
+       d.zip,
+       p.country,
+       p.fields
+FROM postalytics.pieces AS p
+CROSS JOIN LATERAL (
+    SELECT DISTINCT ON (e.status) e.status, e.occurred_at, e.payload
+    FROM (
+        SELECT e.status, e.occurred_at, e.payload
+        FROM postalytics.events AS e
+        WHERE e.piece_id = p.piece_id
+          AND e.status IN ('ReRouted', 'ReturnedToSender')
+          AND e.occurred_at >= LEAST(p.re_routed_at, p.returned_to_sender_at)
+        UNION ALL
+        SELECT r.status, r.reached_at, NULL
+        FROM (VALUES ('ReRouted'::postalytics.mail_status, p.re_routed_at),
+                     ('ReturnedToSender', p.returned_to_sender_at)) AS r (status, reached_at)
+        WHERE r.reached_at IS NOT NULL
+    ) AS e
+    ORDER BY e.status, e.occurred_at DESC, e.payload IS NULL
+) AS e
+LEFT JOIN LATERAL postalytics.payload_details(e.payload) AS d ON true
+WHERE p.re_routed_at IS NOT NULL
+   OR p.returned_to_sender_at IS NOT NULL;
+COMMENT ON VIEW postalytics.returned_mail IS
+    'pieces returned and pieces re-routed, with the error code and the address that the feed gave with the latest such event, NULL once its month is beyond retention; for address hygiene';

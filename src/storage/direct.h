@@ -1,0 +1,24 @@
+/*
+ * direct.h
+ *		Rows written without a query.
+ */
+#ifndef POSTALYTICS_DIRECT_H
+#define POSTALYTICS_DIRECT_H
+
+#include "base/table.h"
+
+typedef struct DirectTable DirectTable;
+
+/* Change a row that is offered, given the stored row with its key. */
+typedef void (*DirectMerge) (Datum *values, bool *nulls,
+							 const Datum *stored, const bool *stored_nulls);
+
+extern bool direct_allowed(Relation relation, const TableColumn *columns, int ncolumns);
+extern bool direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
+								 const char *trigger);
+extern DirectTable *direct_open(Relation relation, int ncolumns);
+extern bool direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool expect_new);
+extern void direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge);
+extern void direct_close(DirectTable *table);
+
+#endif							/* POSTALYTICS_DIRECT_H */

@@ -1,0 +1,21 @@
+/*
+ * events.c
+ *		The columns of the table events.
+ *
+ * Its partitions are the subject of leaf.c and partition.c.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "storage/events.h"
+
+const TableColumn events_columns[N_EVENTS_COLUMNS] = {
+	[EVENTS_EVENT_ID] = COLUMN_NOT_NULL("event_id", INT8OID),
+	[EVENTS_PIECE_ID] = COLUMN_NOT_NULL("piece_id", TEXTOID),
+	[EVENTS_STATUS] = COLUMN_NOT_NULL("status", ANYENUMOID),
+	[EVENTS_OCCURRED_AT] = COLUMN_NOT_NULL("occurred_at", TIMESTAMPTZOID),
+	[EVENTS_RECEIVED_AT] = COLUMN_NOT_NULL("received_at", TIMESTAMPTZOID),
+	[EVENTS_ACCOUNT] = COLUMN("account", TEXTOID),
+	[EVENTS_CAMPAIGN_ID] = COLUMN("campaign_id", TEXTOID),
+	[EVENTS_PAYLOAD] = COLUMN("payload", JSONOID),
+};

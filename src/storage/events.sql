@@ -1,0 +1,36 @@
+/*
+ * events.sql
+ *		events: every event once, in monthly partitions.
+ * 
+ * The parent has no key, index or identity.  Only the leaves have: a dump contains
+ * the leaves, and the extension's script creates the parent, so that a restore would
+ * create keys of both twice.
+ */
+
+CREATE SEQUENCE postalytics.event_id_seq;
+COMMENT ON SEQUENCE postalytics.event_id_seq IS
+    'event_id of events';
+
+CREATE TABLE postalytics.events (
+    event_id bigint NOT NULL DEFAULT pg_catalog.nextval('postalytics.event_id_seq'),
+    piece_id text COLLATE pg_catalog."C" NOT NULL,
+    status postalytics.mail_status NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    account text,
+    campaign_id text,
+    payload json
+)
+PARTITION BY RANGE (occurred_at);
+
+COMMENT ON TABLE postalytics.events IS
+    'every event once: this piece, this status, this instant; append-only, a partition a month';
+COMMENT ON COLUMN postalytics.events.event_id IS 'grows with arrival, with gaps';
+COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact (postalytics_status.identity)';
+COMMENT ON COLUMN postalytics.events.occurred_at IS 'the feed''s own instant';
+COMMENT ON COLUMN postalytics.events.received_at IS 'when the event was stored';
+COMMENT ON COLUMN postalytics.events.account IS 'the client''s account: ingest''s argument, or else the feed''s';
+COMMENT ON COLUMN postalytics.events.payload IS 'the event as it came; NULL with postalytics_status.keep_payload off';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.events', '');
+SELECT pg_catalog.pg_extension_config_dump('postalytics.event_id_seq', '');

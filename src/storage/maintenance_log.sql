@@ -1,0 +1,27 @@
+/*
+ * maintenance_log.sql
+ *		maintenance_log: what was done to partitions.
+ */
+
+CREATE TABLE postalytics.maintenance_log (
+    at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    action text NOT NULL,
+    relation text NOT NULL,
+    detail text
+);
+CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
+COMMENT ON TABLE postalytics.maintenance_log IS
+    'what maintain() did: a row for each partition that it created, dropped, detached or had to leave; kept for a year';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.maintenance_log', '');
+
+CREATE FUNCTION postalytics.log_maintenance(action text, relation text, detail text DEFAULT NULL)
+RETURNS postalytics.maintenance_log
+LANGUAGE sql
+BEGIN ATOMIC
+    INSERT INTO postalytics.maintenance_log (action, relation, detail)
+    VALUES (action, relation, detail)
+    RETURNING *;
+END;
+COMMENT ON FUNCTION postalytics.log_maintenance(text, text, text) IS
+    'internal: record what maintain() did';

@@ -1,0 +1,245 @@
+/*
+ * create_sync.sql
+ *		Syncs created, enabled, disabled and dropped.
+ */
+
+-- Errors: 22023 and 22004 for what a sync cannot be.
+CREATE FUNCTION postalytics.check_sync(sync postalytics.syncs)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF COALESCE(sync.name, '') = '' OR octet_length(sync.name) > 63 THEN
+        RAISE EXCEPTION 'sync name must be between 1 and 63 bytes long'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF sync.channel = '' OR octet_length(sync.channel) > 63 THEN
+        RAISE EXCEPTION 'channel name must be between 1 and 63 bytes long'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Name a channel: create_sync(..., channel => ''...'').';
+    END IF;
+    IF 0 IN (cardinality(sync.campaigns), cardinality(sync.accounts), cardinality(sync.statuses)) THEN
+        RAISE EXCEPTION 'sync "%" would match nothing: a list of campaigns, accounts or statuses is empty', sync.name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave the list out to match all.';
+    END IF;
+    IF cardinality(sync.unless) = 0 THEN
+        RAISE EXCEPTION 'the list "unless" of sync "%" is empty', sync.name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave it out to cancel nothing.';
+    END IF;
+    IF array_position(sync.campaigns, NULL) IS NOT NULL
+       OR array_position(sync.accounts, NULL) IS NOT NULL
+       OR array_position(sync.statuses, NULL) IS NOT NULL
+       OR array_position(sync.unless, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'a list of sync "%" holds NULL', sync.name
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF num_nulls(sync.enabled, sync.wait, sync.latest_only, sync.ordered, sync.durable, sync.max_attempts) > 0 THEN
+        RAISE EXCEPTION 'a setting of sync "%" is NULL', sync.name
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF sync.wait < '0' OR sync.wait > '100 years' THEN
+        RAISE EXCEPTION 'sync "%" cannot wait for %', sync.name, sync.wait
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF sync.max_attempts < 1 THEN
+        RAISE EXCEPTION 'max_attempts of sync "%" must be at least 1', sync.name
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NOT sync.durable AND (sync.wait > '0' OR sync.unless IS NOT NULL OR sync.latest_only) THEN
+        RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries that could wait', sync.name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave out wait, unless and latest_only, or durable => false.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_sync(postalytics.syncs) IS
+    'internal: an error for what a sync cannot be';
+
+-- A sync for a campaign that does not exist matches nothing, and no error would
+-- show it.  A notice may be about a name that was given instead of an id.
+CREATE FUNCTION postalytics.check_campaigns(sync postalytics.syncs)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unknown text;
+    ids text;
+BEGIN
+    FOREACH unknown IN ARRAY COALESCE(sync.campaigns, '{}') LOOP
+        IF NOT EXISTS (SELECT FROM postalytics.campaigns AS c WHERE c.campaign_id = unknown) THEN
+            SELECT string_agg(c.campaign_id, ', ' ORDER BY c.campaign_id)
+            INTO ids
+            FROM postalytics.campaigns AS c
+            WHERE c.name = unknown;
+            RAISE NOTICE 'no event of campaign "%" has arrived, which sync "%" names', unknown, sync.name
+                USING HINT = 'The argument "campaigns" takes campaign ids, not names. '
+                          || COALESCE('Campaigns with this name have the ids: ' || ids || '.',
+                                      'Known ids are listed in postalytics.campaigns.');
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_campaigns(postalytics.syncs) IS
+    'internal: a notice for each campaign of a sync of which nothing is known';
+
+-- Statuses can be given in any spelling.  With since, waits for transactions
+-- that have written events, and blocks new writers until the transaction ends:
+-- EXCLUSIVE on syncs, which conflicts with the ROW SHARE of writers.  So each
+-- event is either filled in or matched, never both.  Errors: those of check_sync
+-- and to_mail_statuses; 42710 if the name is taken; with since also 25001 unless
+-- the transaction is READ COMMITTED, and 55P03 if the lock is not available
+-- within 10 seconds.
+CREATE FUNCTION postalytics.create_sync(
+    name text,
+    campaigns text[] DEFAULT NULL,
+    accounts text[] DEFAULT NULL,
+    statuses text[] DEFAULT NULL,
+    wait interval DEFAULT '0',
+    unless text[] DEFAULT NULL,
+    latest_only boolean DEFAULT false,
+    ordered boolean DEFAULT true,
+    durable boolean DEFAULT true,
+    max_attempts integer DEFAULT 25,
+    channel text DEFAULT NULL,
+    enabled boolean DEFAULT true,
+    since timestamptz DEFAULT NULL)
+RETURNS postalytics.syncs
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    new postalytics.syncs;
+BEGIN
+    PERFORM postalytics.check_not_distributed();
+    new.name := create_sync.name;
+    new.channel := COALESCE(create_sync.channel, 'postalytics_' || create_sync.name);
+    new.enabled := create_sync.enabled;
+    new.campaigns := create_sync.campaigns;
+    new.accounts := create_sync.accounts;
+    new.statuses := postalytics.to_mail_statuses(create_sync.statuses);
+    new.wait := create_sync.wait;
+    new.unless := postalytics.to_mail_statuses(create_sync.unless);
+    new.latest_only := create_sync.latest_only;
+    new.ordered := create_sync.ordered;
+    new.durable := create_sync.durable;
+    new.max_attempts := create_sync.max_attempts;
+    new.workers := '{}';
+    PERFORM postalytics.check_sync(new);
+    IF since IS NOT NULL THEN
+        IF NOT new.durable THEN
+            RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries to fill in', new.name
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        PERFORM postalytics.check_read_committed('create_sync with since');
+        PERFORM postalytics.lock_briefly('postalytics.syncs', 'EXCLUSIVE');
+    END IF;
+    INSERT INTO postalytics.syncs
+    SELECT new.*
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'sync "%" already exists', new.name
+            USING ERRCODE = 'duplicate_object',
+                  HINT = 'To change it, UPDATE its row in postalytics.syncs.';
+    END IF;
+    PERFORM postalytics.check_campaigns(new);
+    IF since IS NOT NULL THEN
+        PERFORM postalytics.owe(new, since, 'infinity');
+    END IF;
+    RETURN new;
+END
+$$;
+COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz) IS
+    'create a sync: its events are announced on its channel and become deliveries; with since, stored events too';
+
+-- Allows arrays of mail_status to be passed to create_sync.
+CREATE CAST (postalytics.mail_status[] AS text[])
+WITH INOUT
+AS IMPLICIT;
+
+-- Wakes the sync's workers, for something may have waited.  Errors: 42704.
+CREATE FUNCTION postalytics.enable_sync(name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs := postalytics.find_sync(name);
+BEGIN
+    UPDATE postalytics.syncs AS s
+    SET enabled = true
+    WHERE s.name = sync.name;
+    PERFORM postalytics.wake(sync.name, w.waiting)
+    FROM (SELECT count(*) AS waiting
+          FROM postalytics.deliveries_unfinished AS d
+          WHERE d.sync = sync.name
+            AND d.due_at < 'infinity') AS w
+    WHERE w.waiting > 0;
+END
+$$;
+COMMENT ON FUNCTION postalytics.enable_sync(text) IS
+    'turn a sync on: it goes on with the deliveries it had';
+
+-- Errors: 42704.
+CREATE FUNCTION postalytics.disable_sync(name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs := postalytics.find_sync(name);
+BEGIN
+    UPDATE postalytics.syncs AS s
+    SET enabled = false
+    WHERE s.name = sync.name;
+END
+$$;
+COMMENT ON FUNCTION postalytics.disable_sync(text) IS
+    'turn a sync off: new events make no deliveries, and fetch gives none; those it has stay';
+
+-- The caller has locked the rows that existed when it started.  A lock timeout
+-- limits the wait for rows that others have locked since then.
+CREATE FUNCTION postalytics.delete_deliveries(sync text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+BEGIN
+    DELETE FROM postalytics.deliveries AS d
+    WHERE d.sync = delete_deliveries.sync;
+END
+$$;
+COMMENT ON FUNCTION postalytics.delete_deliveries(text) IS
+    'internal: delete the deliveries of a sync that is dropped';
+
+-- Waits for transactions that hold the sync's deliveries, then for transactions
+-- that have written events, but does not block new writers while it waits.
+-- Locks: the sync's row, its unfinished deliveries in the order of delivery_id,
+-- then EXCLUSIVE on syncs.  Errors: 42704 if there is no such sync, 55P03 if the
+-- table lock is not available within 10 seconds, 25001 unless the transaction is
+-- READ COMMITTED.
+CREATE FUNCTION postalytics.drop_sync(name text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM postalytics.check_read_committed('drop_sync');
+    PERFORM postalytics.find_sync(name);
+    PERFORM
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.sync = drop_sync.name
+    ORDER BY d.delivery_id
+    FOR UPDATE;
+    PERFORM postalytics.lock_briefly('postalytics.syncs', 'EXCLUSIVE');
+    DELETE FROM postalytics.syncs AS s
+    WHERE s.name = drop_sync.name;
+    PERFORM postalytics.delete_deliveries(name);
+END
+$$;
+COMMENT ON FUNCTION postalytics.drop_sync(text) IS
+    'drop a sync and its deliveries, including those that workers hold';

@@ -1,0 +1,288 @@
+/*
+ * delivery_row.c
+ *		Puts together the rows of type delivery that fetch returns: a leased
+ *		delivery with its event, its piece and its campaign.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "base/query.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "journey/campaign.h"
+#include "journey/piece.h"
+#include "storage/leaf.h"
+#include "storage/lookup.h"
+#include "sync/delivery_row.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* A partition of events in which the events of deliveries are looked up. */
+typedef struct EventLeaf
+{
+	Relation	leaf;
+	bool		by_key;			/* it has the key that the extension gives it */
+	Lookup		key;
+	AttrNumber	account;		/* partitions may have another order of columns */
+	AttrNumber	campaign_id;
+	AttrNumber	payload;
+} EventLeaf;
+
+/* The tables that a row of type delivery comes from. */
+typedef struct Sources
+{
+	Relation	events;
+	Relation	pieces;
+	Relation	campaigns;
+	Lookup		piece;
+	Lookup		campaign;
+	List	   *leaves;			/* of EventLeaf */
+} Sources;
+
+static void
+begin_sources(Sources *sources)
+{
+	sources->events = table_open(extension_relation("events"), AccessShareLock);
+	sources->pieces = open_pieces(AccessShareLock);
+	sources->campaigns = open_campaigns(AccessShareLock);
+	sources->leaves = NIL;
+	lookup_begin(&sources->piece, sources->pieces, compat_primary_key(sources->pieces),
+				 GetActiveSnapshot(), 1);
+	lookup_begin(&sources->campaign, sources->campaigns, compat_primary_key(sources->campaigns),
+				 GetActiveSnapshot(), 1);
+}
+
+static void
+end_sources(Sources *sources)
+{
+	ListCell   *cell;
+
+	foreach(cell, sources->leaves)
+	{
+		EventLeaf  *leaf = lfirst(cell);
+
+		if (leaf->by_key)
+			lookup_end(&leaf->key);
+		table_close(leaf->leaf, NoLock);
+	}
+	lookup_end(&sources->piece);
+	lookup_end(&sources->campaign);
+	table_close(sources->campaigns, NoLock);
+	table_close(sources->pieces, NoLock);
+	table_close(sources->events, NoLock);
+}
+
+/* True if a partition is a table with the key (piece_id, status, occurred_at). */
+static bool
+has_event_key(Relation leaf)
+{
+	static const char *const names[] = {"piece_id", "status", "occurred_at"};
+	Oid			key = InvalidOid;
+	Relation	index;
+	bool		has;
+
+	if (leaf->rd_rel->relkind == RELKIND_RELATION)
+		key = compat_primary_key(leaf);
+	if (!OidIsValid(key))
+		return false;
+	index = index_open(key, AccessShareLock);
+	has = IndexRelationGetNumberOfKeyAttributes(index) == lengthof(names);
+	for (int i = 0; i < lengthof(names) && has; i++)
+		has = strcmp(NameStr(TupleDescAttr(RelationGetDescr(index), i)->attname), names[i]) == 0;
+	index_close(index, AccessShareLock);
+	return has;
+}
+
+/* The partition that holds an event of a time; NULL if there is none. */
+static EventLeaf *
+find_leaf(Sources *sources, TimestampTz occurred_at)
+{
+	Oid			oid = leaf_of(sources->events, LEAF_MONTH, occurred_at);
+	EventLeaf  *leaf;
+	ListCell   *cell;
+
+	if (!OidIsValid(oid))
+		return NULL;
+	foreach(cell, sources->leaves)
+	{
+		leaf = lfirst(cell);
+		if (RelationGetRelid(leaf->leaf) == oid)
+			return leaf;
+	}
+	leaf = palloc0(sizeof(EventLeaf));
+	leaf->leaf = table_open(oid, AccessShareLock);
+	leaf->account = get_attnum(oid, "account");
+	leaf->campaign_id = get_attnum(oid, "campaign_id");
+	leaf->payload = get_attnum(oid, "payload");
+	leaf->by_key = has_event_key(leaf->leaf);
+	if (leaf->by_key)
+		lookup_begin(&leaf->key, leaf->leaf, compat_primary_key(leaf->leaf), GetActiveSnapshot(), 3);
+	sources->leaves = lappend(sources->leaves, leaf);
+	return leaf;
+}
+
+/* The columns of the type delivery. */
+enum
+{
+	OUT_DELIVERY_ID, OUT_ATTEMPT, OUT_IS_TEST, OUT_STATUS, OUT_LABEL,
+	OUT_OCCURRED_AT, OUT_DUE_AT, OUT_PIECE_ID, OUT_ACCOUNT, OUT_CAMPAIGN_ID,
+	OUT_CAMPAIGN_NAME, OUT_CONTACT_ID, OUT_FIRST_NAME, OUT_LAST_NAME,
+	OUT_COMPANY, OUT_EMAIL, OUT_COUNTRY, OUT_FIELDS, OUT_PAYLOAD,
+	N_OUT_COLUMNS
+};
+
+/* The columns that the lease query returns, in its order. */
+static const int leased_columns[] = {
+	OUT_DELIVERY_ID, OUT_ATTEMPT, OUT_IS_TEST, OUT_STATUS, OUT_OCCURRED_AT,
+	OUT_DUE_AT, OUT_PIECE_ID, OUT_PAYLOAD
+};
+
+/* The columns that come from the piece. */
+static const struct
+{
+	int			out;
+	int			piece;
+}			piece_out[] = {
+	{OUT_ACCOUNT, PIECE_ACCOUNT}, {OUT_CAMPAIGN_ID, PIECE_CAMPAIGN_ID},
+	{OUT_CONTACT_ID, PIECE_CONTACT_ID}, {OUT_FIRST_NAME, PIECE_FIRST_NAME},
+	{OUT_LAST_NAME, PIECE_LAST_NAME}, {OUT_COMPANY, PIECE_COMPANY},
+	{OUT_EMAIL, PIECE_EMAIL}, {OUT_COUNTRY, PIECE_COUNTRY}, {OUT_FIELDS, PIECE_FIELDS}
+};
+
+/* Set a column that is not set yet from an attribute of the row in a slot. */
+static void
+fill_in(Datum *values, bool *nulls, int column, TupleTableSlot *slot, AttrNumber attribute)
+{
+	if (nulls[column])
+		values[column] = slot_getattr(slot, attribute, &nulls[column]);
+}
+
+/* Find the event of a delivery in a partition with the key. */
+static bool
+find_event(EventLeaf *leaf, const Datum *values)
+{
+	lookup_key(&leaf->key, 0, 1, BTEqualStrategyNumber, values[OUT_PIECE_ID]);
+	lookup_key(&leaf->key, 1, 2, BTEqualStrategyNumber, values[OUT_STATUS]);
+	lookup_key(&leaf->key, 2, 3, BTEqualStrategyNumber, values[OUT_OCCURRED_AT]);
+	return lookup_first(&leaf->key);
+}
+
+/* Parameters of event_query. */
+enum
+{
+	EVENT_PIECE_ID, EVENT_STATUS, EVENT_OCCURRED_AT, N_EVENT
+};
+
+static SqlQuery event_query = {
+	.text = "SELECT e.account, e.campaign_id, e.payload"
+	" FROM postalytics.events AS e"
+	" WHERE e.piece_id = $1"
+	"   AND e.status = $2::postalytics.mail_status"
+	"   AND e.occurred_at = $3"
+	" LIMIT 1",
+	.result = SPI_OK_SELECT,
+	.nparameters = N_EVENT,
+	.types = {[EVENT_PIECE_ID] = TEXTOID,[EVENT_STATUS] = TEXTOID,[EVENT_OCCURRED_AT] = TIMESTAMPTZOID}
+};
+
+/*
+ * Likewise in a partition that is not a table of its own, or that users attached
+ * without that key: by a query, whose row it returns in SPI_tuptable.
+ */
+static bool
+query_event(const Datum *values)
+{
+	Datum		parameters[N_EVENT] = {
+		[EVENT_PIECE_ID] = values[OUT_PIECE_ID],
+		[EVENT_STATUS] = CStringGetTextDatum(status_name(status_from_oid(DatumGetObjectId(values[OUT_STATUS])))),
+		[EVENT_OCCURRED_AT] = values[OUT_OCCURRED_AT]
+	};
+
+	query_run(&event_query, parameters, NULL);
+	return SPI_processed > 0;
+}
+
+/* Set a column that is not set yet from a column of the row that query_event returned. */
+static void
+fill_in_queried(Datum *values, bool *nulls, int column, int number)
+{
+	if (nulls[column])
+		values[column] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &nulls[column]);
+}
+
+/* Fill in what the event says, which takes precedence over the piece. */
+static void
+fill_in_event(Sources *sources, Datum *values, bool *nulls)
+{
+	EventLeaf  *leaf = find_leaf(sources, DatumGetTimestampTz(values[OUT_OCCURRED_AT]));
+
+	if (leaf == NULL)
+		return;
+	if (leaf->by_key)
+	{
+		if (!find_event(leaf, values))
+			return;
+		fill_in(values, nulls, OUT_ACCOUNT, leaf->key.slot, leaf->account);
+		fill_in(values, nulls, OUT_CAMPAIGN_ID, leaf->key.slot, leaf->campaign_id);
+		fill_in(values, nulls, OUT_PAYLOAD, leaf->key.slot, leaf->payload);
+	}
+	else if (query_event(values))
+	{
+		fill_in_queried(values, nulls, OUT_ACCOUNT, 1);
+		fill_in_queried(values, nulls, OUT_CAMPAIGN_ID, 2);
+		fill_in_queried(values, nulls, OUT_PAYLOAD, 3);
+	}
+}
+
+/* Fill in what is known of the piece, and the name of the campaign. */
+static void
+fill_in_piece(Sources *sources, Datum *values, bool *nulls)
+{
+	lookup_key(&sources->piece, 0, 1, BTEqualStrategyNumber, values[OUT_PIECE_ID]);
+	if (lookup_first(&sources->piece))
+		for (int i = 0; i < lengthof(piece_out); i++)
+			fill_in(values, nulls, piece_out[i].out, sources->piece.slot, piece_out[i].piece + 1);
+	if (nulls[OUT_CAMPAIGN_ID])
+		return;
+	lookup_key(&sources->campaign, 0, 1, BTEqualStrategyNumber, values[OUT_CAMPAIGN_ID]);
+	if (lookup_first(&sources->campaign))
+		fill_in(values, nulls, OUT_CAMPAIGN_NAME, sources->campaign.slot, CAMPAIGNS_NAME + 1);
+}
+
+/*
+ * Add a row to the result for each delivery that the lease query of fetch has
+ * returned in SPI_tuptable, with the columns of leased_columns.
+ */
+void
+return_leased(ReturnSetInfo *result)
+{
+	SPITupleTable *leased = SPI_tuptable;
+	uint64		count = SPI_processed;
+	Sources		sources;
+	Datum		values[N_OUT_COLUMNS];
+	bool		nulls[N_OUT_COLUMNS];
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	begin_sources(&sources);
+	for (uint64 i = 0; i < count; i++)
+	{
+		SPI_tuptable = NULL;
+		memset(nulls, true, sizeof(nulls));
+		for (int j = 0; j < lengthof(leased_columns); j++)
+			values[leased_columns[j]] = SPI_getbinval(leased->vals[i], leased->tupdesc, j + 1,
+													  &nulls[leased_columns[j]]);
+		values[OUT_LABEL] = CStringGetTextDatum(status_label(status_from_oid(DatumGetObjectId(values[OUT_STATUS]))));
+		nulls[OUT_LABEL] = false;
+		fill_in_event(&sources, values, nulls);
+		fill_in_piece(&sources, values, nulls);
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		SPI_freetuptable(SPI_tuptable);	/* of query_event */
+	}
+	end_sources(&sources);
+	PopActiveSnapshot();
+}

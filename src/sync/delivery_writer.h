@@ -1,0 +1,18 @@
+/*
+ * delivery_writer.h
+ *		Deliveries of new events.
+ */
+#ifndef POSTALYTICS_DELIVERY_WRITER_H
+#define POSTALYTICS_DELIVERY_WRITER_H
+
+#include "storage/events.h"
+#include "sync/sync.h"
+#include "utils/palloc.h"
+
+typedef struct DeliveryWriter DeliveryWriter;
+
+extern DeliveryWriter *delivery_writer_create(MemoryContext parent);
+extern void delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row);
+extern void delivery_finish(DeliveryWriter *writer);
+
+#endif							/* POSTALYTICS_DELIVERY_WRITER_H */

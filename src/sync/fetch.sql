@@ -1,0 +1,64 @@
+/*
+ * fetch.sql
+ *		fetch and next_due, for workers.
+ * 
+ * The settings of these functions keep the plans of their queries on the indexes,
+ * whatever the statistics say: a queue is empty when it is analyzed, and full when it
+ * matters.
+ */
+
+CREATE TYPE postalytics.delivery AS (
+    delivery_id bigint,
+    attempt integer,
+    is_test boolean,
+    status postalytics.mail_status,
+    label text,
+    occurred_at timestamptz,
+    due_at timestamptz,
+    piece_id text,
+    account text,
+    campaign_id text,
+    campaign_name text,
+    contact_id text,
+    first_name text,
+    last_name text,
+    company text,
+    email text,
+    country text,
+    fields jsonb,
+    payload json
+);
+COMMENT ON TYPE postalytics.delivery IS
+    'what fetch hands to a worker: all that one call to a CRM needs';
+
+CREATE FUNCTION postalytics.fetch(
+    sync text,
+    batch integer DEFAULT 100,
+    lease interval DEFAULT '1 minute',
+    max_wait interval DEFAULT '0')
+RETURNS SETOF postalytics.delivery
+LANGUAGE c
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+SET jit = off
+AS 'MODULE_PATHNAME', 'postalytics_fetch';
+COMMENT ON FUNCTION postalytics.fetch(text, integer, interval, interval) IS
+    'lease up to batch deliveries that are due to the caller; if there are none, wait for one up to max_wait';
+
+CREATE FUNCTION postalytics.next_due(sync text)
+RETURNS timestamptz
+LANGUAGE c
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET plan_cache_mode = force_generic_plan
+SET jit = off
+AS 'MODULE_PATHNAME', 'postalytics_next_due';
+COMMENT ON FUNCTION postalytics.next_due(text) IS
+    'when a worker should fetch again if it hears nothing before; NULL if nothing waits';

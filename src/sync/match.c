@@ -1,0 +1,145 @@
+/*
+ * match.c
+ *		Finds the syncs that new events are for, writes their deliveries, and
+ *		notifies them.
+ */
+#include "postgres.h"
+
+#include "base/extension.h"
+#include "base/text.h"
+#include "fmgr.h"
+#include "storage/lmgr.h"
+#include "sync/delivery_writer.h"
+#include "sync/match.h"
+#include "sync/notice.h"
+#include "sync/sync.h"
+#include "sync/wake.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(postalytics_is_for);
+
+/* True if a list contains a value or means any.  The value may be NULL. */
+static bool
+is_listed(const TextList *list, const text *value)
+{
+	if (list->count == 0)
+		return true;
+	if (value == NULL)
+		return false;
+	for (int i = 0; i < list->count; i++)
+		if (equal_texts(list->texts[i], value))
+			return true;
+	return false;
+}
+
+/* True if a sync is for the events of a status, campaign and account, of which the latter two may be NULL. */
+static bool
+is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *account)
+{
+	return (sync->statuses & (1 << status)) != 0 &&
+		is_listed(&sync->campaigns, campaign_id) &&
+		is_listed(&sync->accounts, account);
+}
+
+/* An enabled sync, and what it is told. */
+typedef struct Matched
+{
+	const Sync *sync;
+	bool		by_worker;		/* the background worker will notify it */
+	Notice		notice;
+} Matched;
+
+struct SyncMatch
+{
+	int			count;
+	Matched    *syncs;
+	DeliveryWriter *deliveries;
+};
+
+/*
+ * Begin to match the events of a statement against the enabled syncs.
+ *
+ * Locks: ROW SHARE on syncs until the transaction ends, so that create_sync with
+ * "since", and drop_sync, can wait for transactions that have written events.
+ */
+SyncMatch *
+sync_match_begin(MemoryContext parent)
+{
+	MemoryContext caller = MemoryContextSwitchTo(parent);
+	SyncMatch  *match = palloc0(sizeof(SyncMatch));
+	bool		has_worker = wake_has_worker();
+	int			i = 0;
+
+	LockRelationOid(extension_relation("syncs"), RowShareLock);
+	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
+		match->count += sync->enabled;
+	match->syncs = palloc(Max(match->count, 1) * sizeof(Matched));
+	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
+	{
+		if (!sync->enabled)
+			continue;
+		match->syncs[i].sync = sync;
+		match->syncs[i].by_worker = sync->durable && has_worker;
+		notice_begin_sync(&match->syncs[i].notice, sync->name);
+		i++;
+	}
+	match->deliveries = delivery_writer_create(parent);
+	MemoryContextSwitchTo(caller);
+	return match;
+}
+
+/* Add an event to the notifications and the deliveries of the syncs that it is for. */
+void
+sync_match_event(SyncMatch *match, const EventRow *row)
+{
+	for (int i = 0; i < match->count; i++)
+	{
+		Matched    *each = &match->syncs[i];
+		const Sync *sync = each->sync;
+
+		if (!is_for(sync, row->status, row->campaign_id, row->account))
+			continue;
+		if (each->by_worker)
+			each->notice.count++;
+		else
+			notice_add_event(&each->notice, row);
+		if (sync->durable)
+			delivery_add(match->deliveries, sync, row);
+	}
+}
+
+/*
+ * Write the deliveries, and notify each sync that has matched once, whatever the
+ * number of events.  Durable syncs are left to the background worker if it runs.
+ */
+void
+sync_match_finish(SyncMatch *match)
+{
+	delivery_finish(match->deliveries);
+	for (int i = 0; i < match->count; i++)
+	{
+		const Matched *each = &match->syncs[i];
+
+		if (!each->by_worker)
+			notice_send(&each->notice, each->sync->channel);
+		else if (each->notice.count > 0)
+			wake_worker(each->sync->name, each->sync->channel, each->notice.count);
+	}
+}
+
+/*
+ * is_for(sync text, status mail_status, campaign_id text, account text) returns boolean
+ *
+ * True if the sync of this name is for such events, whose campaign_id and account may
+ * be NULL.  NULL if one of the others is.  Error 42704 if there is no such sync.
+ */
+Datum
+postalytics_is_for(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(is_for(find_sync(text_to_cstring(PG_GETARG_TEXT_PP(0))),
+						  status_from_oid(PG_GETARG_OID(1)),
+						  PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
+						  PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3)));
+}

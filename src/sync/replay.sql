@@ -1,0 +1,121 @@
+/*
+ * replay.sql
+ *		Deliveries for stored events, and for tests.
+ */
+
+-- Writes deliveries for stored events that have no unfinished one, and notifies the
+-- workers.  The caller must prevent other sessions from doing so for this sync.
+CREATE FUNCTION postalytics.owe(sync postalytics.syncs, since timestamptz, until timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    made bigint;
+BEGIN
+    INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, status, occurred_at, due_at)
+    SELECT sync.name, e.piece_id, e.status, e.occurred_at, postalytics.due_at(e.occurred_at, sync.wait)
+    FROM postalytics.events AS e
+    WHERE e.occurred_at >= since
+      AND e.occurred_at < until
+      AND postalytics.is_for(sync.name, e.status, e.campaign_id, e.account)
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.deliveries_unfinished AS d
+                      WHERE (d.sync, d.piece_id, d.status, d.occurred_at) = (sync.name, e.piece_id, e.status, e.occurred_at)
+                        AND NOT d.is_test)
+    ORDER BY e.occurred_at, e.status;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    IF made > 0 AND sync.enabled THEN
+        PERFORM postalytics.wake(sync.name, made);
+    END IF;
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION postalytics.owe(postalytics.syncs, timestamptz, timestamptz) IS
+    'internal: make deliveries for stored events; how many';
+
+-- Locks the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL,
+-- 22023 if until is not after since or the sync has no deliveries, 25001 unless the
+-- transaction is READ COMMITTED.
+CREATE FUNCTION postalytics.replay_sync(name text, since timestamptz, until timestamptz DEFAULT 'infinity')
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs := postalytics.find_sync(name);
+    revived bigint;
+BEGIN
+    PERFORM postalytics.check_read_committed('replay_sync');
+    IF since IS NULL OR until IS NULL THEN
+        RAISE EXCEPTION 'since and until must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF until <= since THEN
+        RAISE EXCEPTION 'until must be after since'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM postalytics.check_durable(sync.name);
+    UPDATE postalytics.deliveries_unfinished AS d
+    SET state = 'waiting',
+        attempt = 0,
+        leases = NULL,
+        due_at = postalytics.due_at(d.occurred_at, sync.wait)
+    WHERE d.sync = sync.name
+      AND d.due_at = 'infinity'
+      AND d.occurred_at >= since
+      AND d.occurred_at < until;
+    GET DIAGNOSTICS revived = ROW_COUNT;
+    IF revived > 0 AND sync.enabled THEN
+        PERFORM postalytics.wake(sync.name, revived);
+    END IF;
+    RETURN revived + postalytics.owe(sync, since, until);
+END
+$$;
+COMMENT ON FUNCTION postalytics.replay_sync(text, timestamptz, timestamptz) IS
+    'deliver again what occurred from since to before until, the dead ones included; how many';
+
+-- The sample is the latest event that the sync is for, or else made up.  Locks
+-- the sync's row.  Errors: 42704 where there is none, 55000 where it is
+-- disabled, 22023 where it has no deliveries.
+CREATE FUNCTION postalytics.test_sync(name text)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs := postalytics.find_sync(name);
+    sample record;
+    made bigint;
+BEGIN
+    PERFORM postalytics.check_durable(sync.name);
+    IF NOT sync.enabled THEN
+        RAISE EXCEPTION 'sync "%" is disabled, so its test would not be handed out', sync.name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Enable it first: enable_sync(name).';
+    END IF;
+    SELECT e.piece_id, e.status, e.occurred_at, NULL::json AS payload
+    INTO sample
+    FROM postalytics.events AS e
+    WHERE postalytics.is_for(sync.name, e.status, e.campaign_id, e.account)
+    ORDER BY e.occurred_at DESC
+    LIMIT 1;
+    IF NOT FOUND THEN
+        SELECT 'test' AS piece_id, s.status, date_trunc('second', now()) AS occurred_at,
+               json_build_object('mailId', 'test', 'eventType', postalytics.feed_code(s.status),
+                                 'eventDate', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                                 'to', json_build_object('firstName', 'Test', 'lastName', 'Recipient', 'country', 'US'),
+                                 'meta', json_build_object('campaignId', COALESCE(sync.campaigns[1], '0'), 'campaignName', 'Test campaign')) AS payload
+        INTO sample
+        FROM (SELECT COALESCE(sync.statuses[1], 'InTransit') AS status) AS s;
+    END IF;
+    INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, status, occurred_at, due_at, is_test, payload)
+    VALUES (sync.name, sample.piece_id, sample.status, sample.occurred_at, now(), true, sample.payload)
+    RETURNING delivery_id
+    INTO made;
+    PERFORM postalytics.wake(sync.name, 1);
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION postalytics.test_sync(text) IS
+    'send one sample delivery, marked as a test, the way all go; its delivery_id';

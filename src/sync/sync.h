@@ -1,0 +1,44 @@
+/*
+ * sync.h
+ *		The syncs, as each session keeps them.
+ */
+#ifndef POSTALYTICS_SYNC_H
+#define POSTALYTICS_SYNC_H
+
+#include "datatype/timestamp.h"
+#include "lifecycle/lifecycle.h"
+
+/* A list of texts.  An empty one means any text. */
+typedef struct TextList
+{
+	int			count;
+	text	  **texts;
+} TextList;
+
+/* A row of syncs. */
+typedef struct Sync
+{
+	char	   *name;
+	char	   *channel;
+	bool		enabled;
+	TextList	campaigns;
+	TextList	accounts;
+	uint16		statuses;		/* bit mask */
+	Interval	wait;
+	uint16		unless;			/* bit mask, 0 for none */
+	bool		latest_only;
+	bool		ordered;
+	bool		durable;
+	int			max_attempts;
+	int			nworkers;
+	char	  **workers;		/* names of roles */
+	struct Sync *next;
+} Sync;
+
+extern const Sync *first_sync(void);
+extern const Sync *find_sync(const char *name);
+extern void check_durable(const Sync *sync);
+extern void check_sync_worker(const Sync *sync);
+extern TimestampTz due_at(TimestampTz occurred_at, const Interval *wait);
+
+#endif							/* POSTALYTICS_SYNC_H */

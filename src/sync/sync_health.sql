@@ -1,0 +1,60 @@
+/*
+ * sync_health.sql
+ *		sync_health: the state of each sync.
+ */
+
+CREATE VIEW postalytics.sync_health AS
+SELECT s.name,
+       s.enabled,
+       d.unleased_due + f.future AS waiting,
+       d.unleased_due AS due,
+       d.oldest_due_at,
+       d.leased,
+       x.dead,
+       h.done_last_hour,
+       e.last_error,
+       e.last_error_at
+FROM postalytics.syncs AS s
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) FILTER (WHERE u.lease_until > pg_catalog.now()) AS leased,
+           pg_catalog.count(*) FILTER (WHERE u.lease_until > pg_catalog.now() IS NOT TRUE) AS unleased_due,
+           pg_catalog.min(u.due_at) FILTER (WHERE u.lease_until > pg_catalog.now() IS NOT TRUE) AS oldest_due_at
+    FROM postalytics.deliveries_unfinished AS u
+    WHERE u.sync = s.name
+      AND u.due_at <= pg_catalog.now()
+) AS d
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS future
+    FROM postalytics.deliveries_unfinished AS u
+    WHERE u.sync = s.name
+      AND u.due_at > pg_catalog.now()
+      AND u.due_at < 'infinity'
+) AS f
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS dead
+    FROM postalytics.deliveries_unfinished AS u
+    WHERE u.sync = s.name
+      AND u.due_at = 'infinity'
+) AS x
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS done_last_hour
+    FROM postalytics.deliveries AS g
+    WHERE g.sync = s.name
+      AND g.state = 'done'
+      AND g.finished_at > pg_catalog.now() - '1 hour'::interval
+) AS h
+LEFT JOIN LATERAL (
+    SELECT g.errors[pg_catalog.cardinality(g.errors)].error AS last_error,
+           g.failed_at AS last_error_at
+    FROM postalytics.deliveries AS g
+    WHERE g.sync = s.name
+      AND g.failed_at IS NOT NULL
+    ORDER BY g.failed_at DESC
+    LIMIT 1
+) AS e ON true;
+COMMENT ON VIEW postalytics.sync_health IS
+    'a row a sync: what waits, what is due, in hand, dead and done, and the last error';
+COMMENT ON COLUMN postalytics.sync_health.waiting IS 'not handed out, the due ones included';
+COMMENT ON COLUMN postalytics.sync_health.due IS 'not handed out, and their time has come';
+COMMENT ON COLUMN postalytics.sync_health.leased IS 'in the hands of workers';
+COMMENT ON COLUMN postalytics.sync_health.dead IS 'given up; replay_sync brings them back';

@@ -1,0 +1,10 @@
+/*
+ * launcher.h
+ *		The process that starts the background workers.
+ */
+#ifndef POSTALYTICS_LAUNCHER_H
+#define POSTALYTICS_LAUNCHER_H
+
+extern void launcher_init(void);
+
+#endif							/* POSTALYTICS_LAUNCHER_H */

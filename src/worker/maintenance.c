@@ -1,0 +1,168 @@
+/*
+ * maintenance.c
+ *		Does what maintain() does, with a transaction for each partition, so that
+ *		no lock is held while the next partition is retired.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "base/query.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "worker/maintenance.h"
+#include "worker/process.h"
+
+/* A leaf that is to be retired. */
+typedef struct OldLeaf
+{
+	Oid			leaf;
+	Oid			parent;
+} OldLeaf;
+
+static SqlQuery list_query = {
+	.text = "SELECT l.leaf, l.parent"
+	" FROM postalytics.leaves_to_retire() AS l"
+	" WHERE (SELECT postalytics.begin_maintenance())",
+	.result = SPI_OK_SELECT
+};
+
+/*
+ * List the leaves to retire, in a memory context; NIL if another maintenance is
+ * running.
+ */
+static List *
+list_old_leaves(MemoryContext context)
+{
+	List	   *leaves = NIL;
+
+	transaction_begin("maintaining");
+	query_run(&list_query, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(context);
+		OldLeaf    *old = palloc(sizeof(OldLeaf));
+		bool		isnull;
+
+		old->leaf = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		old->parent = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		leaves = lappend(leaves, old);
+		MemoryContextSwitchTo(caller);
+	}
+	transaction_commit();
+	return leaves;
+}
+
+static SqlQuery carry_query = {
+	.text = "SELECT postalytics.carry_payloads(i.inhrelid, true)"
+	" FROM pg_catalog.pg_inherits AS i"
+	" WHERE i.inhrelid = $1"
+	"   AND i.inhparent = 'postalytics.events'::pg_catalog.regclass",
+	.result = SPI_OK_SELECT,
+	.nparameters = 1,
+	.types = {OIDOID}
+};
+
+static SqlQuery retire_query = {
+	.text = "SELECT"
+	" FROM pg_catalog.pg_inherits AS i,"
+	"      postalytics.retire_leaf(i.inhrelid, i.inhparent, true) AS r"
+	" WHERE i.inhrelid = $1"
+	"   AND (SELECT postalytics.begin_maintenance())"
+	"   AND r.action = 'failed'",
+	.result = SPI_OK_SELECT,
+	.nparameters = 1,
+	.types = {OIDOID}
+};
+
+/* Retire a leaf in transactions of its own.  False if retire_leaf() reported a failure. */
+static bool
+retire(const OldLeaf *old)
+{
+	Datum		leaf = ObjectIdGetDatum(old->leaf);
+	bool		retired;
+
+	transaction_begin("maintaining");
+	query_run(&carry_query, &leaf, NULL);
+	transaction_commit();
+	transaction_begin("maintaining");
+	query_run(&retire_query, &leaf, NULL);
+	retired = SPI_processed == 0;
+	transaction_commit();
+	return retired;
+}
+
+static SqlQuery ahead_query = {
+	.text = "SELECT count(*)"
+	" FROM postalytics.make_ahead()",
+	.result = SPI_OK_SELECT
+};
+
+static void
+maintain_by_leaf(MemoryContext context)
+{
+	List	   *leaves;
+	Oid			busy = InvalidOid;
+	ListCell   *cell;
+
+	transaction_begin("maintaining");
+	query_run(&ahead_query, NULL, NULL);
+	transaction_commit();
+	leaves = list_old_leaves(context);
+	foreach(cell, leaves)
+	{
+		const OldLeaf *old = lfirst(cell);
+
+		if (old->parent != busy && !retire(old))
+			busy = old->parent;
+	}
+}
+
+static SqlQuery log_query = {
+	.text = "SELECT postalytics.log_maintenance('failed', 'maintain', $1)",
+	.result = SPI_OK_SELECT,
+	.nparameters = 1,
+	.types = {TEXTOID}
+};
+
+static void
+log_failure(const char *message)
+{
+	transaction_begin("logging an error");
+	query_run(&log_query, (Datum[]) {CStringGetTextDatum(message)}, NULL);
+	transaction_commit();
+}
+
+/*
+ * Run maintenance.  An error does not stop the worker: it is logged, and its
+ * message is returned in memory that the caller frees.  NULL if there was none.
+ */
+char *
+run_maintenance(void)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "postalytics maintenance",
+												  ALLOCSET_SMALL_SIZES);
+	char	   *volatile failure = NULL;
+
+	PG_TRY();
+	{
+		maintain_by_leaf(context);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		failure = MemoryContextStrdup(TopMemoryContext, error->message);
+		log_failure(failure);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return failure;
+}

@@ -1,0 +1,10 @@
+/*
+ * maintenance.h
+ *		Maintenance by the background worker.
+ */
+#ifndef POSTALYTICS_MAINTENANCE_H
+#define POSTALYTICS_MAINTENANCE_H
+
+extern char *run_maintenance(void);
+
+#endif							/* POSTALYTICS_MAINTENANCE_H */

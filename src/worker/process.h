@@ -1,0 +1,17 @@
+/*
+ * process.h
+ *		What the background processes share.
+ */
+#ifndef POSTALYTICS_PROCESS_H
+#define POSTALYTICS_PROCESS_H
+
+/* How often a process looks for what it was not told, in milliseconds. */
+#define LOOK_INTERVAL	10000
+
+extern bool is_alive(int pid);
+extern void process_begin(void);
+extern void sleep_for(long milliseconds);
+extern void transaction_begin(const char *activity);
+extern void transaction_commit(void);
+
+#endif							/* POSTALYTICS_PROCESS_H */
