@@ -18,8 +18,8 @@ COMPAT_MODULE_MAGIC(EXTENSION_NAME, POSTALYTICS_VERSION);
 PGDLLEXPORT void _PG_init(void);
 
 /*
- * Define the configuration parameters and, if the library is preloaded, prepare
- * the background worker.
+ * Define the configuration parameters and, if the library is preloaded,
+ * prepare the background worker.
  */
 void
 _PG_init(void)

@@ -69,7 +69,8 @@ refresh_cache(TableCache *cache)
 	cache->context = AllocSetContextCreate(TopMemoryContext,
 										   "postalytics cache",
 										   ALLOCSET_SMALL_SIZES);
-	cache->relation = relation; /* first, as an invalidation can arrive while reading */
+	cache->relation = relation; /* first, as an invalidation can arrive while
+								 * reading */
 	caller = MemoryContextSwitchTo(cache->context);
 	cache->begin();
 	read_table(cache);

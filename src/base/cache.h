@@ -18,7 +18,8 @@ typedef struct TableCache
 	void		(*begin) (void);
 	void		(*add) (TupleTableSlot *row);
 	MemoryContext context;
-	Oid			relation;		/* that was read; InvalidOid once it has changed */
+	Oid			relation;		/* that was read; InvalidOid once it has
+								 * changed */
 	bool		complete;		/* false if an error ended the last read */
 } TableCache;
 

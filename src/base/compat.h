@@ -24,14 +24,14 @@
 
 /* 17 takes the context first */
 static inline JsonLexContext *
-compat_json_lexer(const char *text, size_t length, int encoding,
+compat_json_lexer(const char *json, size_t length, int encoding,
 				  bool need_escapes)
 {
 #if PG_VERSION_NUM >= 170000
-	return makeJsonLexContextCstringLen(NULL, text, length, encoding,
+	return makeJsonLexContextCstringLen(NULL, json, length, encoding,
 										need_escapes);
 #else
-	return makeJsonLexContextCstringLen((char *) text, (int) length, encoding,
+	return makeJsonLexContextCstringLen((char *) json, (int) length, encoding,
 										need_escapes);
 #endif
 }

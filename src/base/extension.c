@@ -13,7 +13,10 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-/* Return the OID of one of the extension's relations; error 42P01 if it does not exist. */
+/*
+ * Return the OID of one of the extension's relations; error 42P01 if it does
+ * not exist.
+ */
 Oid
 extension_relation(const char *name)
 {
@@ -29,7 +32,9 @@ extension_relation(const char *name)
 	return relation;
 }
 
-/* Return the extension's owner, who owns all of its members, including events. */
+/*
+ * Return the extension's owner, who owns all of its members, including events.
+ */
 Oid
 extension_owner(void)
 {

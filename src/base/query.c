@@ -30,7 +30,7 @@ query_run(SqlQuery *query, const Datum *values, const bool *nulls)
 
 	if (query->plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(query->text, query->nparameters, query->types);
+		SPIPlanPtr	plan = SPI_prepare(query->sql, query->nparameters, query->types);
 
 		if (plan == NULL)
 			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -46,9 +46,9 @@ query_run(SqlQuery *query, const Datum *values, const bool *nulls)
 
 /* Run a statement without keeping its plan; result is as in Query. */
 void
-run_once(const char *text, int result)
+run_once(const char *sql, int result)
 {
-	check_result(SPI_execute(text, false, 0), result);
+	check_result(SPI_execute(sql, false, 0), result);
 }
 
 /*

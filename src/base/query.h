@@ -16,7 +16,7 @@
  */
 typedef struct SqlQuery
 {
-	const char *text;
+	const char *sql;
 	int			result;			/* SPI's result code of a successful execution */
 	int			nparameters;
 	Oid			types[MAX_PARAMETERS];
@@ -24,7 +24,7 @@ typedef struct SqlQuery
 } SqlQuery;
 
 extern void query_run(SqlQuery *query, const Datum *values, const bool *nulls);
-extern void run_once(const char *text, int result);
+extern void run_once(const char *sql, int result);
 extern void register_rows(const char *name, Oid relation, Tuplestorestate *rows, int64 count);
 
 #endif							/* POSTALYTICS_QUERY_H */

@@ -103,7 +103,10 @@ check_columns(Relation relation, const TableColumn *columns, int ncolumns)
 				 errhint("Columns may be added; those of the extension must keep their names, types and order.")));
 }
 
-/* True if the primary key consists of ncolumns consecutive columns, beginning with first. */
+/*
+ * True if the primary key consists of ncolumns consecutive columns, beginning
+ * with first.
+ */
 bool
 has_key(Relation relation, AttrNumber first, int ncolumns)
 {
@@ -152,7 +155,10 @@ open_table(const char *name, const TableColumn *columns, int ncolumns, LOCKMODE 
 	return table;
 }
 
-/* Allocate a row of NULLs, with all columns of the table, which users may have added to. */
+/*
+ * Allocate a row of NULLs, with all columns of the table, which users may have
+ * added to.
+ */
 Row
 new_row(TupleDesc tupdesc)
 {
@@ -165,7 +171,10 @@ new_row(TupleDesc tupdesc)
 	return row;
 }
 
-/* check_not_distributed() returns void: the check above for all tables, for SQL functions that write */
+/*
+ * check_not_distributed() returns void: the check above for all tables, for
+ * SQL functions that write
+ */
 Datum
 postalytics_check_not_distributed(PG_FUNCTION_ARGS)
 {

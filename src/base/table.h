@@ -30,6 +30,7 @@ extern void check_columns(Relation relation, const TableColumn *columns, int nco
 extern bool has_key(Relation relation, AttrNumber first, int ncolumns);
 extern Relation open_table(const char *name, const TableColumn *columns, int ncolumns, LOCKMODE mode);
 extern void check_not_distributed(Oid relation);
+
 /* A row that is being built. */
 typedef struct Row
 {

@@ -33,7 +33,10 @@ equal_bytes(const char *a, uint32 a_length, const char *b, uint32 b_length)
 	return a_length == b_length && memcmp(a, b, a_length) == 0;
 }
 
-/* True if two texts, neither of them compressed or out of line, are the same bytes. */
+/*
+ * True if two texts, neither of them compressed or out of line, are the same
+ * bytes.
+ */
 static inline bool
 equal_texts(const text *a, const text *b)
 {

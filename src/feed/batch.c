@@ -35,7 +35,10 @@ event_batch_create(MemoryContext parent)
 
 #define CHUNK	1024			/* records */
 
-/* Return the i-th record, counted from 0, which does not move while the batch exists. */
+/*
+ * Return the i-th record, counted from 0, which does not move while the batch
+ * exists.
+ */
 EventRecord *
 event_batch_record(EventBatch *batch, int64 i)
 {
@@ -101,6 +104,6 @@ event_batch_reject(EventBatch *batch, int64 i, const char *reason)
 
 	record->source->accepted--;
 	event_batch_add_reject(batch, record->source, record->payload,
-			   pnstrdup(record->piece, record->piece_length), reason);
+						   pnstrdup(record->piece, record->piece_length), reason);
 	*record = *event_batch_record(batch, --batch->nrecords);
 }

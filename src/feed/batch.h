@@ -33,8 +33,10 @@ typedef struct EventBatch
 	Reject	   *rejects;
 	int64		nrejects;
 	int64		max_rejects;
-	int64		nrejected;		/* events, including those that are only counted */
-	void		(*progress) (uint32 done);	/* told the bytes read so far, or NULL */
+	int64		nrejected;		/* events, including those that are only
+								 * counted */
+	void		(*progress) (uint32 done);	/* told the bytes read so far, or
+											 * NULL */
 } EventBatch;
 
 extern EventBatch *event_batch_create(MemoryContext parent);

@@ -2,8 +2,8 @@
  * event.c
  *		The fields of an event record, and the order of events.
  *
- * A record points into the text that it was read from.  reader.c makes records,
- * resolve.c finds out what they are about.
+ * A record points into the text that it was read from.  reader.c makes
+ * records, resolve.c finds out what they are about.
  */
 #include "postgres.h"
 
@@ -15,14 +15,14 @@
 static inline const char *
 span_text(const EventRecord *record, Field field)
 {
-	return record->source->text + record->field[field].offset;
+	return record->source->json + record->field[field].offset;
 }
 
 /*
  * Return a field's value, not null-terminated, and its length.  NULL with
  * length 0 if the event has none, NULL with another length if the database
- * encoding cannot represent it.  Strings with escapes, and ids given as unusual
- * numbers, are built in the current memory context.
+ * encoding cannot represent it.  Strings with escapes, and ids given as
+ * unusual numbers, are built in the current memory context.
  */
 const char *
 event_field(const EventRecord *record, Field field, int *length)
@@ -37,17 +37,20 @@ event_field(const EventRecord *record, Field field, int *length)
 		return NULL;
 	if (record->escaped & (1 << field))
 	{
-		const char *text = span_text(record, field);
+		const char *value = span_text(record, field);
 
-		if (text[-1] != '"')
-			return canonical_number(text, *length, length);
-		text = unescape(text, *length, length);
-		return text != NULL && is_id(field) ? trim(text, length) : text;
+		if (value[-1] != '"')
+			return canonical_number(value, *length, length);
+		value = unescape(value, *length, length);
+		return value != NULL && is_id(field) ? trim(value, length) : value;
 	}
 	return span_text(record, field);
 }
 
-/* Return a field as a text in the current memory context, or 0 if the event has none. */
+/*
+ * Return a field as a text in the current memory context, or 0 if the event
+ * has none.
+ */
 Datum
 event_field_text(const EventRecord *record, Field field)
 {
@@ -59,8 +62,8 @@ event_field_text(const EventRecord *record, Field field)
 }
 
 /*
- * Compare an event with a key by piece, status and time.  This is the order of the
- * primary keys of events, in which every call takes its locks.
+ * Compare an event with a key by piece, status and time.  This is the order of
+ * the primary keys of events, in which every call takes its locks.
  */
 int
 event_compare(const EventRecord *record, const char *piece, uint32 length,
@@ -81,5 +84,5 @@ event_compare(const EventRecord *record, const char *piece, uint32 length,
 Datum
 span_json(const EventSource *source, Span span)
 {
-	return PointerGetDatum(cstring_to_text_with_len(source->text + span.offset, span.length));
+	return PointerGetDatum(cstring_to_text_with_len(source->json + span.offset, span.length));
 }

@@ -19,7 +19,7 @@ typedef struct Span
 /* A text that events are read from, and point into. */
 typedef struct EventSource
 {
-	const char *text;
+	const char *json;
 	uint32		length;
 	const char *account;		/* overrides that of the events, or NULL */
 	int64		number;			/* in order of arrival */
@@ -29,8 +29,8 @@ typedef struct EventSource
 } EventSource;
 
 /*
- * One event.  It is small, because a call can have hundreds of thousands: fields
- * are only copied out of the source when they are needed.
+ * One event.  It is small, because a call can have hundreds of thousands:
+ * fields are only copied out of the source when they are needed.
  */
 typedef struct EventRecord
 {
@@ -41,11 +41,15 @@ typedef struct EventRecord
 	Span		payload;
 	Span		field[N_FIELDS];
 	uint32		piece_length;
-	uint16		escaped;		/* a bit per field whose text must be converted */
+	uint16		escaped;		/* a bit per field whose text must be
+								 * converted */
 	uint8		status;
 } EventRecord;
 
-/* True for a field that identifies something, around which whitespace is ignored. */
+/*
+ * True for a field that identifies something, around which whitespace is
+ * ignored.
+ */
 static inline bool
 is_id(int field)
 {

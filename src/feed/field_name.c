@@ -45,8 +45,8 @@ const FieldInfo field_info[N_ALL_FIELDS] = {
 
 /*
  * THE table of field names: a member's path within its event in lower case,
- * without whitespace, '_', '-' and '.', so that to.firstName and "To First Name"
- * are the same.  A new spelling is a line here, or a row in field_names.
+ * without whitespace, '_', '-' and '.', so that to.firstName and "To First
+ * Name" are the same.  A new spelling is a line here, or a row in field_names.
  */
 static const struct
 {
@@ -126,10 +126,14 @@ hash_path(const char *path)
 Path
 path_begin(void)
 {
-	return (Path) {EMPTY_PATH_HASH, 0};
+	Path		path = {EMPTY_PATH_HASH, 0};
+
+	return path;
 }
 
-/* Append a member's name to a path in buffer, without the ignored characters. */
+/*
+ * Append a member's name to a path in buffer, without the ignored characters.
+ */
 Path
 path_append(Path path, char *buffer, const char *name, int length)
 {
@@ -163,7 +167,8 @@ add_name(names_hash *names, const char *spelling, int length, int field)
 	bool		found;
 
 	if (path.length == 0 || path.length == MAX_PATH)
-		return;					/* a check constraint of the table excludes these */
+		return;					/* a check constraint of the table excludes
+								 * these */
 	entry = names_insert(names, buffer, &found);
 	if (!found)
 		entry->path = MemoryContextStrdup(names->ctx, buffer);

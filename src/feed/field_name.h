@@ -38,7 +38,9 @@ typedef enum Field
 #define N_FIELDS	(FIELDS + 1)	/* of an event record */
 #define N_ALL_FIELDS (STATE + 1)
 
-/* What field_find returns for a member that holds events rather than a field. */
+/*
+ * What field_find returns for a member that holds events rather than a field.
+ */
 #define WRAPPER		N_ALL_FIELDS
 
 typedef struct FieldInfo
@@ -52,8 +54,8 @@ extern const FieldInfo field_info[N_ALL_FIELDS];
 #define MAX_PATH	64			/* with its terminator */
 
 /*
- * The path of a member within its event, normalized for comparison.  Its text is
- * in a buffer of MAX_PATH bytes that the caller keeps.
+ * The path of a member within its event, normalized for comparison.  Its text
+ * is in a buffer of MAX_PATH bytes that the caller keeps.
  */
 typedef struct Path
 {

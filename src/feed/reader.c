@@ -29,9 +29,11 @@ typedef struct Candidate
 {
 	EventRecord record;
 	Span	   *details;		/* for the fields from N_FIELDS on, or NULL */
-	uint32		misplaced;		/* a bit for each required field that is neither text nor number */
+	uint32		misplaced;		/* a bit for each required field that is
+								 * neither text nor number */
 	bool		wraps;			/* it contains events */
-	int64		nrecords;		/* what the batch held before them, as the following */
+	int64		nrecords;		/* what the batch held before them, as the
+								 * following */
 	int64		nrejects;
 	int64		nrejected;
 	int64		accepted;
@@ -62,14 +64,14 @@ advance(Reader *reader)
 static inline uint32
 token_offset(const Reader *reader)
 {
-	return reader->lex->token_start - reader->source->text;
+	return reader->lex->token_start - reader->source->json;
 }
 
 /* Return where the token before the current one ended. */
 static inline uint32
 previous_end(const Reader *reader)
 {
-	return reader->lex->prev_token_terminator - reader->source->text;
+	return reader->lex->prev_token_terminator - reader->source->json;
 }
 
 static inline bool
@@ -130,24 +132,24 @@ read_scalar(Reader *reader, Candidate *candidate, Field field)
 	EventRecord *record = &candidate->record;
 	JsonLexContext *lex = reader->lex;
 	Span		span = {token_offset(reader), lex->token_terminator - lex->token_start};
-	const char *text = lex->token_start;
+	const char *value = lex->token_start;
 	bool		converted = false;	/* event_field must build the value */
 
 	if (token(reader) == JSON_TOKEN_STRING)
 	{
 		int			length = span.length - 2;
 
-		text++;
-		converted = memchr(text, '\\', length) != NULL;
+		value++;
+		converted = memchr(value, '\\', length) != NULL;
 		if (!converted && is_id(field))
-			text = trim(text, &length);
-		span.offset = text - reader->source->text;
+			value = trim(value, &length);
+		span.offset = value - reader->source->json;
 		span.length = length;
 	}
 	else if (token(reader) == JSON_TOKEN_NULL)
 		span.length = 0;
 	else if (token(reader) == JSON_TOKEN_NUMBER && is_id(field))
-		converted = !is_plain_number(text, span.length);
+		converted = !is_plain_number(value, span.length);
 	advance(reader);
 	if (span.length == 0 || field == FIELDS)
 		return;
@@ -183,7 +185,7 @@ read_member(Reader *reader, Candidate *candidate, Path path, int field)
 		Span		span = span_value(reader);
 
 		/* Treat an empty container as absent. */
-		if (!is_empty_container(reader->source->text + span.offset, span.length))
+		if (!is_empty_container(reader->source->json + span.offset, span.length))
 			candidate->record.field[FIELDS] = span;
 		return;
 	}
@@ -227,10 +229,11 @@ is_event(const Candidate *candidate)
 }
 
 /*
- * True if the object is only a wrapper around other events.  A wrapper can have
- * an event date or type of its own.  An object that has both and contains no
- * valid event is itself an event, whose data only looks like a list of events.
- * An object that has one of them is a wrapper if it contains rejected events.
+ * True if the object is only a wrapper around other events.  A wrapper can
+ * have an event date or type of its own.  An object that has both and contains
+ * no valid event is itself an event, whose data only looks like a list of
+ * events. An object that has one of them is a wrapper if it contains rejected
+ * events.
  */
 static inline bool
 is_wrapper(const Candidate *candidate, const EventBatch *batch)
@@ -247,6 +250,7 @@ is_wrapper(const Candidate *candidate, const EventBatch *batch)
 static Path
 member_path(Reader *reader, Path section)
 {
+	static const Path too_long = {0, MAX_PATH};
 	const char *name = reader->lex->token_start + 1;
 	int			length = reader->lex->token_terminator - name - 1;
 
@@ -254,7 +258,7 @@ member_path(Reader *reader, Path section)
 	{
 		name = unescape(name, length, &length);
 		if (name == NULL)
-			return (Path) {0, MAX_PATH};
+			return too_long;
 	}
 	return path_append(section, reader->path, name, length);
 }
@@ -283,7 +287,10 @@ read_members(Reader *reader, Candidate *candidate, Path section)
 	advance(reader);			/* } */
 }
 
-/* Add the event or reject that an object turned out to be.  A wrapper adds nothing. */
+/*
+ * Add the event or reject that an object turned out to be.  A wrapper adds
+ * nothing.
+ */
 static void
 add_candidate(Reader *reader, Candidate *candidate)
 {
@@ -293,7 +300,10 @@ add_candidate(Reader *reader, Candidate *candidate)
 
 	if (is_wrapper(candidate, batch))
 	{
-		/* A single rejected element may be the data of an event, so keep the whole object. */
+		/*
+		 * A single rejected element may be the data of an event, so keep the
+		 * whole object.
+		 */
 		if (batch->nrecords == candidate->nrecords && batch->nrejected == candidate->nrejected + 1 &&
 			batch->nrejects == candidate->nrejects + 1)
 			batch->rejects[candidate->nrejects].payload = candidate->record.payload;
@@ -374,14 +384,14 @@ read_events(Reader *reader)
  * Errors: 54001 for nesting deeper than the stack.
  */
 EventSource *
-event_batch_read(EventBatch *batch, const char *text, uint32 length,
+event_batch_read(EventBatch *batch, const char *json, uint32 length,
 				 const char *account)
 {
 	MemoryContext caller = MemoryContextSwitchTo(batch->context);
 	EventSource *source = palloc0(sizeof(EventSource));
 	Reader		reader;
 
-	source->text = text;
+	source->json = json;
 	source->length = length;
 	source->account = account;
 	source->number = batch->nsources++;
@@ -389,7 +399,7 @@ event_batch_read(EventBatch *batch, const char *text, uint32 length,
 	reader.batch = batch;
 	reader.source = source;
 	reader.names = field_names();
-	reader.lex = compat_json_lexer(text, length, GetDatabaseEncoding(), false);
+	reader.lex = compat_json_lexer(json, length, GetDatabaseEncoding(), false);
 	advance(&reader);
 	read_events(&reader);
 
@@ -400,8 +410,9 @@ event_batch_read(EventBatch *batch, const char *text, uint32 length,
 /*
  * Read the fields of a stored payload; piece, status and time come from the
  * caller.  Invalid fields are left out.  details, if not NULL, is an array of
- * N_ALL_FIELDS - N_FIELDS for the fields that only reports read.  Returns false
- * if the payload is not an object.  Allocates in the current memory context.
+ * N_ALL_FIELDS - N_FIELDS for the fields that only reports read.  Returns
+ * false if the payload is not an object.  Allocates in the current memory
+ * context.
  */
 bool
 event_read_details(EventRecord *record, EventSource *source, Span *details)
@@ -412,7 +423,7 @@ event_read_details(EventRecord *record, EventSource *source, Span *details)
 	reader.batch = NULL;
 	reader.source = source;
 	reader.names = field_names();
-	reader.lex = compat_json_lexer(source->text, source->length,
+	reader.lex = compat_json_lexer(source->json, source->length,
 								   GetDatabaseEncoding(), false);
 	advance(&reader);
 	if (token(&reader) != JSON_TOKEN_OBJECT_START)

@@ -7,7 +7,7 @@
 
 #include "feed/batch.h"
 
-extern EventSource *event_batch_read(EventBatch *batch, const char *text, uint32 length,
+extern EventSource *event_batch_read(EventBatch *batch, const char *json, uint32 length,
 									 const char *account);
 extern bool event_read_fields(EventRecord *record, EventSource *source);
 extern bool event_read_details(EventRecord *record, EventSource *source, Span *details);

@@ -107,14 +107,14 @@ read_status(EventRecord *record)
 }
 
 /*
- * Determine the piece, in a memory context: its mail id or campaign/contact, as
- * the setting identity says.  Returns what is wrong, or NULL.
+ * Determine the piece, in a memory context: its mail id or campaign/contact,
+ * as the setting identity says.  Returns what is wrong, or NULL.
  */
 static const char *
 read_piece(EventRecord *record, MemoryContext context)
 {
 	bool		contact_known = record->field[CAMPAIGN_ID].length > 0 &&
-		record->field[CONTACT_ID].length > 0;
+	record->field[CONTACT_ID].length > 0;
 	bool		mail_known = record->field[MAIL_ID].length > 0;
 	int			length;
 	int			contact_length;
@@ -180,7 +180,7 @@ resolve_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 		else if ((wrong = check_text(record, i)) != NULL)
 			return psprintf("%s %s", field_info[i].name, wrong);
 	}
-	if (!is_readable(record->source->text + record->payload.offset, record->payload.length))
+	if (!is_readable(record->source->json + record->payload.offset, record->payload.length))
 		return "payload " CANNOT_HOLD;
 	if ((wrong = read_piece(record, batch->context)) != NULL ||
 		(wrong = read_status(record)) != NULL ||

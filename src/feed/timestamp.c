@@ -143,7 +143,10 @@ scan_time(Scanner *s, struct pg_tm *tm, int *microseconds)
 		tm->tm_hour < 24 && tm->tm_min < 60 && tm->tm_sec < 60;
 }
 
-/* Scan Z, +hh, +hhmm or +hh:mm as seconds east of UTC.  *given is false if there is none. */
+/*
+ * Scan Z, +hh, +hhmm or +hh:mm as seconds east of UTC.  *given is false if
+ * there is none.
+ */
 static bool
 scan_offset(Scanner *s, int *seconds_east, bool *given)
 {
@@ -172,13 +175,13 @@ scan_offset(Scanner *s, int *seconds_east, bool *given)
 }
 
 /*
- * Parse a timestamp of the feed, which is not null-terminated.  If it has no UTC
- * offset it is in feed_time_zone.  Returns false if it is invalid.
+ * Parse a timestamp of the feed, which is not null-terminated.  If it has no
+ * UTC offset it is in feed_time_zone.  Returns false if it is invalid.
  */
 bool
-parse_timestamp(const char *text, int length, TimestampTz *time)
+parse_timestamp(const char *string, int length, TimestampTz *time)
 {
-	Scanner		s = {text, text + length};
+	Scanner		s = {.at = string,.end = string + length};
 	struct pg_tm tm = {0};
 	int			microseconds = 0;
 	int			seconds_east;

@@ -9,6 +9,6 @@
 
 #include "datatype/timestamp.h"
 
-extern bool parse_timestamp(const char *text, int length, TimestampTz *time);
+extern bool parse_timestamp(const char *string, int length, TimestampTz *time);
 
 #endif							/* POSTALYTICS_TIMESTAMP_H */

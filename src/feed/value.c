@@ -11,14 +11,14 @@
 
 /*
  * Return a JSON string with its escapes decoded, and its length.  text is what
- * stands between its quotes.  Returns NULL if the database cannot hold it: it has
- * \u0000, half a surrogate pair, or a character that the encoding lacks.
+ * stands between its quotes.  Returns NULL if the database cannot hold it: it
+ * has \u0000, half a surrogate pair, or a character that the encoding lacks.
  * Allocates in the current memory context.
  */
 const char *
-unescape(const char *text, int length, int *unescaped)
+unescape(const char *string, int length, int *unescaped)
 {
-	JsonLexContext *lex = compat_json_lexer(text - 1, length + 2,
+	JsonLexContext *lex = compat_json_lexer(string - 1, length + 2,
 											GetDatabaseEncoding(), true);
 
 	if (compat_json_lex_string(lex) != JSON_SUCCESS)
@@ -47,14 +47,17 @@ is_jsonb_number(const char *number, int length)
 	return exponent <= MAX_EXPONENT;
 }
 
-/* True if a number is written as an id would be: digits, without a leading zero. */
+/*
+ * True if a number is written as an id would be: digits, without a leading
+ * zero.
+ */
 bool
-is_plain_number(const char *text, int length)
+is_plain_number(const char *string, int length)
 {
-	if (text[0] == '0')
+	if (string[0] == '0')
 		return length == 1;
 	for (int i = 0; i < length; i++)
-		if (text[i] < '0' || text[i] > '9')
+		if (string[i] < '0' || string[i] > '9')
 			return false;
 	return true;
 }
@@ -64,14 +67,14 @@ is_plain_number(const char *text, int length)
  * fraction, and its length.  NULL if it exceeds the limits above.
  */
 const char *
-canonical_number(const char *text, int length, int *canonical_length)
+canonical_number(const char *string, int length, int *canonical_length)
 {
 	Datum		number;
 	const char *canonical;
 
-	if (!is_jsonb_number(text, length))
+	if (!is_jsonb_number(string, length))
 		return NULL;
-	number = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(text, length)),
+	number = DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(string, length)),
 								 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	canonical = DatumGetCString(DirectFunctionCall1(numeric_out,
 													DirectFunctionCall1(numeric_trim_scale, number)));
@@ -83,14 +86,14 @@ canonical_number(const char *text, int length, int *canonical_length)
 
 /*
  * True if jsonb can hold a JSON value.  It is stricter than json: \u0000 and
- * numbers that exceed numeric are not allowed, and deep nesting exceeds its stack
- * limit sooner.
+ * numbers that exceed numeric are not allowed, and deep nesting exceeds its
+ * stack limit sooner.
  */
 bool
-is_jsonb(const char *text, int length)
+is_jsonb(const char *string, int length)
 {
-	JsonLexContext *lex = compat_json_lexer(text, length, GetDatabaseEncoding(),
-											memchr(text, '\\', length) != NULL);
+	JsonLexContext *lex = compat_json_lexer(string, length, GetDatabaseEncoding(),
+											memchr(string, '\\', length) != NULL);
 	int			depth = 0;
 
 	do
@@ -111,41 +114,45 @@ is_jsonb(const char *text, int length)
 	return depth == 0;
 }
 
-/* Return the code unit of a \uXXXX, which the lexer has checked; 0x10000 for anything else. */
+/*
+ * Return the code unit of a \uXXXX, which the lexer has checked; 0x10000 for
+ * anything else.
+ */
 static unsigned int
-escaped_unit(const char *text)
+escaped_unit(const char *string)
 {
 	char		digits[5] = {0};
 
-	if (text[0] != '\\' || text[1] != 'u')
+	if (string[0] != '\\' || string[1] != 'u')
 		return 0x10000;
-	memcpy(digits, text + 2, 4);
+	memcpy(digits, string + 2, 4);
 	return strtoul(digits, NULL, 16);
 }
 
 /*
- * True if the operators of type json can read a value.  The type accepts \u0000
- * and half a surrogate pair, but then every query that reads the value fails.
+ * True if the operators of type json can read a value.  The type accepts
+ * \u0000 and half a surrogate pair, but then every query that reads the value
+ * fails.
  */
 bool
-is_readable(const char *text, int length)
+is_readable(const char *string, int length)
 {
-	const char *end = text + length;
+	const char *end = string + length;
 
-	while ((text = memchr(text, '\\', end - text)) != NULL)
+	while ((string = memchr(string, '\\', end - string)) != NULL)
 	{
-		unsigned int unit = escaped_unit(text);
+		unsigned int unit = escaped_unit(string);
 
 		if (unit == 0 || (unit >= 0xDC00 && unit <= 0xDFFF))
 			return false;
 		if (unit >= 0xD800 && unit <= 0xDBFF)
 		{
-			text += 6;
-			unit = escaped_unit(text);
+			string += 6;
+			unit = escaped_unit(string);
 			if (unit < 0xDC00 || unit > 0xDFFF)
 				return false;
 		}
-		text += unit == 0x10000 ? 2 : 6;
+		string += unit == 0x10000 ? 2 : 6;
 	}
 	return true;
 }
@@ -158,21 +165,21 @@ is_blank(char c)
 
 /* Remove whitespace from both ends of a text. */
 const char *
-trim(const char *text, int *length)
+trim(const char *string, int *length)
 {
-	while (*length > 0 && is_blank(text[*length - 1]))
+	while (*length > 0 && is_blank(string[*length - 1]))
 		(*length)--;
-	for (; *length > 0 && is_blank(*text); text++)
+	for (; *length > 0 && is_blank(*string); string++)
 		(*length)--;
-	return text;
+	return string;
 }
 
 /* True if an array or object is empty. */
 bool
-is_empty_container(const char *text, int length)
+is_empty_container(const char *string, int length)
 {
 	for (int i = 1; i < length - 1; i++)
-		if (!is_blank(text[i]))
+		if (!is_blank(string[i]))
 			return false;
 	return true;
 }

@@ -7,12 +7,12 @@
 
 #include "postgres.h"
 
-extern const char *unescape(const char *text, int length, int *unescaped);
-extern const char *canonical_number(const char *text, int length, int *canonical_length);
-extern bool is_plain_number(const char *text, int length);
-extern bool is_jsonb(const char *text, int length);
-extern bool is_readable(const char *text, int length);
-extern bool is_empty_container(const char *text, int length);
-extern const char *trim(const char *text, int *length);
+extern const char *unescape(const char *string, int length, int *unescaped);
+extern const char *canonical_number(const char *string, int length, int *canonical_length);
+extern bool is_plain_number(const char *string, int length);
+extern bool is_jsonb(const char *string, int length);
+extern bool is_readable(const char *string, int length);
+extern bool is_empty_container(const char *string, int length);
+extern const char *trim(const char *string, int *length);
 
 #endif							/* POSTALYTICS_VALUE_H */

@@ -4,8 +4,8 @@
  *		them: journeys and syncs.
  *
  * However rows are inserted, this is where they pass: from store.c, from the
- * trigger in inserted.c, or from refold.c.  What is kept of a piece is released
- * with its last row, so that memory does not grow with the statement.
+ * trigger in inserted.c, or from refold.c.  What is kept of a piece is
+ * released with its last row, so that memory does not grow with the statement.
  */
 #include "postgres.h"
 
@@ -29,8 +29,8 @@ struct Derivation
 };
 
 /*
- * Begin to derive pieces and deliveries from events.  Needs an SPI connection until
- * derive_end.  If are_new is false, no deliveries are written.
+ * Begin to derive pieces and deliveries from events.  Needs an SPI connection
+ * until derive_end.  If are_new is false, no deliveries are written.
  */
 Derivation *
 derive_begin(bool are_new)
@@ -48,8 +48,8 @@ derive_begin(bool are_new)
 }
 
 /*
- * Begin with the next row, which belongs to this piece.  Returns the memory context
- * for what the row points to.  Rows must come in the order of pieces.
+ * Begin with the next row, which belongs to this piece.  Returns the memory
+ * context for what the row points to.  Rows must come in the order of pieces.
  */
 MemoryContext
 derive_piece(Derivation *derivation, const char *piece, uint32 length)
@@ -101,12 +101,15 @@ read_payload(TupleTableSlot *slot)
 		return NULL;
 	source = palloc0(sizeof(EventSource));
 	source->length = VARSIZE_ANY_EXHDR(payload);
-	source->text = memcpy(palloc(source->length + 1), VARDATA_ANY(payload), source->length);
+	source->json = memcpy(palloc(source->length + 1), VARDATA_ANY(payload), source->length);
 	record = palloc(sizeof(EventRecord));
 	return event_read_fields(record, source) ? record : NULL;
 }
 
-/* Read the row in a slot into the memory context of its piece, which becomes the current one. */
+/*
+ * Read the row in a slot into the memory context of its piece, which becomes
+ * the current one.
+ */
 static void
 read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 {

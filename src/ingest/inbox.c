@@ -19,8 +19,8 @@ PG_FUNCTION_INFO_V1(postalytics_inbox_row);
 
 /*
  * The rows of a statement on inbox, which are stored together at its end.  A
- * statement within another one has its own.  Allocated in the memory context of the
- * subtransaction, so that an abort removes it.
+ * statement within another one has its own.  Allocated in the memory context
+ * of the subtransaction, so that an abort removes it.
  */
 typedef struct Inbox
 {
@@ -88,9 +88,9 @@ store_inbox(void)
 }
 
 /*
- * Return a row as JSON: its payload if it has nothing else, or an object of its
- * columns.  The account is returned separately, unless it is too long, which is a
- * reason to reject the event.
+ * Return a row as JSON: its payload if it has nothing else, or an object of
+ * its columns.  The account is returned separately, unless it is too long,
+ * which is a reason to reject the event.
  */
 static const char *
 inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
@@ -129,7 +129,10 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 	return json.data;
 }
 
-/* inbox_row(), the row trigger of inbox: reads a row.  Error 39P01 if it is attached to anything else. */
+/*
+ * inbox_row(), the row trigger of inbox: reads a row.  Error 39P01 if it is
+ * attached to anything else.
+ */
 Datum
 postalytics_inbox_row(PG_FUNCTION_ARGS)
 {
@@ -160,9 +163,9 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 }
 
 /*
- * inbox_insert(), the statement triggers of inbox, BEFORE and AFTER: stores the rows
- * at the end.  Locks and errors are those of ingest; also 39P01 if it is attached to
- * anything else.
+ * inbox_insert(), the statement triggers of inbox, BEFORE and AFTER: stores
+ * the rows at the end.  Locks and errors are those of ingest; also 39P01 if it
+ * is attached to anything else.
  */
 Datum
 postalytics_inbox_insert(PG_FUNCTION_ARGS)

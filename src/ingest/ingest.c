@@ -16,13 +16,14 @@ PG_FUNCTION_INFO_V1(postalytics_ingest);
 /*
  * ingest(payload json, account text DEFAULT NULL) returns ingest_result
  *
- * payload is an event, an array of events, or either of them under data, events or
- * items; NULL has no events.  account, unless it is NULL or '', overrides what the
- * events say.
+ * payload is an event, an array of events, or either of them under data,
+ * events or items; NULL has no events.  account, unless it is NULL or '',
+ * overrides what the events say.
  *
- * Locks: ROW EXCLUSIVE on the tables it writes, and rows of events, then pieces, then
- * campaigns, each in key order.  Errors: 22001 for an account of more than 255
- * bytes, 54001 for JSON that is nested too deeply, 25006 in a read-only transaction.
+ * Locks: ROW EXCLUSIVE on the tables it writes, and rows of events, then
+ * pieces, then campaigns, each in key order.  Errors: 22001 for an account of
+ * more than 255 bytes, 54001 for JSON that is nested too deeply, 25006 in a
+ * read-only transaction.
  */
 Datum
 postalytics_ingest(PG_FUNCTION_ARGS)

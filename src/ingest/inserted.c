@@ -130,11 +130,12 @@ check_call(FunctionCallInfo fcinfo)
 }
 
 /*
- * events_inserted(), the AFTER INSERT trigger of events, FOR EACH STATEMENT with a
- * transition table
+ * events_inserted(), the AFTER INSERT trigger of events, FOR EACH STATEMENT
+ * with a transition table
  *
  * Locks: ROW EXCLUSIVE on the tables it writes, and rows of pieces, then of
- * campaigns, each in key order.  Error 39P01 if it is attached to anything else.
+ * campaigns, each in key order.  Error 39P01 if it is attached to anything
+ * else.
  */
 Datum
 postalytics_events_inserted(PG_FUNCTION_ARGS)

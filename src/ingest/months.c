@@ -68,9 +68,9 @@ create_months(NeededMonths *needed)
 }
 
 /*
- * Make sure that the months exist that the events of a batch need, and reject those
- * events whose month cannot exist.  Locks events in ROW EXCLUSIVE mode first, so
- * that no month is retired before the rows are inserted.
+ * Make sure that the months exist that the events of a batch need, and reject
+ * those events whose month cannot exist.  Locks events in ROW EXCLUSIVE mode
+ * first, so that no month is retired before the rows are inserted.
  */
 void
 ensure_months(EventBatch *batch)
@@ -136,9 +136,9 @@ open_month(Months *months, TimestampTz time, int *which)
 }
 
 /*
- * Open the months of all events offered, and set the month of each event's place.
- * False if the events must be inserted by a query.  close_months must be called in
- * both cases.
+ * Open the months of all events offered, and set the month of each event's
+ * place. False if the events must be inserted by a query.  close_months must
+ * be called in both cases.
  */
 bool
 open_months(Months *months, Offer *offer)

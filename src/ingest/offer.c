@@ -6,9 +6,9 @@
  * Every call inserts in this order, so that calls that overlap wait for each
  * other, but never in a circle.
  *
- * A query that inserts them reads them through the function offered_events.  The
- * trigger that it fires sees only what is stored, and asks offered_record for the
- * rest, such as the payload if payloads are not kept.
+ * A query that inserts them reads them through the function offered_events.
+ * The trigger that it fires sees only what is stored, and asks offered_record
+ * for the rest, such as the payload if payloads are not kept.
  */
 #include "postgres.h"
 
@@ -39,7 +39,10 @@ key_prefix(const EventRecord *record)
 	return pg_hton64(prefix);
 }
 
-/* Of events with the same key the first one in order of arrival is stored, and sorted first. */
+/*
+ * Of events with the same key the first one in order of arrival is stored, and
+ * sorted first.
+ */
 static int
 compare_records(const void *a, const void *b)
 {
@@ -71,14 +74,19 @@ offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
 		ordered[i].prefix = key_prefix(ordered[i].record);
 	}
 	qsort(ordered, batch->nrecords, sizeof(OrderedRecord), compare_records);
-	*offer = (Offer) {.records = ordered,.count = batch->nrecords,.show_progress = show_progress};
+	memset(offer, 0, sizeof(*offer));
+	offer->records = ordered;
+	offer->count = batch->nrecords;
+	offer->show_progress = show_progress;
 }
 
 /* Offer the events of a spill, which is sorted for it. */
 void
 offer_spill(Offer *offer, Spill *spill)
 {
-	*offer = (Offer) {.spill = spill,.count = spill_sort(spill)};
+	memset(offer, 0, sizeof(*offer));
+	offer->spill = spill;
+	offer->count = spill_sort(spill);
 }
 
 /* Go back to the beginning. */
@@ -105,7 +113,10 @@ offer_next(Offer *offer)
 	return true;
 }
 
-/* Return the current event with all its fields.  One of a spill is read into the current memory context. */
+/*
+ * Return the current event with all its fields.  One of a spill is read into
+ * the current memory context.
+ */
 const EventRecord *
 offer_record(Offer *offer)
 {
@@ -137,7 +148,7 @@ set_event(const EventRecord *record, Row row)
 /* ---- events that are inserted by a query ---- */
 
 static SqlQuery insert_query = {
-	.text = "INSERT INTO postalytics.events"
+	.sql = "INSERT INTO postalytics.events"
 	"     (piece_id, status, occurred_at, account, campaign_id, payload)"
 	" SELECT (o.event).piece_id, (o.event).status, (o.event).occurred_at,"
 	"        (o.event).account, (o.event).campaign_id, (o.event).payload"
@@ -173,8 +184,8 @@ offer_insert(Offer *offer)
  * offered_events() returns setof events
  *
  * Returns the events of the running query in key order, without event_id and
- * received_at.  They are returned one by one, so that a large call is not held in
- * memory twice.  Error 55000 if no such query is running.
+ * received_at.  They are returned one by one, so that a large call is not held
+ * in memory twice.  Error 55000 if no such query is running.
  */
 Datum
 postalytics_offered_events(PG_FUNCTION_ARGS)
@@ -208,9 +219,10 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 }
 
 /*
- * Return the record of an inserted event, or NULL if no query is inserting events
- * or this one is not among them.  Must be called in key order; duplicates are
- * skipped.  The record of a spill is built in the current memory context.
+ * Return the record of an inserted event, or NULL if no query is inserting
+ * events or this one is not among them.  Must be called in key order;
+ * duplicates are skipped.  The record of a spill is built in the current
+ * memory context.
  */
 const EventRecord *
 offered_record(const char *piece, uint32 length, MailStatus status, TimestampTz occurred_at)

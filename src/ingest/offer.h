@@ -30,9 +30,11 @@ typedef struct Offer
 	Spill	   *spill;			/* or NULL */
 	int64		count;
 	int64		next;			/* index of the event after the current one */
-	const EventRecord *key;		/* of the current event: piece, status, occurred_at */
+	const EventRecord *key;		/* of the current event: piece, status,
+								 * occurred_at */
 	Place	   *places;			/* in key order */
-	bool		is_inserted;	/* the query has read all, and its trigger reads them again */
+	bool		is_inserted;	/* the query has read all, and its trigger
+								 * reads them again */
 	bool		show_progress;
 } Offer;
 

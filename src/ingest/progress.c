@@ -13,7 +13,10 @@
 
 #define LONG_CALL	(1024 * 1024)	/* in bytes */
 
-/* True for a long call, except within a COPY, whose own progress it would overwrite. */
+/*
+ * True for a long call, except within a COPY, whose own progress it would
+ * overwrite.
+ */
 bool
 progress_is_wanted(int64 bytes)
 {
@@ -21,7 +24,9 @@ progress_is_wanted(int64 bytes)
 		MyBEEntry->st_progress_command == PROGRESS_COMMAND_INVALID;
 }
 
-/* Begin to show progress, or begin again after another command has ended it. */
+/*
+ * Begin to show progress, or begin again after another command has ended it.
+ */
 void
 progress_begin(int64 bytes, int64 bytes_read)
 {

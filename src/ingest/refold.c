@@ -13,7 +13,7 @@
 PG_FUNCTION_INFO_V1(postalytics_refold_pieces);
 
 static SqlQuery delete_query = {
-	.text = "DELETE FROM postalytics.pieces AS p"
+	.sql = "DELETE FROM postalytics.pieces AS p"
 	" WHERE p.piece_id = ANY ($1)",
 	.result = SPI_OK_DELETE,
 	.nparameters = 1,

@@ -35,8 +35,8 @@ static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
 };
 
 /*
- * Keep only the first reject of a source that has too many, with the whole source
- * as its payload and the number in its reason.
+ * Keep only the first reject of a source that has too many, with the whole
+ * source as its payload and the number in its reason.
  */
 static void
 fold_rejects(EventBatch *batch)
@@ -54,7 +54,8 @@ fold_rejects(EventBatch *batch)
 				continue;
 			source->folded = true;
 			reject->piece = NULL;
-			reject->payload = (Span) {0, source->length};
+			reject->payload.offset = 0;
+			reject->payload.length = source->length;
 			reject->reason = MemoryContextStrdup(batch->context,
 												 psprintf(INT64_FORMAT " events rejected; the first: %s",
 														  source->rejected, reject->reason));
@@ -65,7 +66,7 @@ fold_rejects(EventBatch *batch)
 }
 
 static SqlQuery insert_query = {
-	.text = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"
+	.sql = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"
 	" SELECT r.account, r.piece_id, r.reason, r.payload"
 	" FROM rejected AS r",
 	.result = SPI_OK_INSERT

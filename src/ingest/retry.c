@@ -33,7 +33,7 @@ enum
 };
 
 static SqlQuery read_query = {
-	.text = "SELECT r.reject_id, r.reason, r.account, r.payload"
+	.sql = "SELECT r.reject_id, r.reason, r.account, r.payload"
 	" FROM postalytics.rejects AS r"
 	" WHERE r.reject_id > $1"
 	"   AND r.reject_id <= $2"
@@ -46,8 +46,8 @@ static SqlQuery read_query = {
 };
 
 /*
- * Read the next rejects, of those up to a reject_id, into the batch.  Returns their
- * number, and the rejects in *retried.
+ * Read the next rejects, of those up to a reject_id, into the batch.  Returns
+ * their number, and the rejects in *retried.
  */
 static int
 read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
@@ -74,7 +74,11 @@ read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
 		(*retried)[i].reason = SPI_getvalue(row, tupdesc, 2);
 		account = SPI_getvalue(row, tupdesc, 3);
 		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
-		/* SPI's memory outlives the batch, as SPI_finish is called after the insert. */
+
+		/*
+		 * SPI's memory outlives the batch, as SPI_finish is called after the
+		 * insert.
+		 */
 		(*retried)[i].source = event_batch_read(batch, VARDATA_ANY(payload),
 												VARSIZE_ANY_EXHDR(payload), account);
 	}
@@ -82,7 +86,7 @@ read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
 }
 
 static SqlQuery newest_query = {
-	.text = "SELECT max(r.reject_id)"
+	.sql = "SELECT max(r.reject_id)"
 	" FROM postalytics.rejects AS r",
 	.result = SPI_OK_SELECT
 };
@@ -102,7 +106,7 @@ newest_reject(void)
 }
 
 static SqlQuery delete_query = {
-	.text = "DELETE FROM postalytics.rejects AS r"
+	.sql = "DELETE FROM postalytics.rejects AS r"
 	" WHERE r.reject_id = ANY ($1)",
 	.result = SPI_OK_DELETE,
 	.nparameters = 1,
@@ -116,6 +120,7 @@ delete_rejects(const Retried *retried, int count)
 	Datum	   *ids = palloc(count * sizeof(Datum));
 	int			nids = 0;
 	ArrayType  *array;
+	Datum		values[1];
 
 	for (int i = 0; i < count; i++)
 	{
@@ -127,7 +132,8 @@ delete_rejects(const Retried *retried, int count)
 	if (nids == 0)
 		return;
 	array = construct_array(ids, nids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-	query_run(&delete_query, (Datum[]) {PointerGetDatum(array)}, NULL);
+	values[0] = PointerGetDatum(array);
+	query_run(&delete_query, values, NULL);
 }
 
 /* Parameters of reason_query. */
@@ -137,7 +143,7 @@ enum
 };
 
 static SqlQuery reason_query = {
-	.text = "UPDATE postalytics.rejects AS r"
+	.sql = "UPDATE postalytics.rejects AS r"
 	" SET reason = $2"
 	" WHERE r.reject_id = $1",
 	.result = SPI_OK_UPDATE,
@@ -188,10 +194,10 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
 /*
  * retry_rejects() returns ingest_result
  *
- * Reads every reject again, since field_names or settings may have changed.  Those
- * of which anything is understood are deleted, and what is still wrong in them is
- * stored as new rejects.  Rejects that another call is retrying are skipped.  Locks
- * and errors are those of ingest.
+ * Reads every reject again, since field_names or settings may have changed.
+ * Those of which anything is understood are deleted, and what is still wrong
+ * in them is stored as new rejects.  Rejects that another call is retrying are
+ * skipped.  Locks and errors are those of ingest.
  */
 Datum
 postalytics_retry_rejects(PG_FUNCTION_ARGS)
@@ -199,7 +205,8 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	IngestResult result;
 	Spill	   *spill = spill_create(CurrentMemoryContext);
 	int64		last = 0;
-	int64		newest = newest_reject();	/* to exclude those that are stored anew */
+	int64		newest = newest_reject();	/* to exclude those that are
+											 * stored anew */
 	int64		rejected = 0;
 	int			count;
 

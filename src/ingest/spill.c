@@ -88,7 +88,7 @@ add_record(Spill *spill, const EventRecord *record, TupleTableSlot *row)
 	if (record->source->account != NULL)
 		row->tts_values[SPILL_ACCOUNT - 1] = CStringGetTextDatum(record->source->account);
 	row->tts_values[SPILL_PAYLOAD - 1] =
-		PointerGetDatum(cstring_to_text_with_len(record->source->text + record->payload.offset,
+		PointerGetDatum(cstring_to_text_with_len(record->source->json + record->payload.offset,
 												 record->payload.length));
 	ExecStoreVirtualTuple(row);
 	tuplesort_puttupleslot(spill->sort, row);
@@ -155,7 +155,9 @@ spill_next(Spill *spill)
 	return &spill->key;
 }
 
-/* Read the current record with all its fields, in the current memory context. */
+/*
+ * Read the current record with all its fields, in the current memory context.
+ */
 const EventRecord *
 spill_record(Spill *spill)
 {
@@ -166,7 +168,7 @@ spill_record(Spill *spill)
 	text	   *payload = DatumGetTextPCopy(slot_getattr(spill->slot, SPILL_PAYLOAD, &isnull));
 	char	   *piece = palloc(Max(spill->key.piece_length, 1));
 
-	source->text = VARDATA_ANY(payload);
+	source->json = VARDATA_ANY(payload);
 	source->length = VARSIZE_ANY_EXHDR(payload);
 	if (!slot_attisnull(spill->slot, SPILL_ACCOUNT))
 		source->account = TextDatumGetCString(account);
@@ -177,7 +179,7 @@ spill_record(Spill *spill)
 	record->piece_length = spill->key.piece_length;
 	record->status = spill->key.status;
 	record->occurred_at = spill->key.occurred_at;
-	record->payload = (Span) {0, source->length};
+	record->payload.length = source->length;
 	return record;
 }
 

@@ -3,9 +3,9 @@
  *		Stores the events of a call, with all that is derived from them, and its
  *		rejects.
  *
- * Rows are inserted directly into the months, unless users have added something
- * to events that only a query executes.  Then it is one INSERT, whose trigger
- * derives the rest.
+ * Rows are inserted directly into the months, unless users have added
+ * something to events that only a query executes.  Then it is one INSERT,
+ * whose trigger derives the rest.
  */
 #include "postgres.h"
 
@@ -31,7 +31,10 @@
  */
 #define EXPECT_NEW		16
 
-/* Insert the events directly, set event_id in the places of the new ones, and return their number. */
+/*
+ * Insert the events directly, set event_id in the places of the new ones, and
+ * return their number.
+ */
 static int64
 insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 {
@@ -102,7 +105,10 @@ derive_new(Offer *offer)
 	derive_end(derivation);
 }
 
-/* Insert the events offered, and all that is derived from them, and return the number of new ones. */
+/*
+ * Insert the events offered, and all that is derived from them, and return the
+ * number of new ones.
+ */
 static int64
 insert_events(Offer *offer, MemoryContext context)
 {
@@ -115,7 +121,7 @@ insert_events(Offer *offer, MemoryContext context)
 		return 0;
 	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
 	offer->places = MemoryContextAllocExtended(context, offer->count * sizeof(Place),
-											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	direct = open_months(&months, offer);
 	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);
 	close_months(&months);
@@ -127,8 +133,8 @@ insert_events(Offer *offer, MemoryContext context)
 }
 
 /*
- * Store the events and rejects of a batch.  bytes is the size of the call if its
- * progress is shown, and 0 otherwise.
+ * Store the events and rejects of a batch.  bytes is the size of the call if
+ * its progress is shown, and 0 otherwise.
  */
 IngestResult
 store_batch(EventBatch *batch, int64 bytes)
@@ -138,7 +144,8 @@ store_batch(EventBatch *batch, int64 bytes)
 
 	ensure_months(batch);
 	if (bytes > 0)
-		progress_begin(bytes, bytes);	/* again, as creating a month has ended it */
+		progress_begin(bytes, bytes);	/* again, as creating a month has
+										 * ended it */
 	SPI_connect();
 	offer_batch(&offer, batch, bytes > 0);
 	result.inserted = insert_events(&offer, batch->context);

@@ -2,8 +2,8 @@
  * campaign.c
  *		The campaigns that events name, and their names.
  *
- * A campaign's row changes only when its name does.  If it also had counts or the
- * time of the last event, every writer would have to wait for every other.
+ * A campaign's row changes only when its name does.  If it also had counts or
+ * the time of the last event, every writer would have to wait for every other.
  */
 #include "postgres.h"
 
@@ -63,7 +63,10 @@ struct CampaignWriter
 	campaigns_hash *campaigns;
 };
 
-/* Collect the campaigns of events, and write them at the end; needs an SPI connection. */
+/*
+ * Collect the campaigns of events, and write them at the end; needs an SPI
+ * connection.
+ */
 CampaignWriter *
 campaign_writer_create(MemoryContext parent)
 {
@@ -174,8 +177,8 @@ add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *r
 }
 
 /*
- * Add a row for each campaign whose stored row must change or does not exist, and
- * return their number.
+ * Add a row for each campaign whose stored row must change or does not exist,
+ * and return their number.
  */
 static int64
 collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *rows)
@@ -204,7 +207,7 @@ collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *ro
  * prefers.
  */
 static SqlQuery write_query = {
-	.text = "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"
+	.sql = "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"
 	" SELECT s.campaign_id, s.account, s.name, s.named_on"
 	" FROM seen AS s"
 	" ORDER BY s.campaign_id"

@@ -3,8 +3,8 @@
  *		Folds events into pieces, one row for each mail piece.
  *
  * Folding is commutative and associative, and each event is inserted once, so
- * that neither the order of arrival nor the grouping into calls matters.  How a
- * row of new events is merged with the stored one is the subject of piece.c.
+ * that neither the order of arrival nor the grouping into calls matters.  How
+ * a row of new events is merged with the stored one is the subject of piece.c.
  */
 #include "postgres.h"
 
@@ -84,7 +84,10 @@ journey_writer_create(MemoryContext parent)
 
 /* ---- folding ---- */
 
-/* True if an event is the latest so far that can decide a section, which it then does. */
+/*
+ * True if an event is the latest so far that can decide a section, which it
+ * then does.
+ */
 static bool
 decides(Journey *journey, Section section, int64 mark)
 {
@@ -103,11 +106,11 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 		[SECTION_CONTACT] = field[CONTACT_ID].length > 0,
 		[SECTION_COUNTRY] = field[COUNTRY].length > 0,
 		[SECTION_RECIPIENT] = field[FIRST_NAME].length > 0 ||
-			field[LAST_NAME].length > 0 ||
-			field[COMPANY].length > 0 || field[EMAIL].length > 0,
+		field[LAST_NAME].length > 0 ||
+		field[COMPANY].length > 0 || field[EMAIL].length > 0,
 		[SECTION_FIELDS] = field[FIELDS].length > 0,
 		[SECTION_URL] = field[URL].length > 0 &&
-			(status == PURL_OPENED || status == PURL_COMPLETED),
+		(status == PURL_OPENED || status == PURL_COMPLETED),
 		[SECTION_EXPECTED] = record->expected_at != DT_NOBEGIN,
 		[SECTION_ZIP] = field[ZIP].length > 0,
 	};
@@ -118,8 +121,8 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 }
 
 /*
- * Fold in one event.  The events of a piece come together, and what they point to
- * must stay until journey_next_piece.
+ * Fold in one event.  The events of a piece come together, and what they point
+ * to must stay until journey_next_piece.
  */
 void
 journey_add(JourneyWriter *writer, const EventRow *row)
@@ -167,7 +170,7 @@ set_fields(Row row, const EventRecord *record)
 		return;
 	json = event_field(record, FIELDS, &length);
 	row_set(row, PIECE_FIELDS,
-			  DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(json, length))));
+			DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(json, length))));
 }
 
 static void
@@ -198,12 +201,12 @@ static void
 set_columns(Row row, const Journey *journey)
 {
 	row_set(row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->piece,
-																	  journey->piece_length)));
+																	journey->piece_length)));
 	set_sections(row, journey);
 	for (int i = 0; i < N_STATUSES; i++)
 		if (journey->first_of_status[i] != DT_NOEND)
 			row_set(row, FIRST_OF_STATUS + i,
-					  TimestampTzGetDatum(journey->first_of_status[i]));
+					TimestampTzGetDatum(journey->first_of_status[i]));
 	row_set(row, OPENS, Int32GetDatum(journey->events[PURL_OPENED]));
 	row_set(row, COMPLETIONS, Int32GetDatum(journey->events[PURL_COMPLETED]));
 	row_set(row, FIRST_EVENT_AT, TimestampTzGetDatum(journey->first_event_at));
@@ -211,9 +214,12 @@ set_columns(Row row, const Journey *journey)
 	piece_set_marks(row, journey->marks);
 }
 
-/* The rows are in piece order, so that concurrent calls lock pieces in one order. */
+/*
+ * The rows are in piece order, so that concurrent calls lock pieces in one
+ * order.
+ */
 static SqlQuery write_query = {
-	.text = "INSERT INTO postalytics.pieces AS p"
+	.sql = "INSERT INTO postalytics.pieces AS p"
 	" (piece_id, account, campaign_id, contact_id, status, status_at, response,"
 	"  mail_piece_created_at, addressed_at, printed_at, mailed_at, in_transit_at,"
 	"  in_local_area_at, processed_for_delivery_at, re_routed_at,"

@@ -3,8 +3,8 @@
  *		The columns of pieces, and how two rows of one piece are merged.
  *
  * A row is a function of the set of the piece's events, whatever their order.
- * What makes it so are marks, which say which event decided each part of the row.
- * journey.c folds events into rows.
+ * What makes it so are marks, which say which event decided each part of the
+ * row. journey.c folds events into rows.
  */
 #include "postgres.h"
 
@@ -62,7 +62,10 @@ open_pieces(LOCKMODE mode)
 	return open_table("pieces", pieces_columns, N_PIECE_COLUMNS, mode);
 }
 
-/* True if the piece in a slot has had an event of any of these statuses, given as a bit mask. */
+/*
+ * True if the piece in a slot has had an event of any of these statuses, given
+ * as a bit mask.
+ */
 bool
 piece_has_reached(TupleTableSlot *piece, uint16 statuses)
 {
@@ -87,9 +90,9 @@ mark_status(int64 mark)
 }
 
 /*
- * The mark of the first event of a status is not stored, because its time is in a
- * column.  Most rows have no other marks.  In the short form they store, for each
- * section, half a byte: the status whose first event decided it.
+ * The mark of the first event of a status is not stored, because its time is
+ * in a column.  Most rows have no other marks.  In the short form they store,
+ * for each section, half a byte: the status whose first event decided it.
  *
  * All other rows store a byte for each mark: FIRST_EVENT + the status, or the
  * position of the mark in the list that follows, which has no duplicates.
@@ -124,7 +127,10 @@ set_marks(Row row, const void *bytes, int length)
 	row_set(row, PIECE_MARKS, PointerGetDatum(stored));
 }
 
-/* Store the short form; false if there are marks other than those of first events. */
+/*
+ * Store the short form; false if there are marks other than those of first
+ * events.
+ */
 static bool
 store_short(Row row, const int64 *marks)
 {
@@ -234,7 +240,8 @@ read_marks(const Datum *values, const bool *nulls, int64 *marks)
 /* How a column of two rows is merged, for those that are not in a section. */
 typedef enum Merge
 {
-	MERGE_NONE,					/* the key, the marks, and what is derived from them */
+	MERGE_NONE,					/* the key, the marks, and what is derived
+								 * from them */
 	MERGE_EARLIEST,
 	MERGE_LATEST,
 	MERGE_SUM,
@@ -245,7 +252,6 @@ static const int column_merge[N_PIECE_COLUMNS] = {
 	[PIECE_ACCOUNT] = MERGE_SECTION + SECTION_ACCOUNT,
 	[PIECE_CAMPAIGN_ID] = MERGE_SECTION + SECTION_CAMPAIGN,
 	[PIECE_CONTACT_ID] = MERGE_SECTION + SECTION_CONTACT,
-	[FIRST_OF_STATUS ... FIRST_OF_STATUS + N_STATUSES - 1] = MERGE_EARLIEST,
 	[OPENS] = MERGE_SUM,
 	[COMPLETIONS] = MERGE_SUM,
 	[FIRST_EVENT_AT] = MERGE_EARLIEST,
@@ -260,6 +266,15 @@ static const int column_merge[N_PIECE_COLUMNS] = {
 	[PIECE_FIELDS] = MERGE_SECTION + SECTION_FIELDS,
 	[LAST_URL] = MERGE_SECTION + SECTION_URL,
 };
+
+/* Return how a column is merged. */
+static int
+merge_of(int column)
+{
+	if (column >= FIRST_OF_STATUS && column < FIRST_OF_STATUS + N_STATUSES)
+		return MERGE_EARLIEST;
+	return column_merge[column];
+}
 
 /* Set the columns that are derived from the others. */
 static void
@@ -282,7 +297,10 @@ set_derived(Row row, const int64 *marks)
 		row_set(row, PIECE_RESPONSE, ObjectIdGetDatum(status_oid(PURL_OPENED)));
 }
 
-/* Set the marks of a row, whose times and counts are set, and what is derived from them. */
+/*
+ * Set the marks of a row, whose times and counts are set, and what is derived
+ * from them.
+ */
 void
 piece_set_marks(Row row, const int64 *marks)
 {
@@ -310,10 +328,14 @@ keeps_stored(int merge, Datum value, bool isnull, Datum stored,
 	}
 }
 
-/* Merge the stored row of a piece into one made from new events: a DirectMerge. */
+/*
+ * Merge the stored row of a piece into one made from new events: a
+ * DirectMerge.
+ */
 void
 piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
 {
+	Row			row = {values, nulls};
 	int64		marks[N_MARKS];
 	int64		stored_marks[N_MARKS];
 	int64		merged[N_MARKS];
@@ -324,7 +346,7 @@ piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_
 		merged[i] = Max(marks[i], stored_marks[i]);
 	for (int i = 0; i < N_PIECE_COLUMNS; i++)
 	{
-		int			merge = column_merge[i];
+		int			merge = merge_of(i);
 
 		if (merge == MERGE_SUM)
 			values[i] = Int32GetDatum(DatumGetInt32(values[i]) + DatumGetInt32(stored[i]));
@@ -336,14 +358,14 @@ piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_
 			nulls[i] = stored_nulls[i];
 		}
 	}
-	piece_set_marks((Row) {values, nulls}, merged);
+	piece_set_marks(row, merged);
 }
 
 /*
  * merge_piece(stored pieces, new pieces) returns pieces
  *
- * Merges two rows of a piece that were made from different events.  Strict.  Error
- * 22023 for marks that the extension has not made.
+ * Merges two rows of a piece that were made from different events.  Strict.
+ * Error 22023 for marks that the extension has not made.
  */
 Datum
 postalytics_merge_piece(PG_FUNCTION_ARGS)

@@ -14,7 +14,8 @@ enum
 {
 	PIECE_ID, PIECE_ACCOUNT, PIECE_CAMPAIGN_ID, PIECE_CONTACT_ID,
 	PIECE_STATUS, PIECE_STATUS_AT, PIECE_RESPONSE,
-	FIRST_OF_STATUS,			/* the first of N_STATUSES columns, in enum order */
+	FIRST_OF_STATUS,			/* the first of N_STATUSES columns, in enum
+								 * order */
 	OPENS = FIRST_OF_STATUS + N_STATUSES,
 	COMPLETIONS, FIRST_EVENT_AT, LAST_EVENT_AT, EXPECTED_DELIVERY_AT,
 	PIECE_COUNTRY, PIECE_FIRST_NAME, PIECE_LAST_NAME, PIECE_COMPANY,
@@ -24,7 +25,10 @@ enum
 
 extern const TableColumn pieces_columns[N_PIECE_COLUMNS];
 
-/* Groups of columns, each of which is taken as a whole from the latest event that has it. */
+/*
+ * Groups of columns, each of which is taken as a whole from the latest event
+ * that has it.
+ */
 typedef enum Section
 {
 	SECTION_ACCOUNT,
@@ -41,8 +45,8 @@ typedef enum Section
 #define N_SECTIONS		(SECTION_ZIP + 1)
 
 /*
- * A mark is the time and status of an event, as one number: the last event of a
- * status, or the one that decided a section.  Responses have no status mark,
+ * A mark is the time and status of an event, as one number: the last event of
+ * a status, or the one that decided a section.  Responses have no status mark,
  * because they do not affect the current status.
  */
 
@@ -51,7 +55,10 @@ typedef enum Section
 #define N_MARKS			(N_STATUS_MARKS + N_SECTIONS)
 #define NO_MARK			PG_INT64_MIN
 
-/* Of events at the same time, the one with the later status in the enum is the later. */
+/*
+ * Of events at the same time, the one with the later status in the enum is the
+ * later.
+ */
 static inline int64
 make_mark(TimestampTz time, MailStatus status)
 {

@@ -159,7 +159,10 @@ find_rank(Oid value)
 	return NO_STATUS;
 }
 
-/* Return the status of an enum value, given its OID; NO_STATUS for a value that users have added. */
+/*
+ * Return the status of an enum value, given its OID; NO_STATUS for a value
+ * that users have added.
+ */
 int
 find_status(Oid value)
 {
@@ -237,19 +240,19 @@ is_ignored(char c)
 
 /* True if two spellings differ only in case, whitespace, '-' and '_'. */
 static bool
-same_spelling(const char *text, int len, const char *known)
+same_spelling(const char *spelling, int len, const char *known)
 {
-	const char *end = text + len;
+	const char *end = spelling + len;
 
 	for (;;)
 	{
-		while (text < end && is_ignored(*text))
-			text++;
+		while (spelling < end && is_ignored(*spelling))
+			spelling++;
 		while (is_ignored(*known))
 			known++;
-		if (text == end || *known == '\0')
-			return text == end && *known == '\0';
-		if (pg_tolower((unsigned char) *text++) != pg_tolower((unsigned char) *known++))
+		if (spelling == end || *known == '\0')
+			return spelling == end && *known == '\0';
+		if (pg_tolower((unsigned char) *spelling++) != pg_tolower((unsigned char) *known++))
 			return false;
 	}
 }
@@ -270,32 +273,36 @@ status_from_code(const char *digits, int len)
 	return NO_STATUS;
 }
 
-/* Return the status that a name, a label or a feed code stands for, or NO_STATUS. */
+/*
+ * Return the status that a name, a label or a feed code stands for, or
+ * NO_STATUS.
+ */
 int
-status_from_text(const char *text, int len)
+status_from_text(const char *spelling, int len)
 {
-	while (len > 0 && is_blank(*text))
-		text++, len--;
-	while (len > 0 && is_blank(text[len - 1]))
+	while (len > 0 && is_blank(*spelling))
+		spelling++, len--;
+	while (len > 0 && is_blank(spelling[len - 1]))
 		len--;
 
-	if (len > 0 && text[0] >= '0' && text[0] <= '9')
-		return status_from_code(text, len);
+	if (len > 0 && spelling[0] >= '0' && spelling[0] <= '9')
+		return status_from_code(spelling, len);
 
 	for (int i = 0; i < N_STATUSES; i++)
 	{
-		if (same_spelling(text, len, statuses[i].name) ||
+		if (same_spelling(spelling, len, statuses[i].name) ||
 			(statuses[i].other != NULL &&
-			 same_spelling(text, len, statuses[i].other)))
+			 same_spelling(spelling, len, statuses[i].other)))
 			return i;
 	}
 	return NO_STATUS;
 }
 
 /*
- * Return the current status of a piece, given the time of the last event of each
- * status (DT_NOBEGIN if there is none), or NO_STATUS.  This is the rule of the
- * lifecycle.  As it depends on maxima only, the order of arrival cannot matter.
+ * Return the current status of a piece, given the time of the last event of
+ * each status (DT_NOBEGIN if there is none), or NO_STATUS.  This is the rule
+ * of the lifecycle.  As it depends on maxima only, the order of arrival cannot
+ * matter.
  */
 int
 status_from_times(const TimestampTz *last)
@@ -325,14 +332,14 @@ Datum
 postalytics_precedes(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(comes_after(status_from_oid(PG_GETARG_OID(0)),
-						 status_from_oid(PG_GETARG_OID(1))));
+							   status_from_oid(PG_GETARG_OID(1))));
 }
 
 Datum
 postalytics_follows(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(comes_after(status_from_oid(PG_GETARG_OID(1)),
-						 status_from_oid(PG_GETARG_OID(0))));
+							   status_from_oid(PG_GETARG_OID(0))));
 }
 
 Datum
@@ -340,7 +347,7 @@ postalytics_precedes_or_equals(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(PG_GETARG_OID(0) == PG_GETARG_OID(1) ||
 				   comes_after(status_from_oid(PG_GETARG_OID(0)),
-						 status_from_oid(PG_GETARG_OID(1))));
+							   status_from_oid(PG_GETARG_OID(1))));
 }
 
 Datum
@@ -348,7 +355,7 @@ postalytics_follows_or_equals(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(PG_GETARG_OID(0) == PG_GETARG_OID(1) ||
 				   comes_after(status_from_oid(PG_GETARG_OID(1)),
-						 status_from_oid(PG_GETARG_OID(0))));
+							   status_from_oid(PG_GETARG_OID(0))));
 }
 
 Datum
@@ -398,7 +405,10 @@ postalytics_is_repeatable(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL((RESPONSES & BIT(status_from_oid(PG_GETARG_OID(0)))) != 0);
 }
 
-/* applies_in(mail_status, country): NULL for a country that the vendor does not mail to */
+/*
+ * applies_in(mail_status, country): NULL for a country that the vendor does
+ * not mail to
+ */
 Datum
 postalytics_applies_in(PG_FUNCTION_ARGS)
 {

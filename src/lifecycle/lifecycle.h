@@ -26,7 +26,7 @@ typedef enum MailStatus
 #define N_STATUSES	(PURL_COMPLETED + 1)
 #define NO_STATUS	(-1)
 
-extern int	status_from_text(const char *text, int len);
+extern int	status_from_text(const char *spelling, int len);
 extern int	find_status(Oid value);
 extern int	status_from_oid(Oid value);
 extern Oid	status_oid(MailStatus status);

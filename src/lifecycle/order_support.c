@@ -18,20 +18,26 @@
 
 PG_FUNCTION_INFO_V1(postalytics_order_support);
 
-/* Collect the values for which the function is true with the constant, and return their number. */
+/*
+ * Collect the values for which the function is true with the constant, and
+ * return their number.
+ */
 static int
 find_values(FuncExpr *call, Const *constant, bool constant_first, Datum *values)
 {
 	int			nvalues = 0;
 
-	/* The constant has the enum's type, so this loads the cache for status_oid. */
+	/*
+	 * The constant has the enum's type, so this loads the cache for
+	 * status_oid.
+	 */
 	(void) status_from_oid(DatumGetObjectId(constant->constvalue));
 	for (int i = 0; i < N_STATUSES; i++)
 	{
 		Datum		value = ObjectIdGetDatum(status_oid(i));
 		Datum		holds = constant_first ?
-			OidFunctionCall2(call->funcid, constant->constvalue, value) :
-			OidFunctionCall2(call->funcid, value, constant->constvalue);
+		OidFunctionCall2(call->funcid, constant->constvalue, value) :
+		OidFunctionCall2(call->funcid, value, constant->constvalue);
 
 		if (DatumGetBool(holds))
 			values[nvalues++] = value;
@@ -46,7 +52,8 @@ make_comparison(Node *expression, Const *constant, Datum value, int16 strategy)
 	TypeCacheEntry *type = lookup_type_cache(constant->consttype, TYPECACHE_BTREE_OPFAMILY);
 	Oid			operator = get_opfamily_member(type->btree_opf, type->btree_opintype,
 											   type->btree_opintype, strategy);
-	Const	   *bound = copyObjectImpl(constant);	/* 19's copyObject needs C23 */
+	Const	   *bound = copyObjectImpl(constant);	/* 19's copyObject needs
+													 * C23 */
 	Expr	   *comparison;
 
 	bound->constvalue = value;
@@ -77,10 +84,10 @@ make_membership(Node *expression, Const *constant, Datum *values, int nvalues)
 }
 
 /*
- * Express the call with the enum's own operators: as a comparison if it is true
- * for the first or the last values of the enum, and otherwise as a test for
- * membership.  Returns NULL if it is true for none, because "= ANY ('{}')" is
- * false where a strict function is NULL.
+ * Express the call with the enum's own operators: as a comparison if it is
+ * true for the first or the last values of the enum, and otherwise as a test
+ * for membership.  Returns NULL if it is true for none, because "= ANY ('{}')"
+ * is false where a strict function is NULL.
  */
 static Node *
 simplify_order(FuncExpr *call, Node *expression, Const *constant, bool constant_first)

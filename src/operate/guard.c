@@ -64,8 +64,8 @@ describe_loss(void)
 }
 
 /*
- * Event trigger function, on ddl_command_start of DROP EXTENSION and DROP OWNED.
- * Errors: 2BP01 where the extension would be dropped with its events.
+ * Event trigger function, on ddl_command_start of DROP EXTENSION and DROP
+ * OWNED. Errors: 2BP01 where the extension would be dropped with its events.
  */
 Datum
 postalytics_guard_drop(PG_FUNCTION_ARGS)

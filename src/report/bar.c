@@ -19,9 +19,9 @@ PG_FUNCTION_INFO_V1(postalytics_bar);
  * bar(value, whole, width): value as a share of whole, in at most width
  * characters
  *
- * In eighths of a block where both the database and the client take UTF-8, else
- * of '#'.  Empty where whole is not positive.  Error 22023 for a width that is
- * not 1 to 1000.
+ * In eighths of a block where both the database and the client take UTF-8,
+ * else of '#'.  Empty where whole is not positive.  Error 22023 for a width
+ * that is not 1 to 1000.
  */
 Datum
 postalytics_bar(PG_FUNCTION_ARGS)

@@ -3,8 +3,8 @@
  *		The days on which the US mail is delivered, and from them the window in
  *		which a piece comes to its mailbox.  Knows nothing of tables.
  *
- * USPS delivers mail on Monday to Saturday, except on federal holidays
- * (5 U.S.C. 6103) and, when a holiday falls on a Sunday, on the Monday after it.
+ * USPS delivers mail on Monday to Saturday, except on federal holidays (5
+ * U.S.C. 6103) and, when a holiday falls on a Sunday, on the Monday after it.
  * When a holiday falls on a Saturday, federal employees have the Friday before
  * off, but mail is delivered on that Friday, as on 2020-07-03 and 2023-11-10.
  */
@@ -35,7 +35,8 @@ typedef struct Holiday
 {
 	const char *name;
 	int			month;
-	int			day;			/* of the month, or 0 where week and weekday say */
+	int			day;			/* of the month, or 0 where week and weekday
+								 * say */
 	int			week;			/* of the month: 1 to 4, or LAST_WEEK */
 	int			weekday;
 	int			since;			/* year */
@@ -75,7 +76,10 @@ holiday_day(const Holiday *holiday, int year)
 	return day + 7 * week;
 }
 
-/* The day of leave: for a Saturday's holiday the day before, for a Sunday's the day after. */
+/*
+ * The day of leave: for a Saturday's holiday the day before, for a Sunday's
+ * the day after.
+ */
 static int
 observed_day(int day)
 {
@@ -180,8 +184,8 @@ start_of_day(int day, pg_tz *zone)
 }
 
 /*
- * delivery_window(processed_at, time_zone): the two delivery days after the one
- * on which a piece was processed for delivery, whole, in that time zone
+ * delivery_window(processed_at, time_zone): the two delivery days after the
+ * one on which a piece was processed for delivery, whole, in that time zone
  *
  * NULL for an infinite instant.  Errors: 22023 for a time zone that is not
  * known.
@@ -196,7 +200,7 @@ postalytics_delivery_window(PG_FUNCTION_ARGS)
 	fsec_t		fsec;
 	int			offset;
 	int			first;
-	RangeBound	lower = {.lower = true, .inclusive = true};
+	RangeBound	lower = {.lower = true,.inclusive = true};
 	RangeBound	upper = {.lower = false};
 
 	if (zone == NULL || !pg_tz_acceptable(zone))
@@ -221,7 +225,8 @@ postalytics_delivery_window(PG_FUNCTION_ARGS)
 typedef struct ZipZone
 {
 	int			first;			/* three digits; up to the next entry's */
-	const char *zone;			/* NULL for what is not in the US mail's states */
+	const char *zone;			/* NULL for what is not in the US mail's
+								 * states */
 } ZipZone;
 
 #define EASTERN		"America/New_York"
@@ -232,11 +237,11 @@ typedef struct ZipZone
 /*
  * Time zones by the first three digits of the ZIP code, that is, by postal
  * facility.  Prefixes that span two zones have the zone in which most of their
- * people live.  These are 324, 368, 373, 374,
- * 377, 378, 401, 426, 427, 465, 469, 475, 476, 479, 498 and 499 (Eastern and
- * Central), 575, 576, 585, 586, 677, 678, 690, 691, 692 and 798 (Central and
- * Mountain), 835 and 979 (Mountain and Pacific), 860 and 865 (Arizona, where the
- * Navajo Nation keeps daylight saving time).
+ * people live.  These are 324, 368, 373, 374, 377, 378, 401, 426, 427, 465,
+ * 469, 475, 476, 479, 498 and 499 (Eastern and Central), 575, 576, 585, 586,
+ * 677, 678, 690, 691, 692 and 798 (Central and Mountain), 835 and 979
+ * (Mountain and Pacific), 860 and 865 (Arizona, where the Navajo Nation keeps
+ * daylight saving time).
  */
 static const ZipZone zip_zones[] = {
 	{0, NULL}, {5, EASTERN}, {6, "America/Puerto_Rico"}, {10, EASTERN},

@@ -11,18 +11,21 @@
 
 PG_FUNCTION_INFO_V1(postalytics_payload_details);
 
-/* Return a scalar of a source as text; 0 if there is none, or the database cannot hold it. */
+/*
+ * Return a scalar of a source as text; 0 if there is none, or the database
+ * cannot hold it.
+ */
 static Datum
 span_datum(const EventSource *source, Span span)
 {
-	const char *text = source->text + span.offset;
+	const char *value = source->json + span.offset;
 	int			length = span.length;
 
-	if (length > 0 && text[-1] == '"' && memchr(text, '\\', length) != NULL)
-		text = unescape(text, length, &length);
-	if (span.length == 0 || text == NULL)
+	if (length > 0 && value[-1] == '"' && memchr(value, '\\', length) != NULL)
+		value = unescape(value, length, &length);
+	if (span.length == 0 || value == NULL)
 		return (Datum) 0;
-	return PointerGetDatum(cstring_to_text_with_len(text, length));
+	return PointerGetDatum(cstring_to_text_with_len(value, length));
 }
 
 /* True if a value means true, in one of the spellings of the feed. */
@@ -39,18 +42,20 @@ means_true(const text *value)
 }
 
 /*
- * payload_details(payload json) returns (error_code text, error_description text,
+ * payload_details(payload json) returns (error_code text, error_description
+ * text,
  *		address_updated boolean, address text, address2 text, city text,
  *		state text, zip text)
  *
  * Returns the fields of a payload that only reports read, and its ZIP code.  A
- * field is NULL if the payload lacks it or the database cannot hold it.  Strict.
+ * field is NULL if the payload lacks it or the database cannot hold it.
+ * Strict.
  */
 Datum
 postalytics_payload_details(PG_FUNCTION_ARGS)
 {
 	text	   *payload = PG_GETARG_TEXT_PP(0);
-	EventSource source = {.text = VARDATA_ANY(payload), .length = VARSIZE_ANY_EXHDR(payload)};
+	EventSource source = {.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload)};
 	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
 	EventRecord record;
 	TupleDesc	tupdesc;

@@ -10,9 +10,9 @@
 #include "utils/acl.h"
 
 /*
- * True if the session's role has the privileges of the extension's owner or of one
- * of these roles, of which some may have been dropped.  It is the role that the
- * session has set, because the functions that ask run as their owner.
+ * True if the session's role has the privileges of the extension's owner or of
+ * one of these roles, of which some may have been dropped.  It is the role
+ * that the session has set, because the functions that ask run as their owner.
  */
 bool
 session_may_act_as(char *const *roles, int nroles)

@@ -2,10 +2,11 @@
  * direct.c
  *		Inserts and upserts rows without a query.
  *
- * This takes the same steps as INSERT ... ON CONFLICT (nodeModifyTable.c).  Setting
- * up a query costs more than writing a row, and merging two rows by expressions
- * more than by a function.  Triggers, rules, check constraints and the like are not
- * executed, so a table that has any must be written by a query.
+ * This takes the same steps as INSERT ... ON CONFLICT (nodeModifyTable.c).
+ * Setting up a query costs more than writing a row, and merging two rows by
+ * expressions more than by a function.  Triggers, rules, check constraints and
+ * the like are not executed, so a table that has any must be written by a
+ * query.
  */
 #include "postgres.h"
 
@@ -27,16 +28,19 @@
 struct DirectTable
 {
 	Relation	relation;
-	int			ncolumns;		/* of the table; columns after them were dropped */
+	int			ncolumns;		/* of the table; columns after them were
+								 * dropped */
 	EState	   *estate;
 	ResultRelInfo *result;
 	TupleTableSlot *row;
 	TupleTableSlot *stored;		/* the stored row with the same key */
-	List	   *key;			/* OID of the primary key's index once an upsert needs it */
+	List	   *key;			/* OID of the primary key's index once an
+								 * upsert needs it */
 	Relation	key_index;
 	IndexScanDesc key_scan;
 	ScanKeyData key_value;
-	SnapshotData any;			/* sees uncommitted rows of other transactions, too */
+	SnapshotData any;			/* sees uncommitted rows of other
+								 * transactions, too */
 	CommandId	command;
 };
 
@@ -60,7 +64,9 @@ is_plain(Relation relation, const TableColumn *columns, int ncolumns)
 		relation->rd_rules == NULL;
 }
 
-/* True if rows with these columns may be written to a table without a query. */
+/*
+ * True if rows with these columns may be written to a table without a query.
+ */
 bool
 direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 {
@@ -70,8 +76,8 @@ direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * Likewise for the leaves of a partitioned table, by a caller that does what its
- * trigger would do.  The trigger must be enabled, and be the only one.
+ * Likewise for the leaves of a partitioned table, by a caller that does what
+ * its trigger would do.  The trigger must be enabled, and be the only one.
  */
 bool
 direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
@@ -139,8 +145,8 @@ store_row(DirectTable *table, const Datum *values, const bool *nulls)
 }
 
 /*
- * Insert the row, and remove it again if another session has inserted one with its
- * key meanwhile.  True if it was inserted.
+ * Insert the row, and remove it again if another session has inserted one with
+ * its key meanwhile.  True if it was inserted.
  */
 static bool
 insert_speculatively(DirectTable *table)
@@ -173,11 +179,11 @@ check_visible(DirectTable *table)
 }
 
 /*
- * Insert a row; false if there is already one with any of its unique keys.  Waits
- * for a transaction that is inserting one.  If expect_new is true it does not look
- * for one first, which is cheaper if there is none, but leaves a dead row behind
- * if there is one.  Error 40001 if the transaction's snapshot cannot see the other
- * row.
+ * Insert a row; false if there is already one with any of its unique keys.
+ * Waits for a transaction that is inserting one.  If expect_new is true it
+ * does not look for one first, which is cheaper if there is none, but leaves a
+ * dead row behind if there is one.  Error 40001 if the transaction's snapshot
+ * cannot see the other row.
  */
 bool
 direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool expect_new)
@@ -207,8 +213,8 @@ direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool e
 /* ---- upserts ---- */
 
 /*
- * Use the primary key, which has one column, for upserts.  Its index scan stays
- * open, because starting one is the most expensive part of a lookup.
+ * Use the primary key, which has one column, for upserts.  Its index scan
+ * stays open, because starting one is the most expensive part of a lookup.
  */
 static void
 open_key(DirectTable *table)
@@ -230,8 +236,8 @@ open_key(DirectTable *table)
 
 /*
  * Release the index page that the scan has pinned.  VACUUM would wait for the
- * pin, and this transaction for another that may wait for VACUUM.  The deadlock
- * detector does not see pins.
+ * pin, and this transaction for another that may wait for VACUUM.  The
+ * deadlock detector does not see pins.
  */
 static void
 release_pins(DirectTable *table)
@@ -312,9 +318,9 @@ replace_stored(DirectTable *table)
 }
 
 /*
- * Insert a row, or merge it with the stored row that has the same primary key and
- * replace that row.  Waits for a transaction that holds the stored row.  Error
- * 40001 if the transaction's snapshot cannot see it.
+ * Insert a row, or merge it with the stored row that has the same primary key
+ * and replace that row.  Waits for a transaction that holds the stored row.
+ * Error 40001 if the transaction's snapshot cannot see it.
  */
 void
 direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)

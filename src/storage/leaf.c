@@ -33,9 +33,9 @@
 #define MAX_MONTH_YEAR	9999	/* for a name of four digits */
 
 /*
- * Return the start of the month that a time is in.  Months are those of UTC, so
- * that leaves created by sessions in different time zones do not overlap.  Error
- * 22008 if no leaf can hold the time.
+ * Return the start of the month that a time is in.  Months are those of UTC,
+ * so that leaves created by sessions in different time zones do not overlap.
+ * Error 22008 if no leaf can hold the time.
  */
 TimestampTz
 month_start(TimestampTz time)
@@ -77,7 +77,8 @@ typedef struct Parent
 {
 	const char *name;
 	const char *leaf_format;	/* of a leaf's name, given year, month and day */
-	const char *finish_leaf;	/* commands, given the leaf's name in each %1$s */
+	const char *finish_leaf;	/* commands, given the leaf's name in each
+								 * %1$s */
 	TimestampTz (*start) (TimestampTz time);
 	TimestampTz (*next) (TimestampTz start);
 	Datum		(*key) (TimestampTz time);	/* value of the partition key */
@@ -132,10 +133,11 @@ static const Parent parents[] = {
 		.key = month_key,
 		.bounds = month_bounds
 	},
+
 	/*
-	 * Finished deliveries arrive by the hundred thousand, roughly in the order
-	 * of their ids.  A BRIN index costs nothing, while a primary key would cost
-	 * as much as the row.
+	 * Finished deliveries arrive by the hundred thousand, roughly in the
+	 * order of their ids.  A BRIN index costs nothing, while a primary key
+	 * would cost as much as the row.
 	 */
 	[LEAF_DAY] = {
 		.name = "deliveries",
@@ -191,7 +193,10 @@ look_up_name(const char *leaf)
 	return name;
 }
 
-/* True if something that is not a partition has the name of the leaf for a time. */
+/*
+ * True if something that is not a partition has the name of the leaf for a
+ * time.
+ */
 bool
 leaf_name_is_taken(LeafKind kind, TimestampTz time)
 {
@@ -231,8 +236,8 @@ leaf_of(Relation parent, LeafKind kind, TimestampTz time)
 }
 
 /*
- * True if there is a leaf for a time.  Keeps ACCESS SHARE on the parent if there
- * is; otherwise the lock would block a session that drops another leaf.
+ * True if there is a leaf for a time.  Keeps ACCESS SHARE on the parent if
+ * there is; otherwise the lock would block a session that drops another leaf.
  */
 bool
 has_leaf(LeafKind kind, TimestampTz time)
@@ -249,7 +254,11 @@ bool
 has_new_leaf(LeafKind kind, TimestampTz time)
 {
 	AcceptInvalidationMessages();
-	/* A message that arrives while the entry is being built may leave it stale. */
+
+	/*
+	 * A message that arrives while the entry is being built may leave it
+	 * stale.
+	 */
 	RelationCacheInvalidateEntry(parent_relation(kind));
 	return has_leaf(kind, time);
 }
@@ -304,17 +313,21 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 	SPI_finish();
 }
 
-/* Time limit for the parent's lock if lock_timeout is not set, in milliseconds. */
+/*
+ * Time limit for the parent's lock if lock_timeout is not set, in
+ * milliseconds.
+ */
 #define MAX_LOCK_WAIT	10000
 
 /*
  * Make sure that there is a leaf for a time.
  *
- * Locks: SHARE UPDATE EXCLUSIVE on the parent until the transaction ends, only if
- * the leaf does not exist.  A leaf that is in the catalog may still be unknown to
- * the relcache, which routes rows: a commit becomes visible first, sends its
- * invalidation messages next, and releases its locks last.  Errors: 55P03 if the
- * lock is not available within lock_timeout, or MAX_LOCK_WAIT if that is not set.
+ * Locks: SHARE UPDATE EXCLUSIVE on the parent until the transaction ends, only
+ * if the leaf does not exist.  A leaf that is in the catalog may still be
+ * unknown to the relcache, which routes rows: a commit becomes visible first,
+ * sends its invalidation messages next, and releases its locks last.  Errors:
+ * 55P03 if the lock is not available within lock_timeout, or MAX_LOCK_WAIT if
+ * that is not set.
  */
 LeafState
 ensure_leaf(LeafKind kind, TimestampTz time)
@@ -343,7 +356,10 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 	return LEAF_CREATED;
 }
 
-/* Create the leaf for a time unless it exists; true if it was created.  Error 42P07 if its name is taken. */
+/*
+ * Create the leaf for a time unless it exists; true if it was created.  Error
+ * 42P07 if its name is taken.
+ */
 static bool
 create_missing_leaf(LeafKind kind, TimestampTz time)
 {
@@ -360,8 +376,9 @@ create_missing_leaf(LeafKind kind, TimestampTz time)
 
 /*
  * Create the missing leaves for times from "from" to before until, and return
- * their number.  Errors: 22023 if until is not after "from", 22008 for a time that
- * no leaf can hold, 42P07 if a leaf's name is taken, 55P03 as ensure_leaf.
+ * their number.  Errors: 22023 if until is not after "from", 22008 for a time
+ * that no leaf can hold, 42P07 if a leaf's name is taken, 55P03 as
+ * ensure_leaf.
  */
 int32
 create_leaves(LeafKind kind, TimestampTz from, TimestampTz until)

@@ -18,14 +18,17 @@ typedef enum LeafState
 {
 	LEAF_EXISTS,
 	LEAF_CREATED,
-	LEAF_IN_THE_WAY				/* something that is not a partition has its name */
+	LEAF_IN_THE_WAY				/* something that is not a partition has its
+								 * name */
 } LeafState;
 
 typedef enum ParentLock
 {
 	PARENT_LOCKED,
-	PARENT_BUSY,				/* another transaction holds a conflicting lock */
-	PARENT_HAS_LEAF				/* another session has created the leaf meanwhile */
+	PARENT_BUSY,				/* another transaction holds a conflicting
+								 * lock */
+	PARENT_HAS_LEAF				/* another session has created the leaf
+								 * meanwhile */
 } ParentLock;
 
 extern TimestampTz month_start(TimestampTz time);

@@ -3,11 +3,11 @@
  *		A background worker that creates partitions of events and deliveries
  *		in transactions of its own, and exits.
  *
- * A transaction that creates a partition keeps the parent locked until it ends,
- * and other sessions that need another partition wait for it, however long it
- * is idle.  The worker commits at once.  The library need not be preloaded; the
- * worker only needs a free slot of max_worker_processes.  If there is none, the
- * caller creates the partition itself.
+ * A transaction that creates a partition keeps the parent locked until it
+ * ends, and other sessions that need another partition wait for it, however
+ * long it is idle.  The worker commits at once.  The library need not be
+ * preloaded; the worker only needs a free slot of max_worker_processes.  If
+ * there is none, the caller creates the partition itself.
  */
 #include "postgres.h"
 
@@ -33,7 +33,10 @@ PGDLLEXPORT void postalytics_leaf_main(Datum arg);
 
 #define MAX_LEAVES		13		/* per worker */
 
-/* Maximum lock_timeout of a worker, in milliseconds; the caller may hold the lock. */
+/*
+ * Maximum lock_timeout of a worker, in milliseconds; the caller may hold the
+ * lock.
+ */
 #define MAX_LOCK_TIMEOUT	1000
 
 /* How often to try again for a free slot, 10 milliseconds apart. */
@@ -50,7 +53,10 @@ typedef struct LeafOrder
 
 StaticAssertDecl(sizeof(LeafOrder) <= BGW_EXTRALEN, "LeafOrder must fit bgw_extra");
 
-/* Start a worker and wait until it has exited; false if there is no slot for it. */
+/*
+ * Start a worker and wait until it has exited; false if there is no slot for
+ * it.
+ */
 static bool
 run_worker(const LeafOrder *order)
 {

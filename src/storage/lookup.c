@@ -3,8 +3,8 @@
  *		Finds rows of a table through one index, and locks them, without a query.
  *
  * A query's plan depends on statistics, and a cached plan on those at the time
- * it was made.  A session that lives for months needs lookups whose cost depends
- * only on the rows found, so the callers name the index.
+ * it was made.  A session that lives for months needs lookups whose cost
+ * depends only on the rows found, so the callers name the index.
  */
 #include "postgres.h"
 
@@ -56,9 +56,9 @@ lookup_key(Lookup *lookup, int i, int column, StrategyNumber strategy, Datum val
 }
 
 /*
- * Start over with the current keys.  Releases the pins held by the scan, so call
- * it before waiting for another transaction: VACUUM waits for a pinned index
- * page, and the deadlock detector does not see pins.
+ * Start over with the current keys.  Releases the pins held by the scan, so
+ * call it before waiting for another transaction: VACUUM waits for a pinned
+ * index page, and the deadlock detector does not see pins.
  */
 void
 lookup_rescan(Lookup *lookup)
@@ -91,17 +91,18 @@ lookup_end(Lookup *lookup)
 }
 
 /*
- * Lock a row, given its ctid.  The slot receives the row, and place is set to the
- * ctid of the latest version.  False if the row was not locked: it was deleted, or
- * wait is LockWaitSkip and another transaction holds it or has changed it.  Error
- * 40001 if it was changed and the isolation level does not allow a newer snapshot.
+ * Lock a row, given its ctid.  The slot receives the row, and place is set to
+ * the ctid of the latest version.  False if the row was not locked: it was
+ * deleted, or wait is LockWaitSkip and another transaction holds it or has
+ * changed it.  Error 40001 if it was changed and the isolation level does not
+ * allow a newer snapshot.
  */
 bool
 lock_row(Relation table, ItemPointer place, LockTupleMode mode, LockWaitPolicy wait, TupleTableSlot *slot)
 {
 	TM_FailureData failure;
 	int			flags = wait == LockWaitBlock && !IsolationUsesXactSnapshot() ?
-		TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0;
+	TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0;
 	TM_Result	result = table_tuple_lock(table, place, GetActiveSnapshot(), slot,
 										  GetCurrentCommandId(true), mode, wait, flags, &failure);
 

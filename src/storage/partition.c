@@ -35,7 +35,10 @@ create_months_in_worker(const TimestampTz *times, int count)
 	pfree(missing);
 }
 
-/* How long to wait for another transaction that locks deliveries, in milliseconds. */
+/*
+ * How long to wait for another transaction that locks deliveries, in
+ * milliseconds.
+ */
 #define DAY_LOCK_WAIT	100
 
 /* For how long not to wait again after such a wait has failed. */
@@ -43,9 +46,9 @@ create_months_in_worker(const TimestampTz *times, int count)
 
 /*
  * Make sure that deliveries finished at a time have a partition; false if
- * another transaction holds a conflicting lock on deliveries.  Creates the next
- * day's partition too, so that few sessions need one at midnight.  Error 42P07
- * if another table has the partition's name.
+ * another transaction holds a conflicting lock on deliveries.  Creates the
+ * next day's partition too, so that few sessions need one at midnight.  Error
+ * 42P07 if another table has the partition's name.
  */
 bool
 ensure_day(TimestampTz time)
@@ -76,11 +79,11 @@ ensure_day(TimestampTz time)
 /*
  * ensure_partitions("from" timestamptz, until timestamptz) returns integer
  *
- * Creates the missing months of events for times from "from" to before until, and
- * returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on events if one
- * is missing.  Errors: 22023 if until is not after "from", 22008 for a time that no
- * month can hold, 42P07 if another table has a month's name, 55P03 if the lock is
- * not available in time.
+ * Creates the missing months of events for times from "from" to before until,
+ * and returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on events
+ * if one is missing.  Errors: 22023 if until is not after "from", 22008 for a
+ * time that no month can hold, 42P07 if another table has a month's name,
+ * 55P03 if the lock is not available in time.
  */
 Datum
 postalytics_ensure_partitions(PG_FUNCTION_ARGS)
@@ -88,7 +91,10 @@ postalytics_ensure_partitions(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(create_leaves(LEAF_MONTH, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1)));
 }
 
-/* ensure_days("from" timestamptz, until timestamptz) returns integer: likewise for deliveries */
+/*
+ * ensure_days("from" timestamptz, until timestamptz) returns integer: likewise
+ * for deliveries
+ */
 Datum
 postalytics_ensure_days(PG_FUNCTION_ARGS)
 {

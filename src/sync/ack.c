@@ -120,7 +120,10 @@ may_finish(TupleTableSlot *slot, int attempt)
 	return !held;
 }
 
-/* True if the row in the slot is a leased delivery of this sync and the claim holds. */
+/*
+ * True if the row in the slot is a leased delivery of this sync and the claim
+ * holds.
+ */
 static bool
 is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 {
@@ -151,7 +154,10 @@ lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 		is_claimed(lookup->slot, claims, claim);
 }
 
-/* Lock the rows of all valid claims, store their ctids in places, and return their number. */
+/*
+ * Lock the rows of all valid claims, store their ctids in places, and return
+ * their number.
+ */
 static int
 lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
 {
@@ -222,7 +228,7 @@ enum
  * randomly by 25 %, so that deliveries that failed together are retried apart.
  */
 static SqlQuery nack_query = {
-	.text = "UPDATE postalytics.deliveries_unfinished AS d"
+	.sql = "UPDATE postalytics.deliveries_unfinished AS d"
 	" SET state = CASE WHEN $4 OR d.attempt >= $5 THEN 'dead' ELSE 'waiting' END::postalytics.delivery_state,"
 	"     due_at = CASE"
 	"                  WHEN $4 OR d.attempt >= $5 THEN 'infinity'"

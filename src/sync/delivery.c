@@ -94,9 +94,9 @@ argument(FunctionCallInfo fcinfo, int i, const char *name)
 }
 
 /*
- * Return the sync that the first argument names.  Errors: 22004 for NULL, 42704 if it
- * does not exist, 22023 if it has no deliveries, 42501 if the session's role may not
- * work on it.
+ * Return the sync that the first argument names.  Errors: 22004 for NULL,
+ * 42704 if it does not exist, 22023 if it has no deliveries, 42501 if the
+ * session's role may not work on it.
  */
 const Sync *
 sync_argument(FunctionCallInfo fcinfo)
@@ -142,7 +142,7 @@ enum
 };
 
 static SqlQuery move_query = {
-	.text = "WITH finished AS ("
+	.sql = "WITH finished AS ("
 	"     DELETE FROM postalytics.deliveries_unfinished AS d"
 	"     WHERE d.ctid = ANY ($1)"
 	"     RETURNING d.delivery_id, d.sync, d.piece_id, d.status, d.occurred_at, d.created_at,"
@@ -160,7 +160,7 @@ static SqlQuery move_query = {
 };
 
 static SqlQuery delete_query = {
-	.text = "DELETE FROM postalytics.deliveries_unfinished AS d"
+	.sql = "DELETE FROM postalytics.deliveries_unfinished AS d"
 	" WHERE d.ctid = ANY ($1)",
 	.result = SPI_OK_DELETE,
 	.nparameters = FINISHED_PLACES + 1,
@@ -168,7 +168,7 @@ static SqlQuery delete_query = {
 };
 
 static SqlQuery log_query = {
-	.text = "INSERT INTO postalytics.maintenance_log (action, relation, detail)"
+	.sql = "INSERT INTO postalytics.maintenance_log (action, relation, detail)"
 	" VALUES ('no history', 'postalytics.deliveries', 'deliveries finished without history: ' || $1)",
 	.result = SPI_OK_INSERT,
 	.nparameters = 1,
@@ -182,6 +182,8 @@ static SqlQuery log_query = {
 static void
 report_lost_history(int count)
 {
+	Datum		values[] = {Int32GetDatum(count)};
+
 	ereport(LOG,
 			(errmsg_plural("finished %d delivery without history", "finished %d deliveries without history",
 						   count, count),
@@ -189,7 +191,7 @@ report_lost_history(int count)
 					   EXTENSION_SCHEMA),
 			 errhint("Run %s.maintain() every day, or add \"%s\" to shared_preload_libraries.",
 					 EXTENSION_SCHEMA, EXTENSION_NAME)));
-	query_run(&log_query, (Datum[]) {Int32GetDatum(count)}, NULL);
+	query_run(&log_query, values, NULL);
 }
 
 /*

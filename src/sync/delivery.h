@@ -11,7 +11,9 @@
 #include "fmgr.h"
 #include "sync/sync.h"
 
-/* Columns of deliveries, as delivery.sql has them: attribute number less one. */
+/*
+ * Columns of deliveries, as delivery.sql has them: attribute number less one.
+ */
 enum
 {
 	DELIVERY_ID, DELIVERY_SYNC, DELIVERY_PIECE_ID, DELIVERY_STATUS,

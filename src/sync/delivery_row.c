@@ -28,7 +28,8 @@ typedef struct EventLeaf
 	Relation	leaf;
 	bool		by_key;			/* it has the key that the extension gives it */
 	Lookup		key;
-	AttrNumber	account;		/* partitions may have another order of columns */
+	AttrNumber	account;		/* partitions may have another order of
+								 * columns */
 	AttrNumber	campaign_id;
 	AttrNumber	payload;
 } EventLeaf;
@@ -77,7 +78,9 @@ end_sources(Sources *sources)
 	table_close(sources->events, NoLock);
 }
 
-/* True if a partition is a table with the key (piece_id, status, occurred_at). */
+/*
+ * True if a partition is a table with the key (piece_id, status, occurred_at).
+ */
 static bool
 has_event_key(Relation leaf)
 {
@@ -179,7 +182,7 @@ enum
 };
 
 static SqlQuery event_query = {
-	.text = "SELECT e.account, e.campaign_id, e.payload"
+	.sql = "SELECT e.account, e.campaign_id, e.payload"
 	" FROM postalytics.events AS e"
 	" WHERE e.piece_id = $1"
 	"   AND e.status = $2::postalytics.mail_status"
@@ -191,8 +194,8 @@ static SqlQuery event_query = {
 };
 
 /*
- * Likewise in a partition that is not a table of its own, or that users attached
- * without that key: by a query, whose row it returns in SPI_tuptable.
+ * Likewise in a partition that is not a table of its own, or that users
+ * attached without that key: by a query, whose row it returns in SPI_tuptable.
  */
 static bool
 query_event(const Datum *values)
@@ -207,7 +210,10 @@ query_event(const Datum *values)
 	return SPI_processed > 0;
 }
 
-/* Set a column that is not set yet from a column of the row that query_event returned. */
+/*
+ * Set a column that is not set yet from a column of the row that query_event
+ * returned.
+ */
 static void
 fill_in_queried(Datum *values, bool *nulls, int column, int number)
 {
@@ -281,7 +287,7 @@ return_leased(ReturnSetInfo *result)
 		fill_in_event(&sources, values, nulls);
 		fill_in_piece(&sources, values, nulls);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-		SPI_freetuptable(SPI_tuptable);	/* of query_event */
+		SPI_freetuptable(SPI_tuptable); /* of query_event */
 	}
 	end_sources(&sources);
 	PopActiveSnapshot();

@@ -110,14 +110,16 @@ delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 }
 
 static SqlQuery write_query = {
-	.text = "INSERT INTO postalytics.deliveries_unfinished"
+	.sql = "INSERT INTO postalytics.deliveries_unfinished"
 	"     (delivery_id, sync, piece_id, status, occurred_at, due_at)"
 	" SELECT n.delivery_id, n.sync, n.piece_id, n.status, n.occurred_at, n.due_at"
 	" FROM new_deliveries AS n",
 	.result = SPI_OK_INSERT
 };
 
-/* Insert the collected rows by a query, where direct insertion is not allowed. */
+/*
+ * Insert the collected rows by a query, where direct insertion is not allowed.
+ */
 static void
 write_by_query(DeliveryWriter *writer)
 {

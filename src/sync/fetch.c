@@ -34,14 +34,17 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
 
 /* ---- the verdicts ---- */
 
-/* Parameters of postpone_query: the element at a position of one array belongs to that of the other. */
+/*
+ * Parameters of postpone_query: the element at a position of one array belongs
+ * to that of the other.
+ */
 enum
 {
 	POSTPONE_PLACES, POSTPONE_TIMES, N_POSTPONE
 };
 
 static SqlQuery postpone_query = {
-	.text = "UPDATE postalytics.deliveries_unfinished AS d"
+	.sql = "UPDATE postalytics.deliveries_unfinished AS d"
 	" SET due_at = f.until"
 	" FROM unnest($1, $2) AS f (place, until)"
 	" WHERE d.ctid = f.place",
@@ -69,7 +72,7 @@ enum
 };
 
 static SqlQuery give_up_query = {
-	.text = "UPDATE postalytics.deliveries_unfinished AS d"
+	.sql = "UPDATE postalytics.deliveries_unfinished AS d"
 	" SET state = 'dead',"
 	"     due_at = 'infinity',"
 	"     lease_until = NULL,"
@@ -132,7 +135,7 @@ enum
 
 /* The columns it returns are leased_columns in delivery_row.c. */
 static SqlQuery lease_query = {
-	.text = "WITH leased AS ("
+	.sql = "WITH leased AS ("
 	"     UPDATE postalytics.deliveries_unfinished AS d"
 	"     SET state = 'leased',"
 	"         attempt = d.attempt + 1,"
@@ -159,7 +162,9 @@ static SqlQuery lease_query = {
 	}
 };
 
-/* Lease deliveries to this session until a time, and add them to the result. */
+/*
+ * Lease deliveries to this session until a time, and add them to the result.
+ */
 static void
 lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *result)
 {
@@ -176,14 +181,20 @@ lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *res
 
 /* ---- fetch ---- */
 
-/* Look once: hand out what is ready, and apply the verdicts to the rest of what was found. */
+/*
+ * Look once: hand out what is ready, and apply the verdicts to the rest of
+ * what was found.
+ */
 static void
 look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until = time_after(now, argument(fcinfo, 2, "lease"), "lease");
 
-	/* In the order in which a month is retired: events first, then deliveries. */
+	/*
+	 * In the order in which a month is retired: events first, then
+	 * deliveries.
+	 */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
 	SPI_connect();
 	look_for_due(sync, now, batch, found);
@@ -194,8 +205,8 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 }
 
 /*
- * Likewise, but release all locks if nothing was found, so that a waiting fetch
- * does not block maintain().
+ * Likewise, but release all locks if nothing was found, so that a waiting
+ * fetch does not block maintain().
  */
 static void
 look_and_release(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)

@@ -90,7 +90,10 @@ static const TableColumn piece_index_columns[N_PIECE_INDEX_COLUMNS] = {
 	[PIECE_INDEX_OCCURRED_AT] = COLUMN("occurred_at", TIMESTAMPTZOID),
 };
 
-/* Begin a lookup in deliveries_unfinished by an index; error 55000 if the index was altered. */
+/*
+ * Begin a lookup in deliveries_unfinished by an index; error 55000 if the
+ * index was altered.
+ */
 static void
 begin_lookup(Look *look, Lookup *lookup, const char *index, const TableColumn *columns,
 			 int ncolumns, int nkeys)
@@ -150,8 +153,9 @@ waits_in_order(const Look *look, bool is_test)
 }
 
 /*
- * Advance to the next delivery that is due, in the slot of look->due, except for
- * those of pieces that this look has already dealt with.  False at the end.
+ * Advance to the next delivery that is due, in the slot of look->due, except
+ * for those of pieces that this look has already dealt with.  False at the
+ * end.
  */
 static bool
 next_due_delivery(Look *look)
@@ -274,7 +278,7 @@ enum
 
 /* The last condition excludes deliveries_unfinished. */
 static SqlQuery later_query = {
-	.text = "SELECT"
+	.sql = "SELECT"
 	" FROM postalytics.deliveries AS l"
 	" WHERE l.piece_id = $1"
 	"   AND l.sync = $2"
@@ -313,7 +317,9 @@ has_later_finished(Look *look, const DeliveryRow *row)
 
 /* ---- what is to become of a delivery ---- */
 
-/* True if the piece has reached a status that cancels the sync's deliveries. */
+/*
+ * True if the piece has reached a status that cancels the sync's deliveries.
+ */
 static bool
 is_cancelled(Look *look, const DeliveryRow *row)
 {
@@ -336,7 +342,10 @@ judge(Look *look, const DeliveryRow *row)
 	return is_cancelled(look, row) ? CANCEL : LEASE;
 }
 
-/* Lock a row without waiting; false if another transaction holds it or has changed it. */
+/*
+ * Lock a row without waiting; false if another transaction holds it or has
+ * changed it.
+ */
 static bool
 lock_delivery(Look *look, ItemPointer place)
 {
@@ -373,8 +382,8 @@ add_found(Look *look, Verdict verdict, ItemPointer place, TimestampTz postpone_t
 }
 
 /*
- * Postpone the due rows of a piece until its head is due, so that the next looks
- * do not visit them again.
+ * Postpone the due rows of a piece until its head is due, so that the next
+ * looks do not visit them again.
  */
 static void
 postpone_piece(Look *look, const DeliveryRow *head)
@@ -393,7 +402,10 @@ postpone_piece(Look *look, const DeliveryRow *head)
 	}
 }
 
-/* Decide on the delivery in the slot of look->due, or on the head of its piece, and lock it. */
+/*
+ * Decide on the delivery in the slot of look->due, or on the head of its
+ * piece, and lock it.
+ */
 static void
 consider(Look *look)
 {
@@ -422,7 +434,10 @@ consider(Look *look)
 		add_found(look, verdict, &place, 0);
 }
 
-/* Decide on the deliveries that are due, from the beginning, until a batch is found. */
+/*
+ * Decide on the deliveries that are due, from the beginning, until a batch is
+ * found.
+ */
 static void
 find_due(Look *look)
 {
@@ -452,11 +467,12 @@ look_from(const Sync *sync, TimestampTz now, TimestampTz from, int batch, Found 
 }
 
 /*
- * Where the session's last look ended, by due_at.  A session that works through
- * a backlog continues there, because a scan from the beginning would have to
- * skip the dead index entries of finished deliveries each time, and an old
- * snapshot can keep VACUUM from removing them for hours.  It starts from the
- * beginning every FROM_START_INTERVAL, and when it finds less than a batch.
+ * Where the session's last look ended, by due_at.  A session that works
+ * through a backlog continues there, because a scan from the beginning would
+ * have to skip the dead index entries of finished deliveries each time, and an
+ * old snapshot can keep VACUUM from removing them for hours.  It starts from
+ * the beginning every FROM_START_INTERVAL, and when it finds less than a
+ * batch.
  */
 static struct
 {
@@ -467,7 +483,9 @@ static struct
 
 #define FROM_START_INTERVAL	(1 * USECS_PER_SEC)
 
-/* Look at the deliveries of a sync that are due, and lock up to batch of them. */
+/*
+ * Look at the deliveries of a sync that are due, and lock up to batch of them.
+ */
 void
 look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
 {
@@ -492,8 +510,9 @@ look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
 /* ---- when the next delivery is ready ---- */
 
 /*
- * Return the time from which the first delivery that is due can be fetched: its
- * due_at, the end of the lease that it waits for, or DT_NOEND if nothing is due.
+ * Return the time from which the first delivery that is due can be fetched:
+ * its due_at, the end of the lease that it waits for, or DT_NOEND if nothing
+ * is due.
  */
 static TimestampTz
 next_ready(Look *look)
@@ -515,7 +534,10 @@ next_ready(Look *look)
 	return next;
 }
 
-/* Return the due_at of the next delivery of the sync that is not due yet; DT_NOEND if there is none. */
+/*
+ * Return the due_at of the next delivery of the sync that is not due yet;
+ * DT_NOEND if there is none.
+ */
 static TimestampTz
 next_not_due(Look *look)
 {
@@ -528,7 +550,10 @@ next_not_due(Look *look)
 	return DatumGetTimestampTz(delivery_attribute(look->due.slot, DELIVERY_DUE_AT, &isnull));
 }
 
-/* Return when a delivery of a sync can be fetched, as far as is known; DT_NOEND for never. */
+/*
+ * Return when a delivery of a sync can be fetched, as far as is known;
+ * DT_NOEND for never.
+ */
 TimestampTz
 look_for_next(const Sync *sync, TimestampTz now)
 {

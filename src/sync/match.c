@@ -32,7 +32,10 @@ is_listed(const TextList *list, const text *value)
 	return false;
 }
 
-/* True if a sync is for the events of a status, campaign and account, of which the latter two may be NULL. */
+/*
+ * True if a sync is for the events of a status, campaign and account, of which
+ * the latter two may be NULL.
+ */
 static bool
 is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *account)
 {
@@ -59,8 +62,9 @@ struct SyncMatch
 /*
  * Begin to match the events of a statement against the enabled syncs.
  *
- * Locks: ROW SHARE on syncs until the transaction ends, so that create_sync with
- * "since", and drop_sync, can wait for transactions that have written events.
+ * Locks: ROW SHARE on syncs until the transaction ends, so that create_sync
+ * with "since", and drop_sync, can wait for transactions that have written
+ * events.
  */
 SyncMatch *
 sync_match_begin(MemoryContext parent)
@@ -88,7 +92,10 @@ sync_match_begin(MemoryContext parent)
 	return match;
 }
 
-/* Add an event to the notifications and the deliveries of the syncs that it is for. */
+/*
+ * Add an event to the notifications and the deliveries of the syncs that it is
+ * for.
+ */
 void
 sync_match_event(SyncMatch *match, const EventRow *row)
 {
@@ -109,8 +116,9 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 }
 
 /*
- * Write the deliveries, and notify each sync that has matched once, whatever the
- * number of events.  Durable syncs are left to the background worker if it runs.
+ * Write the deliveries, and notify each sync that has matched once, whatever
+ * the number of events.  Durable syncs are left to the background worker if it
+ * runs.
  */
 void
 sync_match_finish(SyncMatch *match)
@@ -128,10 +136,12 @@ sync_match_finish(SyncMatch *match)
 }
 
 /*
- * is_for(sync text, status mail_status, campaign_id text, account text) returns boolean
+ * is_for(sync text, status mail_status, campaign_id text, account text)
+ * returns boolean
  *
- * True if the sync of this name is for such events, whose campaign_id and account may
- * be NULL.  NULL if one of the others is.  Error 42704 if there is no such sync.
+ * True if the sync of this name is for such events, whose campaign_id and
+ * account may be NULL.  NULL if one of the others is.  Error 42704 if there is
+ * no such sync.
  */
 Datum
 postalytics_is_for(PG_FUNCTION_ARGS)

@@ -21,9 +21,9 @@ PG_FUNCTION_INFO_V1(postalytics_wake);
 #define MAX_PAYLOAD		7999
 
 /*
- * Begin a notification of the form {about, "count": n, "list": [items]}.  about is
- * the beginning of a JSON object, without its closing brace, and must be short.
- * Allocates in the current memory context.
+ * Begin a notification of the form {about, "count": n, "list": [items]}.
+ * about is the beginning of a JSON object, without its closing brace, and must
+ * be short. Allocates in the current memory context.
  */
 void
 notice_begin(Notice *notice, const char *about, const char *list)
@@ -37,7 +37,9 @@ notice_begin(Notice *notice, const char *about, const char *list)
 						about, PG_INT64_MAX, list));
 }
 
-/* Count an item, and return where to write it; NULL if there is no more room. */
+/*
+ * Count an item, and return where to write it; NULL if there is no more room.
+ */
 StringInfo
 notice_item(Notice *notice)
 {
@@ -50,7 +52,9 @@ notice_item(Notice *notice)
 	return &notice->items;
 }
 
-/* End an item.  If it does not fit it is removed, and none is added after it. */
+/*
+ * End an item.  If it does not fit it is removed, and none is added after it.
+ */
 void
 notice_item_end(Notice *notice)
 {
@@ -61,7 +65,10 @@ notice_item_end(Notice *notice)
 	notice->room = 0;
 }
 
-/* Notify the channel at commit, if anything was counted.  Errors are those of pg_notify. */
+/*
+ * Notify the channel at commit, if anything was counted.  Errors are those of
+ * pg_notify.
+ */
 void
 notice_send(const Notice *notice, const char *channel)
 {
@@ -74,7 +81,10 @@ notice_send(const Notice *notice, const char *channel)
 
 /* ---- notifications of syncs ---- */
 
-/* Begin a notification of a sync: {"sync": "name", "count": ..., "events": [...]}. */
+/*
+ * Begin a notification of a sync: {"sync": "name", "count": ..., "events":
+ * [...]}.
+ */
 void
 notice_begin_sync(Notice *notice, const char *sync)
 {
@@ -135,7 +145,10 @@ notice_add_event(Notice *notice, const EventRow *row)
 	}
 }
 
-/* Notify the channel of a sync, at commit, of a number of events, without listing them. */
+/*
+ * Notify the channel of a sync, at commit, of a number of events, without
+ * listing them.
+ */
 void
 notify_sync(const char *sync, const char *channel, int64 count)
 {
@@ -146,7 +159,10 @@ notify_sync(const char *sync, const char *channel, int64 count)
 	notice_send(&notice, channel);
 }
 
-/* wake(sync text, count bigint) returns void: likewise.  Strict.  Error 42704 if there is no such sync. */
+/*
+ * wake(sync text, count bigint) returns void: likewise.  Strict.  Error 42704
+ * if there is no such sync.
+ */
 Datum
 postalytics_wake(PG_FUNCTION_ARGS)
 {

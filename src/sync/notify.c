@@ -21,7 +21,10 @@ PG_FUNCTION_INFO_V1(postalytics_notify);
 
 #define MAX_CHANNEL		(NAMEDATALEN - 1)
 
-/* Return the rows that a statement changed: their new versions, or the old ones if it deletes. */
+/*
+ * Return the rows that a statement changed: their new versions, or the old
+ * ones if it deletes.
+ */
 static Tuplestorestate *
 changed_rows(const TriggerData *trigger)
 {
@@ -73,7 +76,10 @@ check_trigger(FunctionCallInfo fcinfo)
 				 errmsg("channel name must be between 1 and %d bytes long", MAX_CHANNEL)));
 }
 
-/* Return the columns of the primary key, which may be deferrable; NIL if there is none. */
+/*
+ * Return the columns of the primary key, which may be deferrable; NIL if there
+ * is none.
+ */
 static List *
 primary_key(Relation relation)
 {
@@ -92,7 +98,9 @@ primary_key(Relation relation)
 	return columns;
 }
 
-/* Return the columns that the trigger names, or else those of the primary key. */
+/*
+ * Return the columns that the trigger names, or else those of the primary key.
+ */
 static List *
 key_columns(const TriggerData *trigger)
 {
@@ -131,6 +139,7 @@ append_value(StringInfo json, Datum value, Oid type)
 
 	getTypeOutputInfo(type, &output, &is_varlena);
 	text = OidOutputFunctionCall(output, value);
+
 	switch (type)
 	{
 		case BOOLOID:
@@ -168,7 +177,10 @@ append_key(StringInfo json, TupleTableSlot *row, List *columns)
 	appendStringInfoChar(json, '}');
 }
 
-/* Begin a notification of changed rows: {"table": "public.person", "operation": "UPDATE", ...}. */
+/*
+ * Begin a notification of changed rows: {"table": "public.person",
+ * "operation": "UPDATE", ...}.
+ */
 static void
 notice_begin_change(Notice *notice, const TriggerData *trigger)
 {
@@ -185,14 +197,15 @@ notice_begin_change(Notice *notice, const TriggerData *trigger)
 }
 
 /*
- * notify(channel [, key column ...]), an AFTER trigger FOR EACH STATEMENT with a
- * transition table
+ * notify(channel [, key column ...]), an AFTER trigger FOR EACH STATEMENT with
+ * a transition table
  *
- * Notifies the channel of the table, the operation, the number of changed rows,
- * and as many of their keys as fit; does nothing if no row was changed.  The
- * default for the key columns is the primary key.  Errors: 39P01 for a trigger of
- * another kind or without a transition table, 22023 if there is no channel, its
- * name is too long or empty, or there is no key, 42703 if a column does not exist.
+ * Notifies the channel of the table, the operation, the number of changed
+ * rows, and as many of their keys as fit; does nothing if no row was changed.
+ * The default for the key columns is the primary key.  Errors: 39P01 for a
+ * trigger of another kind or without a transition table, 22023 if there is no
+ * channel, its name is too long or empty, or there is no key, 42703 if a
+ * column does not exist.
  */
 Datum
 postalytics_notify(PG_FUNCTION_ARGS)

@@ -132,7 +132,9 @@ static TableCache syncs_cache = {
 	.add = add_sync
 };
 
-/* Return the first of all syncs, which is valid until the next look at syncs. */
+/*
+ * Return the first of all syncs, which is valid until the next look at syncs.
+ */
 const Sync *
 first_sync(void)
 {
@@ -150,7 +152,10 @@ raise_undefined_sync(const char *name)
 			 errhint("Existing syncs are listed in %s.syncs.", EXTENSION_SCHEMA)));
 }
 
-/* Return the sync of this name, valid until the next look at syncs.  Error 42704 if it does not exist. */
+/*
+ * Return the sync of this name, valid until the next look at syncs.  Error
+ * 42704 if it does not exist.
+ */
 const Sync *
 find_sync(const char *name)
 {
@@ -183,7 +188,10 @@ check_sync_worker(const Sync *sync)
 				 errhint("Its owner can call %s.grant_sync.", EXTENSION_SCHEMA)));
 }
 
-/* Return when the delivery of an event is due.  Days and months of wait are added in UTC. */
+/*
+ * Return when the delivery of an event is due.  Days and months of wait are
+ * added in UTC.
+ */
 TimestampTz
 due_at(TimestampTz occurred_at, const Interval *wait)
 {
@@ -202,7 +210,10 @@ postalytics_raise_undefined_sync(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* check_durable(name text) returns void: error 22023, or 42704 if there is no such sync.  Strict. */
+/*
+ * check_durable(name text) returns void: error 22023, or 42704 if there is no
+ * such sync.  Strict.
+ */
 Datum
 postalytics_check_durable(PG_FUNCTION_ARGS)
 {
@@ -210,7 +221,10 @@ postalytics_check_durable(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* due_at(occurred_at timestamptz, wait interval) returns timestamptz: as above.  Strict. */
+/*
+ * due_at(occurred_at timestamptz, wait interval) returns timestamptz: as
+ * above.  Strict.
+ */
 Datum
 postalytics_due_at(PG_FUNCTION_ARGS)
 {

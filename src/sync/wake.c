@@ -3,9 +3,9 @@
  *		What sessions and background workers tell each other in shared memory:
  *		which syncs have new deliveries, and the state of each worker.
  *
- * The shared memory exists only if the library is preloaded.  If a worker runs, a
- * transaction that writes deliveries does not NOTIFY.  It remembers their syncs,
- * and tells the worker after commit, when the rows are visible.
+ * The shared memory exists only if the library is preloaded.  If a worker
+ * runs, a transaction that writes deliveries does not NOTIFY.  It remembers
+ * their syncs, and tells the worker after commit, when the rows are visible.
  */
 #include "postgres.h"
 
@@ -93,7 +93,10 @@ wake_find_slot(Oid database)
 	return NULL;
 }
 
-/* Ask the launcher to check a database, or all if it is InvalidOid.  The caller holds the lock. */
+/*
+ * Ask the launcher to check a database, or all if it is InvalidOid.  The
+ * caller holds the lock.
+ */
 void
 wake_launcher(Oid database)
 {
@@ -129,7 +132,10 @@ wake_want_worker(Oid database)
 	wanted = database;
 }
 
-/* True if a worker runs in this database.  If not, ask for one, once in a session. */
+/*
+ * True if a worker runs in this database.  If not, ask for one, once in a
+ * session.
+ */
 bool
 wake_has_worker(void)
 {
@@ -165,7 +171,10 @@ notify_instead(void)
 	pending = NIL;
 }
 
-/* Add deliveries of a sync to a slot.  Must not fail, as the transaction has committed. */
+/*
+ * Add deliveries of a sync to a slot.  Must not fail, as the transaction has
+ * committed.
+ */
 static void
 add_woken(WorkerSlot *slot, const Pending *each)
 {
@@ -272,8 +281,8 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 }
 
 /*
- * Tell the database's worker, after commit, that a sync has count new deliveries.
- * With a count of zero, tell it to look when the next one is due.
+ * Tell the database's worker, after commit, that a sync has count new
+ * deliveries. With a count of zero, tell it to look when the next one is due.
  */
 void
 wake_worker(const char *sync, const char *channel, int64 count)

@@ -21,12 +21,16 @@ typedef struct Woken
 	int64		count;			/* of deliveries since the last notification */
 } Woken;
 
-/* A database with the extension, from the time at which a worker has found it there. */
+/*
+ * A database with the extension, from the time at which a worker has found it
+ * there.
+ */
 typedef struct WorkerSlot
 {
 	Oid			database;		/* InvalidOid if the slot is free */
 	int			pid;			/* of the worker; 0 while it does not run */
-	int			pauser;			/* pid of a backend that needs the database for itself, or 0 */
+	int			pauser;			/* pid of a backend that needs the database
+								 * for itself, or 0 */
 	Latch	   *latch;
 	bool		idle;			/* the worker waits for its latch */
 	bool		all_woken;		/* more syncs than woken has room for */

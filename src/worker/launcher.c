@@ -3,8 +3,8 @@
  *		Starts a background worker in each database that has the extension, and
  *		starts it again when it has failed.
  *
- * The launcher is connected to no database.  Whether a database has the extension
- * is found out by a worker, which exits if it does not.
+ * The launcher is connected to no database.  Whether a database has the
+ * extension is found out by a worker, which exits if it does not.
  */
 #include "postgres.h"
 
@@ -49,8 +49,10 @@ typedef struct Worker
 	TimestampTz started_at;
 	TimestampTz not_before;		/* after a failure */
 	int			pause;			/* after the next failure, in milliseconds */
-	bool		wanted;			/* check whether the database has the extension */
-	bool		starved;		/* the last registration failed, which was logged */
+	bool		wanted;			/* check whether the database has the
+								 * extension */
+	bool		starved;		/* the last registration failed, which was
+								 * logged */
 } Worker;
 
 static List *workers;			/* in TopMemoryContext */
@@ -213,7 +215,10 @@ end_worker(Worker *worker)
 	worker->pause = Min(2 * worker->pause, LONGEST_PAUSE);
 }
 
-/* Take the requests of sessions to check a database; true if all are to be checked. */
+/*
+ * Take the requests of sessions to check a database; true if all are to be
+ * checked.
+ */
 static bool
 take_requests(void)
 {
@@ -231,8 +236,8 @@ take_requests(void)
 }
 
 /*
- * Free the slot of a database that was dropped or must not have a worker; false
- * while a worker or a command that pauses it is alive.
+ * Free the slot of a database that was dropped or must not have a worker;
+ * false while a worker or a command that pauses it is alive.
  */
 static bool
 forget_worker(Worker *worker)
@@ -249,7 +254,10 @@ forget_worker(Worker *worker)
 	return is_free;
 }
 
-/* Start and stop workers as needed.  Returns how long to sleep, in milliseconds. */
+/*
+ * Start and stop workers as needed.  Returns how long to sleep, in
+ * milliseconds.
+ */
 static long
 tend_workers(void)
 {
@@ -301,7 +309,10 @@ tend_workers(void)
 	return sleep;
 }
 
-/* Stop all workers, because the next launcher will not know them, and starts its own. */
+/*
+ * Stop all workers, because the next launcher will not know them, and starts
+ * its own.
+ */
 static void
 leave_launcher(int code, Datum arg)
 {

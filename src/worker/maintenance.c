@@ -21,15 +21,15 @@ typedef struct OldLeaf
 } OldLeaf;
 
 static SqlQuery list_query = {
-	.text = "SELECT l.leaf, l.parent"
+	.sql = "SELECT l.leaf, l.parent"
 	" FROM postalytics.leaves_to_retire() AS l"
 	" WHERE (SELECT postalytics.begin_maintenance())",
 	.result = SPI_OK_SELECT
 };
 
 /*
- * List the leaves to retire, in a memory context; NIL if another maintenance is
- * running.
+ * List the leaves to retire, in a memory context; NIL if another maintenance
+ * is running.
  */
 static List *
 list_old_leaves(MemoryContext context)
@@ -54,7 +54,7 @@ list_old_leaves(MemoryContext context)
 }
 
 static SqlQuery carry_query = {
-	.text = "SELECT postalytics.carry_payloads(i.inhrelid, true)"
+	.sql = "SELECT postalytics.carry_payloads(i.inhrelid, true)"
 	" FROM pg_catalog.pg_inherits AS i"
 	" WHERE i.inhrelid = $1"
 	"   AND i.inhparent = 'postalytics.events'::pg_catalog.regclass",
@@ -64,7 +64,7 @@ static SqlQuery carry_query = {
 };
 
 static SqlQuery retire_query = {
-	.text = "SELECT"
+	.sql = "SELECT"
 	" FROM pg_catalog.pg_inherits AS i,"
 	"      postalytics.retire_leaf(i.inhrelid, i.inhparent, true) AS r"
 	" WHERE i.inhrelid = $1"
@@ -75,7 +75,10 @@ static SqlQuery retire_query = {
 	.types = {OIDOID}
 };
 
-/* Retire a leaf in transactions of its own.  False if retire_leaf() reported a failure. */
+/*
+ * Retire a leaf in transactions of its own.  False if retire_leaf() reported a
+ * failure.
+ */
 static bool
 retire(const OldLeaf *old)
 {
@@ -93,7 +96,7 @@ retire(const OldLeaf *old)
 }
 
 static SqlQuery ahead_query = {
-	.text = "SELECT count(*)"
+	.sql = "SELECT count(*)"
 	" FROM postalytics.make_ahead()",
 	.result = SPI_OK_SELECT
 };
@@ -119,7 +122,7 @@ maintain_by_leaf(MemoryContext context)
 }
 
 static SqlQuery log_query = {
-	.text = "SELECT postalytics.log_maintenance('failed', 'maintain', $1)",
+	.sql = "SELECT postalytics.log_maintenance('failed', 'maintain', $1)",
 	.result = SPI_OK_SELECT,
 	.nparameters = 1,
 	.types = {TEXTOID}
@@ -128,14 +131,18 @@ static SqlQuery log_query = {
 static void
 log_failure(const char *message)
 {
+	Datum		values[1];
+
 	transaction_begin("logging an error");
-	query_run(&log_query, (Datum[]) {CStringGetTextDatum(message)}, NULL);
+	values[0] = CStringGetTextDatum(message);
+	query_run(&log_query, values, NULL);
 	transaction_commit();
 }
 
 /*
  * Run maintenance.  An error does not stop the worker: it is logged, and its
- * message is returned in memory that the caller frees.  NULL if there was none.
+ * message is returned in memory that the caller frees.  NULL if there was
+ * none.
  */
 char *
 run_maintenance(void)

@@ -37,7 +37,10 @@ process_begin(void)
 	BackgroundWorkerUnblockSignals();
 }
 
-/* Sleep for some milliseconds, or until the latch is set, and reload settings if requested. */
+/*
+ * Sleep for some milliseconds, or until the latch is set, and reload settings
+ * if requested.
+ */
 void
 sleep_for(long milliseconds)
 {

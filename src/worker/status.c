@@ -15,7 +15,10 @@
 PG_FUNCTION_INFO_V1(postalytics_worker_status);
 PG_FUNCTION_INFO_V1(postalytics_want_worker);
 
-/* want_worker() returns void: asks the launcher, after commit, to start a worker in this database */
+/*
+ * want_worker() returns void: asks the launcher, after commit, to start a
+ * worker in this database
+ */
 Datum
 postalytics_want_worker(PG_FUNCTION_ARGS)
 {
@@ -32,7 +35,8 @@ set_time(Datum *value, bool *isnull, TimestampTz time)
 }
 
 /*
- * worker_status() returns (running boolean, pid integer, started_at timestamptz,
+ * worker_status() returns (running boolean, pid integer, started_at
+ * timestamptz,
  *		last_notify_at timestamptz, notifications bigint,
  *		last_maintenance_at timestamptz, last_error text,
  *		last_error_at timestamptz)

@@ -3,8 +3,8 @@
  *		The background worker of a database: it notifies syncs for the writers,
  *		and when something comes due, and it does maintenance.
  *
- * A worker holds no lock and no snapshot while it sleeps.  README describes its
- * states.
+ * A worker holds no lock and no snapshot while it sleeps.  README describes
+ * its states.
  */
 #include "postgres.h"
 
@@ -42,7 +42,10 @@ static WorkerSlot *my_slot;
 
 /* ---- the slot in shared memory ---- */
 
-/* Mark this worker as not running.  A slot that was freed may be another worker's by now. */
+/*
+ * Mark this worker as not running.  A slot that was freed may be another
+ * worker's by now.
+ */
 static void
 release_slot(int code, Datum arg)
 {
@@ -57,8 +60,9 @@ release_slot(int code, Datum arg)
 }
 
 /*
- * Claim the slot of the database, or a free one; false if there is none.  Exits if
- * the database already has a worker, which an earlier launcher has started.
+ * Claim the slot of the database, or a free one; false if there is none.
+ * Exits if the database already has a worker, which an earlier launcher has
+ * started.
  */
 static bool
 claim_slot(void)
@@ -124,7 +128,10 @@ take_told(Told *told)
 	LWLockRelease(wake_shared->lock);
 }
 
-/* Let writers set the latch from now on; false if there is already something to do. */
+/*
+ * Let writers set the latch from now on; false if there is already something
+ * to do.
+ */
 static bool
 go_idle(void)
 {
@@ -155,7 +162,7 @@ enum
 };
 
 static SqlQuery count_query = {
-	.text = "SELECT count(*)"
+	.sql = "SELECT count(*)"
 	" FROM postalytics.deliveries_unfinished AS d"
 	" WHERE d.sync = $1"
 	"   AND d.due_at > $2"
@@ -167,7 +174,7 @@ static SqlQuery count_query = {
 };
 
 static SqlQuery next_query = {
-	.text = "SELECT d.due_at"
+	.sql = "SELECT d.due_at"
 	" FROM postalytics.deliveries_unfinished AS d"
 	" WHERE d.sync = $1"
 	"   AND d.due_at > $2"
@@ -178,7 +185,10 @@ static SqlQuery next_query = {
 	.types = {[DUE_SYNC] = TEXTOID,[DUE_AFTER] = TIMESTAMPTZOID}
 };
 
-/* Return the value that a query of a sync's deliveries returns, or none if it returns no row. */
+/*
+ * Return the value that a query of a sync's deliveries returns, or none if it
+ * returns no row.
+ */
 static Datum
 query_deliveries(SqlQuery *query, const char *sync, TimestampTz after, Datum none)
 {
@@ -194,14 +204,20 @@ query_deliveries(SqlQuery *query, const char *sync, TimestampTz after, Datum non
 	return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 }
 
-/* Return how many deliveries of a sync have come due after a time and are not leased. */
+/*
+ * Return how many deliveries of a sync have come due after a time and are not
+ * leased.
+ */
 static int64
 count_due(const char *sync, TimestampTz after)
 {
 	return DatumGetInt64(query_deliveries(&count_query, sync, after, Int64GetDatum(0)));
 }
 
-/* Return when the first delivery of a sync is due after a time; DT_NOEND for never. */
+/*
+ * Return when the first delivery of a sync is due after a time; DT_NOEND for
+ * never.
+ */
 static TimestampTz
 next_due(const char *sync, TimestampTz after)
 {
@@ -218,8 +234,8 @@ find_woken(const Told *told, const char *sync)
 }
 
 /*
- * Notify the syncs that sessions have named, and those of which a delivery has come
- * due since the last look.  Returns when to look again.
+ * Notify the syncs that sessions have named, and those of which a delivery has
+ * come due since the last look.  Returns when to look again.
  */
 static TimestampTz
 notify_syncs(const Told *told, TimestampTz *looked_at)
@@ -236,7 +252,11 @@ notify_syncs(const Told *told, TimestampTz *looked_at)
 		if (!sync->enabled || !sync->durable)
 			continue;
 		count = woken != NULL ? woken->count : 0;
-		/* A count of zero is from nack, whose deliveries may have been due at the last look. */
+
+		/*
+		 * A count of zero is from nack, whose deliveries may have been due at
+		 * the last look.
+		 */
 		if (count == 0)
 			count = count_due(sync->name, told->all_woken || woken != NULL ? DT_NOBEGIN : *looked_at);
 		if (count > 0)
@@ -312,7 +332,8 @@ static void
 work(void)
 {
 	static Told told;
-	TimestampTz looked_at = DT_NOBEGIN; /* to announce all that is due at first */
+	TimestampTz looked_at = DT_NOBEGIN; /* to announce all that is due at
+										 * first */
 
 	for (;;)
 	{
@@ -354,7 +375,10 @@ postalytics_worker_main(Datum arg)
 				 errmsg("there are more than %d databases with extension \"%s\"", MAX_WORKERS, EXTENSION_NAME),
 				 errhint("Name those that are to have a worker in " EXTENSION_NAME ".worker_databases.")));
 
-	/* Names are those of the system, and the queue must be read through its index. */
+	/*
+	 * Names are those of the system, and the queue must be read through its
+	 * index.
+	 */
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION);
