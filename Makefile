@@ -5,7 +5,24 @@ EXTENSION = postalytics_status
 EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
-OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
+OBJS = $(addprefix src/, postalytics_status.o \
+	base/cache.o base/extension.o base/query.o base/table.o \
+	lifecycle/current_status.o lifecycle/lifecycle.o lifecycle/order_support.o \
+	rights/grant.o rights/settings.o \
+	feed/batch.o feed/event.o feed/field_name.o feed/reader.o feed/resolve.o \
+	feed/timestamp.o feed/value.o \
+	storage/direct.o storage/events.o storage/leaf.o storage/leaf_worker.o \
+	storage/lookup.o storage/partition.o \
+	journey/campaign.o journey/journey.o journey/piece.o \
+	sync/ack.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/fetch.o \
+	sync/look.o sync/match.o sync/notice.o sync/notify.o sync/sync.o sync/wake.o \
+	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
+	ingest/offer.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/retry.o \
+	ingest/spill.o ingest/store.o \
+	report/bar.o report/calendar.o report/payload.o \
+	operate/guard.o \
+	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
+	worker/status.o worker/worker.o)
 
 # The install script is these, bottom floor first; the privileges, which name all
 # others, come last.
@@ -37,19 +54,19 @@ ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
-PG_CPPFLAGS = -Isrc -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
+PG_CPPFLAGS = -I$(srcdir)/src -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
 demo test bench soak fuzz assert examples:
 	@test/run $@
 bench-scale:
 	@ROWS='e i j l' test/run bench
 bench-queue:
 	@test/run queue
-fresh matrix:
+fresh matrix indent:
 	@test/$@
 else
 
@@ -65,4 +82,4 @@ $(INSTALL_SQL): $(SQL)
 
 endif
 
-.PHONY: demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix
+.PHONY: demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix indent
