@@ -45,6 +45,8 @@ SQL = $(addprefix src/, \
 	rights/grant.sql)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built = $(INSTALL_SQL)
+# The scripts of released versions, and the update scripts.
+DATA = $(filter-out releases/$(INSTALL_SQL), $(wildcard releases/*.sql))
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
 	attack names calendar altered distributed arrives figures

@@ -56,12 +56,13 @@ $node->safe_psql('fresh', 'CREATE EXTENSION postalytics_status');
 my $fresh = $node->safe_psql('fresh', $objects);
 cmp_ok(scalar(() = $fresh =~ /^(function|view|table) /mg), '>', 60, 'there are objects to compare');
 
-note 'nothing has been released yet, so there is nothing to update from' if 1 == scalar(() = glob("$top/postalytics_status--*.sql"));
+my @released = sort glob("$top/releases/postalytics_status--*.sql");
+note 'nothing has been released yet, so there is nothing to update from' if !@released;
 my ($current) = $node->safe_psql('fresh', "SELECT extversion FROM pg_extension WHERE extname = 'postalytics_status'");
 my @rows = map { "SELECT t::text FROM postalytics.$_ AS t ORDER BY 1" }
   qw(events pieces campaigns rejects field_names syncs deliveries maintenance_log);
 
-for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } sort glob("$top/postalytics_status--*.sql"))
+for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } @released)
 {
 	my $database = "from_$version";
 	$node->safe_psql('postgres', qq{CREATE DATABASE "$database"});
