@@ -10,10 +10,8 @@
 
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "common/hashfn.h"
-#if PG_VERSION_NUM >= 160000
-#include "varatt.h"
-#endif
 
 /* Compare two strings that need not be null-terminated, as memcmp does. */
 static inline int

@@ -51,12 +51,12 @@ CREATE INDEX pieces_campaign_id_idx ON postalytics.pieces (campaign_id);
 COMMENT ON TABLE postalytics.pieces IS
     'a row a mail piece: its journey, its current status and its recipient';
 COMMENT ON COLUMN postalytics.pieces.status IS 'current status; NULL while there are only responses';
-COMMENT ON COLUMN postalytics.pieces.status_at IS 'instant of the last event of the current status';
+COMMENT ON COLUMN postalytics.pieces.status_at IS 'time of the last event of the current status';
 COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';
 COMMENT ON COLUMN postalytics.pieces.fields IS 'the mailing list''s own fields, from the latest event that has any';
 COMMENT ON COLUMN postalytics.pieces.first_name IS 'the recipient, as a whole from the latest event that names one';
 COMMENT ON COLUMN postalytics.pieces.zip IS 'from the latest event that has one';
-COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'instant of the first such event, as for the other statuses';
+COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'time of the first such event, as for the other statuses';
 COMMENT ON COLUMN postalytics.pieces.opens IS 'visits to the personal URL';
 COMMENT ON COLUMN postalytics.pieces.completions IS 'visits to the goal URL';
 COMMENT ON COLUMN postalytics.pieces.last_url IS 'of the latest visit that names one';
@@ -95,4 +95,4 @@ SELECT CASE
        END
 $$;
 COMMENT ON FUNCTION postalytics.reached_at(postalytics.pieces, postalytics.mail_status) IS
-    'the instant of a piece''s first event of a status; NULL if it has none';
+    'the time of a piece''s first event of a status; NULL if it has none';

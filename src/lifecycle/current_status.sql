@@ -55,7 +55,7 @@ CREATE AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz
     PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) IS
-    'current status of a piece from its events'' statuses and instants, in any order';
+    'current status of a piece from its events'' statuses and times, in any order';
 
 GRANT EXECUTE ON FUNCTION
     postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz),

@@ -172,22 +172,22 @@ start_of_day(int day, pg_tz *zone)
 {
 	struct pg_tm tm = {0};
 	int			offset;
-	TimestampTz instant;
+	TimestampTz start;
 
 	j2date(day, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
 	offset = DetermineTimeZoneOffset(&tm, zone);
-	if (tm2timestamp(&tm, 0, &offset, &instant) != 0)
+	if (tm2timestamp(&tm, 0, &offset, &start) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
-	return instant;
+	return start;
 }
 
 /*
  * delivery_window(processed_at, time_zone): the two delivery days after the
  * one on which a piece was processed for delivery, whole, in that time zone
  *
- * NULL for an infinite instant.  Errors: 22023 for a time zone that is not
+ * NULL for an infinite time.  Errors: 22023 for a time zone that is not
  * known.
  */
 Datum

@@ -44,4 +44,4 @@ LEFT JOIN at AS a ON a.status = s.status
 ORDER BY s.status
 $$;
 COMMENT ON FUNCTION postalytics.funnel(text, timestamptz) IS
-    'a campaign as of an instant: for each status the pieces that had reached it, as a share of all, and those at it';
+    'a campaign as of a time: for each status the pieces that had reached it, as a share of all, and those at it';

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "feed/reader.h"
 #include "feed/value.h"
 #include "funcapi.h"

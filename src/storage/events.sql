@@ -24,10 +24,10 @@ CREATE TABLE postalytics.events (
 PARTITION BY RANGE (occurred_at);
 
 COMMENT ON TABLE postalytics.events IS
-    'every event once: this piece, this status, this instant; append-only, a partition a month';
+    'every event once, by piece, status and time; append-only, partitioned by month';
 COMMENT ON COLUMN postalytics.events.event_id IS 'grows with arrival, with gaps';
 COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact (postalytics_status.identity)';
-COMMENT ON COLUMN postalytics.events.occurred_at IS 'the feed''s own instant';
+COMMENT ON COLUMN postalytics.events.occurred_at IS 'the time that the feed gives';
 COMMENT ON COLUMN postalytics.events.received_at IS 'when the event was stored';
 COMMENT ON COLUMN postalytics.events.account IS 'the client''s account: ingest''s argument, or else the feed''s';
 COMMENT ON COLUMN postalytics.events.payload IS 'the event as it came; NULL with postalytics_status.keep_payload off';

@@ -76,12 +76,12 @@ COMMENT ON COLUMN postalytics.syncs.enabled IS 'while off, new events make no de
 COMMENT ON COLUMN postalytics.syncs.campaigns IS 'campaign ids; NULL for every campaign';
 COMMENT ON COLUMN postalytics.syncs.accounts IS 'accounts; NULL for every account';
 COMMENT ON COLUMN postalytics.syncs.statuses IS 'statuses; NULL for every status';
-COMMENT ON COLUMN postalytics.syncs.wait IS 'from an event''s instant until its delivery is due';
+COMMENT ON COLUMN postalytics.syncs.wait IS 'from the time of an event until its delivery is due';
 COMMENT ON COLUMN postalytics.syncs.unless IS 'a piece that has reached one of these statuses has its due deliveries cancelled';
 COMMENT ON COLUMN postalytics.syncs.latest_only IS 'a delivery is superseded once the piece has a later one';
 COMMENT ON COLUMN postalytics.syncs.ordered IS 'a piece''s deliveries are handed out one after the other, in order';
 COMMENT ON COLUMN postalytics.syncs.durable IS 'with deliveries; else with notifications alone';
-COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'so many fetches without an ack make a delivery dead';
+COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'the number of fetches without an ack after which a delivery is dead';
 COMMENT ON COLUMN postalytics.syncs.workers IS 'roles that may fetch and ack, besides the owner; see grant_sync';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
