@@ -232,7 +232,7 @@ is_event(const Candidate *candidate)
  * True if the object is only a wrapper around other events.  A wrapper can
  * have an event date or type of its own.  An object that has both and contains
  * no valid event is itself an event, whose data only looks like a list of
- * events. An object that has one of them is a wrapper if it contains rejected
+ * events.  An object that has one of them is a wrapper if it contains rejected
  * events.
  */
 static inline bool
@@ -379,7 +379,7 @@ read_events(Reader *reader)
 }
 
 /*
- * Read a json value's events into the batch.  text, which is in the server's
+ * Read a json value's events into the batch.  json, which is in the server's
  * encoding, and account, which may be NULL, must live as long as the batch.
  * Errors: 54001 for nesting deeper than the stack.
  */

@@ -37,7 +37,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 SUPPORT postalytics.order_support
 AS 'MODULE_PATHNAME', 'postalytics_precedes';
 COMMENT ON FUNCTION postalytics.precedes(postalytics.mail_status, postalytics.mail_status) IS
-    'does b belong later in the lifecycle than a? (a << b)';
+    'true if b comes after a in the lifecycle (a << b)';
 
 CREATE FUNCTION postalytics.follows(a postalytics.mail_status, b postalytics.mail_status)
 RETURNS boolean
@@ -46,7 +46,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 SUPPORT postalytics.order_support
 AS 'MODULE_PATHNAME', 'postalytics_follows';
 COMMENT ON FUNCTION postalytics.follows(postalytics.mail_status, postalytics.mail_status) IS
-    'does a belong later in the lifecycle than b? (a >> b)';
+    'true if a comes after b in the lifecycle (a >> b)';
 
 CREATE FUNCTION postalytics.precedes_or_equals(a postalytics.mail_status, b postalytics.mail_status)
 RETURNS boolean
@@ -55,7 +55,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 SUPPORT postalytics.order_support
 AS 'MODULE_PATHNAME', 'postalytics_precedes_or_equals';
 COMMENT ON FUNCTION postalytics.precedes_or_equals(postalytics.mail_status, postalytics.mail_status) IS
-    'is b the same as a, or later in the lifecycle? (a <<= b)';
+    'true if b is the same as a or comes after it in the lifecycle (a <<= b)';
 
 CREATE FUNCTION postalytics.follows_or_equals(a postalytics.mail_status, b postalytics.mail_status)
 RETURNS boolean
@@ -64,7 +64,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 SUPPORT postalytics.order_support
 AS 'MODULE_PATHNAME', 'postalytics_follows_or_equals';
 COMMENT ON FUNCTION postalytics.follows_or_equals(postalytics.mail_status, postalytics.mail_status) IS
-    'is a the same as b, or later in the lifecycle? (a >>= b)';
+    'true if a is the same as b or comes after it in the lifecycle (a >>= b)';
 
 CREATE FUNCTION postalytics.comparable(a postalytics.mail_status, b postalytics.mail_status)
 RETURNS boolean
@@ -73,7 +73,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 SUPPORT postalytics.order_support
 AS 'MODULE_PATHNAME', 'postalytics_comparable';
 COMMENT ON FUNCTION postalytics.comparable(postalytics.mail_status, postalytics.mail_status) IS
-    'are a and b the same, or one later in the lifecycle than the other?';
+    'true if a and b are the same or one comes after the other in the lifecycle';
 
 CREATE OPERATOR postalytics.<< (
     FUNCTION = postalytics.precedes,
@@ -151,7 +151,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_terminal';
 COMMENT ON FUNCTION postalytics.is_terminal(postalytics.mail_status) IS
-    'does a piece''s journey end with the status?';
+    'true if the journey of a piece ends with the status';
 
 CREATE FUNCTION postalytics.is_repeatable(status postalytics.mail_status)
 RETURNS boolean
@@ -159,7 +159,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_repeatable';
 COMMENT ON FUNCTION postalytics.is_repeatable(postalytics.mail_status) IS
-    'is each occurrence a fact of its own, as each visit is?';
+    'true if each occurrence counts, as each visit does';
 
 CREATE FUNCTION postalytics.applies_in(status postalytics.mail_status, country text)
 RETURNS boolean
@@ -167,7 +167,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_applies_in';
 COMMENT ON FUNCTION postalytics.applies_in(postalytics.mail_status, text) IS
-    'do pieces mailed to the country (US, CA) report the status? NULL for other countries';
+    'true if pieces mailed to the country (US, CA) report the status; NULL for other countries';
 
 CREATE FUNCTION postalytics.to_mail_status(spelling text)
 RETURNS postalytics.mail_status
@@ -188,7 +188,7 @@ SELECT s.status,
        postalytics.is_repeatable(s.status) AS repeatable
 FROM pg_catalog.unnest(pg_catalog.enum_range(NULL::postalytics.mail_status)) AS s (status);
 COMMENT ON VIEW postalytics.statuses IS
-    'the statuses, in order, with what is to be known of each';
+    'the statuses, in order, with their properties';
 
 -- ---- open to all ----
 

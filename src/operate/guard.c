@@ -1,7 +1,9 @@
 /*
  * guard.c
- *		Refuses to drop the extension silently while it holds events: its
- *		leaves are no members of it, and would go without a word.
+ *		Refuses to drop the extension without CASCADE while it holds events.
+ *
+ * The partitions are not members of the extension, so that the server would
+ * drop them without a notice.
  */
 #include "postgres.h"
 
@@ -15,7 +17,7 @@
 
 PG_FUNCTION_INFO_V1(postalytics_guard_drop);
 
-/* Does the command drop this extension, and without CASCADE? */
+/* True if the command drops this extension without CASCADE. */
 static bool
 drops_extension(const DropStmt *drop)
 {
@@ -31,7 +33,7 @@ drops_extension(const DropStmt *drop)
 	return false;
 }
 
-/* Does DROP OWNED, without CASCADE, name the role that owns the extension? */
+/* True if DROP OWNED, without CASCADE, names the extension's owner. */
 static bool
 drops_its_owner(const DropOwnedStmt *drop)
 {
@@ -39,7 +41,18 @@ drops_its_owner(const DropOwnedStmt *drop)
 		list_member_oid(roleSpecsToIds(drop->roles), extension_owner());
 }
 
-/* What would be lost, or NULL if there are no events. */
+static SqlQuery loss_query = {
+	.sql = "SELECT pg_catalog.format("
+	"           '%s months of events (%s), and with them pieces, campaigns, rejects, syncs and deliveries',"
+	"           pg_catalog.count(*),"
+	"           pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(t.relid))))"
+	" FROM pg_catalog.pg_partition_tree('postalytics.events') AS t"
+	" WHERE t.isleaf"
+	" HAVING EXISTS (SELECT FROM postalytics.events)",
+	.result = SPI_OK_SELECT
+};
+
+/* Describe what would be lost; NULL if there are no events. */
 static char *
 describe_loss(void)
 {
@@ -47,14 +60,7 @@ describe_loss(void)
 	char	   *loss = NULL;
 
 	SPI_connect();
-	if (SPI_execute("SELECT pg_catalog.format("
-					"           '%s months of events (%s), and with them pieces, campaigns, rejects, syncs and deliveries',"
-					"           pg_catalog.count(*),"
-					"           pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(t.relid))))"
-					" FROM pg_catalog.pg_partition_tree('postalytics.events') AS t"
-					" WHERE t.isleaf"
-					" HAVING EXISTS (SELECT FROM postalytics.events)", true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read events");
+	query_run(&loss_query, NULL, NULL);
 	if (SPI_processed > 0)
 		loss = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	if (loss != NULL)
@@ -64,8 +70,10 @@ describe_loss(void)
 }
 
 /*
- * Event trigger function, on ddl_command_start of DROP EXTENSION and DROP
- * OWNED. Errors: 2BP01 where the extension would be dropped with its events.
+ * guard_drop(), the event trigger on ddl_command_start of DROP EXTENSION and
+ * DROP OWNED
+ *
+ * Error 2BP01 if the extension would be dropped with its events.
  */
 Datum
 postalytics_guard_drop(PG_FUNCTION_ARGS)

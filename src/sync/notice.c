@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(postalytics_wake);
 /*
  * Begin a notification of the form {about, "count": n, "list": [items]}.
  * about is the beginning of a JSON object, without its closing brace, and must
- * be short. Allocates in the current memory context.
+ * be short.  Allocates in the current memory context.
  */
 void
 notice_begin(Notice *notice, const char *about, const char *list)

@@ -282,7 +282,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 
 /*
  * Tell the database's worker, after commit, that a sync has count new
- * deliveries. With a count of zero, tell it to look when the next one is due.
+ * deliveries.  With a count of zero, tell it to look when the next one is due.
  */
 void
 wake_worker(const char *sync, const char *channel, int64 count)
