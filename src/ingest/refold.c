@@ -38,18 +38,19 @@ open_events(Datum piece_ids)
 	return SPI_cursor_open_with_args(NULL, events_query, lengthof(types), types, values, NULL, false, 0);
 }
 
-/* Pass the rows that were fetched from the cursor to a derivation. */
+/* Pass rows to a derivation, which may run statements of its own. */
 static void
-derive_fetched(Derivation *derivation)
+derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(SPI_tuptable->tupdesc, &TTSOpsHeapTuple);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(rows->tupdesc, &TTSOpsHeapTuple);
 
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
-		ExecStoreHeapTuple(SPI_tuptable->vals[i], slot, false);
+		ExecStoreHeapTuple(rows->vals[i], slot, false);
 		derive_slot(derivation, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	SPI_freetuptable(rows);
 }
 
 #define FETCH_ROWS	1000
@@ -80,8 +81,7 @@ postalytics_refold_pieces(PG_FUNCTION_ARGS)
 		if (SPI_processed == 0)
 			break;
 		count += SPI_processed;
-		derive_fetched(derivation);
-		SPI_freetuptable(SPI_tuptable);
+		derive_rows(derivation, SPI_tuptable, SPI_processed);
 	}
 	derive_end(derivation);
 	SPI_cursor_close(cursor);

@@ -72,13 +72,15 @@ sync_match_begin(MemoryContext parent)
 	MemoryContext caller = MemoryContextSwitchTo(parent);
 	SyncMatch  *match = palloc0(sizeof(SyncMatch));
 	bool		has_worker = wake_has_worker();
+	const Sync *syncs;
 	int			i = 0;
 
 	LockRelationOid(extension_relation("syncs"), RowShareLock);
-	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
+	syncs = first_sync();		/* once, as the next call may read them again */
+	for (const Sync *sync = syncs; sync != NULL; sync = sync->next)
 		match->count += sync->enabled;
 	match->syncs = palloc(Max(match->count, 1) * sizeof(Matched));
-	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
+	for (const Sync *sync = syncs; sync != NULL; sync = sync->next)
 	{
 		if (!sync->enabled)
 			continue;
