@@ -19,6 +19,12 @@ SELECT drop_sync(repeat('x', 53));
 SELECT drop_sync('nobody');
 SELECT enable_sync('nobody');
 SELECT disable_sync('nobody');
+SELECT drop_sync(NULL);
+SELECT enable_sync(NULL);
+SELECT disable_sync(NULL);
+SELECT replay_sync(NULL, '2026-10-01');
+SELECT test_sync(NULL);
+SELECT grant_sync(current_user::name, NULL);
 
 -- A role that may change syncs is not kept from it by their checks.
 CREATE ROLE regress_postalytics_admin;

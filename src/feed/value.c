@@ -10,7 +10,7 @@
 #include "utils/fmgrprotos.h"
 
 /*
- * Return a JSON string with its escapes decoded, and its length.  text is what
+ * Return a JSON string with its escapes decoded, and its length.  string is what
  * stands between its quotes.  Returns NULL if the database cannot hold it: it
  * has \u0000, half a surrogate pair, or a character that the encoding lacks.
  * Allocates in the current memory context.

@@ -1,6 +1,6 @@
 /*
- * report.c
- *		What the reports in report.sql need and SQL does not have: a bar.
+ * bar.c
+ *		Draws a bar as text, for reports that are shown in a terminal.
  */
 #include "postgres.h"
 

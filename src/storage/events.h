@@ -8,7 +8,7 @@
 #include "base/table.h"
 #include "feed/event.h"
 
-/* Columns of events, as partition.sql has them: attribute number less one. */
+/* Columns of events, as events.sql has them: attribute number less one. */
 
 enum
 {

@@ -202,11 +202,14 @@ due_at(TimestampTz occurred_at, const Interval *wait)
 
 /* ---- SQL ---- */
 
-/* raise_undefined_sync(name text) returns void: error 42704.  Strict. */
+/*
+ * raise_undefined_sync(name text) returns void: error 42704.  Not strict, as a
+ * strict function would do nothing for NULL.
+ */
 Datum
 postalytics_raise_undefined_sync(PG_FUNCTION_ARGS)
 {
-	raise_undefined_sync(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	raise_undefined_sync(PG_ARGISNULL(0) ? "<NULL>" : text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
 }
 

@@ -94,7 +94,6 @@ EXECUTE FUNCTION postalytics.configuration_changed();
 CREATE FUNCTION postalytics.raise_undefined_sync(name text)
 RETURNS void
 LANGUAGE c
-STRICT
 AS 'MODULE_PATHNAME', 'postalytics_raise_undefined_sync';
 COMMENT ON FUNCTION postalytics.raise_undefined_sync(text) IS
     'internal: raise the error that a sync does not exist';
