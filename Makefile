@@ -9,13 +9,13 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	base/cache.o base/extension.o base/query.o base/table.o \
 	lifecycle/current_status.o lifecycle/lifecycle.o lifecycle/order_support.o \
 	rights/grant.o rights/settings.o \
-	feed/batch.o feed/event.o feed/field_name.o feed/reader.o feed/resolve.o \
+	feed/batch.o feed/event.o feed/field_name.o feed/reader.o feed/validate.o \
 	feed/timestamp.o feed/value.o \
-	storage/direct.o storage/events.o storage/leaf.o storage/leaf_worker.o \
-	storage/lookup.o storage/partition.o \
+	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o \
+	storage/partition.o storage/partition_worker.o \
 	journey/campaign.o journey/journey.o journey/piece.o \
 	sync/ack.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/fetch.o \
-	sync/look.o sync/match.o sync/notice.o sync/notify.o sync/sync.o sync/wake.o \
+	sync/verdict.o sync/match.o sync/notice.o sync/notify.o sync/sync.o sync/wake.o \
 	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
 	ingest/offer.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
@@ -31,7 +31,7 @@ SQL = $(addprefix src/, \
 	lifecycle/lifecycle.sql lifecycle/current_status.sql \
 	rights/settings.sql \
 	feed/field_name.sql \
-	storage/events.sql storage/leaf.sql storage/partition.sql storage/maintenance_log.sql \
+	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
 	sync/sync.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
 	sync/ack.sql sync/replay.sql sync/create_sync.sql sync/sync_health.sql sync/notify.sql \

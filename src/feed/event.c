@@ -3,7 +3,7 @@
  *		The fields of an event record, and the order of events.
  *
  * A record points into the text that it was read from.  reader.c makes
- * records, resolve.c finds out what they are about.
+ * records, validate.c finds out what they are about.
  */
 #include "postgres.h"
 

@@ -9,7 +9,7 @@
 
 #include "base/compat.h"
 #include "feed/reader.h"
-#include "feed/resolve.h"
+#include "feed/validate.h"
 #include "feed/value.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -320,7 +320,7 @@ add_candidate(Reader *reader, Candidate *candidate)
 	}
 
 	caller = MemoryContextSwitchTo(batch->scratch);
-	wrong = resolve_event(&candidate->record, candidate->misplaced, batch);
+	wrong = validate_event(&candidate->record, candidate->misplaced, batch);
 	if (wrong == NULL)
 		event_batch_add(batch, &candidate->record);
 	else

@@ -10,8 +10,8 @@
 #include "ingest/months.h"
 #include "miscadmin.h"
 #include "storage/events.h"
+#include "storage/ensure_partition.h"
 #include "storage/lmgr.h"
-#include "storage/partition.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 

@@ -1,8 +1,8 @@
 /*
  * rejects.c
- *		Stores what a call could not understand.
+ *		Stores the events that were rejected, with the reason.
  *
- * retry.c reads it again.
+ * The reasons are worded in feed/validate.c.  retry.c reads the events again.
  */
 #include "postgres.h"
 

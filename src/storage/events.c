@@ -2,7 +2,7 @@
  * events.c
  *		The columns of the table events.
  *
- * Its partitions are the subject of leaf.c and partition.c.
+ * Its partitions are the subject of partition.c.
  */
 #include "postgres.h"
 

@@ -1,102 +1,397 @@
 /*
  * partition.c
- *		Makes sure that the partitions exist which a call needs: months for
- *		ingest, today for ack, and a range for maintain().
+ *		The partitions of events (months) and deliveries (days): what they are
+ *		called, which of them holds a time, and creating one.
  *
- * A background worker creates them, where there is one to be had, so that the
- * caller does not keep the parent locked until its transaction ends.
+ * A leaf must exist before the statement that inserts into its parent starts.
+ * months.c ensures that for ingest, and
+ * ensure_partition.c for ack and fetch.
  */
 #include "postgres.h"
 
-#include "fmgr.h"
-#include "storage/leaf_worker.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "base/extension.h"
+#include "base/query.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/partition.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/partcache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(postalytics_ensure_partitions);
-PG_FUNCTION_INFO_V1(postalytics_ensure_days);
+#define MAX_MONTH_YEAR	9999	/* for a name of four digits */
 
 /*
- * Let a background worker create the missing months of these times, so that no
- * other session has to wait for this transaction.  Those that it cannot create
- * are left to ensure_leaf.
+ * Return the start of the month that a time is in.  Months are those of UTC,
+ * so that leaves created by sessions in different time zones do not overlap.
+ * Error 22008 if no leaf can hold the time.
  */
-void
-create_months_in_worker(const TimestampTz *times, int count)
+TimestampTz
+month_start(TimestampTz time)
 {
-	TimestampTz *missing = palloc(count * sizeof(TimestampTz));
-	int			nmissing = 0;
+	struct pg_tm tm;
+	fsec_t		fraction;
 
-	for (int i = 0; i < count; i++)
-		if (!has_leaf(LEAF_MONTH, times[i]) && !leaf_name_is_taken(LEAF_MONTH, times[i]))
-			missing[nmissing++] = times[i];
-	if (nmissing > 0 && create_leaves_in_worker(LEAF_MONTH, missing, nmissing))
-		(void) has_new_leaf(LEAF_MONTH, missing[0]);
-	pfree(missing);
+	if (TIMESTAMP_NOT_FINITE(time) ||
+		timestamp2tm(time, NULL, &tm, &fraction, NULL, NULL) != 0 ||
+		tm.tm_year < 1 || tm.tm_year > MAX_MONTH_YEAR)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("no partition of events can hold time %s", timestamptz_to_str(time))));
+	return (date2j(tm.tm_year, tm.tm_mon, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+/* Return the start of the month after one that starts at a time. */
+TimestampTz
+next_month(TimestampTz month)
+{
+	return month_start(month + 31 * USECS_PER_DAY);
+}
+
+/* Format a date in a way that does not depend on the session's settings. */
+static char *
+date_of(TimestampTz time, const char *format)
+{
+	struct pg_tm tm;
+	fsec_t		fraction;
+
+	(void) timestamp2tm(time, NULL, &tm, &fraction, NULL, NULL);
+	return psprintf(format, tm.tm_year, tm.tm_mon, tm.tm_mday);
+}
+
+/* ---- the two kinds ---- */
+
+/* A partitioned table, and what its leaves are like. */
+typedef struct Parent
+{
+	const char *name;
+	const char *leaf_format;	/* of a leaf's name, given year, month and day */
+	const char *finish_leaf;	/* commands, given the leaf's name in each
+								 * %1$s */
+	TimestampTz (*start) (TimestampTz time);
+	TimestampTz (*next) (TimestampTz start);
+	Datum		(*key) (TimestampTz time);	/* value of the partition key */
+	char	   *(*bounds) (TimestampTz start);
+} Parent;
+
+static Datum
+month_key(TimestampTz time)
+{
+	return TimestampTzGetDatum(time);
+}
+
+static char *
+month_bounds(TimestampTz month)
+{
+	return psprintf("FROM (%s) TO (%s)",
+					date_of(month, "'%04d-%02d-%02d 00:00:00+00'"),
+					date_of(next_month(month), "'%04d-%02d-%02d 00:00:00+00'"));
+}
+
+static TimestampTz
+day_start(TimestampTz time)
+{
+	return time - time % USECS_PER_DAY;
+}
+
+static TimestampTz
+next_day(TimestampTz day)
+{
+	return day + USECS_PER_DAY;
+}
+
+static Datum
+day_key(TimestampTz time)
+{
+	return DateADTGetDatum(time / USECS_PER_DAY);
+}
+
+static char *
+day_bounds(TimestampTz day)
+{
+	return psprintf("IN (%s)", date_of(day, "'%04d-%02d-%02d'"));
+}
+
+static const Parent parents[] = {
+	[LEAF_MONTH] = {
+		.name = "events",
+		.leaf_format = "events_%04d_%02d",
+		.finish_leaf = "ALTER TABLE postalytics.%1$s ADD PRIMARY KEY (piece_id, status, occurred_at)",
+		.start = month_start,
+		.next = next_month,
+		.key = month_key,
+		.bounds = month_bounds
+	},
+
+	/*
+	 * Finished deliveries arrive by the hundred thousand, roughly in the
+	 * order of their ids.  A BRIN index costs nothing, while a primary key
+	 * would cost as much as the row.
+	 */
+	[LEAF_DAY] = {
+		.name = "deliveries",
+		.leaf_format = "deliveries_%04d_%02d_%02d",
+		.finish_leaf = "CREATE INDEX ON postalytics.%1$s (piece_id);"
+		"CREATE INDEX ON postalytics.%1$s USING brin (delivery_id, finished_at) WITH (autosummarize = on);"
+		"CREATE INDEX ON postalytics.%1$s (sync, failed_at) WHERE failed_at IS NOT NULL;"
+		"ALTER TABLE postalytics.%1$s REPLICA IDENTITY FULL",
+		.start = day_start,
+		.next = next_day,
+		.key = day_key,
+		.bounds = day_bounds
+	}
+};
+
+/* Return the OID of the partitioned table. */
+static Oid
+parent_relation(LeafKind kind)
+{
+	return extension_relation(parents[kind].name);
+}
+
+/* Return the name that the leaf for a time has, or would have. */
+char *
+leaf_name(LeafKind kind, TimestampTz time)
+{
+	return date_of(parents[kind].start(time), parents[kind].leaf_format);
+}
+
+/* ---- finding a leaf ---- */
+
+typedef enum LeafName
+{
+	NAME_FREE,
+	NAME_OF_LEAF,
+	NAME_TAKEN					/* by something that is not a partition */
+} LeafName;
+
+static LeafName
+look_up_name(const char *leaf)
+{
+	Oid			relation = get_relname_relid(leaf, get_namespace_oid(EXTENSION_SCHEMA, false));
+	HeapTuple	tuple;
+	LeafName	name;
+
+	if (!OidIsValid(relation))
+		return NAME_FREE;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	if (!HeapTupleIsValid(tuple))
+		return NAME_FREE;
+	name = ((Form_pg_class) GETSTRUCT(tuple))->relispartition ? NAME_OF_LEAF : NAME_TAKEN;
+	ReleaseSysCache(tuple);
+	return name;
 }
 
 /*
- * How long to wait for another transaction that locks deliveries, in
- * milliseconds.
- */
-#define DAY_LOCK_WAIT	100
-
-/* For how long not to wait again after such a wait has failed. */
-#define DAY_PAUSE		(10 * USECS_PER_SEC)
-
-/*
- * Make sure that deliveries finished at a time have a partition; false if
- * another transaction holds a conflicting lock on deliveries.  Creates the
- * next day's partition too, so that few sessions need one at midnight.  Error
- * 42P07 if another table has the partition's name.
+ * True if something that is not a partition has the name of the leaf for a
+ * time.
  */
 bool
-ensure_day(TimestampTz time)
+leaf_name_is_taken(LeafKind kind, TimestampTz time)
 {
-	static TimestampTz pause_until = DT_NOBEGIN;
-	const TimestampTz days[] = {time, time + USECS_PER_DAY};
+	return look_up_name(leaf_name(kind, time)) == NAME_TAKEN;
+}
 
-	if (has_leaf(LEAF_DAY, time))
-		return true;
-	switch (lock_parent(LEAF_DAY, time, time < pause_until ? 0 : DAY_LOCK_WAIT))
+/*
+ * Return the leaf for a time, whether the extension or a user has created it;
+ * InvalidOid if there is none.  The caller has opened and locked the parent.
+ */
+Oid
+leaf_of(Relation parent, LeafKind kind, TimestampTz time)
+{
+	PartitionKey key = RelationGetPartitionKey(parent);
+	PartitionDesc leaves = RelationGetPartitionDesc(parent, true);
+	Datum		value = parents[kind].key(time);
+	bool		equal;
+	int			bound;
+	int			leaf = -1;
+
+	if (leaves->nparts == 0)
+		return InvalidOid;
+	if (key->strategy == PARTITION_STRATEGY_LIST)
 	{
-		case PARENT_HAS_LEAF:
-			return true;
-		case PARENT_BUSY:
-			pause_until = time + DAY_PAUSE;
-			return false;
-		case PARENT_LOCKED:
-			unlock_parent(LEAF_DAY);	/* for the worker */
+		bound = partition_list_bsearch(key->partsupfunc, key->partcollation,
+									   leaves->boundinfo, value, &equal);
+		if (bound >= 0 && equal)
+			leaf = leaves->boundinfo->indexes[bound];
 	}
-	if (create_leaves_in_worker(LEAF_DAY, days, lengthof(days)) && has_new_leaf(LEAF_DAY, time))
-		return true;
-	if (lock_parent(LEAF_DAY, time, 0) == PARENT_BUSY)
-		return has_new_leaf(LEAF_DAY, time);
-	(void) create_leaves(LEAF_DAY, days[0], days[1] + 1);
-	return true;
+	else
+	{
+		bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
+											  leaves->boundinfo, 1, &value, &equal);
+		leaf = leaves->boundinfo->indexes[bound + 1];
+	}
+	return leaf < 0 ? InvalidOid : leaves->oids[leaf];
 }
 
 /*
- * ensure_partitions("from" timestamptz, until timestamptz) returns integer
+ * True if there is a leaf for a time.  Keeps ACCESS SHARE on the parent if
+ * there is; otherwise the lock would block a session that drops another leaf.
+ */
+bool
+has_leaf(LeafKind kind, TimestampTz time)
+{
+	Relation	parent = table_open(parent_relation(kind), AccessShareLock);
+	bool		has = OidIsValid(leaf_of(parent, kind, time));
+
+	table_close(parent, has ? NoLock : AccessShareLock);
+	return has;
+}
+
+/* Likewise, also if the leaf was committed only just now. */
+bool
+has_new_leaf(LeafKind kind, TimestampTz time)
+{
+	AcceptInvalidationMessages();
+
+	/*
+	 * A message that arrives while the entry is being built may leave it
+	 * stale.
+	 */
+	RelationCacheInvalidateEntry(parent_relation(kind));
+	return has_leaf(kind, time);
+}
+
+/* ---- creating a leaf ---- */
+
+/*
+ * Lock the parent in SHARE UPDATE EXCLUSIVE mode to create a leaf for a time,
+ * within a number of milliseconds.  Does not queue for the lock, because later
+ * requests of other sessions would wait behind this one.
+ */
+ParentLock
+lock_parent(LeafKind kind, TimestampTz time, int timeout)
+{
+	Oid			parent = parent_relation(kind);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+
+	while (!ConditionalLockRelationOid(parent, ShareUpdateExclusiveLock))
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			return PARENT_BUSY;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (has_new_leaf(kind, time))
+			return PARENT_HAS_LEAF;
+	}
+	return PARENT_LOCKED;
+}
+
+/* Release the lock that lock_parent has taken. */
+void
+unlock_parent(LeafKind kind)
+{
+	UnlockRelationOid(parent_relation(kind), ShareUpdateExclusiveLock);
+}
+
+/* The names in these commands need no quotes. */
+static void
+create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
+{
+	SPI_connect();
+	run_once(psprintf("CREATE TABLE postalytics.%s"
+					  " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE"
+					  " INCLUDING CONSTRAINTS INCLUDING GENERATED)",
+					  leaf, parent->name),
+			 SPI_OK_UTILITY);
+	run_once(psprintf(parent->finish_leaf, leaf), SPI_OK_UTILITY);
+	run_once(psprintf("ALTER TABLE postalytics.%s ATTACH PARTITION postalytics.%s FOR VALUES %s",
+					  parent->name, leaf, parent->bounds(start)),
+			 SPI_OK_UTILITY);
+	SPI_finish();
+}
+
+/*
+ * Time limit for the parent's lock if lock_timeout is not set, in
+ * milliseconds.
+ */
+#define MAX_LOCK_WAIT	10000
+
+/*
+ * Make sure that there is a leaf for a time.
  *
- * Creates the missing months of events for times from "from" to before until,
- * and returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on events
- * if one is missing.  Errors: 22023 if until is not after "from", 22008 for a
- * time that no month can hold, 42P07 if another table has a month's name,
- * 55P03 if the lock is not available in time.
+ * Locks: SHARE UPDATE EXCLUSIVE on the parent until the transaction ends, only
+ * if the leaf does not exist.  A leaf that is in the catalog may still be
+ * unknown to the relcache, which routes rows: a commit becomes visible first,
+ * sends its invalidation messages next, and releases its locks last.  Errors:
+ * 55P03 if the lock is not available within lock_timeout, or MAX_LOCK_WAIT if
+ * that is not set.
  */
-Datum
-postalytics_ensure_partitions(PG_FUNCTION_ARGS)
+LeafState
+ensure_leaf(LeafKind kind, TimestampTz time)
 {
-	PG_RETURN_INT32(create_leaves(LEAF_MONTH, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1)));
+	const Parent *parent = &parents[kind];
+	int			timeout = LockTimeout > 0 ? LockTimeout : MAX_LOCK_WAIT;
+	ParentLock	lock;
+
+	if (has_leaf(kind, time))
+		return LEAF_EXISTS;
+	if (leaf_name_is_taken(kind, time))
+		return LEAF_IN_THE_WAY;
+	lock = lock_parent(kind, time, timeout);
+	if (lock == PARENT_BUSY)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not create a partition of \"%s.%s\" within %d ms",
+						EXTENSION_SCHEMA, parent->name, timeout),
+				 errdetail("Another transaction holds a conflicting lock on the table."),
+				 errhint("Try again after that transaction, which pg_locks shows, has ended.")));
+	if (lock == PARENT_HAS_LEAF || has_new_leaf(kind, time))
+		return LEAF_EXISTS;
+	if (look_up_name(leaf_name(kind, time)) != NAME_FREE)
+		return LEAF_IN_THE_WAY;
+	create_leaf(parent, leaf_name(kind, time), parent->start(time));
+	return LEAF_CREATED;
 }
 
 /*
- * ensure_days("from" timestamptz, until timestamptz) returns integer: likewise
- * for deliveries
+ * Create the leaf for a time unless it exists; true if it was created.  Error
+ * 42P07 if its name is taken.
  */
-Datum
-postalytics_ensure_days(PG_FUNCTION_ARGS)
+static bool
+create_missing_leaf(LeafKind kind, TimestampTz time)
 {
-	PG_RETURN_INT32(create_leaves(LEAF_DAY, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1)));
+	LeafState	state = ensure_leaf(kind, time);
+
+	if (state == LEAF_IN_THE_WAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_TABLE),
+				 errmsg("table \"%s.%s\" is not a partition of %s", EXTENSION_SCHEMA,
+						leaf_name(kind, time), parents[kind].name),
+				 errhint("Attach it again, or rename it.")));
+	return state == LEAF_CREATED;
+}
+
+/*
+ * Create the missing leaves for times from "from" to before until, and return
+ * their number.  Errors: 22023 if until is not after "from", 22008 for a time
+ * that no leaf can hold, 42P07 if a leaf's name is taken, 55P03 as
+ * ensure_leaf.
+ */
+int32
+create_leaves(LeafKind kind, TimestampTz from, TimestampTz until)
+{
+	int32		created = 0;
+
+	if (until <= from)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"until\" must be after \"from\"")));
+	(void) month_start(TIMESTAMP_NOT_FINITE(until) ? until : until - 1);
+	for (TimestampTz start = parents[kind].start(from); start < until; start = parents[kind].next(start))
+		created += create_missing_leaf(kind, start);
+	return created;
 }

@@ -1,13 +1,46 @@
 /*
  * partition.h
- *		Partitions that must exist before rows are inserted.
+ *		The partitions of events and deliveries, which are called leaves.
  */
 #ifndef POSTALYTICS_PARTITION_H
 #define POSTALYTICS_PARTITION_H
 
-#include "storage/leaf.h"
+#include "datatype/timestamp.h"
+#include "utils/relcache.h"
 
-extern void create_months_in_worker(const TimestampTz *times, int count);
-extern bool ensure_day(TimestampTz time);
+typedef enum LeafKind
+{
+	LEAF_MONTH,					/* of events */
+	LEAF_DAY					/* of deliveries */
+} LeafKind;
+
+typedef enum LeafState
+{
+	LEAF_EXISTS,
+	LEAF_CREATED,
+	LEAF_IN_THE_WAY				/* something that is not a partition has its
+								 * name */
+} LeafState;
+
+typedef enum ParentLock
+{
+	PARENT_LOCKED,
+	PARENT_BUSY,				/* another transaction holds a conflicting
+								 * lock */
+	PARENT_HAS_LEAF				/* another session has created the leaf
+								 * meanwhile */
+} ParentLock;
+
+extern TimestampTz month_start(TimestampTz time);
+extern TimestampTz next_month(TimestampTz month);
+extern char *leaf_name(LeafKind kind, TimestampTz time);
+extern Oid	leaf_of(Relation parent, LeafKind kind, TimestampTz time);
+extern bool has_leaf(LeafKind kind, TimestampTz time);
+extern bool has_new_leaf(LeafKind kind, TimestampTz time);
+extern bool leaf_name_is_taken(LeafKind kind, TimestampTz time);
+extern ParentLock lock_parent(LeafKind kind, TimestampTz time, int timeout);
+extern void unlock_parent(LeafKind kind);
+extern LeafState ensure_leaf(LeafKind kind, TimestampTz time);
+extern int32 create_leaves(LeafKind kind, TimestampTz from, TimestampTz until);
 
 #endif							/* POSTALYTICS_PARTITION_H */

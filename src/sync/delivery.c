@@ -15,7 +15,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "rights/settings.h"
-#include "storage/partition.h"
+#include "storage/ensure_partition.h"
 #include "sync/delivery.h"
 #include "utils/array.h"
 #include "utils/builtins.h"

@@ -13,7 +13,7 @@
 #include "funcapi.h"
 #include "journey/campaign.h"
 #include "journey/piece.h"
-#include "storage/leaf.h"
+#include "storage/partition.h"
 #include "storage/lookup.h"
 #include "sync/delivery_row.h"
 #include "utils/builtins.h"

@@ -3,7 +3,7 @@
  *		fetch hands due deliveries to a worker; next_due says when the worker
  *		should fetch again.
  *
- * look.c finds the deliveries and decides what is to become of them, which is
+ * verdict.c finds the deliveries and decides what is to become of them, which is
  * carried out here.
  */
 #include "postgres.h"
@@ -20,7 +20,7 @@
 #include "storage/lmgr.h"
 #include "sync/delivery.h"
 #include "sync/delivery_row.h"
-#include "sync/look.h"
+#include "sync/verdict.h"
 #include "utils/array.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"

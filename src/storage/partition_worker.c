@@ -1,5 +1,5 @@
 /*
- * leaf_worker.c
+ * partition_worker.c
  *		A background worker that creates partitions of events and deliveries
  *		in transactions of its own, and exits.
  *
@@ -19,7 +19,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
-#include "storage/leaf_worker.h"
+#include "storage/partition_worker.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"

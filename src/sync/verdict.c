@@ -1,9 +1,9 @@
 /*
- * look.c
- *		Looks at the deliveries of a sync that are due, decides what is to become
- *		of each, and locks it.
+ * verdict.c
+ *		Selects the due deliveries of a sync, decides what is to become of each
+ *		(lease, postpone, give up, supersede, cancel), and locks them.
  *
- * A look scans deliveries_unfinished_due_idx, whose entries include the piece.
+ * fetch.c carries out the verdicts.  A look scans deliveries_unfinished_due_idx, whose entries include the piece.
  * In an ordered sync only the head of a piece, its earliest unfinished
  * delivery, can be handed out.  Each look finds the head of a piece once, and
  * skips the piece's other index entries without visiting the heap, so that a
@@ -22,7 +22,7 @@
 #include "miscadmin.h"
 #include "storage/lookup.h"
 #include "sync/delivery.h"
-#include "sync/look.h"
+#include "sync/verdict.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"

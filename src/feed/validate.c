@@ -1,12 +1,12 @@
 /*
- * resolve.c
- *		Determines the piece, status and time of an event from its fields, or the
- *		reason to reject it.
+ * validate.c
+ *		Validates an event: determines its piece, status and time from its fields,
+ *		or words the reason to reject it.
  */
 #include "postgres.h"
 
-#include "feed/resolve.h"
 #include "feed/timestamp.h"
+#include "feed/validate.h"
 #include "feed/value.h"
 #include "mb/pg_wchar.h"
 #include "rights/settings.h"
@@ -165,7 +165,7 @@ drop_blank_ids(EventRecord *record)
  * event, or NULL.
  */
 const char *
-resolve_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
+validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 {
 	const char *wrong;
 

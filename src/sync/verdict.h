@@ -1,9 +1,9 @@
 /*
- * look.h
- *		Looks at the deliveries of a sync that are due.
+ * verdict.h
+ *		What is to become of the due deliveries of a sync.
  */
-#ifndef POSTALYTICS_LOOK_H
-#define POSTALYTICS_LOOK_H
+#ifndef POSTALYTICS_VERDICT_H
+#define POSTALYTICS_VERDICT_H
 
 #include "datatype/timestamp.h"
 #include "sync/sync.h"
@@ -13,7 +13,7 @@ typedef enum Verdict
 {
 	LEASE,
 	POSTPONE,					/* until the head of its piece is due */
-	GIVE_UP,					/* its last lease has expired */
+	GIVE_UP,					/* all attempts are used */
 	SUPERSEDE,					/* latest_only: the piece has a later delivery */
 	CANCEL						/* unless: the piece has reached a status */
 } Verdict;
@@ -37,4 +37,4 @@ typedef struct Found
 extern void look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found);
 extern TimestampTz look_for_next(const Sync *sync, TimestampTz now);
 
-#endif							/* POSTALYTICS_LOOK_H */
+#endif							/* POSTALYTICS_VERDICT_H */

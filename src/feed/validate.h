@@ -1,0 +1,14 @@
+/*
+ * validate.h
+ *		The piece, status and time of an event, or the reason to reject it.
+ */
+#ifndef POSTALYTICS_VALIDATE_H
+#define POSTALYTICS_VALIDATE_H
+
+#include "feed/batch.h"
+
+extern const char *validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch);
+extern const char *readable_piece(EventRecord *record, const EventBatch *batch);
+extern void drop_invalid_fields(EventRecord *record);
+
+#endif							/* POSTALYTICS_VALIDATE_H */

@@ -1,0 +1,103 @@
+/*
+ * ensure_partition.c
+ *		Creates missing partitions: months of events, the day on which deliveries
+ *		are finished, and the ranges that maintain() asks for.
+ *
+ * For ingest, ack and fetch a background worker creates them, if one can be
+ * started, so that the caller does not keep the parent locked until its
+ * transaction ends.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "storage/ensure_partition.h"
+#include "storage/partition_worker.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(postalytics_ensure_partitions);
+PG_FUNCTION_INFO_V1(postalytics_ensure_days);
+
+/*
+ * Let a background worker create the missing months of these times, so that no
+ * other session has to wait for this transaction.  Those that it cannot create
+ * are left to ensure_leaf.
+ */
+void
+create_months_in_worker(const TimestampTz *times, int count)
+{
+	TimestampTz *missing = palloc(count * sizeof(TimestampTz));
+	int			nmissing = 0;
+
+	for (int i = 0; i < count; i++)
+		if (!has_leaf(LEAF_MONTH, times[i]) && !leaf_name_is_taken(LEAF_MONTH, times[i]))
+			missing[nmissing++] = times[i];
+	if (nmissing > 0 && create_leaves_in_worker(LEAF_MONTH, missing, nmissing))
+		(void) has_new_leaf(LEAF_MONTH, missing[0]);
+	pfree(missing);
+}
+
+/*
+ * How long to wait for another transaction that locks deliveries, in
+ * milliseconds.
+ */
+#define DAY_LOCK_WAIT	100
+
+/* For how long not to wait again after such a wait has failed. */
+#define DAY_PAUSE		(10 * USECS_PER_SEC)
+
+/*
+ * Make sure that deliveries finished at a time have a partition; false if
+ * another transaction holds a conflicting lock on deliveries.  Creates the
+ * next day's partition too, so that few sessions need one at midnight.  Error
+ * 42P07 if another table has the partition's name.
+ */
+bool
+ensure_day(TimestampTz time)
+{
+	static TimestampTz pause_until = DT_NOBEGIN;
+	const TimestampTz days[] = {time, time + USECS_PER_DAY};
+
+	if (has_leaf(LEAF_DAY, time))
+		return true;
+	switch (lock_parent(LEAF_DAY, time, time < pause_until ? 0 : DAY_LOCK_WAIT))
+	{
+		case PARENT_HAS_LEAF:
+			return true;
+		case PARENT_BUSY:
+			pause_until = time + DAY_PAUSE;
+			return false;
+		case PARENT_LOCKED:
+			unlock_parent(LEAF_DAY);	/* for the worker */
+	}
+	if (create_leaves_in_worker(LEAF_DAY, days, lengthof(days)) && has_new_leaf(LEAF_DAY, time))
+		return true;
+	if (lock_parent(LEAF_DAY, time, 0) == PARENT_BUSY)
+		return has_new_leaf(LEAF_DAY, time);
+	(void) create_leaves(LEAF_DAY, days[0], days[1] + 1);
+	return true;
+}
+
+/*
+ * ensure_partitions("from" timestamptz, until timestamptz) returns integer
+ *
+ * Creates the missing months of events for times from "from" to before until,
+ * and returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on events
+ * if one is missing.  Errors: 22023 if until is not after "from", 22008 for a
+ * time that no month can hold, 42P07 if another table has a month's name,
+ * 55P03 if the lock is not available in time.
+ */
+Datum
+postalytics_ensure_partitions(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(create_leaves(LEAF_MONTH, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1)));
+}
+
+/*
+ * ensure_days("from" timestamptz, until timestamptz) returns integer: likewise
+ * for deliveries
+ */
+Datum
+postalytics_ensure_days(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(create_leaves(LEAF_DAY, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1)));
+}
