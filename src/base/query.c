@@ -44,11 +44,11 @@ query_run(SqlQuery *query, const Datum *values, const bool *nulls)
 				 query->result);
 }
 
-/* Run a statement without keeping its plan; result is as in Query. */
+/* Run utility commands. */
 void
-run_once(const char *sql, int result)
+run_commands(const char *sql)
 {
-	check_result(SPI_execute(sql, false, 0), result);
+	check_result(SPI_execute(sql, false, 0), SPI_OK_UTILITY);
 }
 
 /*

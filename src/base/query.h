@@ -24,7 +24,7 @@ typedef struct SqlQuery
 } SqlQuery;
 
 extern void query_run(SqlQuery *query, const Datum *values, const bool *nulls);
-extern void run_once(const char *sql, int result);
+extern void run_commands(const char *sql);
 extern void register_rows(const char *name, Oid relation, Tuplestorestate *rows, int64 count);
 
 #endif							/* POSTALYTICS_QUERY_H */

@@ -1,6 +1,7 @@
 /*
  * text.h
- *		Comparison and hashing of texts by their bytes, as collation "C" compares.
+ *		Comparison and hashing of texts by their bytes, as collation "C" compares,
+ *		and whitespace.
  *
  * Ids are compared in this way everywhere: in the keys of the tables, in the
  * order in which a call takes its locks, and in memory.
@@ -46,6 +47,24 @@ static inline uint32
 hash_text(const text *key)
 {
 	return hash_bytes((const unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+}
+
+/* True for whitespace, whatever the locale. */
+static inline bool
+is_blank(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* Remove whitespace from both ends of a string. */
+static inline const char *
+trim(const char *string, int *length)
+{
+	while (*length > 0 && is_blank(string[*length - 1]))
+		(*length)--;
+	for (; *length > 0 && is_blank(*string); string++)
+		(*length)--;
+	return string;
 }
 
 #endif							/* POSTALYTICS_TEXT_H */

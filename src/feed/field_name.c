@@ -141,8 +141,7 @@ path_append(Path path, char *buffer, const char *name, int length)
 	{
 		unsigned char c = name[i];
 
-		if (c == ' ' || c == '_' || c == '-' || c == '.' ||
-			(c >= '\t' && c <= '\r'))
+		if (is_blank(c) || c == '_' || c == '-' || c == '.')
 			continue;
 		if (path.length >= MAX_PATH - 1)
 		{

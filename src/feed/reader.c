@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/text.h"
 #include "feed/reader.h"
 #include "feed/validate.h"
 #include "feed/value.h"

@@ -113,9 +113,9 @@ read_status(EventRecord *record)
 static const char *
 read_piece(EventRecord *record, MemoryContext context)
 {
-	bool		contact_known = record->field[CAMPAIGN_ID].length > 0 &&
-	record->field[CONTACT_ID].length > 0;
-	bool		mail_known = record->field[MAIL_ID].length > 0;
+	const Span *field = record->field;
+	bool		contact_known = field[CAMPAIGN_ID].length > 0 && field[CONTACT_ID].length > 0;
+	bool		mail_known = field[MAIL_ID].length > 0;
 	int			length;
 	int			contact_length;
 	const char *id;
@@ -189,6 +189,14 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 	return read_expected_date(record);
 }
 
+/* Remove a field whose text is invalid. */
+static void
+drop_if_invalid(EventRecord *record, Field field)
+{
+	if (record->field[field].length > 0 && check_text(record, field) != NULL)
+		record->field[field].length = 0;
+}
+
 /* Return the piece of a rejected event, or NULL if it cannot be read. */
 const char *
 readable_piece(EventRecord *record, const EventBatch *batch)
@@ -196,8 +204,7 @@ readable_piece(EventRecord *record, const EventBatch *batch)
 	static const Field ids[] = {MAIL_ID, CAMPAIGN_ID, CONTACT_ID};
 
 	for (int i = 0; i < lengthof(ids); i++)
-		if (record->field[ids[i]].length > 0 && check_text(record, ids[i]) != NULL)
-			record->field[ids[i]].length = 0;
+		drop_if_invalid(record, ids[i]);
 	if (read_piece(record, batch->context) != NULL)
 		return NULL;
 	return pnstrdup(record->piece, record->piece_length);
@@ -211,8 +218,7 @@ void
 drop_invalid_fields(EventRecord *record)
 {
 	for (int i = 0; i < N_FIELDS; i++)
-		if (record->field[i].length > 0 && check_text(record, i) != NULL)
-			record->field[i].length = 0;
+		drop_if_invalid(record, i);
 	drop_blank_ids(record);
 	(void) read_expected_date(record);
 }

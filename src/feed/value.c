@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/text.h"
 #include "feed/value.h"
 #include "mb/pg_wchar.h"
 #include "utils/fmgrprotos.h"
@@ -155,23 +156,6 @@ is_readable(const char *string, int length)
 		string += unit == 0x10000 ? 2 : 6;
 	}
 	return true;
-}
-
-static inline bool
-is_blank(char c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-/* Remove whitespace from both ends of a text. */
-const char *
-trim(const char *string, int *length)
-{
-	while (*length > 0 && is_blank(string[*length - 1]))
-		(*length)--;
-	for (; *length > 0 && is_blank(*string); string++)
-		(*length)--;
-	return string;
 }
 
 /* True if an array or object is empty. */

@@ -13,6 +13,5 @@ extern bool is_plain_number(const char *string, int length);
 extern bool is_jsonb(const char *string, int length);
 extern bool is_readable(const char *string, int length);
 extern bool is_empty_container(const char *string, int length);
-extern const char *trim(const char *string, int *length);
 
 #endif							/* POSTALYTICS_VALUE_H */

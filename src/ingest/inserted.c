@@ -19,7 +19,6 @@
 #include "miscadmin.h"
 #include "storage/events.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/tuplesort.h"
 #include "utils/tuplestore.h"
@@ -142,7 +141,6 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	Derivation *derivation;
-	MemoryContext caller = CurrentMemoryContext;
 	OrderedRows ordered;
 
 	check_call(fcinfo);
@@ -158,6 +156,5 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 	end_rows(&ordered);
 	derive_end(derivation);
 	SPI_finish();
-	MemoryContextSwitchTo(caller);
 	return PointerGetDatum(NULL);
 }

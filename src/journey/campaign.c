@@ -162,9 +162,8 @@ campaign_is_current(TupleTableSlot *slot, const Campaign *campaign)
 static void
 add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *rows)
 {
-	Row			row;
+	Row			row = new_row(tupdesc);
 
-	row = new_row(tupdesc);
 	row_set(row, CAMPAIGNS_ID, PointerGetDatum(campaign->campaign_id));
 	if (campaign->account != NULL)
 		row_set(row, CAMPAIGNS_ACCOUNT, PointerGetDatum(campaign->account));

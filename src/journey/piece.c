@@ -4,7 +4,7 @@
  *
  * A row is a function of the set of the piece's events, whatever their order.
  * What makes it so are marks, which say which event decided each part of the
- * row. journey.c folds events into rows.
+ * row.  journey.c folds events into rows.
  */
 #include "postgres.h"
 

@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "base/compat.h"
 #include "base/extension.h"
+#include "base/text.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
@@ -228,12 +228,6 @@ status_label(MailStatus status)
 }
 
 static inline bool
-is_blank(char c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static inline bool
 is_ignored(char c)
 {
 	return is_blank(c) || c == '-' || c == '_';
@@ -281,11 +275,7 @@ status_from_code(const char *digits, int len)
 int
 status_from_text(const char *spelling, int len)
 {
-	while (len > 0 && is_blank(*spelling))
-		spelling++, len--;
-	while (len > 0 && is_blank(spelling[len - 1]))
-		len--;
-
+	spelling = trim(spelling, &len);
 	if (len > 0 && spelling[0] >= '0' && spelling[0] <= '9')
 		return status_from_code(spelling, len);
 

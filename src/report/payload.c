@@ -43,10 +43,9 @@ means_true(const text *value)
 }
 
 /*
- * payload_details(payload json) returns (error_code text, error_description
- * text,
- *		address_updated boolean, address text, address2 text, city text,
- *		state text, zip text)
+ * payload_details(payload json) returns (error_code text,
+ *		error_description text, address_updated boolean, address text,
+ *		address2 text, city text, state text, zip text)
  *
  * Returns the fields of a payload that only reports read, and its ZIP code.  A
  * field is NULL if the payload lacks it or the database cannot hold it.

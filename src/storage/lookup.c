@@ -101,8 +101,8 @@ bool
 lock_row(Relation table, ItemPointer place, LockTupleMode mode, LockWaitPolicy wait, TupleTableSlot *slot)
 {
 	TM_FailureData failure;
-	int			flags = wait == LockWaitBlock && !IsolationUsesXactSnapshot() ?
-	TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0;
+	bool		find_last = wait == LockWaitBlock && !IsolationUsesXactSnapshot();
+	int			flags = find_last ? TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0;
 	TM_Result	result = table_tuple_lock(table, place, GetActiveSnapshot(), slot,
 										  GetCurrentCommandId(true), mode, wait, flags, &failure);
 

@@ -302,15 +302,13 @@ static void
 create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 {
 	SPI_connect();
-	run_once(psprintf("CREATE TABLE postalytics.%s"
-					  " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE"
-					  " INCLUDING CONSTRAINTS INCLUDING GENERATED)",
-					  leaf, parent->name),
-			 SPI_OK_UTILITY);
-	run_once(psprintf(parent->finish_leaf, leaf), SPI_OK_UTILITY);
-	run_once(psprintf("ALTER TABLE postalytics.%s ATTACH PARTITION postalytics.%s FOR VALUES %s",
-					  parent->name, leaf, parent->bounds(start)),
-			 SPI_OK_UTILITY);
+	run_commands(psprintf("CREATE TABLE postalytics.%s"
+						  " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE"
+						  " INCLUDING CONSTRAINTS INCLUDING GENERATED)",
+						  leaf, parent->name));
+	run_commands(psprintf(parent->finish_leaf, leaf));
+	run_commands(psprintf("ALTER TABLE postalytics.%s ATTACH PARTITION postalytics.%s FOR VALUES %s",
+						  parent->name, leaf, parent->bounds(start)));
 	SPI_finish();
 }
 

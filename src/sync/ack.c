@@ -7,10 +7,10 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "base/compat.h"
 #include "base/query.h"
 #include "base/text.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lookup.h"
 #include "sync/delivery.h"

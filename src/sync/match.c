@@ -143,15 +143,21 @@ sync_match_finish(SyncMatch *match)
  *
  * True if the sync of this name is for such events, whose campaign_id and
  * account may be NULL.  NULL if one of the others is.  Error 42704 if there is
- * no such sync.
+ * no such sync.  Looks for the sync once a query, as a replay calls this for
+ * each event.
  */
 Datum
 postalytics_is_for(PG_FUNCTION_ARGS)
 {
+	const Sync *sync = fcinfo->flinfo->fn_extra;
+	const char *name;
+
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	PG_RETURN_BOOL(is_for(find_sync(text_to_cstring(PG_GETARG_TEXT_PP(0))),
-						  status_from_oid(PG_GETARG_OID(1)),
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	if (sync == NULL || strcmp(sync->name, name) != 0)
+		fcinfo->flinfo->fn_extra = unconstify(Sync *, sync = find_sync(name));
+	PG_RETURN_BOOL(is_for(sync, status_from_oid(PG_GETARG_OID(1)),
 						  PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
 						  PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3)));
 }

@@ -54,7 +54,6 @@ typedef struct Look
 	const Sync *sync;
 	text	   *name;			/* of the sync */
 	TimestampTz now;
-	TimestampTz from;			/* lower bound of due_at */
 	int			batch;
 	Relation	unfinished;
 	Relation	pieces;			/* NULL unless the sync has "unless" */
@@ -111,7 +110,6 @@ begin_look(Look *look, const Sync *sync, TimestampTz now, TimestampTz from, int 
 	look->sync = sync;
 	look->name = cstring_to_text(sync->name);
 	look->now = now;
-	look->from = from;
 	look->batch = batch;
 	look->unfinished = open_unfinished(mode);
 	begin_lookup(look, &look->due, "deliveries_unfinished_due_idx", due_columns, N_DUE_COLUMNS, 3);
