@@ -3,7 +3,7 @@
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SET track_functions = 'all';
 
 -- An event of a piece, and how often the query path merged it, which is slower.

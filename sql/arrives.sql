@@ -3,7 +3,7 @@
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SET timezone = 'UTC';
 
 -- An event of a piece, with more in it.
@@ -90,7 +90,7 @@ SELECT piece_id, reason FROM rejects ORDER BY reject_id;
 -- not have them at all.
 DO $$
 BEGIN
-    SET postalytics_status.feed_time_zone = 'right/America/New_York';
+    PERFORM postalytics.configure('feed_time_zone', 'right/America/New_York');
     RAISE NOTICE 'feed_time_zone takes it';
 EXCEPTION
     WHEN invalid_parameter_value THEN

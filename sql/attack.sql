@@ -2,7 +2,7 @@
 -- called: functions and operators in public that fit better than the server's
 -- own, temporary tables of our names, and both before everything in search_path.
 CREATE EXTENSION postalytics_status;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 CREATE TABLE public.caught (by_whom text);
 CREATE ROLE regress_postalytics_mallory;
 GRANT ALL ON SCHEMA public TO regress_postalytics_mallory;

@@ -2,7 +2,7 @@
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SET timezone = 'UTC';
 
 -- "code@day" a word, for a piece: its events, on days of October 2026.
@@ -183,29 +183,29 @@ SELECT name, due, dead, last_error FROM sync_health WHERE name = 'dies';
 -- Months go, what waits for them does not.
 SELECT name FROM create_sync('late', statuses => '{Printed}');
 SELECT ingest('{"mailId": "old", "eventType": 10, "eventDate": "2020-01-15", "note": "still here"}');
-SET postalytics_status.retention = '1000d';
+SELECT postalytics.configure('retention', '1000d');
 SELECT action, relation, detail FROM maintain() WHERE action <> 'create';
 SELECT action, relation FROM maintain();
 SELECT piece_id, status, payload ->> 'note' AS note FROM postalytics.fetch('late');
 -- Or are detached and stay, in the way of what is late for them.
 SELECT ingest('{"mailId": "old", "eventType": 11, "eventDate": "2020-02-15"}');
-SET postalytics_status.retention_action = 'detach';
+SELECT postalytics.configure('retention_action', 'detach');
 SELECT action, relation, detail FROM maintain();
 SELECT action, relation, detail FROM maintain();
 SELECT piece_id, status FROM events_2020_02;
 SELECT ingest('[{"mailId": "old", "eventType": 4, "eventDate": "2020-02-16"}, {"mailId": "old", "eventType": 11, "eventDate": "2026-10-16"}]');
 SELECT reason FROM rejects;
-RESET postalytics_status.retention_action;
-RESET postalytics_status.retention;
+SELECT postalytics.configure('retention_action', NULL);
+SELECT postalytics.configure('retention', NULL);
 
 -- History goes by days; without any, what is done is gone.
-SET postalytics_status.history = '0';
+SELECT postalytics.configure('history', '0');
 SELECT ack_all('late');
 SELECT count(*) FROM deliveries WHERE sync = 'late';
 CREATE TABLE deliveries_2020_01_01 PARTITION OF deliveries FOR VALUES IN ('2020-01-01');
-SET postalytics_status.history = '30d';
+SELECT postalytics.configure('history', '30d');
 SELECT action, relation FROM maintain();
-RESET postalytics_status.history;
+SELECT postalytics.configure('history', NULL);
 
 -- A campaign's history can be dropped, with what waits.
 SELECT name FROM create_sync('dropped');
@@ -271,4 +271,5 @@ SELECT replay_sync('waits', '2026-10-02', '2026-10-02');
 SELECT replay_sync('waits', NULL);
 
 DROP FUNCTION events_of, fetched, ack_all;
+DROP TABLE events_2020_02;
 DROP EXTENSION postalytics_status CASCADE;

@@ -3,7 +3,7 @@
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SELECT name FROM create_sync('s');
 SELECT ingest('{"mailId": 1, "eventType": 4, "eventDate": "2026-10-06"}');
 SET allow_system_table_mods = on;

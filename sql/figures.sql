@@ -3,7 +3,7 @@
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SET timezone = 'UTC';
 -- "code@day" a word, for a piece: its events, on days of October 2026.
 CREATE FUNCTION events_of(piece text, campaign text, country text, events text) RETURNS bigint
@@ -56,9 +56,9 @@ CROSS JOIN LATERAL journey(p.piece_id) AS j
 WHERE p.piece_id LIKE 'late%' AND j.status = 'ProcessedForDelivery'
 ORDER BY 1;
 SELECT expected_day('2026-10-09'), expected_day('2026-10-09T00:00:00-04:00');
-SET postalytics_status.feed_time_zone = 'America/New_York';
+SELECT postalytics.configure('feed_time_zone', 'America/New_York');
 SELECT expected_day('2026-10-09'), expected_day('2026-10-09T00:00:00-04:00');
-RESET postalytics_status.feed_time_zone;
+SELECT postalytics.configure('feed_time_zone', NULL);
 
 -- What is left once months are retired.
 SELECT events_of('r1', 'retired', 'US', '11@01 4@02 7@03 7@04 8@05 3@06'), events_of('r2', 'retired', 'US', '11@01 4@02 2@03');

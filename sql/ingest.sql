@@ -2,8 +2,8 @@
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SET timezone = 'UTC';
-SET postalytics_status.earliest = '36500d';
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('earliest', '36500d');
+SELECT postalytics.configure('latest', '36500d');
 \set webhook `cat "$PG_ABS_SRCDIR"/test/samples/webhook.json`
 \set api `cat "$PG_ABS_SRCDIR"/test/samples/api-campaign-events.json`
 \set zapier `cat "$PG_ABS_SRCDIR"/test/samples/zapier.json`
@@ -41,14 +41,15 @@ DROP TABLE before;
 
 -- With identity 'contact' webhook and API page meet in one piece.
 TRUNCATE events, pieces, campaigns;
-SET postalytics_status.identity = 'contact';
+SELECT postalytics.configure('identity', 'contact');
 SELECT * FROM ingest(:'webhook');
 SELECT * FROM ingest(:'api');
 SELECT piece_id, status, response, first_name, country, in_transit_at, mailed_at FROM pieces;
-RESET postalytics_status.identity;
+SELECT postalytics.configure('identity', 'mail');
 
 -- Wrappers, to any depth; what names a piece is an event, whatever else it has.
 TRUNCATE events, pieces;
+SELECT postalytics.configure('identity', NULL);
 CREATE FUNCTION one(id text, more text DEFAULT '') RETURNS text LANGUAGE sql
 RETURN format('{"mailId": %s, "eventDate": "2026-10-06T14:21:09Z", "eventType": 4%s}', id, more);
 SELECT shape, i.*
@@ -95,17 +96,17 @@ FROM unnest(ARRAY['2026-10-06T14:21:09Z', '2026-10-06t14:21:09z', '2026-10-06 14
                   '2026-10-06T14', '2026-10-06T14:21:09+', '2026-10-06T14:21:09+1', '2026-10-06T14:21:09.',
                   '2026-10-06T14:21:09 EST', '13:00 PM', '1/2/2026 13:00 PM', '1/2/2026 0:00 AM', '1/2/2026 1:00 XM',
                   '10/08/26', '1791295200', 'yesterday', 'now', 'infinity', '2026-1-1', 'T', '2026-10-06TZ']) AS s (stamp);
-SET postalytics_status.feed_time_zone = 'America/New_York';
+SELECT postalytics.configure('feed_time_zone', 'America/New_York');
 SELECT stamp, stamped(stamp)
 FROM unnest(ARRAY['2026-10-06T14:21:09', '2026-10-06T14:21:09Z', '2026-12-06T14:21:09', '2026-03-08T02:30:00']) AS s (stamp);
-SET postalytics_status.feed_time_zone = 'Nowhere/Land';
-RESET postalytics_status.feed_time_zone;
+SELECT postalytics.configure('feed_time_zone', 'Nowhere/Land');
+SELECT postalytics.configure('feed_time_zone', NULL);
 
 -- As far back as the setting goes, there is a year 1 to begin with.
-SET postalytics_status.earliest = '1490000d';
+SELECT postalytics.configure('earliest', '1490000d');
 SELECT stamp, stamped(stamp)
 FROM unnest(ARRAY['0001-01-01T00:00:00Z', '0001-01-01T00:00:00+05:00', '0000-12-31']) AS s (stamp);
-SET postalytics_status.earliest = '36500d';
+SELECT postalytics.configure('earliest', '36500d');
 
 -- The expected date: .NET's way of saying "none" is none.
 TRUNCATE events, pieces, rejects;
@@ -116,21 +117,28 @@ SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, 
 SELECT piece_id, expected_delivery_at FROM pieces ORDER BY 1;
 SELECT reason FROM rejects;
 
--- The account: the caller's word goes over the feed's.
+-- The account: the caller's word.  What an event says of it counts only where the
+-- owner has taught its path, and the caller has not named one.
 TRUNCATE events, pieces, campaigns, rejects;
 SELECT * FROM ingest(:'webhook', 'agency-7');
 SELECT * FROM ingest('{"mailId": 5, "eventDate": "2026-10-06", "eventType": 4, "meta": {"accountId": 12}}', '');
 SELECT * FROM ingest('{"mailId": 5}', 'agency-8');
+INSERT INTO field_names VALUES ('meta.accountId', 'account');
+SELECT * FROM ingest('{"mailId": 5, "eventDate": "2026-10-06", "eventType": 4, "meta": {"accountId": 12}}');
+SELECT * FROM ingest('{"mailId": 6, "eventDate": "2026-10-06", "eventType": 4, "meta": {"accountId": 12}}', 'agency-7');
+SELECT * FROM ingest(json_build_object('mailId', 7, 'eventDate', '2026-10-06', 'eventType', 4, 'meta', json_build_object('accountId', repeat('x', 256))));
+SELECT * FROM ingest(json_build_object('mailId', 7, 'eventDate', '2026-10-06', 'eventType', 4, 'meta', json_build_object('accountId', repeat('x', 256))), 'agency-7');
+DELETE FROM field_names;
 SELECT account, count(*) FROM events GROUP BY 1 ORDER BY 1;
 SELECT account, reason FROM rejects;
 SELECT * FROM ingest('[]', repeat('x', 256));
 
 -- Payloads can be left out; the recipient is kept all the same.
 TRUNCATE events, pieces;
-SET postalytics_status.keep_payload = off;
+SELECT postalytics.configure('keep_payload', 'off');
 SELECT * FROM ingest(:'webhook');
 SELECT e.payload, p.first_name, p.expected_delivery_at FROM events AS e JOIN pieces AS p USING (piece_id);
-RESET postalytics_status.keep_payload;
+SELECT postalytics.configure('keep_payload', NULL);
 
 -- What is not JSON at all is an error, and stores nothing.
 SELECT * FROM ingest('{"mailId": 1, ');

@@ -2,7 +2,7 @@
 -- names.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SET client_min_messages = warning;
 CREATE TABLE names (id int GENERATED ALWAYS AS IDENTITY, name text);
 INSERT INTO names (name)

@@ -2,8 +2,8 @@
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SET timezone = 'UTC';
-SET postalytics_status.earliest = '3653d';
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('earliest', '3653d');
+SELECT postalytics.configure('latest', '36500d');
 \set bad `perl -0777 -ne 'print "[", join(",", /"event": (.*) \}/g), "]"' "$PG_ABS_SRCDIR"/test/samples/bad.json`
 \set good '{"mailId": 1, "eventDate": "2026-10-06T14:21:09Z", "eventType": 4}'
 

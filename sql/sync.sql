@@ -28,8 +28,11 @@ SELECT grant_sync(current_user::name, NULL);
 
 -- A role that may change syncs is not kept from it by their checks.
 CREATE ROLE regress_postalytics_admin;
-GRANT USAGE ON SCHEMA postalytics TO regress_postalytics_admin;
 GRANT SELECT, UPDATE ON syncs TO regress_postalytics_admin;
+SET ROLE regress_postalytics_admin;
+UPDATE syncs SET statuses = '{Mailed}' WHERE name = 'spring';
+RESET ROLE;
+SELECT grant_manage('regress_postalytics_admin');
 SET ROLE regress_postalytics_admin;
 UPDATE syncs SET statuses = '{Mailed}' WHERE name = 'spring';
 RESET ROLE;

@@ -3,7 +3,7 @@
 -- once when it is.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SET timezone = 'UTC';
 
 CREATE TABLE activity (piece_id text PRIMARY KEY, person int, subject text, done boolean);

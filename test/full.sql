@@ -4,7 +4,7 @@
  *		must keep.
  */
 CREATE EXTENSION postalytics_status;
-SET postalytics_status.latest = '36500d';
+SELECT postalytics.configure('latest', '36500d');
 SELECT postalytics.create_sync('all');
 SELECT postalytics.create_sync('some', campaigns => '{c0}', statuses => '{Mailed}', enabled => false);
 INSERT INTO postalytics.field_names VALUES ('ref', 'mail_id');

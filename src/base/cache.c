@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/xact.h"
 #include "base/cache.h"
 #include "base/compat.h"
 #include "base/extension.h"
@@ -34,7 +35,7 @@ static void
 read_table(TableCache *cache)
 {
 	Relation	rel = table_open(cache->relation, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot	snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
 	TableScanDesc scan = compat_beginscan(rel, snapshot);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 
@@ -49,7 +50,8 @@ read_table(TableCache *cache)
 /*
  * Read the table again if it has changed, or is another table since DROP and
  * CREATE EXTENSION.  It is read without a query, because the role that inserts
- * events has no privilege on it.
+ * events has no privilege on it.  In a parallel query only the query's
+ * snapshot can be used, so that what is read with it is not kept for longer.
  */
 void
 refresh_cache(TableCache *cache)
@@ -58,7 +60,8 @@ refresh_cache(TableCache *cache)
 	MemoryContext caller;
 
 	AcceptInvalidationMessages();	/* as no lock is taken, which would do so */
-	if (cache->complete && cache->relation == relation)
+	if (cache->complete && cache->relation == relation &&
+		(!cache->provisional || IsInParallelMode()))
 		return;
 
 	cache->complete = false;
@@ -72,8 +75,11 @@ refresh_cache(TableCache *cache)
 	cache->relation = relation; /* first, as an invalidation can arrive while
 								 * reading */
 	caller = MemoryContextSwitchTo(cache->context);
+	cache->provisional = IsInParallelMode();
 	cache->begin();
 	read_table(cache);
+	if (cache->end != NULL)
+		cache->end();
 	MemoryContextSwitchTo(caller);
 	cache->complete = true;
 }

@@ -9,18 +9,21 @@
 #include "utils/palloc.h"
 
 /*
- * One of the extension's tables in memory.  begin and add run in the cache's
- * own memory context: begin makes it empty, and add is given each row.
+ * One of the extension's tables in memory.  begin, add and end run in the
+ * cache's own memory context: begin makes it empty, add is given each row, and
+ * end, which may be NULL, completes it.
  */
 typedef struct TableCache
 {
 	const char *table;
 	void		(*begin) (void);
 	void		(*add) (TupleTableSlot *row);
+	void		(*end) (void);
 	MemoryContext context;
 	Oid			relation;		/* that was read; InvalidOid once it has
 								 * changed */
 	bool		complete;		/* false if an error ended the last read */
+	bool		provisional;	/* it was read in a parallel query */
 } TableCache;
 
 extern void refresh_cache(TableCache *cache);

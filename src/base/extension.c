@@ -1,6 +1,7 @@
 /*
  * extension.c
- *		Finds the extension's relations by name, and its owner.
+ *		Finds the extension's relations by name, and its owner, and acts as the
+ *		owner.
  *
  * What a relation must look like is checked in table.c.
  */
@@ -10,6 +11,7 @@
 #include "base/extension.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -46,4 +48,26 @@ extension_owner(void)
 	owner = ((Form_pg_class) GETSTRUCT(events))->relowner;
 	ReleaseSysCache(events);
 	return owner;
+}
+
+/*
+ * Act as the extension's owner, as a SECURITY DEFINER function does, until
+ * act_as_before.  The caller has checked what the current user may do.  An
+ * error needs no act_as_before, because an abort restores the user.
+ */
+ActingUser
+act_as_owner(void)
+{
+	ActingUser	before;
+
+	GetUserIdAndSecContext(&before.user, &before.context);
+	SetUserIdAndSecContext(extension_owner(), before.context | SECURITY_LOCAL_USERID_CHANGE);
+	return before;
+}
+
+/* Act as the user before act_as_owner again. */
+void
+act_as_before(ActingUser before)
+{
+	SetUserIdAndSecContext(before.user, before.context);
 }

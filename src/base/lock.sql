@@ -22,7 +22,7 @@ $$;
 COMMENT ON FUNCTION postalytics.check_read_committed(text) IS
     'internal: an error unless the transaction is READ COMMITTED';
 
--- Locks a table until the transaction ends.  A waiting lock request blocks the
+-- Locks a table, without its partitions, until the transaction ends.  A waiting lock request blocks the
 -- requests queued behind it, so each attempt waits for only 0.1 seconds, and
 -- other sessions can proceed between attempts.  Errors: 55P03 after 10 seconds.
 CREATE FUNCTION postalytics.lock_briefly(relation regclass, mode text)
@@ -36,7 +36,7 @@ DECLARE
 BEGIN
     LOOP
         BEGIN
-            EXECUTE format('LOCK TABLE %s IN %s MODE', relation, mode);
+            EXECUTE format('LOCK TABLE ONLY %s IN %s MODE', relation, mode);
             RETURN;
         EXCEPTION
             WHEN lock_not_available THEN

@@ -125,33 +125,35 @@ has_key(Relation relation, AttrNumber first, int ncolumns)
 }
 
 /*
- * Error 55000 unless the primary key is the first column.  With another key,
- * writing by key could merge two rows or duplicate one.
+ * Error 55000 unless the primary key is the first nkeys columns.  With another
+ * key, writing by key could merge two rows or duplicate one.
  */
 static void
-check_key(Relation relation)
+check_key(Relation relation, const TableColumn *columns, int nkeys)
 {
-	if (!has_key(relation, 1, 1))
+	if (!has_key(relation, 1, nkeys))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s.%s\" does not have the primary key that extension \"%s\" gave it",
 						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
-				 errhint("Recreate the primary key on column \"%s\".",
-						 NameStr(TupleDescAttr(RelationGetDescr(relation), 0)->attname))));
+				 nkeys == 1 ?
+				 errhint("Recreate the primary key on column \"%s\".", columns[0].name) :
+				 errhint("Recreate the primary key on columns \"%s\" and \"%s\".",
+						 columns[0].name, columns[1].name)));
 }
 
 /*
  * Open one of the extension's tables whose rows are written by their first
- * column.  Error 55000 if users have altered its columns or primary key, 0A000
- * if it is distributed.
+ * nkeys columns, one or two.  Error 55000 if users have altered its columns or
+ * primary key, 0A000 if it is distributed.
  */
 Relation
-open_table(const char *name, const TableColumn *columns, int ncolumns, LOCKMODE mode)
+open_table(const char *name, const TableColumn *columns, int ncolumns, int nkeys, LOCKMODE mode)
 {
 	Relation	table = table_open(extension_relation(name), mode);
 
 	check_columns(table, columns, ncolumns);
-	check_key(table);
+	check_key(table, columns, nkeys);
 	return table;
 }
 

@@ -28,7 +28,7 @@ typedef struct TableColumn
 extern bool has_columns(Relation relation, const TableColumn *columns, int ncolumns);
 extern void check_columns(Relation relation, const TableColumn *columns, int ncolumns);
 extern bool has_key(Relation relation, AttrNumber first, int ncolumns);
-extern Relation open_table(const char *name, const TableColumn *columns, int ncolumns, LOCKMODE mode);
+extern Relation open_table(const char *name, const TableColumn *columns, int ncolumns, int nkeys, LOCKMODE mode);
 extern void check_not_distributed(Oid relation);
 
 /* A row that is being built. */

@@ -6,8 +6,8 @@
 
 #include "access/xact.h"
 #include "feed/batch.h"
-#include "rights/settings.h"
 #include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -27,9 +27,13 @@ event_batch_create(MemoryContext parent)
 	batch->context = context;
 	batch->scratch = AllocSetContextCreate(context, "postalytics event",
 										   ALLOCSET_SMALL_SIZES);
-	batch->earliest = Max(now - setting_earliest * INT64CONST(60) * USECS_PER_SEC,
-						  FIRST_TIME);
-	batch->latest = now + setting_latest * INT64CONST(60) * USECS_PER_SEC;
+	batch->settings = *current_settings();
+	/* Days and months count in UTC. */
+	batch->earliest = Max(FIRST_TIME,
+						  DatumGetTimestamp(DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(now),
+																IntervalPGetDatum(&batch->settings.earliest))));
+	batch->latest = DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval, TimestampGetDatum(now),
+														  IntervalPGetDatum(&batch->settings.latest)));
 	return batch;
 }
 
@@ -104,6 +108,6 @@ event_batch_reject(EventBatch *batch, int64 i, const char *reason)
 
 	record->source->accepted--;
 	event_batch_add_reject(batch, record->source, record->payload,
-						   pnstrdup(record->piece, record->piece_length), reason);
+						   pnstrdup(record->key.piece, record->key.piece_length), reason);
 	*record = *event_batch_record(batch, --batch->nrecords);
 }

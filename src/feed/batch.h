@@ -6,6 +6,7 @@
 #define POSTALYTICS_BATCH_H
 
 #include "feed/event.h"
+#include "rights/settings.h"
 #include "utils/palloc.h"
 
 /* A source with more rejects than this is stored as one reject. */
@@ -23,6 +24,7 @@ typedef struct EventBatch
 {
 	MemoryContext context;
 	MemoryContext scratch;		/* for the event that is being read */
+	Settings	settings;
 	TimestampTz earliest;		/* time of an acceptable event */
 	TimestampTz latest;			/* likewise */
 	EventRecord **chunks;

@@ -13,7 +13,7 @@
 #include "utils/builtins.h"
 
 static inline const char *
-span_text(const EventRecord *record, Field field)
+field_text(const EventRecord *record, Field field)
 {
 	return record->source->json + record->field[field].offset;
 }
@@ -27,24 +27,19 @@ span_text(const EventRecord *record, Field field)
 const char *
 event_field(const EventRecord *record, Field field, int *length)
 {
-	if (field == ACCOUNT && record->source->account != NULL)
-	{
-		*length = strlen(record->source->account);
-		return record->source->account;
-	}
 	*length = record->field[field].length;
 	if (*length == 0)
 		return NULL;
 	if (record->escaped & (1 << field))
 	{
-		const char *value = span_text(record, field);
+		const char *value = field_text(record, field);
 
 		if (value[-1] != '"')
 			return canonical_number(value, *length, length);
 		value = unescape(value, *length, length);
 		return value != NULL && is_id(field) ? trim(value, length) : value;
 	}
-	return span_text(record, field);
+	return field_text(record, field);
 }
 
 /*
@@ -62,21 +57,33 @@ event_field_text(const EventRecord *record, Field field)
 }
 
 /*
- * Compare an event with a key by piece, status and time.  This is the order of
- * the primary keys of events, in which every call takes its locks.
+ * Compare the pieces of two events, by piece_id and account.  This is the
+ * order of the primary key of pieces.
  */
 int
-event_compare(const EventRecord *record, const char *piece, uint32 length,
-			  MailStatus status, TimestampTz occurred_at)
+piece_compare(const EventKey *a, const EventKey *b)
 {
-	int			result = compare_bytes(record->piece, record->piece_length, piece, length);
+	int			result = compare_bytes(a->piece, a->piece_length, b->piece, b->piece_length);
+
+	return result != 0 ? result :
+		compare_bytes(a->account, a->account_length, b->account, b->account_length);
+}
+
+/*
+ * Compare two events by piece, status and time.  This is the order of the
+ * primary keys of events, in which every call takes its locks.
+ */
+int
+event_compare(const EventKey *a, const EventKey *b)
+{
+	int			result = piece_compare(a, b);
 
 	if (result != 0)
 		return result;
-	if (record->status != status)
-		return record->status < status ? -1 : 1;
-	if (record->occurred_at != occurred_at)
-		return record->occurred_at < occurred_at ? -1 : 1;
+	if (a->status != b->status)
+		return a->status < b->status ? -1 : 1;
+	if (a->occurred_at != b->occurred_at)
+		return a->occurred_at < b->occurred_at ? -1 : 1;
 	return 0;
 }
 
@@ -85,4 +92,21 @@ Datum
 span_json(const EventSource *source, Span span)
 {
 	return PointerGetDatum(cstring_to_text_with_len(source->json + span.offset, span.length));
+}
+
+/*
+ * Return a scalar of a source as text; 0 if there is none, or the database
+ * cannot hold it.
+ */
+Datum
+span_text(const EventSource *source, Span span)
+{
+	const char *value = source->json + span.offset;
+	int			length = span.length;
+
+	if (length > 0 && value[-1] == '"' && memchr(value, '\\', length) != NULL)
+		value = unescape(value, length, &length);
+	if (span.length == 0 || value == NULL)
+		return (Datum) 0;
+	return PointerGetDatum(cstring_to_text_with_len(value, length));
 }

@@ -21,12 +21,26 @@ typedef struct EventSource
 {
 	const char *json;
 	uint32		length;
-	const char *account;		/* overrides that of the events, or NULL */
+	const char *account;		/* of its events; '' where none is given */
+	bool		account_is_fixed;	/* whatever the events say of theirs */
 	int64		number;			/* in order of arrival */
 	int64		accepted;		/* number of its events */
 	int64		rejected;		/* likewise */
 	bool		folded;			/* its rejects are stored as one */
 } EventSource;
+
+/*
+ * What makes an event the same as another.  The texts are not null-terminated.
+ */
+typedef struct EventKey
+{
+	const char *piece;
+	const char *account;
+	TimestampTz occurred_at;
+	uint32		piece_length;
+	uint16		account_length;
+	uint8		status;
+} EventKey;
 
 /*
  * One event.  It is small, because a call can have hundreds of thousands:
@@ -35,15 +49,12 @@ typedef struct EventSource
 typedef struct EventRecord
 {
 	EventSource *source;
-	const char *piece;			/* piece_id, not null-terminated */
-	TimestampTz occurred_at;
+	EventKey	key;
 	TimestampTz expected_at;	/* DT_NOBEGIN if unknown */
 	Span		payload;
 	Span		field[N_FIELDS];
-	uint32		piece_length;
 	uint16		escaped;		/* a bit per field whose text must be
 								 * converted */
-	uint8		status;
 } EventRecord;
 
 /*
@@ -58,8 +69,9 @@ is_id(int field)
 
 extern const char *event_field(const EventRecord *record, Field field, int *length);
 extern Datum event_field_text(const EventRecord *record, Field field);
+extern Datum span_text(const EventSource *source, Span span);
 extern Datum span_json(const EventSource *source, Span span);
-extern int	event_compare(const EventRecord *record, const char *piece, uint32 length,
-						  MailStatus status, TimestampTz occurred_at);
+extern int	piece_compare(const EventKey *a, const EventKey *b);
+extern int	event_compare(const EventKey *a, const EventKey *b);
 
 #endif							/* POSTALYTICS_EVENT_H */

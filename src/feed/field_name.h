@@ -32,11 +32,13 @@ typedef enum Field
 	ADDRESS,
 	ADDRESS2,
 	CITY,
-	STATE
+	STATE,
+	STATED_ACCOUNT				/* the account that a payload names, which
+								 * does not decide whose event it is */
 } Field;
 
 #define N_FIELDS	(FIELDS + 1)	/* of an event record */
-#define N_ALL_FIELDS (STATE + 1)
+#define N_ALL_FIELDS (STATED_ACCOUNT + 1)
 
 /*
  * What field_find returns for a member that holds events rather than a field.

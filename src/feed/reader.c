@@ -381,12 +381,12 @@ read_events(Reader *reader)
 
 /*
  * Read a json value's events into the batch.  json, which is in the server's
- * encoding, and account, which may be NULL, must live as long as the batch.
- * Errors: 54001 for nesting deeper than the stack.
+ * encoding, and the channel's account must live as long as the batch.  Errors:
+ * 54001 for nesting deeper than the stack.
  */
 EventSource *
 event_batch_read(EventBatch *batch, const char *json, uint32 length,
-				 const char *account)
+				 const Channel *channel)
 {
 	MemoryContext caller = MemoryContextSwitchTo(batch->context);
 	EventSource *source = palloc0(sizeof(EventSource));
@@ -394,7 +394,8 @@ event_batch_read(EventBatch *batch, const char *json, uint32 length,
 
 	source->json = json;
 	source->length = length;
-	source->account = account;
+	source->account = channel->account;
+	source->account_is_fixed = channel->is_fixed;
 	source->number = batch->nsources++;
 
 	reader.batch = batch;

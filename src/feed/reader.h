@@ -6,9 +6,10 @@
 #define POSTALYTICS_READER_H
 
 #include "feed/batch.h"
+#include "rights/binding.h"
 
 extern EventSource *event_batch_read(EventBatch *batch, const char *json, uint32 length,
-									 const char *account);
+									 const Channel *channel);
 extern bool event_read_fields(EventRecord *record, EventSource *source);
 extern bool event_read_details(EventRecord *record, EventSource *source, Span *details);
 

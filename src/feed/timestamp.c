@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "feed/timestamp.h"
-#include "rights/settings.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -176,10 +175,10 @@ scan_offset(Scanner *s, int *seconds_east, bool *given)
 
 /*
  * Parse a timestamp of the feed, which is not null-terminated.  If it has no
- * UTC offset it is in feed_time_zone.  Returns false if it is invalid.
+ * UTC offset it is in the time zone.  Returns false if it is invalid.
  */
 bool
-parse_timestamp(const char *string, int length, TimestampTz *time)
+parse_timestamp(const char *string, int length, pg_tz *zone, TimestampTz *time)
 {
 	Scanner		s = {.at = string,.end = string + length};
 	struct pg_tm tm = {0};
@@ -210,7 +209,7 @@ parse_timestamp(const char *string, int length, TimestampTz *time)
 		return false;
 
 	if (!given)
-		seconds_east = -DetermineTimeZoneOffset(&tm, feed_time_zone);
+		seconds_east = -DetermineTimeZoneOffset(&tm, zone);
 	local = (date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY +
 		((tm.tm_hour * MINS_PER_HOUR + tm.tm_min) * INT64CONST(60) + tm.tm_sec) * USECS_PER_SEC +
 		microseconds;

@@ -8,7 +8,8 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "pgtime.h"
 
-extern bool parse_timestamp(const char *string, int length, TimestampTz *time);
+extern bool parse_timestamp(const char *string, int length, pg_tz *zone, TimestampTz *time);
 
 #endif							/* POSTALYTICS_TIMESTAMP_H */

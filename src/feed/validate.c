@@ -9,7 +9,6 @@
 #include "feed/validate.h"
 #include "feed/value.h"
 #include "mb/pg_wchar.h"
-#include "rights/settings.h"
 #include "utils/datetime.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -48,9 +47,12 @@ is_no_date(TimestampTz time)
 	return time < (date2j(2, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
-/* Read the expected delivery date; returns what is wrong, or NULL. */
+/*
+ * Read the expected delivery date, in a time zone unless it has its own.
+ * Returns what is wrong, or NULL.
+ */
 static const char *
-read_expected_date(EventRecord *record)
+read_expected_date(EventRecord *record, pg_tz *zone)
 {
 	int			length;
 	const char *value = event_field(record, EXPECTED_DELIVERY_DATE, &length);
@@ -58,7 +60,7 @@ read_expected_date(EventRecord *record)
 	record->expected_at = DT_NOBEGIN;
 	if (value == NULL)
 		return NULL;
-	if (!parse_timestamp(value, length, &record->expected_at))
+	if (!parse_timestamp(value, length, zone, &record->expected_at))
 	{
 		record->expected_at = DT_NOBEGIN;
 		return psprintf("invalid expected delivery date: %s",
@@ -75,16 +77,19 @@ read_time(EventRecord *record, const EventBatch *batch)
 {
 	int			length;
 	const char *value = event_field(record, EVENT_DATE, &length);
+	TimestampTz *time = &record->key.occurred_at;
 
 	if (value == NULL)
 		return "missing event date";
-	if (!parse_timestamp(value, length, &record->occurred_at))
+	if (!parse_timestamp(value, length, batch->settings.feed_time_zone, time))
 		return psprintf("invalid timestamp: %s", quoted(value, length));
-	if (record->occurred_at < batch->earliest)
-		return psprintf("event date %s is before postalytics_status.earliest",
+	if (batch->settings.whole_seconds)
+		*time -= (*time % USECS_PER_SEC + USECS_PER_SEC) % USECS_PER_SEC;
+	if (*time < batch->earliest)
+		return psprintf("event date %s is before the setting \"earliest\"",
 						quoted(value, length));
-	if (record->occurred_at > batch->latest)
-		return psprintf("event date %s is after postalytics_status.latest",
+	if (*time > batch->latest)
+		return psprintf("event date %s is after the setting \"latest\"",
 						quoted(value, length));
 	return NULL;
 }
@@ -102,18 +107,19 @@ read_status(EventRecord *record)
 	status = status_from_text(value, length);
 	if (status == NO_STATUS)
 		return psprintf("unknown status %s", quoted(value, length));
-	record->status = status;
+	record->key.status = status;
 	return NULL;
 }
 
 /*
- * Determine the piece, in a memory context: its mail id or campaign/contact,
- * as the setting identity says.  Returns what is wrong, or NULL.
+ * Determine the piece, in the batch's memory context: its mail id or
+ * campaign/contact, as the setting identity says.  Returns what is wrong, or NULL.
  */
 static const char *
-read_piece(EventRecord *record, MemoryContext context)
+read_piece(EventRecord *record, const EventBatch *batch)
 {
 	const Span *field = record->field;
+	EventKey   *key = &record->key;
 	bool		contact_known = field[CAMPAIGN_ID].length > 0 && field[CONTACT_ID].length > 0;
 	bool		mail_known = field[MAIL_ID].length > 0;
 	int			length;
@@ -122,12 +128,12 @@ read_piece(EventRecord *record, MemoryContext context)
 	const char *contact;
 	char	   *joined;
 
-	if (mail_known && !(contact_known && setting_identity == IDENTITY_CONTACT))
+	if (mail_known && !(contact_known && batch->settings.identity == IDENTITY_CONTACT))
 	{
-		MemoryContext scratch = MemoryContextSwitchTo(context);
+		MemoryContext scratch = MemoryContextSwitchTo(batch->context);
 
-		record->piece = event_field(record, MAIL_ID, &length);
-		record->piece_length = length;
+		key->piece = event_field(record, MAIL_ID, &length);
+		key->piece_length = length;
 		MemoryContextSwitchTo(scratch);
 		return NULL;
 	}
@@ -136,12 +142,37 @@ read_piece(EventRecord *record, MemoryContext context)
 
 	id = event_field(record, CAMPAIGN_ID, &length);
 	contact = event_field(record, CONTACT_ID, &contact_length);
-	joined = MemoryContextAlloc(context, length + 1 + contact_length);
+	joined = MemoryContextAlloc(batch->context, length + 1 + contact_length);
 	memcpy(joined, id, length);
 	joined[length] = '/';
 	memcpy(joined + length + 1, contact, contact_length);
-	record->piece = joined;
-	record->piece_length = length + 1 + contact_length;
+	key->piece = joined;
+	key->piece_length = length + 1 + contact_length;
+	return NULL;
+}
+
+/*
+ * Determine the account, in the batch's memory context: that of the channel,
+ * or, if it names none, what field_names lets the event say.  Returns what is
+ * wrong, or NULL.
+ */
+static const char *
+read_account(EventRecord *record, const EventBatch *batch)
+{
+	MemoryContext scratch = MemoryContextSwitchTo(batch->context);
+	EventKey   *key = &record->key;
+	int			length;
+
+	key->account = event_field(record, ACCOUNT, &length);
+	MemoryContextSwitchTo(scratch);
+	if (key->account == NULL)
+	{
+		key->account = record->source->account;
+		length = strlen(key->account);
+	}
+	if ((uint32) length > field_info[ACCOUNT].max_length)
+		return psprintf("account is longer than %u bytes", field_info[ACCOUNT].max_length);
+	key->account_length = length;
 	return NULL;
 }
 
@@ -160,7 +191,7 @@ drop_blank_ids(EventRecord *record)
 }
 
 /*
- * Determine piece, status and times of an event.  misplaced has a bit for each
+ * Determine piece, account, status and times of an event.  misplaced has a bit for each
  * field that is neither text nor a number.  Returns the reason to reject the
  * event, or NULL.
  */
@@ -169,6 +200,8 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 {
 	const char *wrong;
 
+	if (record->source->account_is_fixed)
+		record->field[ACCOUNT].length = 0;
 	drop_blank_ids(record);
 	for (int i = 0; i < N_FIELDS; i++)
 	{
@@ -182,11 +215,12 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 	}
 	if (!is_readable(record->source->json + record->payload.offset, record->payload.length))
 		return "payload " CANNOT_HOLD;
-	if ((wrong = read_piece(record, batch->context)) != NULL ||
+	if ((wrong = read_piece(record, batch)) != NULL ||
+		(wrong = read_account(record, batch)) != NULL ||
 		(wrong = read_status(record)) != NULL ||
 		(wrong = read_time(record, batch)) != NULL)
 		return wrong;
-	return read_expected_date(record);
+	return read_expected_date(record, batch->settings.feed_time_zone);
 }
 
 /* Remove a field whose text is invalid. */
@@ -205,9 +239,9 @@ readable_piece(EventRecord *record, const EventBatch *batch)
 
 	for (int i = 0; i < lengthof(ids); i++)
 		drop_if_invalid(record, ids[i]);
-	if (read_piece(record, batch->context) != NULL)
+	if (read_piece(record, batch) != NULL)
 		return NULL;
-	return pnstrdup(record->piece, record->piece_length);
+	return pnstrdup(record->key.piece, record->key.piece_length);
 }
 
 /*
@@ -220,5 +254,8 @@ drop_invalid_fields(EventRecord *record)
 	for (int i = 0; i < N_FIELDS; i++)
 		drop_if_invalid(record, i);
 	drop_blank_ids(record);
-	(void) read_expected_date(record);
+	if (record->field[EXPECTED_DELIVERY_DATE].length > 0)
+		(void) read_expected_date(record, current_settings()->feed_time_zone);
+	else
+		record->expected_at = DT_NOBEGIN;
 }

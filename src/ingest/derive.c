@@ -9,7 +9,7 @@
  */
 #include "postgres.h"
 
-#include "base/text.h"
+#include "base/compat.h"
 #include "feed/reader.h"
 #include "ingest/derive.h"
 #include "ingest/offer.h"
@@ -22,8 +22,8 @@ struct Derivation
 {
 	MemoryContext context;
 	MemoryContext piece_context;	/* for what is kept of the current piece */
-	char	   *piece;			/* the current piece; NULL before the first */
-	uint32		piece_length;
+	EventKey	key;			/* of the current piece; NULL in it before the
+								 * first */
 	JourneyWriter *journeys;
 	SyncMatch  *syncs;
 };
@@ -52,17 +52,21 @@ derive_begin(bool are_new)
  * context for what the row points to.  Rows must come in the order of pieces.
  */
 MemoryContext
-derive_piece(Derivation *derivation, const char *piece, uint32 length)
+derive_piece(Derivation *derivation, const EventKey *key)
 {
-	if (derivation->piece != NULL &&
-		equal_bytes(derivation->piece, derivation->piece_length, piece, length))
+	char	   *copy;
+
+	if (derivation->key.piece != NULL && piece_compare(&derivation->key, key) == 0)
 		return derivation->piece_context;
-	if (derivation->piece != NULL)
+	if (derivation->key.piece != NULL)
 		journey_next_piece(derivation->journeys);
 	MemoryContextReset(derivation->piece_context);
-	derivation->piece = MemoryContextAlloc(derivation->piece_context, Max(length, 1));
-	memcpy(derivation->piece, piece, length);
-	derivation->piece_length = length;
+	copy = MemoryContextAlloc(derivation->piece_context, key->piece_length + key->account_length + 1);
+	memcpy(copy, key->piece, key->piece_length);
+	memcpy(copy + key->piece_length, key->account, key->account_length);
+	derivation->key = *key;
+	derivation->key.piece = copy;
+	derivation->key.account = copy + key->piece_length;
 	return derivation->piece_context;
 }
 
@@ -89,6 +93,16 @@ text_attribute(TupleTableSlot *slot, int attribute)
 	return isnull ? NULL : DatumGetTextPP(value);
 }
 
+/* Set the piece of a key, which points into the texts. */
+static void
+set_piece(EventKey *key, const text *piece, const text *account)
+{
+	key->piece = VARDATA_ANY(piece);
+	key->piece_length = VARSIZE_ANY_EXHDR(piece);
+	key->account = VARDATA_ANY(account);
+	key->account_length = VARSIZE_ANY_EXHDR(account);
+}
+
 /* Read the payload of a row; NULL if there is none or it is not an object. */
 static const EventRecord *
 read_payload(TupleTableSlot *slot)
@@ -100,6 +114,7 @@ read_payload(TupleTableSlot *slot)
 	if (payload == NULL)
 		return NULL;
 	source = palloc0(sizeof(EventSource));
+	source->account = "";
 	source->length = VARSIZE_ANY_EXHDR(payload);
 	source->json = memcpy(palloc(source->length + 1), VARDATA_ANY(payload), source->length);
 	record = palloc(sizeof(EventRecord));
@@ -115,19 +130,19 @@ read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 {
 	bool		isnull;
 	text	   *piece;
+	text	   *account;
 
 	slot_getallattrs(slot);
 	piece = text_attribute(slot, ATTR(EVENTS_PIECE_ID));
-	MemoryContextSwitchTo(derive_piece(derivation, VARDATA_ANY(piece), VARSIZE_ANY_EXHDR(piece)));
-	piece = DatumGetTextPCopy(PointerGetDatum(piece));
-	row->piece = VARDATA_ANY(piece);
-	row->piece_length = VARSIZE_ANY_EXHDR(piece);
+	account = text_attribute(slot, ATTR(EVENTS_ACCOUNT));
+	set_piece(&row->key, piece, account);
+	MemoryContextSwitchTo(derive_piece(derivation, &row->key));
+	set_piece(&row->key, DatumGetTextPCopy(PointerGetDatum(piece)), DatumGetTextPCopy(PointerGetDatum(account)));
 	row->event_id = DatumGetInt64(slot_getattr(slot, ATTR(EVENTS_EVENT_ID), &isnull));
-	row->status = status_from_oid(DatumGetObjectId(slot_getattr(slot, ATTR(EVENTS_STATUS), &isnull)));
-	row->occurred_at = DatumGetTimestampTz(slot_getattr(slot, ATTR(EVENTS_OCCURRED_AT), &isnull));
-	row->account = text_attribute(slot, ATTR(EVENTS_ACCOUNT));
+	row->key.status = status_from_oid(DatumGetObjectId(slot_getattr(slot, ATTR(EVENTS_STATUS), &isnull)));
+	row->key.occurred_at = DatumGetTimestampTz(slot_getattr(slot, ATTR(EVENTS_OCCURRED_AT), &isnull));
 	row->campaign_id = text_attribute(slot, ATTR(EVENTS_CAMPAIGN_ID));
-	row->record = offered_record(row->piece, row->piece_length, row->status, row->occurred_at);
+	row->record = offered_record(&row->key);
 	if (row->record == NULL)
 		row->record = read_payload(slot);
 }

@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(postalytics_inbox_row);
 typedef struct Inbox
 {
 	MemoryContext context;
+	BoundAccounts bound;		/* whose events the current user may bring */
 	EventBatch *batch;
 	Size		bytes;			/* approximate size of the batch */
 	Spill	   *spill;			/* of earlier batches, or NULL */
@@ -50,7 +51,10 @@ enter_inbox(void)
 	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "postalytics inbox",
 												  ALLOCSET_SMALL_SIZES);
 	Inbox	   *entered = MemoryContextAllocZero(context, sizeof(Inbox));
+	MemoryContext caller = MemoryContextSwitchTo(context);
 
+	ingest_accounts(&entered->bound);
+	MemoryContextSwitchTo(caller);
 	entered->context = context;
 	entered->batch = event_batch_create(context);
 	entered->outer = inbox;
@@ -64,18 +68,23 @@ enter_inbox(void)
 static void
 spill_inbox(void)
 {
+	ActingUser	caller = act_as_owner();
+
 	if (inbox->spill == NULL)
 		inbox->spill = spill_create(inbox->context);
 	spill_batch(inbox->batch, inbox->spill);
 	MemoryContextDelete(inbox->batch->context);
 	inbox->batch = event_batch_create(inbox->context);
 	inbox->bytes = 0;
+	act_as_before(caller);
 }
 
 /* Store the rows of the statement, which ends. */
 static void
 store_inbox(void)
 {
+	ActingUser	caller = act_as_owner();
+
 	if (inbox->spill == NULL)
 		(void) store_batch(inbox->batch, 0);
 	else
@@ -84,13 +93,13 @@ store_inbox(void)
 		(void) store_spill(inbox->spill);
 		spill_end(inbox->spill);
 	}
+	act_as_before(caller);
 	MemoryContextDelete(inbox->context);
 }
 
 /*
  * Return a row as JSON: its payload if it has nothing else, or an object of
- * its columns.  The account is returned separately, unless it is too long,
- * which is a reason to reject the event.
+ * its columns.  The account is returned separately, NULL if there is none.
  */
 static const char *
 inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
@@ -107,9 +116,9 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 
 		if (value == NULL)
 			continue;
-		if (strcmp(name, "account") == 0 && strlen(value) <= field_info[ACCOUNT].max_length)
+		if (strcmp(name, "account") == 0)
 		{
-			*account = value[0] == '\0' ? NULL : value;
+			*account = value;
 			continue;
 		}
 		appendStringInfoString(&json, json.len == 0 ? "{" : ", ");
@@ -130,8 +139,8 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 }
 
 /*
- * inbox_row(), the row trigger of inbox: reads a row.  Error 39P01 if it is
- * attached to anything else.
+ * inbox_row(), the row trigger of inbox: reads a row.  Errors: 42501 as for
+ * ingest, 39P01 if it is attached to anything else.
  */
 Datum
 postalytics_inbox_row(PG_FUNCTION_ARGS)
@@ -139,6 +148,7 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	const char *json;
 	char	   *account;
+	Channel		channel;
 	uint32		length;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || inbox == NULL ||
@@ -151,10 +161,10 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 	json = inbox_row_json(trigger->tg_trigtuple,
 						  RelationGetDescr(trigger->tg_relation), &account);
 	json = MemoryContextStrdup(inbox->batch->context, json);
-	if (account != NULL)
-		account = MemoryContextStrdup(inbox->batch->context, account);
 	length = strlen(json);
-	event_batch_read(inbox->batch, json, length, account);
+	channel = ingest_channel(&inbox->bound, account);
+	channel.account = MemoryContextStrdup(inbox->batch->context, channel.account);
+	event_batch_read(inbox->batch, json, length, &channel);
 
 	inbox->bytes += length + sizeof(EventRecord);
 	if (inbox->bytes >= INBOX_BYTES)

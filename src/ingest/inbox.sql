@@ -3,7 +3,8 @@
  *		inbox: events by INSERT and COPY.
  */
 
-CREATE VIEW postalytics.inbox AS
+CREATE VIEW postalytics.inbox
+WITH (security_invoker = true) AS
 SELECT NULL::text AS mail_id,
        NULL::text AS event_date,
        NULL::text AS event_type,
@@ -27,7 +28,6 @@ COMMENT ON VIEW postalytics.inbox IS
 CREATE FUNCTION postalytics.inbox_insert()
 RETURNS trigger
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_inbox_insert';
 COMMENT ON FUNCTION postalytics.inbox_insert() IS
@@ -36,7 +36,6 @@ COMMENT ON FUNCTION postalytics.inbox_insert() IS
 CREATE FUNCTION postalytics.inbox_row()
 RETURNS trigger
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_inbox_row';
 COMMENT ON FUNCTION postalytics.inbox_row() IS

@@ -5,10 +5,12 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/extension.h"
 #include "feed/reader.h"
 #include "fmgr.h"
 #include "ingest/progress.h"
 #include "ingest/store.h"
+#include "rights/binding.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -18,11 +20,12 @@ PG_FUNCTION_INFO_V1(postalytics_ingest);
  * ingest(payload json, account text DEFAULT NULL) returns ingest_result
  *
  * payload is an event, an array of events, or either of them under data,
- * events or items; NULL has no events.  account, unless it is NULL or '',
- * overrides what the events say.
+ * events or items; NULL has no events.  account says whose they are; NULL or
+ * '' stands for the account to which the current user is bound, or ''.
  *
  * Locks: ROW EXCLUSIVE on the tables it writes, and rows of events, then
- * pieces, then campaigns, each in key order.  Errors: 22001 for an account of
+ * pieces, then campaigns, each in key order.  Errors: 42501 if the current
+ * user is not bound to the account, or does not name one of several; 22001 for an account of
  * more than 255 bytes, 54001 for JSON that is nested too deeply, 25006 in a
  * read-only transaction.
  */
@@ -30,30 +33,35 @@ Datum
 postalytics_ingest(PG_FUNCTION_ARGS)
 {
 	text	   *payload;
-	char	   *account = NULL;
+	BoundAccounts bound;
+	Channel		channel;
+	ActingUser	caller;
 	EventBatch *batch;
 	IngestResult result = {0};
 	bool		show_progress;
 
-	if (PG_ARGISNULL(0))
-		return form_result(fcinfo, result);
-	payload = PG_GETARG_TEXT_PP(0);
-	if (!PG_ARGISNULL(1) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)) > 0)
-		account = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	if (account != NULL && strlen(account) > field_info[ACCOUNT].max_length)
+	ingest_accounts(&bound);
+	channel = ingest_channel(&bound, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (strlen(channel.account) > field_info[ACCOUNT].max_length)
 		ereport(ERROR,
 				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 				 errmsg("account is longer than %u bytes", field_info[ACCOUNT].max_length)));
 
+	if (PG_ARGISNULL(0))
+		return form_result(fcinfo, result);
+	payload = PG_GETARG_TEXT_PP(0);
+
+	caller = act_as_owner();
 	show_progress = progress_is_wanted(VARSIZE_ANY_EXHDR(payload));
 	if (show_progress)
 		progress_begin(VARSIZE_ANY_EXHDR(payload), 0);
 	batch = event_batch_create(CurrentMemoryContext);
 	batch->progress = show_progress ? progress_bytes_read : NULL;
-	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), account);
+	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &channel);
 	result = store_batch(batch, show_progress ? VARSIZE_ANY_EXHDR(payload) : 0);
 	MemoryContextDelete(batch->context);
 	if (show_progress)
 		progress_end();
+	act_as_before(caller);
 	return form_result(fcinfo, result);
 }

@@ -14,7 +14,6 @@ COMMENT ON TYPE postalytics.ingest_result IS
 CREATE FUNCTION postalytics.ingest(payload json, account text DEFAULT NULL)
 RETURNS postalytics.ingest_result
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ingest';
 COMMENT ON FUNCTION postalytics.ingest(json, text) IS

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/text.h"
 #include "catalog/pg_collation.h"
@@ -26,32 +27,39 @@
 
 PG_FUNCTION_INFO_V1(postalytics_events_inserted);
 
-/* True if the rows are in the order of pieces, as those of ingest are. */
-static bool
-in_piece_order(Tuplestorestate *rows, TupleTableSlot *slot)
+/* Compare the pieces of two rows. */
+static int
+compare_pieces(TupleTableSlot *a, TupleTableSlot *b)
 {
-	char	   *last = NULL;
-	uint32		last_length = 0;
-	uint32		last_size = 0;
-	bool		ordered = true;
+	int			result = 0;
 
-	tuplestore_rescan(rows);
-	while (ordered && tuplestore_gettupleslot(rows, true, false, slot))
+	for (int column = EVENTS_PIECE_ID; result == 0 && column <= EVENTS_ACCOUNT; column++)
 	{
 		bool		isnull;
-		text	   *piece = DatumGetTextPP(slot_getattr(slot, EVENTS_PIECE_ID + 1, &isnull));
-		uint32		length = VARSIZE_ANY_EXHDR(piece);
+		text	   *x = DatumGetTextPP(slot_getattr(a, column + 1, &isnull));
+		text	   *y = DatumGetTextPP(slot_getattr(b, column + 1, &isnull));
 
-		ordered = last == NULL ||
-			compare_bytes(last, last_length, VARDATA_ANY(piece), length) <= 0;
-		if (last == NULL || length > last_size)
-		{
-			last_size = Max(64, length);
-			last = palloc(last_size);
-		}
-		memcpy(last, VARDATA_ANY(piece), length);
-		last_length = length;
+		result = compare_bytes(VARDATA_ANY(x), VARSIZE_ANY_EXHDR(x), VARDATA_ANY(y), VARSIZE_ANY_EXHDR(y));
 	}
+	return result;
+}
+
+/* True if the rows are in the order of pieces, as those of ingest are. */
+static bool
+in_piece_order(Tuplestorestate *rows, TupleDesc tupdesc)
+{
+	TupleTableSlot *slots[2];
+	int			next = 0;
+	bool		ordered = true;
+
+	for (int i = 0; i < lengthof(slots); i++)
+		slots[i] = MakeSingleTupleTableSlot(tupdesc, &TTSOpsMinimalTuple);
+	tuplestore_rescan(rows);
+	for (; ordered && tuplestore_gettupleslot(rows, true, false, slots[next]); next = 1 - next)
+		ordered = TupIsNull(slots[1 - next]) || compare_pieces(slots[1 - next], slots[next]) <= 0;
+	for (int i = 0; i < lengthof(slots); i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	tuplestore_rescan(rows);
 	return ordered;
 }
 
@@ -66,24 +74,20 @@ typedef struct OrderedRows
 static void
 order_rows(OrderedRows *ordered, Tuplestorestate *rows, TupleDesc tupdesc)
 {
-	AttrNumber	column = EVENTS_PIECE_ID + 1;
-	Oid			collation = C_COLLATION_OID;
+	AttrNumber	columns[] = {EVENTS_PIECE_ID + 1, EVENTS_ACCOUNT + 1};
+	Oid			collations[] = {C_COLLATION_OID, C_COLLATION_OID};
 	Oid			less = lookup_type_cache(TEXTOID, TYPECACHE_LT_OPR)->lt_opr;
-	bool		nulls_first = false;
+	Oid			operators[] = {less, less};
+	bool		nulls_first[] = {false, false};
 
 	ordered->rows = rows;
 	ordered->sort = NULL;
 	ordered->slot = MakeSingleTupleTableSlot(tupdesc, &TTSOpsMinimalTuple);
-	if (in_piece_order(rows, ordered->slot))
-	{
-		tuplestore_rescan(rows);
+	if (in_piece_order(rows, tupdesc))
 		return;
-	}
 
-	ordered->sort = tuplesort_begin_heap(tupdesc, 1, &column, &less, &collation,
-										 &nulls_first, work_mem, NULL,
-										 TUPLESORT_NONE);
-	tuplestore_rescan(rows);
+	ordered->sort = tuplesort_begin_heap(tupdesc, lengthof(columns), columns, operators, collations,
+										 nulls_first, work_mem, NULL, TUPLESORT_NONE);
 	while (tuplestore_gettupleslot(rows, true, false, ordered->slot))
 		tuplesort_puttupleslot(ordered->sort, ordered->slot);
 	tuplesort_performsort(ordered->sort);

@@ -70,7 +70,9 @@ create_months(NeededMonths *needed)
 /*
  * Make sure that the months exist that the events of a batch need, and reject
  * those events whose month cannot exist.  Locks events in ROW EXCLUSIVE mode
- * first, so that no month is retired before the rows are inserted.
+ * first, so that no month is retired before the rows are inserted, and
+ * configure() cannot change what identifies a piece.  Error 40001 if it just
+ * has.
  */
 void
 ensure_months(EventBatch *batch)
@@ -81,12 +83,17 @@ ensure_months(EventBatch *batch)
 		return;
 	PreventCommandIfReadOnly("INSERT");
 	LockRelationOid(extension_relation("events"), RowExclusiveLock);
+	if (current_settings()->identity != batch->settings.identity)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("setting \"identity\" was changed while the events were read"),
+				 errhint("Try again.")));
 	for (int64 i = 0; i < batch->nrecords; i++)
-		(void) need_month(&needed, event_batch_record(batch, i)->occurred_at);
+		(void) need_month(&needed, event_batch_record(batch, i)->key.occurred_at);
 	create_months(&needed);
 	for (int64 i = batch->nrecords - 1; i >= 0; i--)
 	{
-		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->occurred_at);
+		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->key.occurred_at);
 
 		if (month->in_the_way != NULL)
 			event_batch_reject(batch, i, month->in_the_way);
@@ -132,7 +139,7 @@ open_month(Months *months, TimestampTz time, int *which)
 	month->leaf = table_open(leaf, RowExclusiveLock);
 	month->table = NULL;
 	return direct_allowed(month->leaf, events_columns, N_EVENTS_COLUMNS) &&
-		has_key(month->leaf, EVENTS_PIECE_ID + 1, 3);
+		has_key(month->leaf, EVENTS_PIECE_ID + 1, N_EVENT_KEY);
 }
 
 /*

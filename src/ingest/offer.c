@@ -35,7 +35,7 @@ key_prefix(const EventRecord *record)
 {
 	uint64		prefix = 0;
 
-	memcpy(&prefix, record->piece, Min(record->piece_length, sizeof(prefix)));
+	memcpy(&prefix, record->key.piece, Min(record->key.piece_length, sizeof(prefix)));
 	return pg_hton64(prefix);
 }
 
@@ -52,8 +52,7 @@ compare_records(const void *a, const void *b)
 
 	if (x->prefix != y->prefix)
 		return x->prefix < y->prefix ? -1 : 1;
-	result = event_compare(x->record, y->record->piece, y->record->piece_length,
-						   y->record->status, y->record->occurred_at);
+	result = event_compare(&x->record->key, &y->record->key);
 	if (result != 0)
 		return result;
 	if (x->record->source == y->record->source)
@@ -77,6 +76,7 @@ offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
 	memset(offer, 0, sizeof(*offer));
 	offer->records = ordered;
 	offer->count = batch->nrecords;
+	offer->keep_payload = batch->settings.keep_payload;
 	offer->show_progress = show_progress;
 }
 
@@ -87,6 +87,7 @@ offer_spill(Offer *offer, Spill *spill)
 	memset(offer, 0, sizeof(*offer));
 	offer->spill = spill;
 	offer->count = spill_sort(spill);
+	offer->keep_payload = current_settings()->keep_payload;
 }
 
 /* Go back to the beginning. */
@@ -103,8 +104,13 @@ offer_rewind(Offer *offer)
 bool
 offer_next(Offer *offer)
 {
-	offer->key = offer->spill != NULL ? spill_next(offer->spill) :
-		offer->next < offer->count ? offer->records[offer->next].record : NULL;
+	if (offer->spill != NULL)
+		offer->key = spill_next(offer->spill);
+	else
+	{
+		offer->record = offer->next < offer->count ? offer->records[offer->next].record : NULL;
+		offer->key = offer->record != NULL ? &offer->record->key : NULL;
+	}
 	if (offer->key == NULL)
 		return false;
 	if (offer->show_progress && offer->next % 1024 == 0)
@@ -120,7 +126,7 @@ offer_next(Offer *offer)
 const EventRecord *
 offer_record(Offer *offer)
 {
-	return offer->spill != NULL ? spill_record(offer->spill) : offer->key;
+	return offer->spill != NULL ? spill_record(offer->spill) : offer->record;
 }
 
 /* Return where the current event is inserted. */
@@ -132,16 +138,17 @@ offer_place(Offer *offer)
 
 /* Set the columns of a row of events except event_id and received_at. */
 void
-set_event(const EventRecord *record, Row row)
+set_event(const EventRecord *record, bool keep_payload, Row row)
 {
+	const EventKey *key = &record->key;
+
 	memset(row.nulls, true, N_EVENTS_COLUMNS * sizeof(bool));
-	row_set(row, EVENTS_PIECE_ID,
-			PointerGetDatum(cstring_to_text_with_len(record->piece, record->piece_length)));
-	row_set(row, EVENTS_STATUS, ObjectIdGetDatum(status_oid(record->status)));
-	row_set(row, EVENTS_OCCURRED_AT, TimestampTzGetDatum(record->occurred_at));
-	row_set_or_null(row, EVENTS_ACCOUNT, event_field_text(record, ACCOUNT));
+	row_set(row, EVENTS_PIECE_ID, PointerGetDatum(cstring_to_text_with_len(key->piece, key->piece_length)));
+	row_set(row, EVENTS_ACCOUNT, PointerGetDatum(cstring_to_text_with_len(key->account, key->account_length)));
+	row_set(row, EVENTS_STATUS, ObjectIdGetDatum(status_oid(key->status)));
+	row_set(row, EVENTS_OCCURRED_AT, TimestampTzGetDatum(key->occurred_at));
 	row_set_or_null(row, EVENTS_CAMPAIGN_ID, event_field_text(record, CAMPAIGN_ID));
-	if (setting_keep_payload)
+	if (keep_payload)
 		row_set(row, EVENTS_PAYLOAD, span_json(record->source, record->payload));
 }
 
@@ -149,9 +156,9 @@ set_event(const EventRecord *record, Row row)
 
 static SqlQuery insert_query = {
 	.sql = "INSERT INTO postalytics.events"
-	"     (piece_id, status, occurred_at, account, campaign_id, payload)"
-	" SELECT (o.event).piece_id, (o.event).status, (o.event).occurred_at,"
-	"        (o.event).account, (o.event).campaign_id, (o.event).payload"
+	"     (piece_id, account, status, occurred_at, campaign_id, payload)"
+	" SELECT (o.event).piece_id, (o.event).account, (o.event).status, (o.event).occurred_at,"
+	"        (o.event).campaign_id, (o.event).payload"
 	" FROM (SELECT postalytics.offered_events()) AS o (event)"
 	" ON CONFLICT DO NOTHING",
 	.result = SPI_OK_INSERT
@@ -214,7 +221,7 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 	if (!offer_next(current_offer))
 		SRF_RETURN_DONE(call);
 	row = new_row(call->tuple_desc);
-	set_event(offer_record(current_offer), row);
+	set_event(offer_record(current_offer), current_offer->keep_payload, row);
 	SRF_RETURN_NEXT(call, HeapTupleGetDatum(heap_form_tuple(call->tuple_desc, row.values, row.nulls)));
 }
 
@@ -225,7 +232,7 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
  * memory context.
  */
 const EventRecord *
-offered_record(const char *piece, uint32 length, MailStatus status, TimestampTz occurred_at)
+offered_record(const EventKey *key)
 {
 	Offer	   *offer = current_offer;
 	int			order = -1;
@@ -238,8 +245,8 @@ offered_record(const char *piece, uint32 length, MailStatus status, TimestampTz 
 		offer_rewind(offer);
 	}
 	if (offer->key != NULL)
-		order = event_compare(offer->key, piece, length, status, occurred_at);
+		order = event_compare(offer->key, key);
 	while (order < 0 && offer_next(offer))
-		order = event_compare(offer->key, piece, length, status, occurred_at);
+		order = event_compare(offer->key, key);
 	return order == 0 ? offer_record(offer) : NULL;
 }

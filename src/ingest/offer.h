@@ -30,11 +30,12 @@ typedef struct Offer
 	Spill	   *spill;			/* or NULL */
 	int64		count;
 	int64		next;			/* index of the event after the current one */
-	const EventRecord *key;		/* of the current event: piece, status,
-								 * occurred_at */
+	const EventKey *key;		/* of the current event, or NULL */
+	const EventRecord *record;	/* the current event of a batch */
 	Place	   *places;			/* in key order */
 	bool		is_inserted;	/* the query has read all, and its trigger
 								 * reads them again */
+	bool		keep_payload;	/* the setting */
 	bool		show_progress;
 } Offer;
 
@@ -44,9 +45,8 @@ extern void offer_rewind(Offer *offer);
 extern bool offer_next(Offer *offer);
 extern const EventRecord *offer_record(Offer *offer);
 extern Place *offer_place(Offer *offer);
-extern void set_event(const EventRecord *record, Row row);
+extern void set_event(const EventRecord *record, bool keep_payload, Row row);
 extern int64 offer_insert(Offer *offer);
-extern const EventRecord *offered_record(const char *piece, uint32 length, MailStatus status,
-										 TimestampTz occurred_at);
+extern const EventRecord *offered_record(const EventKey *key);
 
 #endif							/* POSTALYTICS_OFFER_H */

@@ -21,17 +21,18 @@
 enum
 {
 	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REJECT_PIECE_ID, REJECT_REASON,
-	REJECT_PAYLOAD,
+	REJECT_PAYLOAD, REJECT_ACCOUNT_IS_FIXED,
 	N_REJECTS_COLUMNS
 };
 
 static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
 	[REJECT_ID] = COLUMN_NOT_NULL("reject_id", INT8OID),
 	[REJECT_RECEIVED_AT] = COLUMN_NOT_NULL("received_at", TIMESTAMPTZOID),
-	[REJECT_ACCOUNT] = COLUMN("account", TEXTOID),
+	[REJECT_ACCOUNT] = COLUMN_NOT_NULL("account", TEXTOID),
 	[REJECT_PIECE_ID] = COLUMN("piece_id", TEXTOID),
 	[REJECT_REASON] = COLUMN_NOT_NULL("reason", TEXTOID),
 	[REJECT_PAYLOAD] = COLUMN("payload", JSONOID),
+	[REJECT_ACCOUNT_IS_FIXED] = COLUMN_NOT_NULL("account_is_fixed", BOOLOID),
 };
 
 /*
@@ -66,8 +67,8 @@ fold_rejects(EventBatch *batch)
 }
 
 static SqlQuery insert_query = {
-	.sql = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"
-	" SELECT r.account, r.piece_id, r.reason, r.payload"
+	.sql = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload, account_is_fixed)"
+	" SELECT r.account, r.piece_id, r.reason, r.payload, r.account_is_fixed"
 	" FROM rejected AS r",
 	.result = SPI_OK_INSERT
 };
@@ -99,10 +100,11 @@ insert_rejects(EventBatch *batch)
 		const Reject *reject = &batch->rejects[i];
 		Row			row = new_row(RelationGetDescr(rejects));
 
-		row_set_or_null(row, REJECT_ACCOUNT, text_or_null(reject->source->account));
+		row_set(row, REJECT_ACCOUNT, CStringGetTextDatum(reject->source->account));
 		row_set_or_null(row, REJECT_PIECE_ID, text_or_null(reject->piece));
 		row_set(row, REJECT_REASON, CStringGetTextDatum(reject->reason));
 		row_set(row, REJECT_PAYLOAD, span_json(reject->source, reject->payload));
+		row_set(row, REJECT_ACCOUNT_IS_FIXED, BoolGetDatum(reject->source->account_is_fixed));
 		tuplestore_putvalues(rows, RelationGetDescr(rejects), row.values, row.nulls);
 		MemoryContextReset(batch->scratch);
 	}

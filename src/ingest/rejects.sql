@@ -10,17 +10,20 @@ COMMENT ON SEQUENCE postalytics.reject_id_seq IS
 CREATE TABLE postalytics.rejects (
     reject_id bigint NOT NULL DEFAULT pg_catalog.nextval('postalytics.reject_id_seq') PRIMARY KEY,
     received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    account text,
+    account text NOT NULL DEFAULT '',
     piece_id text,
     reason text NOT NULL,
-    payload json
+    payload json,
+    account_is_fixed boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE postalytics.rejects IS
     'what arrived and could not be understood, whole, with the reason';
-COMMENT ON COLUMN postalytics.rejects.account IS 'the account named with the call or in inbox';
+COMMENT ON COLUMN postalytics.rejects.account IS 'the account of the role or the call that brought it; empty where none was given';
 COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
 COMMENT ON COLUMN postalytics.rejects.payload IS
     'the event as it came; of a call with more than 1,000 rejected events the whole call, once';
+COMMENT ON COLUMN postalytics.rejects.account_is_fixed IS
+    'true if it is of this account whatever its payload says';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');

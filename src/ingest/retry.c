@@ -5,11 +5,13 @@
 #include "postgres.h"
 
 #include "base/compat.h"
+#include "base/extension.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
 #include "feed/reader.h"
 #include "fmgr.h"
 #include "ingest/store.h"
+#include "rights/binding.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -30,33 +32,42 @@ typedef struct Retried
 /* Parameters of read_query. */
 enum
 {
-	READ_AFTER, READ_UNTIL, READ_LIMIT, N_READ
+	READ_AFTER, READ_UNTIL, READ_LIMIT, READ_ALL, READ_ACCOUNTS, N_READ
 };
 
 static SqlQuery read_query = {
-	.sql = "SELECT r.reject_id, r.reason, r.account, r.payload"
+	.sql = "SELECT r.reject_id, r.reason, r.account, r.account_is_fixed, r.payload"
 	" FROM postalytics.rejects AS r"
 	" WHERE r.reject_id > $1"
 	"   AND r.reject_id <= $2"
+	"   AND ($4 OR r.account = ANY ($5))"
 	" ORDER BY r.reject_id"
 	" LIMIT $3"
 	" FOR UPDATE SKIP LOCKED",
 	.result = SPI_OK_SELECT,
 	.nparameters = N_READ,
-	.types = {[READ_AFTER] = INT8OID,[READ_UNTIL] = INT8OID,[READ_LIMIT] = INT8OID}
+	.types = {
+		[READ_AFTER] = INT8OID,
+		[READ_UNTIL] = INT8OID,
+		[READ_LIMIT] = INT8OID,
+		[READ_ALL] = BOOLOID,
+		[READ_ACCOUNTS] = TEXTARRAYOID
+	}
 };
 
 /*
- * Read the next rejects, of those up to a reject_id, into the batch.  Returns
- * their number, and the rejects in *retried.
+ * Read the next rejects of these accounts, of those up to a reject_id, into
+ * the batch.  Returns their number, and the rejects in *retried.
  */
 static int
-read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
+read_rejects(EventBatch *batch, const BoundAccounts *bound, int64 after, int64 until, Retried **retried)
 {
 	Datum		values[N_READ] = {
 		[READ_AFTER] = Int64GetDatum(after),
 		[READ_UNTIL] = Int64GetDatum(until),
-		[READ_LIMIT] = Int64GetDatum(RETRY_CHUNK)
+		[READ_LIMIT] = Int64GetDatum(RETRY_CHUNK),
+		[READ_ALL] = BoolGetDatum(bound->all),
+		[READ_ACCOUNTS] = account_array(bound)
 	};
 	int			count;
 
@@ -69,19 +80,20 @@ read_rejects(EventBatch *batch, int64 after, int64 until, Retried **retried)
 		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
 		bool		isnull;
 		text	   *payload;
-		char	   *account;
+		Channel		channel;
 
 		(*retried)[i].reject_id = DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
 		(*retried)[i].reason = SPI_getvalue(row, tupdesc, 2);
-		account = SPI_getvalue(row, tupdesc, 3);
-		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
+		channel.account = SPI_getvalue(row, tupdesc, 3);
+		channel.is_fixed = DatumGetBool(SPI_getbinval(row, tupdesc, 4, &isnull));
+		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 5, &isnull));
 
 		/*
 		 * SPI's memory outlives the batch, as SPI_finish is called after the
 		 * insert.
 		 */
 		(*retried)[i].source = event_batch_read(batch, VARDATA_ANY(payload),
-												VARSIZE_ANY_EXHDR(payload), account);
+												VARSIZE_ANY_EXHDR(payload), &channel);
 	}
 	return count;
 }
@@ -195,29 +207,37 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
 /*
  * retry_rejects() returns ingest_result
  *
- * Reads every reject again, since field_names or settings may have changed.
+ * Reads the rejects again of the accounts that the current user may bring
+ * events of, since field_names or settings may have changed; a manager's
+ * reads all.
  * Those of which anything is understood are deleted, and what is still wrong
  * in them is stored as new rejects.  Rejects that another call is retrying are
- * skipped.  Locks and errors are those of ingest.
+ * skipped.  Locks and errors are those of ingest; 42501 if the current user
+ * may not bring events.
  */
 Datum
 postalytics_retry_rejects(PG_FUNCTION_ARGS)
 {
 	IngestResult result;
+	BoundAccounts bound = {.all = may_manage()};
+	ActingUser	caller;
 	Spill	   *spill = spill_create(CurrentMemoryContext);
 	int64		last = 0;
-	int64		newest = newest_reject();	/* to exclude those that are
-											 * stored anew */
+	int64		newest;
 	int64		rejected = 0;
 	int			count;
 
+	if (!bound.all)
+		ingest_accounts(&bound);
+	caller = act_as_owner();
+	newest = newest_reject();	/* to exclude those that are stored anew */
 	do
 	{
 		EventBatch *batch = event_batch_create(CurrentMemoryContext);
 		Retried    *retried;
 
 		SPI_connect();
-		count = read_rejects(batch, last, newest, &retried);
+		count = read_rejects(batch, &bound, last, newest, &retried);
 		if (count > 0)
 		{
 			last = retried[count - 1].reject_id;
@@ -232,5 +252,6 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	result = store_spill(spill);
 	result.rejected = rejected;
 	spill_end(spill);
+	act_as_before(caller);
 	return form_result(fcinfo, result);
 }

@@ -6,8 +6,7 @@
 CREATE FUNCTION postalytics.retry_rejects()
 RETURNS postalytics.ingest_result
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_retry_rejects';
 COMMENT ON FUNCTION postalytics.retry_rejects() IS
-    'ingest the rejects again; those understood now leave the table';
+    'ingest again the rejects of the accounts that the caller may bring events of; those understood now leave the table';

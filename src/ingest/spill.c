@@ -26,8 +26,8 @@
 /* Attributes of what is sorted, the first SORT_KEYS of them in this order. */
 enum
 {
-	SPILL_PIECE_ID = 1, SPILL_STATUS, SPILL_OCCURRED_AT, SPILL_SOURCE,
-	SPILL_OFFSET, SPILL_ACCOUNT, SPILL_PAYLOAD
+	SPILL_PIECE_ID = 1, SPILL_ACCOUNT, SPILL_STATUS, SPILL_OCCURRED_AT,
+	SPILL_SOURCE, SPILL_OFFSET, SPILL_PAYLOAD
 };
 
 #define SORT_KEYS	SPILL_OFFSET
@@ -38,7 +38,7 @@ struct Spill
 	MemoryContext context;
 	Tuplesortstate *sort;
 	TupleTableSlot *slot;		/* the current record */
-	EventRecord key;			/* of the current record; points into the slot */
+	EventKey	key;			/* of the current record; points into the slot */
 	int64		count;
 	int64		nsources;		/* of the batches that were added */
 };
@@ -47,14 +47,14 @@ struct Spill
 Spill *
 spill_create(MemoryContext parent)
 {
-	static const Oid types[] = {TEXTOID, INT2OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID, TEXTOID};
+	static const Oid types[] = {TEXTOID, TEXTOID, INT2OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID};
 	MemoryContext context = AllocSetContextCreate(parent, "postalytics spill", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	Spill	   *spill = palloc0(sizeof(Spill));
 	TupleDesc	tupdesc = CreateTemplateTupleDesc(N_SPILL_COLUMNS);
 	AttrNumber	columns[SORT_KEYS];
 	Oid			operators[SORT_KEYS];
-	Oid			collations[SORT_KEYS] = {C_COLLATION_OID};
+	Oid			collations[SORT_KEYS] = {C_COLLATION_OID, C_COLLATION_OID};
 	bool		nulls_first[SORT_KEYS] = {false};
 
 	for (int i = 0; i < N_SPILL_COLUMNS; i++)
@@ -76,17 +76,16 @@ spill_create(MemoryContext parent)
 static void
 add_record(Spill *spill, const EventRecord *record, TupleTableSlot *row)
 {
+	const EventKey *key = &record->key;
+
 	ExecClearTuple(row);
 	memset(row->tts_isnull, false, N_SPILL_COLUMNS * sizeof(bool));
-	row->tts_values[SPILL_PIECE_ID - 1] =
-		PointerGetDatum(cstring_to_text_with_len(record->piece, record->piece_length));
-	row->tts_values[SPILL_STATUS - 1] = Int16GetDatum(record->status);
-	row->tts_values[SPILL_OCCURRED_AT - 1] = TimestampTzGetDatum(record->occurred_at);
+	row->tts_values[SPILL_PIECE_ID - 1] = PointerGetDatum(cstring_to_text_with_len(key->piece, key->piece_length));
+	row->tts_values[SPILL_ACCOUNT - 1] = PointerGetDatum(cstring_to_text_with_len(key->account, key->account_length));
+	row->tts_values[SPILL_STATUS - 1] = Int16GetDatum(key->status);
+	row->tts_values[SPILL_OCCURRED_AT - 1] = TimestampTzGetDatum(key->occurred_at);
 	row->tts_values[SPILL_SOURCE - 1] = Int64GetDatum(spill->nsources + record->source->number);
 	row->tts_values[SPILL_OFFSET - 1] = Int64GetDatum(record->payload.offset);
-	row->tts_isnull[SPILL_ACCOUNT - 1] = record->source->account == NULL;
-	if (record->source->account != NULL)
-		row->tts_values[SPILL_ACCOUNT - 1] = CStringGetTextDatum(record->source->account);
 	row->tts_values[SPILL_PAYLOAD - 1] =
 		PointerGetDatum(cstring_to_text_with_len(record->source->json + record->payload.offset,
 												 record->payload.length));
@@ -135,13 +134,14 @@ spill_rewind(Spill *spill)
 }
 
 /*
- * Advance to the next record and return its key (piece, status, occurred_at),
- * which is valid until the next call.  NULL at the end.
+ * Advance to the next record and return its key, which is valid until the next
+ * call.  NULL at the end.
  */
-const EventRecord *
+const EventKey *
 spill_next(Spill *spill)
 {
 	text	   *piece;
+	text	   *account;
 	bool		isnull;
 
 	if (!tuplesort_gettupleslot(spill->sort, true, false, spill->slot, NULL))
@@ -150,6 +150,9 @@ spill_next(Spill *spill)
 	piece = DatumGetTextPP(slot_getattr(spill->slot, SPILL_PIECE_ID, &isnull));
 	spill->key.piece = VARDATA_ANY(piece);
 	spill->key.piece_length = VARSIZE_ANY_EXHDR(piece);
+	account = DatumGetTextPP(slot_getattr(spill->slot, SPILL_ACCOUNT, &isnull));
+	spill->key.account = VARDATA_ANY(account);
+	spill->key.account_length = VARSIZE_ANY_EXHDR(account);
 	spill->key.status = DatumGetInt16(slot_getattr(spill->slot, SPILL_STATUS, &isnull));
 	spill->key.occurred_at = DatumGetTimestampTz(slot_getattr(spill->slot, SPILL_OCCURRED_AT, &isnull));
 	return &spill->key;
@@ -164,21 +167,16 @@ spill_record(Spill *spill)
 	EventSource *source = palloc0(sizeof(EventSource));
 	EventRecord *record = palloc0(sizeof(EventRecord));
 	bool		isnull;
-	Datum		account = slot_getattr(spill->slot, SPILL_ACCOUNT, &isnull);
 	text	   *payload = DatumGetTextPCopy(slot_getattr(spill->slot, SPILL_PAYLOAD, &isnull));
-	char	   *piece = palloc(Max(spill->key.piece_length, 1));
 
 	source->json = VARDATA_ANY(payload);
 	source->length = VARSIZE_ANY_EXHDR(payload);
-	if (!slot_attisnull(spill->slot, SPILL_ACCOUNT))
-		source->account = TextDatumGetCString(account);
+	source->account = "";
 	if (!event_read_fields(record, source))
 		elog(ERROR, "could not read a spilled event");
-	memcpy(piece, spill->key.piece, spill->key.piece_length);
-	record->piece = piece;
-	record->piece_length = spill->key.piece_length;
-	record->status = spill->key.status;
-	record->occurred_at = spill->key.occurred_at;
+	record->key = spill->key;
+	record->key.piece = pnstrdup(spill->key.piece, spill->key.piece_length);
+	record->key.account = pnstrdup(spill->key.account, spill->key.account_length);
 	record->payload.length = source->length;
 	return record;
 }

@@ -13,7 +13,7 @@ extern Spill *spill_create(MemoryContext parent);
 extern void spill_add(Spill *spill, EventBatch *batch);
 extern int64 spill_sort(Spill *spill);
 extern void spill_rewind(Spill *spill);
-extern const EventRecord *spill_next(Spill *spill);
+extern const EventKey *spill_next(Spill *spill);
 extern const EventRecord *spill_record(Spill *spill);
 extern void spill_end(Spill *spill);
 

@@ -53,7 +53,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 		bool		expect_new = (n - inserted) * EXPECT_NEW < n;
 
 		CHECK_FOR_INTERRUPTS();
-		set_event(offer_record(offer), row);
+		set_event(offer_record(offer), offer->keep_payload, row);
 		row_set(row, EVENTS_EVENT_ID, Int64GetDatum(event_id));
 		row_set(row, EVENTS_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 		if (direct_insert(months->months[place->month].table, values, nulls, expect_new))
@@ -65,12 +65,6 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 		MemoryContextReset(scratch);
 	}
 	return inserted;
-}
-
-static text *
-field_text(const EventRecord *record, Field field)
-{
-	return (text *) DatumGetPointer(event_field_text(record, field));
 }
 
 /* Derive from the new events what the trigger would. */
@@ -88,16 +82,11 @@ derive_new(Offer *offer)
 
 		if (offer_place(offer)->event_id == 0)
 			continue;
-		caller = MemoryContextSwitchTo(derive_piece(derivation, offer->key->piece,
-													offer->key->piece_length));
+		caller = MemoryContextSwitchTo(derive_piece(derivation, offer->key));
 		record = offer_record(offer);
 		row.event_id = offer_place(offer)->event_id;
-		row.piece = record->piece;
-		row.piece_length = record->piece_length;
-		row.status = record->status;
-		row.occurred_at = record->occurred_at;
-		row.account = field_text(record, ACCOUNT);
-		row.campaign_id = field_text(record, CAMPAIGN_ID);
+		row.key = record->key;
+		row.campaign_id = (text *) DatumGetPointer(event_field_text(record, CAMPAIGN_ID));
 		row.record = record;
 		derive_row(derivation, &row);
 		MemoryContextSwitchTo(caller);

@@ -24,7 +24,7 @@
 
 static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
 	[CAMPAIGNS_ID] = COLUMN_NOT_NULL("campaign_id", TEXTOID),
-	[CAMPAIGNS_ACCOUNT] = COLUMN("account", TEXTOID),
+	[CAMPAIGNS_ACCOUNT] = COLUMN_NOT_NULL("account", TEXTOID),
 	[CAMPAIGNS_NAME] = COLUMN("name", TEXTOID),
 	[CAMPAIGNS_NAMED_ON] = COLUMN("named_on", DATEOID),
 };
@@ -33,14 +33,34 @@ static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
 Relation
 open_campaigns(LOCKMODE mode)
 {
-	return open_table("campaigns", campaigns_columns, N_CAMPAIGNS_COLUMNS, mode);
+	return open_table("campaigns", campaigns_columns, N_CAMPAIGNS_COLUMNS, 2, mode);
+}
+
+typedef struct CampaignKey
+{
+	text	   *campaign_id;
+	const char *account;		/* not null-terminated */
+	uint32		account_length;
+} CampaignKey;
+
+static inline uint32
+hash_campaign(const CampaignKey *key)
+{
+	return hash_combine(hash_text(key->campaign_id),
+						hash_bytes((const unsigned char *) key->account, key->account_length));
+}
+
+static inline bool
+equal_campaigns(const CampaignKey *a, const CampaignKey *b)
+{
+	return equal_texts(a->campaign_id, b->campaign_id) &&
+		equal_bytes(a->account, a->account_length, b->account, b->account_length);
 }
 
 /* A campaign that the events name. */
 typedef struct Campaign
 {
-	text	   *campaign_id;
-	text	   *account;		/* or NULL */
+	CampaignKey key;
 	text	   *name;			/* or NULL */
 	DateADT		named_on;		/* the UTC day of the event that names it */
 	char		status;			/* for simplehash */
@@ -48,10 +68,10 @@ typedef struct Campaign
 
 #define SH_PREFIX		campaigns
 #define SH_ELEMENT_TYPE Campaign
-#define SH_KEY_TYPE		text *
-#define SH_KEY			campaign_id
-#define SH_HASH_KEY(tb, key) hash_text(key)
-#define SH_EQUAL(tb, a, b) equal_texts(a, b)
+#define SH_KEY_TYPE		CampaignKey
+#define SH_KEY			key
+#define SH_HASH_KEY(tb, key) hash_campaign(&(key))
+#define SH_EQUAL(tb, a, b) equal_campaigns(&(a), &(b))
 #define SH_SCOPE		static inline
 #define SH_DECLARE
 #define SH_DEFINE
@@ -107,7 +127,8 @@ campaign_add(CampaignWriter *writer, const EventRow *row)
 	MemoryContext caller;
 	Campaign   *campaign;
 	const char *name = NULL;
-	DateADT		day = day_of(row->occurred_at);
+	DateADT		day = day_of(row->key.occurred_at);
+	CampaignKey key = {row->campaign_id, row->key.account, row->key.account_length};
 	int			length;
 	bool		found;
 
@@ -116,16 +137,14 @@ campaign_add(CampaignWriter *writer, const EventRow *row)
 	if (row->record != NULL)
 		name = event_field(row->record, CAMPAIGN_NAME, &length);
 
-	campaign = campaigns_insert(writer->campaigns, row->campaign_id, &found);
+	campaign = campaigns_insert(writer->campaigns, key, &found);
 	caller = MemoryContextSwitchTo(writer->context);
 	if (!found)
 	{
-		campaign->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
-		campaign->account = NULL;
+		campaign->key.campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
+		campaign->key.account = pnstrdup(key.account, key.account_length);
 		campaign->name = NULL;
 	}
-	if (campaign->account == NULL && row->account != NULL)
-		campaign->account = DatumGetTextPCopy(PointerGetDatum(row->account));
 	if (name != NULL &&
 		(campaign->name == NULL ||
 		 name_takes_precedence(day, name, length, campaign->named_on, campaign->name)))
@@ -146,8 +165,6 @@ campaign_is_current(TupleTableSlot *slot, const Campaign *campaign)
 	Datum		named_on;
 	bool		isnull;
 
-	if (campaign->account != NULL && slot_attisnull(slot, CAMPAIGNS_ACCOUNT + 1))
-		return false;
 	if (campaign->name == NULL)
 		return true;
 	if (slot_attisnull(slot, CAMPAIGNS_NAME + 1) || slot_attisnull(slot, CAMPAIGNS_NAMED_ON + 1))
@@ -158,15 +175,20 @@ campaign_is_current(TupleTableSlot *slot, const Campaign *campaign)
 								  DatumGetDateADT(named_on), DatumGetTextPP(name));
 }
 
+static Datum
+account_text(const Campaign *campaign)
+{
+	return PointerGetDatum(cstring_to_text_with_len(campaign->key.account, campaign->key.account_length));
+}
+
 /* Add the row of a campaign. */
 static void
 add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *rows)
 {
 	Row			row = new_row(tupdesc);
 
-	row_set(row, CAMPAIGNS_ID, PointerGetDatum(campaign->campaign_id));
-	if (campaign->account != NULL)
-		row_set(row, CAMPAIGNS_ACCOUNT, PointerGetDatum(campaign->account));
+	row_set(row, CAMPAIGNS_ID, PointerGetDatum(campaign->key.campaign_id));
+	row_set(row, CAMPAIGNS_ACCOUNT, account_text(campaign));
 	if (campaign->name != NULL)
 	{
 		row_set(row, CAMPAIGNS_NAME, PointerGetDatum(campaign->name));
@@ -187,11 +209,12 @@ collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *ro
 	Campaign   *campaign;
 	int64		count = 0;
 
-	lookup_begin(&stored, relation, compat_primary_key(relation), GetActiveSnapshot(), 1);
+	lookup_begin(&stored, relation, compat_primary_key(relation), GetActiveSnapshot(), 2);
 	campaigns_start_iterate(writer->campaigns, &iterator);
 	while ((campaign = campaigns_iterate(writer->campaigns, &iterator)) != NULL)
 	{
-		lookup_key(&stored, 0, 1, BTEqualStrategyNumber, PointerGetDatum(campaign->campaign_id));
+		lookup_key(&stored, 0, 1, BTEqualStrategyNumber, PointerGetDatum(campaign->key.campaign_id));
+		lookup_key(&stored, 1, 2, BTEqualStrategyNumber, account_text(campaign));
 		if (lookup_first(&stored) && campaign_is_current(stored.slot, campaign))
 			continue;
 		add_campaign_row(campaign, RelationGetDescr(relation), rows);
@@ -209,13 +232,11 @@ static SqlQuery write_query = {
 	.sql = "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"
 	" SELECT s.campaign_id, s.account, s.name, s.named_on"
 	" FROM seen AS s"
-	" ORDER BY s.campaign_id"
-	" ON CONFLICT (campaign_id) DO UPDATE"
-	" SET (account, name, named_on) ="
-	"     (SELECT COALESCE(c.account, excluded.account), n.name, n.named_on"
-	"      FROM (VALUES (c.name, c.named_on), (excluded.name, excluded.named_on)) AS n (name, named_on)"
-	"      ORDER BY n.named_on DESC NULLS LAST, n.name COLLATE pg_catalog.\"C\" DESC"
-	"      LIMIT 1)",
+	" ORDER BY s.campaign_id, s.account"
+	" ON CONFLICT (campaign_id, account) DO UPDATE"
+	" SET (name, named_on) ="
+	"     (SELECT n.name, n.named_on"
+	"      FROM postalytics.latest_name(c.name, c.named_on, excluded.name, excluded.named_on) AS n)",
 	.result = SPI_OK_INSERT
 };
 

@@ -4,16 +4,39 @@
  */
 
 CREATE TABLE postalytics.campaigns (
-    campaign_id text NOT NULL PRIMARY KEY,
-    account text,
+    campaign_id text COLLATE pg_catalog."C" NOT NULL,
+    account text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     name text,
-    named_on date
+    named_on date,
+    PRIMARY KEY (campaign_id, account)
 );
 COMMENT ON TABLE postalytics.campaigns IS
     'a row a campaign that events name; counts are in pieces';
+COMMENT ON COLUMN postalytics.campaigns.account IS 'whose campaign it is; empty where no account was given';
 COMMENT ON COLUMN postalytics.campaigns.name IS
     'the name that the events of the latest day give it; of several on that day the last in byte order';
 COMMENT ON COLUMN postalytics.campaigns.named_on IS
     'the day (UTC) of the latest event that names it';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');
+
+-- A name given on a later day takes precedence, and of two names of the same day
+-- the last in byte order.  campaign.c has the same rule for the events of a call.
+CREATE FUNCTION postalytics.latest_name(
+    stored_name text,
+    stored_on date,
+    new_name text,
+    new_on date,
+    OUT name text,
+    OUT named_on date)
+LANGUAGE sql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT n.name, n.named_on
+    FROM (VALUES (stored_name, stored_on), (new_name, new_on)) AS n (name, named_on)
+    ORDER BY n.named_on DESC NULLS LAST, n.name COLLATE pg_catalog."C" DESC
+    LIMIT 1
+$$;
+COMMENT ON FUNCTION postalytics.latest_name(text, date, text, date) IS
+    'internal: of two names of a campaign, the one that it has';

@@ -24,14 +24,13 @@
 /* What the events of one piece have said so far. */
 typedef struct Journey
 {
-	const char *piece;			/* NULL before the first event */
-	uint32		piece_length;
+	EventKey	key;			/* of the last event; its piece is NULL before
+								 * the first */
 	TimestampTz first_of_status[N_STATUSES];
 	TimestampTz first_event_at;
 	TimestampTz last_event_at;
 	int32		events[N_STATUSES]; /* number of events */
 	int64		marks[N_MARKS];
-	text	   *account;
 	text	   *campaign_id;
 	const EventRecord *section[N_SECTIONS];
 } Journey;
@@ -128,24 +127,22 @@ void
 journey_add(JourneyWriter *writer, const EventRow *row)
 {
 	Journey    *journey = &writer->journey;
-	int64		mark = make_mark(row->occurred_at, row->status);
+	TimestampTz time = row->key.occurred_at;
+	MailStatus	status = row->key.status;
+	int64		mark = make_mark(time, status);
 
-	journey->piece = row->piece;
-	journey->piece_length = row->piece_length;
-	journey->first_of_status[row->status] =
-		Min(journey->first_of_status[row->status], row->occurred_at);
-	journey->first_event_at = Min(journey->first_event_at, row->occurred_at);
-	journey->last_event_at = Max(journey->last_event_at, row->occurred_at);
-	journey->events[row->status]++;
-	if (row->status < N_STATUS_MARKS)
-		journey->marks[row->status] = Max(journey->marks[row->status], mark);
+	journey->key = row->key;
+	journey->first_of_status[status] = Min(journey->first_of_status[status], time);
+	journey->first_event_at = Min(journey->first_event_at, time);
+	journey->last_event_at = Max(journey->last_event_at, time);
+	journey->events[status]++;
+	if (status < N_STATUS_MARKS)
+		journey->marks[status] = Max(journey->marks[status], mark);
 
-	if (row->account != NULL && decides(journey, SECTION_ACCOUNT, mark))
-		journey->account = DatumGetTextPCopy(PointerGetDatum(row->account));
 	if (row->campaign_id != NULL && decides(journey, SECTION_CAMPAIGN, mark))
 		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
 	if (row->record != NULL)
-		add_record(journey, row->record, row->status, mark);
+		add_record(journey, row->record, status, mark);
 	campaign_add(writer->campaigns, row);
 }
 
@@ -179,8 +176,6 @@ set_sections(Row row, const Journey *journey)
 	const EventRecord *recipient = journey->section[SECTION_RECIPIENT];
 	const EventRecord *expected = journey->section[SECTION_EXPECTED];
 
-	if (journey->account != NULL)
-		row_set(row, PIECE_ACCOUNT, PointerGetDatum(journey->account));
 	if (journey->campaign_id != NULL)
 		row_set(row, PIECE_CAMPAIGN_ID, PointerGetDatum(journey->campaign_id));
 	set_text(row, PIECE_CONTACT_ID, journey->section[SECTION_CONTACT], CONTACT_ID);
@@ -200,8 +195,10 @@ set_sections(Row row, const Journey *journey)
 static void
 set_columns(Row row, const Journey *journey)
 {
-	row_set(row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->piece,
-																	journey->piece_length)));
+	row_set(row, PIECE_ID, PointerGetDatum(cstring_to_text_with_len(journey->key.piece,
+																	journey->key.piece_length)));
+	row_set(row, PIECE_ACCOUNT, PointerGetDatum(cstring_to_text_with_len(journey->key.account,
+																		 journey->key.account_length)));
 	set_sections(row, journey);
 	for (int i = 0; i < N_STATUSES; i++)
 		if (journey->first_of_status[i] != DT_NOEND)
@@ -235,7 +232,7 @@ static SqlQuery write_query = {
 	"        j.first_name, j.last_name, j.company, j.email, j.zip, j.fields, j.last_url,"
 	"        j.marks"
 	" FROM journeys AS j"
-	" ON CONFLICT (piece_id) DO UPDATE"
+	" ON CONFLICT (piece_id, account) DO UPDATE"
 	" SET (piece_id, account, campaign_id, contact_id, status, status_at, response,"
 	"      mail_piece_created_at, addressed_at, printed_at, mailed_at, in_transit_at,"
 	"      in_local_area_at, processed_for_delivery_at, re_routed_at,"
@@ -302,7 +299,7 @@ journey_next_piece(JourneyWriter *writer)
 void
 journey_finish(JourneyWriter *writer)
 {
-	if (writer->journey.piece != NULL)
+	if (writer->journey.key.piece != NULL)
 		journey_next_piece(writer);
 	if (writer->direct != NULL)
 		direct_close(writer->direct);

@@ -23,7 +23,7 @@ PG_FUNCTION_INFO_V1(postalytics_merge_piece);
 
 const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 	[PIECE_ID] = COLUMN_NOT_NULL("piece_id", TEXTOID),
-	[PIECE_ACCOUNT] = COLUMN("account", TEXTOID),
+	[PIECE_ACCOUNT] = COLUMN_NOT_NULL("account", TEXTOID),
 	[PIECE_CAMPAIGN_ID] = COLUMN("campaign_id", TEXTOID),
 	[PIECE_CONTACT_ID] = COLUMN("contact_id", TEXTOID),
 	[PIECE_STATUS] = COLUMN("status", ANYENUMOID),
@@ -60,7 +60,7 @@ const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 Relation
 open_pieces(LOCKMODE mode)
 {
-	return open_table("pieces", pieces_columns, N_PIECE_COLUMNS, mode);
+	return open_table("pieces", pieces_columns, N_PIECE_COLUMNS, 2, mode);
 }
 
 /*
@@ -250,7 +250,6 @@ typedef enum Merge
 } Merge;
 
 static const int column_merge[N_PIECE_COLUMNS] = {
-	[PIECE_ACCOUNT] = MERGE_SECTION + SECTION_ACCOUNT,
 	[PIECE_CAMPAIGN_ID] = MERGE_SECTION + SECTION_CAMPAIGN,
 	[PIECE_CONTACT_ID] = MERGE_SECTION + SECTION_CONTACT,
 	[OPENS] = MERGE_SUM,

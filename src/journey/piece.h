@@ -31,7 +31,6 @@ extern const TableColumn pieces_columns[N_PIECE_COLUMNS];
  */
 typedef enum Section
 {
-	SECTION_ACCOUNT,
 	SECTION_CAMPAIGN,
 	SECTION_CONTACT,
 	SECTION_COUNTRY,

@@ -7,12 +7,14 @@
  * event decides, they hold the time (in microseconds since 2000, times 16) and the
  * status of that event.
  * 
+ * The key begins with piece_id, so that a lookup without an account is one probe, too.
+ *
  * The columns that reports count come first, because a row is read from its start.
  */
 
 CREATE TABLE postalytics.pieces (
-    piece_id text COLLATE pg_catalog."C" NOT NULL PRIMARY KEY,
-    account text,
+    piece_id text COLLATE pg_catalog."C" NOT NULL,
+    account text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     campaign_id text,
     contact_id text,
     status postalytics.mail_status,
@@ -42,7 +44,8 @@ CREATE TABLE postalytics.pieces (
     zip text,
     fields jsonb,
     last_url text,
-    marks bytea NOT NULL
+    marks bytea NOT NULL,
+    PRIMARY KEY (piece_id, account)
 )
 WITH (fillfactor = 95);
 
@@ -50,6 +53,7 @@ CREATE INDEX pieces_campaign_id_idx ON postalytics.pieces (campaign_id);
 
 COMMENT ON TABLE postalytics.pieces IS
     'a row a mail piece: its journey, its current status and its recipient';
+COMMENT ON COLUMN postalytics.pieces.account IS 'whose mail it is; empty where no account was given';
 COMMENT ON COLUMN postalytics.pieces.status IS 'current status; NULL while there are only responses';
 COMMENT ON COLUMN postalytics.pieces.status_at IS 'time of the last event of the current status';
 COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';

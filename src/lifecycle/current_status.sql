@@ -56,12 +56,3 @@ CREATE AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz
 );
 COMMENT ON AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) IS
     'current status of a piece from its events'' statuses and times, in any order';
-
-GRANT EXECUTE ON FUNCTION
-    postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz),
-    postalytics.current_status_combine(internal, internal),
-    postalytics.current_status_serialize(internal),
-    postalytics.current_status_deserialize(bytea, internal),
-    postalytics.current_status_final(internal),
-    postalytics.current_status(postalytics.mail_status, timestamptz)
-TO PUBLIC;

@@ -177,7 +177,8 @@ AS 'MODULE_PATHNAME', 'postalytics_to_mail_status';
 COMMENT ON FUNCTION postalytics.to_mail_status(text) IS
     'the status of a name, a label in any spelling of the feed, or a feed code; NULL for anything else';
 
-CREATE VIEW postalytics.statuses AS
+CREATE VIEW postalytics.statuses
+WITH (security_invoker = true) AS
 SELECT s.status,
        postalytics.label(s.status) AS label,
        postalytics.track(s.status) AS track,
@@ -189,22 +190,3 @@ SELECT s.status,
 FROM pg_catalog.unnest(pg_catalog.enum_range(NULL::postalytics.mail_status)) AS s (status);
 COMMENT ON VIEW postalytics.statuses IS
     'the statuses, in order, with their properties';
-
--- ---- open to all ----
-
-GRANT USAGE ON SCHEMA postalytics TO PUBLIC;
-GRANT SELECT ON postalytics.statuses TO PUBLIC;
-GRANT EXECUTE ON FUNCTION
-    postalytics.precedes(postalytics.mail_status, postalytics.mail_status),
-    postalytics.follows(postalytics.mail_status, postalytics.mail_status),
-    postalytics.precedes_or_equals(postalytics.mail_status, postalytics.mail_status),
-    postalytics.follows_or_equals(postalytics.mail_status, postalytics.mail_status),
-    postalytics.comparable(postalytics.mail_status, postalytics.mail_status),
-    postalytics.label(postalytics.mail_status),
-    postalytics.track(postalytics.mail_status),
-    postalytics.feed_code(postalytics.mail_status),
-    postalytics.is_terminal(postalytics.mail_status),
-    postalytics.is_repeatable(postalytics.mail_status),
-    postalytics.applies_in(postalytics.mail_status, text),
-    postalytics.to_mail_status(text)
-TO PUBLIC;

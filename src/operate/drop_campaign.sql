@@ -3,7 +3,7 @@
  *		drop_campaign: everything about a campaign deleted.
  */
 
-CREATE FUNCTION postalytics.pieces_of_campaign(campaign_id text, naming text[])
+CREATE FUNCTION postalytics.pieces_of_campaign(campaign_id text, account text, naming text[])
 RETURNS text[]
 LANGUAGE sql
 STABLE
@@ -14,16 +14,17 @@ AS $$
         SELECT p.piece_id
         FROM postalytics.pieces AS p
         WHERE p.campaign_id = pieces_of_campaign.campaign_id
+          AND p.account = pieces_of_campaign.account
         UNION
         SELECT unnest(naming)
     ) AS a
 $$;
-COMMENT ON FUNCTION postalytics.pieces_of_campaign(text, text[]) IS
-    'internal: the pieces of a campaign and those whose events name it';
+COMMENT ON FUNCTION postalytics.pieces_of_campaign(text, text, text[]) IS
+    'internal: the pieces of an account''s campaign and those whose events name it';
 
 -- The caller has locked events, and the deliveries that existed before.  A lock
 -- timeout limits the wait for rows that others have locked since then.
-CREATE FUNCTION postalytics.delete_campaign(campaign_id text, affected text[])
+CREATE FUNCTION postalytics.delete_campaign(campaign_id text, account text, affected text[])
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -35,33 +36,64 @@ BEGIN
     WITH gone AS (
         DELETE FROM postalytics.events AS e
         USING unnest(affected) AS a (piece_id)
-        LEFT JOIN postalytics.pieces AS p ON p.piece_id = a.piece_id
-        WHERE e.piece_id = a.piece_id
+        LEFT JOIN postalytics.pieces AS p ON (p.piece_id, p.account) = (a.piece_id, delete_campaign.account)
+        WHERE (e.piece_id, e.account) = (a.piece_id, delete_campaign.account)
           AND (e.campaign_id = delete_campaign.campaign_id
                OR e.campaign_id IS NULL AND p.campaign_id = delete_campaign.campaign_id)
-        RETURNING e.piece_id, e.status, e.occurred_at
+        RETURNING e.piece_id, e.account, e.status, e.occurred_at
     ), undelivered AS (
         DELETE FROM postalytics.deliveries AS d
         USING gone AS g
-        WHERE (d.piece_id, d.status, d.occurred_at) = (g.piece_id, g.status, g.occurred_at)
+        WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (g.piece_id, g.account, g.status, g.occurred_at)
     )
     SELECT count(*)
     INTO deleted
     FROM gone;
-    PERFORM postalytics.refold_pieces(affected);
+    PERFORM postalytics.refold_pieces(affected, account);
     DELETE FROM postalytics.deliveries AS d
     USING unnest(affected) AS a (piece_id)
-    WHERE d.piece_id = a.piece_id
+    WHERE (d.piece_id, d.account) = (a.piece_id, delete_campaign.account)
       AND NOT EXISTS (SELECT
                       FROM postalytics.pieces AS p
-                      WHERE p.piece_id = a.piece_id);
+                      WHERE (p.piece_id, p.account) = (a.piece_id, delete_campaign.account));
     DELETE FROM postalytics.campaigns AS c
-    WHERE c.campaign_id = delete_campaign.campaign_id;
+    WHERE (c.campaign_id, c.account) = (delete_campaign.campaign_id, delete_campaign.account);
     RETURN deleted;
 END
 $$;
-COMMENT ON FUNCTION postalytics.delete_campaign(text, text[]) IS
-    'internal: delete a campaign whose pieces are given; how many events';
+COMMENT ON FUNCTION postalytics.delete_campaign(text, text, text[]) IS
+    'internal: delete an account''s campaign whose pieces are given; how many events';
+
+-- Errors: 42704 if there is no such campaign, 21000 if several accounts have one.
+CREATE FUNCTION postalytics.account_of_campaign(campaign_id text, account text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    accounts text[];
+BEGIN
+    SELECT array_agg(c.account)
+    INTO accounts
+    FROM postalytics.campaigns AS c
+    WHERE c.campaign_id = account_of_campaign.campaign_id
+      AND (account_of_campaign.account IS NULL OR c.account = account_of_campaign.account);
+    IF accounts IS NULL THEN
+        RAISE EXCEPTION 'campaign "%" does not exist', campaign_id
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'Campaign ids are in postalytics.campaigns.';
+    END IF;
+    IF cardinality(accounts) > 1 THEN
+        RAISE EXCEPTION 'several accounts have a campaign "%"', campaign_id
+            USING ERRCODE = 'cardinality_violation',
+                  HINT = 'Name the account in the call.';
+    END IF;
+    RETURN accounts[1];
+END
+$$;
+COMMENT ON FUNCTION postalytics.account_of_campaign(text, text) IS
+    'internal: the account of a campaign, or an error';
 
 -- An event belongs to a campaign if it names the campaign, or if it names none
 -- and its piece belongs to it.  A piece that has events of another campaign is
@@ -69,39 +101,36 @@ COMMENT ON FUNCTION postalytics.delete_campaign(text, text[]) IS
 --
 -- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on
 -- events, until the transaction ends.  Writers are not blocked while it waits
--- for either.  Errors: 42704 if there is no such campaign, 55P03 if the lock on
--- events is not available within 10 seconds, or then a row within one, 25001
--- unless the transaction is READ COMMITTED.
-CREATE FUNCTION postalytics.drop_campaign(campaign_id text)
+-- for either.  Errors: those of account_of_campaign, 55P03 if the lock on events
+-- is not available within 10 seconds, or then a row within one, 25001 unless the
+-- transaction is READ COMMITTED.
+CREATE FUNCTION postalytics.drop_campaign(campaign_id text, account text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    owner text;
     naming text[];
 BEGIN
     PERFORM postalytics.check_read_committed('drop_campaign');
     PERFORM postalytics.check_not_distributed();
-    IF NOT EXISTS (SELECT
-                   FROM postalytics.campaigns AS c
-                   WHERE c.campaign_id = drop_campaign.campaign_id) THEN
-        RAISE EXCEPTION 'campaign "%" does not exist', campaign_id
-            USING ERRCODE = 'undefined_object',
-                  HINT = 'Campaign ids are in postalytics.campaigns.';
-    END IF;
+    owner := postalytics.account_of_campaign(campaign_id, account);
     -- This reads all events, so it comes before the locks.
     SELECT array_agg(DISTINCT e.piece_id)
     INTO naming
     FROM postalytics.events AS e
-    WHERE e.campaign_id = drop_campaign.campaign_id;
+    WHERE e.campaign_id = drop_campaign.campaign_id
+      AND e.account = owner;
     PERFORM
     FROM postalytics.deliveries_unfinished AS d
-    WHERE d.piece_id = ANY (postalytics.pieces_of_campaign(campaign_id, naming))
+    WHERE d.piece_id = ANY (postalytics.pieces_of_campaign(campaign_id, owner, naming))
+      AND d.account = owner
     ORDER BY d.delivery_id
     FOR UPDATE;
     PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
-    RETURN postalytics.delete_campaign(campaign_id, postalytics.pieces_of_campaign(campaign_id, naming));
+    RETURN postalytics.delete_campaign(campaign_id, owner, postalytics.pieces_of_campaign(campaign_id, owner, naming));
 END
 $$;
-COMMENT ON FUNCTION postalytics.drop_campaign(text) IS
+COMMENT ON FUNCTION postalytics.drop_campaign(text, text) IS
     'forget a campaign: its events, pieces, recipients and deliveries; how many events';

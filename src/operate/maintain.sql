@@ -41,7 +41,8 @@ BEGIN
     EXECUTE format('WITH owed AS (
                         SELECT d.delivery_id, e.payload
                         FROM postalytics.deliveries_unfinished AS d
-                        JOIN %s AS e ON (e.piece_id, e.status, e.occurred_at) = (d.piece_id, d.status, d.occurred_at)
+                        JOIN %s AS e ON (e.piece_id, e.account, e.status, e.occurred_at)
+                                          = (d.piece_id, d.account, d.status, d.occurred_at)
                         WHERE d.payload IS NULL
                           AND e.payload IS NOT NULL
                         ORDER BY d.delivery_id

@@ -6,10 +6,11 @@
 -- Each rate is a share of the pieces that can have the event, so it is never
 -- above 1: postal events as a share of tracked pieces, responses as a share of
 -- sent pieces.
-CREATE VIEW postalytics.campaign_funnel AS
-SELECT f.campaign_id,
+CREATE VIEW postalytics.campaign_funnel
+WITH (security_invoker = true) AS
+SELECT f.account,
+       f.campaign_id,
        c.name AS campaign_name,
-       c.account,
        f.pieces,
        f.mail_piece_created,
        f.addressed,
@@ -47,7 +48,8 @@ SELECT f.campaign_id,
        round(extract(epoch FROM f.days[1]) / 86400, 1) AS median_days,
        round(extract(epoch FROM f.days[2]) / 86400, 1) AS p90_days
 FROM (
-    SELECT p.campaign_id,
+    SELECT p.account,
+           p.campaign_id,
            count(*) AS pieces,
            count(p.mail_piece_created_at) AS mail_piece_created,
            count(p.addressed_at) AS addressed,
@@ -78,11 +80,12 @@ FROM (
            percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY p.processed_for_delivery_at - p.mailed_at)
                FILTER (WHERE p.processed_for_delivery_at >= p.mailed_at) AS days
     FROM postalytics.pieces AS p
-    GROUP BY p.campaign_id
+    GROUP BY p.account, p.campaign_id
 ) AS f
-LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = f.campaign_id;
+LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (f.campaign_id, f.account);
 COMMENT ON VIEW postalytics.campaign_funnel IS
-    'one row per campaign: the pieces that have reached each status and those at it now, and their shares of the mailed';
+    'one row per campaign of an account: the pieces that have reached each status and those at it now, and their shares of the mailed';
+COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'empty where no account was given';
 COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
@@ -99,8 +102,10 @@ COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it i
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
 
-CREATE VIEW postalytics.campaign_funnel_by_country AS
-SELECT f.campaign_id,
+CREATE VIEW postalytics.campaign_funnel_by_country
+WITH (security_invoker = true) AS
+SELECT f.account,
+       f.campaign_id,
        f.country,
        f.pieces,
        f.mailed,
@@ -118,7 +123,8 @@ SELECT f.campaign_id,
        postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
        postalytics.rate(f.responded, f.sent) AS responded_rate
 FROM (
-    SELECT p.campaign_id,
+    SELECT p.account,
+           p.campaign_id,
            p.country,
            count(*) AS pieces,
            count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
@@ -131,10 +137,10 @@ FROM (
            count(p.returned_to_sender_at) AS returned_to_sender,
            count(p.response) AS responded
     FROM postalytics.pieces AS p
-    GROUP BY p.campaign_id, p.country
+    GROUP BY p.account, p.campaign_id, p.country
 ) AS f;
 COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
-    'one row per campaign and country; NULL for the rates of what the country does not report';
+    'one row per campaign of an account and country; NULL for the rates of what the country does not report';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed_rate IS 'share of all pieces';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
@@ -143,7 +149,8 @@ COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 'shar
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'share of the tracked pieces (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'share of the sent pieces (was_sent)';
 
-CREATE VIEW postalytics.campaign_progress AS
+CREATE VIEW postalytics.campaign_progress
+WITH (security_invoker = true) AS
 SELECT f.campaign_id,
        COALESCE(f.campaign_name, f.campaign_id) AS campaign,
        f.account,

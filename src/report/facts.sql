@@ -56,7 +56,7 @@ RETURNS timestamptz
 LANGUAGE sql
 STABLE PARALLEL SAFE
 AS $$
-SELECT (postalytics.expected_day(piece.expected_delivery_at) + 1)::timestamp
+SELECT (postalytics.expected_day(piece.expected_delivery_at) OPERATOR(pg_catalog.+) 1)::timestamp
        AT TIME ZONE COALESCE(postalytics.zip_time_zone(piece.zip), 'America/New_York')
 $$;
 COMMENT ON FUNCTION postalytics.late_from(postalytics.pieces) IS

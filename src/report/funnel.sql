@@ -3,21 +3,37 @@
  *		funnel: a campaign as of a time.
  */
 
+CREATE TYPE postalytics.funnel_row AS (
+    status postalytics.mail_status,
+    label text,
+    reached bigint,
+    "at" bigint,
+    rate numeric,
+    bar text,
+    account text
+);
+COMMENT ON TYPE postalytics.funnel_row IS
+    'a status in a campaign''s funnel';
+
 -- Asks status_as_of only for the pieces that need it.
-CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity')
-RETURNS TABLE (status postalytics.mail_status, label text, reached bigint, "at" bigint, rate numeric, bar text)
+CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity', account text DEFAULT NULL)
+RETURNS SETOF postalytics.funnel_row
 LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 WITH piece AS (
     SELECT p.*,
-           CASE WHEN p.last_event_at <= as_of THEN p.status ELSE postalytics.status_as_of(p.piece_id, as_of) END AS was_at
+           CASE
+               WHEN p.last_event_at <= as_of THEN p.status
+               WHEN p.first_event_at <= as_of THEN postalytics.status_as_of(p.piece_id, as_of, p.account)
+           END AS was_at
     FROM postalytics.pieces AS p
     WHERE p.campaign_id = funnel.campaign_id
-      AND p.first_event_at <= as_of
+      AND (funnel.account IS NULL OR p.account = funnel.account)
 ), counted AS (
-    SELECT count(*) AS pieces,
+    SELECT p.account,
+           count(*) FILTER (WHERE p.first_event_at <= as_of) AS pieces,
            ARRAY[count(*) FILTER (WHERE p.mail_piece_created_at <= as_of),
                  count(*) FILTER (WHERE p.addressed_at <= as_of),
                  count(*) FILTER (WHERE p.printed_at <= as_of),
@@ -30,18 +46,21 @@ WITH piece AS (
                  count(*) FILTER (WHERE p.first_opened_at <= as_of),
                  count(*) FILTER (WHERE p.first_completed_at <= as_of)] AS reached
     FROM piece AS p
+    GROUP BY p.account
 ), at AS (
-    SELECT p.was_at AS status, count(*) AS pieces
+    SELECT p.account, p.was_at AS status, count(*) AS pieces
     FROM piece AS p
-    GROUP BY p.was_at
+    WHERE p.first_event_at <= as_of
+    GROUP BY p.account, p.was_at
 )
 SELECT s.status, s.label, c.reached[s.place], COALESCE(a.pieces, 0),
        postalytics.rate(c.reached[s.place], c.pieces),
-       postalytics.bar(c.reached[s.place], c.pieces)
+       postalytics.bar(c.reached[s.place], c.pieces),
+       c.account
 FROM (SELECT t.status, t.label, row_number() OVER (ORDER BY t.status) AS place FROM postalytics.statuses AS t) AS s
 CROSS JOIN counted AS c
-LEFT JOIN at AS a ON a.status = s.status
-ORDER BY s.status
+LEFT JOIN at AS a ON (a.status, a.account) = (s.status, c.account)
+ORDER BY c.account, s.status
 $$;
-COMMENT ON FUNCTION postalytics.funnel(text, timestamptz) IS
-    'a campaign as of a time: for each status the pieces that had reached it, as a share of all, and those at it';
+COMMENT ON FUNCTION postalytics.funnel(text, timestamptz, text) IS
+    'a campaign as of a time: for each status the pieces that had reached it, as a share of all, and those at it; for each account that has the campaign, or one of them';

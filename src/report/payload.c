@@ -6,28 +6,13 @@
 
 #include "base/compat.h"
 #include "feed/reader.h"
-#include "feed/value.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(postalytics_payload_details);
 
-/*
- * Return a scalar of a source as text; 0 if there is none, or the database
- * cannot hold it.
- */
-static Datum
-span_datum(const EventSource *source, Span span)
-{
-	const char *value = source->json + span.offset;
-	int			length = span.length;
-
-	if (length > 0 && value[-1] == '"' && memchr(value, '\\', length) != NULL)
-		value = unescape(value, length, &length);
-	if (span.length == 0 || value == NULL)
-		return (Datum) 0;
-	return PointerGetDatum(cstring_to_text_with_len(value, length));
-}
+/* The fields that only reports read, up to STATE. */
+#define N_ADDRESS_FIELDS	(STATE - N_FIELDS + 1)
 
 /* True if a value means true, in one of the spellings of the feed. */
 static bool
@@ -59,22 +44,22 @@ postalytics_payload_details(PG_FUNCTION_ARGS)
 	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
 	EventRecord record;
 	TupleDesc	tupdesc;
-	Datum		values[N_ALL_FIELDS - N_FIELDS + 1];
-	bool		nulls[N_ALL_FIELDS - N_FIELDS + 1];
+	Datum		values[N_ADDRESS_FIELDS + 1];
+	bool		nulls[N_ADDRESS_FIELDS + 1];
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	if (!event_read_details(&record, &source, details))
 		PG_RETURN_NULL();
-	for (int i = 0; i < lengthof(details); i++)
+	for (int i = 0; i < N_ADDRESS_FIELDS; i++)
 	{
-		values[i] = span_datum(&source, details[i]);
+		values[i] = span_text(&source, details[i]);
 		nulls[i] = values[i] == (Datum) 0;
 	}
 	if (!nulls[ADDRESS_UPDATED - N_FIELDS])
 		values[ADDRESS_UPDATED - N_FIELDS] =
 			BoolGetDatum(means_true(DatumGetTextPP(values[ADDRESS_UPDATED - N_FIELDS])));
-	values[lengthof(details)] = event_field_text(&record, ZIP);
-	nulls[lengthof(details)] = values[lengthof(details)] == (Datum) 0;
+	values[N_ADDRESS_FIELDS] = event_field_text(&record, ZIP);
+	nulls[N_ADDRESS_FIELDS] = values[N_ADDRESS_FIELDS] == (Datum) 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }

@@ -3,22 +3,45 @@
  *		Reports on single pieces.  They read events for what pieces does not hold.
  */
 
+CREATE FUNCTION postalytics.raise_several_accounts(piece_id text)
+RETURNS postalytics.mail_status
+LANGUAGE plpgsql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'several accounts have a piece "%"', piece_id
+        USING ERRCODE = 'cardinality_violation',
+              HINT = 'Name the account in the call.';
+END
+$$;
+COMMENT ON FUNCTION postalytics.raise_several_accounts(text) IS
+    'internal: raise the error that several accounts have a piece';
+
 -- A piece without a later event has its current status.  For retired events the
 -- piece still has the first time of each status, but not later ones, so a piece
 -- that was re-routed more than once may show the status after the first
 -- re-routing.
-CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz)
+-- Errors: 21000 if no account is given and the caller can see several that have the
+-- piece.
+CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz, account text DEFAULT NULL)
 RETURNS postalytics.mail_status
 LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 SELECT CASE
+           WHEN EXISTS (SELECT
+                        FROM postalytics.pieces AS o
+                        WHERE status_as_of.account IS NULL
+                          AND o.piece_id = p.piece_id
+                          AND o.account <> p.account)
+           THEN postalytics.raise_several_accounts(p.piece_id)
            WHEN p.last_event_at <= as_of THEN p.status
            ELSE (SELECT postalytics.current_status(e.status, e.occurred_at)
                  FROM (SELECT e.status, e.occurred_at
                        FROM postalytics.events AS e
-                       WHERE e.piece_id = status_as_of.piece_id
+                       WHERE (e.piece_id, e.account) = (p.piece_id, p.account)
                        UNION ALL
                        SELECT s.status, postalytics.reached_at(p, s.status)
                        FROM postalytics.statuses AS s) AS e
@@ -26,48 +49,60 @@ SELECT CASE
        END
 FROM postalytics.pieces AS p
 WHERE p.piece_id = status_as_of.piece_id
+  AND (status_as_of.account IS NULL OR p.account = status_as_of.account)
+LIMIT 1
 $$;
-COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz) IS
+COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz, text) IS
     'status of a piece at a time, or NULL; in retired months only the first event of each status counts';
+
+CREATE TYPE postalytics.journey_row AS (
+    occurred_at timestamptz,
+    label text,
+    days numeric,
+    note text,
+    status postalytics.mail_status,
+    account text
+);
+COMMENT ON TYPE postalytics.journey_row IS
+    'a step in the journey of a piece';
 
 -- The days between are those since the event before.  Of events that are retired
 -- the piece still knows when each status was first reached.
-CREATE FUNCTION postalytics.journey(piece_id text)
-RETURNS TABLE (occurred_at timestamptz, label text, days numeric, note text, status postalytics.mail_status)
+CREATE FUNCTION postalytics.journey(piece_id text, account text DEFAULT NULL)
+RETURNS SETOF postalytics.journey_row
 LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-WITH event AS (
-    SELECT e.status, e.occurred_at
-    FROM postalytics.events AS e
-    WHERE e.piece_id = journey.piece_id
-), seen AS (
-    SELECT s.status, s.occurred_at,
-           lag(s.occurred_at) OVER (ORDER BY s.occurred_at, s.status) AS before
-    FROM (
+SELECT n.occurred_at, postalytics.label(n.status), n.days, n.note, n.status, p.account
+FROM postalytics.pieces AS p
+CROSS JOIN LATERAL (
+    WITH event AS (
         SELECT e.status, e.occurred_at
-        FROM event AS e
-        UNION ALL
-        SELECT s.status, r.reached_at
-        FROM postalytics.pieces AS p
-        CROSS JOIN postalytics.statuses AS s
-        CROSS JOIN LATERAL postalytics.reached_at(p, s.status) AS r (reached_at)
-        WHERE p.piece_id = journey.piece_id
-          AND r.reached_at IS NOT NULL
-          AND NOT EXISTS (SELECT FROM event AS e WHERE e.status = s.status)
-    ) AS s
-), unseen AS (
-    SELECT s.status,
-           (SELECT min(e.occurred_at) FROM seen AS e WHERE e.status OPERATOR(postalytics.>>) s.status) AS by
-    FROM postalytics.statuses AS s
-    CROSS JOIN postalytics.pieces AS p
-    WHERE p.piece_id = journey.piece_id
-      AND s.status IN ('MailPieceCreated', 'Mailed', 'InTransit', 'InLocalArea', 'ProcessedForDelivery')
-      AND postalytics.applies_in(s.status, p.country) IS NOT FALSE
-      AND NOT EXISTS (SELECT FROM seen AS e WHERE e.status = s.status)
-      AND (p.status = 'ReturnedToSender') IS NOT TRUE
-), entry AS (
+        FROM postalytics.events AS e
+        WHERE (e.piece_id, e.account) = (p.piece_id, p.account)
+    ), seen AS (
+        SELECT s.status, s.occurred_at,
+               lag(s.occurred_at) OVER (ORDER BY s.occurred_at, s.status) AS before
+        FROM (
+            SELECT e.status, e.occurred_at
+            FROM event AS e
+            UNION ALL
+            SELECT s.status, r.reached_at
+            FROM postalytics.statuses AS s
+            CROSS JOIN LATERAL postalytics.reached_at(p, s.status) AS r (reached_at)
+            WHERE r.reached_at IS NOT NULL
+              AND NOT EXISTS (SELECT FROM event AS e WHERE e.status = s.status)
+        ) AS s
+    ), unseen AS (
+        SELECT s.status,
+               (SELECT min(e.occurred_at) FROM seen AS e WHERE e.status OPERATOR(postalytics.>>) s.status) AS by
+        FROM postalytics.statuses AS s
+        WHERE s.status IN ('MailPieceCreated', 'Mailed', 'InTransit', 'InLocalArea', 'ProcessedForDelivery')
+          AND postalytics.applies_in(s.status, p.country) IS NOT FALSE
+          AND NOT EXISTS (SELECT FROM seen AS e WHERE e.status = s.status)
+          AND (p.status = 'ReturnedToSender') IS NOT TRUE
+    )
     SELECT e.occurred_at, e.status, e.occurred_at AS place,
            round(extract(epoch FROM e.occurred_at - e.before) / 86400, 1) AS days,
            CASE
@@ -75,8 +110,6 @@ WITH event AS (
                THEN 'late'
            END AS note
     FROM seen AS e
-    CROSS JOIN postalytics.pieces AS p
-    WHERE p.piece_id = journey.piece_id
     UNION ALL
     SELECT NULL, u.status, COALESCE(u.by, 'infinity'), NULL,
            CASE
@@ -85,15 +118,28 @@ WITH event AS (
                ELSE 'awaited'
            END
     FROM unseen AS u
-    CROSS JOIN postalytics.pieces AS p
-    WHERE p.piece_id = journey.piece_id
-)
-SELECT n.occurred_at, postalytics.label(n.status), n.days, n.note, n.status
-FROM entry AS n
-ORDER BY n.place, n.occurred_at IS NOT NULL, n.status
+) AS n
+WHERE p.piece_id = journey.piece_id
+  AND (journey.account IS NULL OR p.account = journey.account)
+ORDER BY p.account, n.place, n.occurred_at IS NOT NULL, n.status
 $$;
-COMMENT ON FUNCTION postalytics.journey(text) IS
-    'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late';
+COMMENT ON FUNCTION postalytics.journey(text, text) IS
+    'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late; for each account that has the piece, or one of them';
+
+CREATE TYPE postalytics.stuck_piece AS (
+    piece_id text,
+    campaign_id text,
+    account text,
+    contact_id text,
+    country text,
+    status postalytics.mail_status,
+    status_at timestamptz,
+    awaited postalytics.mail_status,
+    stuck_for interval,
+    usual interval
+);
+COMMENT ON TYPE postalytics.stuck_piece IS
+    'a piece that should have moved on';
 
 -- Whoever has visited has the piece, whatever was scanned of it.
 --
@@ -104,10 +150,12 @@ COMMENT ON FUNCTION postalytics.journey(text) IS
 -- have gone on from it, if they are 20 or more; for the statuses only at which
 -- some wait.  It is looked up in a map, for the plan of a join would depend on an
 -- estimate of how many are stuck.
-CREATE FUNCTION postalytics.stuck_pieces(older_than interval DEFAULT NULL, campaign text DEFAULT NULL, younger_than interval DEFAULT '60 days')
-RETURNS TABLE (piece_id text, campaign_id text, account text, contact_id text, country text,
-               status postalytics.mail_status, status_at timestamptz, awaited postalytics.mail_status,
-               stuck_for interval, usual interval)
+CREATE FUNCTION postalytics.stuck_pieces(
+    older_than interval DEFAULT NULL,
+    campaign text DEFAULT NULL,
+    younger_than interval DEFAULT '60 days',
+    account text DEFAULT NULL)
+RETURNS SETOF postalytics.stuck_piece
 LANGUAGE sql
 STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -119,12 +167,13 @@ WITH waiting AS MATERIALIZED (
       AND p.response IS NULL
       AND (younger_than IS NULL OR p.status_at > now() - younger_than)
       AND (campaign IS NULL OR p.campaign_id = campaign)
+      AND (stuck_pieces.account IS NULL OR p.account = stuck_pieces.account)
       AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
 ), stay AS (
-    SELECT w.campaign_id, w.status,
+    SELECT w.account, w.campaign_id, w.status,
            percentile_cont(0.95) WITHIN GROUP (ORDER BY s.left_at - s.reached_at) AS usual
-    FROM (SELECT DISTINCT w.campaign_id, w.status FROM waiting AS w WHERE older_than IS NULL) AS w
-    JOIN postalytics.pieces AS p ON p.campaign_id = w.campaign_id
+    FROM (SELECT DISTINCT w.account, w.campaign_id, w.status FROM waiting AS w WHERE older_than IS NULL) AS w
+    JOIN postalytics.pieces AS p ON (p.campaign_id, p.account) = (w.campaign_id, w.account)
     CROSS JOIN LATERAL (
         SELECT postalytics.reached_at(p, w.status) AS reached_at,
                CASE w.status
@@ -149,10 +198,10 @@ WITH waiting AS MATERIALIZED (
                END AS left_at
     ) AS s
     WHERE s.left_at > s.reached_at
-    GROUP BY w.campaign_id, w.status
+    GROUP BY w.account, w.campaign_id, w.status
     HAVING count(*) >= 20
 ), stays AS (
-    SELECT jsonb_object_agg(s.campaign_id || '/' || s.status, s.usual) AS map
+    SELECT jsonb_object_agg(ROW(s.account, s.campaign_id, s.status)::text, s.usual) AS map
     FROM stay AS s
 )
 SELECT w.piece_id, w.campaign_id, w.account, w.contact_id, w.country, w.status, w.status_at,
@@ -167,15 +216,16 @@ SELECT w.piece_id, w.campaign_id, w.account, w.contact_id, w.country, w.status, 
        u.usual
 FROM waiting AS w
 CROSS JOIN LATERAL (
-    SELECT COALESCE(older_than, ((SELECT s.map FROM stays AS s) ->> (w.campaign_id || '/' || w.status))::interval) AS usual
+    SELECT COALESCE(older_than, ((SELECT s.map FROM stays AS s) ->> ROW(w.account, w.campaign_id, w.status)::text)::interval) AS usual
 ) AS u
 WHERE now() - w.status_at > u.usual
 ORDER BY w.status_at
 $$;
-COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text, interval) IS
+COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text, interval, text) IS
     'pieces that should have moved on: longer at their status than older_than, or than 95 % of their campaign, but not longer than younger_than';
 
-CREATE VIEW postalytics.returned_mail AS
+CREATE VIEW postalytics.returned_mail
+WITH (security_invoker = true) AS
 SELECT p.piece_id,
        p.campaign_id,
        p.account,
@@ -202,7 +252,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT e.status, e.occurred_at, e.payload
         FROM postalytics.events AS e
-        WHERE e.piece_id = p.piece_id
+        WHERE (e.piece_id, e.account) = (p.piece_id, p.account)
           AND e.status IN ('ReRouted', 'ReturnedToSender')
           AND e.occurred_at >= LEAST(p.re_routed_at, p.returned_to_sender_at)
         UNION ALL

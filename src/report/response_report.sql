@@ -3,8 +3,10 @@
  *		Reports on responses.
  */
 
-CREATE VIEW postalytics.campaign_responses AS
-SELECT r.campaign_id,
+CREATE VIEW postalytics.campaign_responses
+WITH (security_invoker = true) AS
+SELECT r.account,
+       r.campaign_id,
        c.name AS campaign_name,
        r.mailed,
        r.visitors,
@@ -16,7 +18,8 @@ SELECT r.campaign_id,
        postalytics.rate(r.completers, r.visitors) AS completers_rate,
        round(extract(epoch FROM r.first_visit_after) / 86400, 1) AS median_days_to_visit
 FROM (
-    SELECT p.campaign_id,
+    SELECT p.account,
+           p.campaign_id,
            count(p.mailed_at) AS mailed,
            count(*) FILTER (WHERE postalytics.was_sent(p)) AS sent,
            count(p.response) AS visitors,
@@ -27,30 +30,32 @@ FROM (
            percentile_cont(0.5) WITHIN GROUP (ORDER BY LEAST(p.first_opened_at, p.first_completed_at) - p.mailed_at)
                FILTER (WHERE LEAST(p.first_opened_at, p.first_completed_at) >= p.mailed_at) AS first_visit_after
     FROM postalytics.pieces AS p
-    GROUP BY p.campaign_id
+    GROUP BY p.account, p.campaign_id
 ) AS r
-LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = r.campaign_id;
+LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (r.campaign_id, r.account);
 COMMENT ON VIEW postalytics.campaign_responses IS
-    'one row per campaign: visitors, their visits, who reached the goal and who did not';
+    'one row per campaign of an account: visitors, their visits, who reached the goal and who did not';
 COMMENT ON COLUMN postalytics.campaign_responses.visitors_rate IS 'share of the pieces that were sent (was_sent), as responded_rate of campaign_funnel';
 COMMENT ON COLUMN postalytics.campaign_responses.completers_rate IS 'share of the visitors; purl_completed_rate of campaign_funnel is the share of the pieces that were sent';
 COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'from Mailed to the first visit, of the pieces of which both are known in that order';
 
 -- For retired months only the first visit of each kind is known.
-CREATE VIEW postalytics.responses_by_day AS
-SELECT r.campaign_id,
+CREATE VIEW postalytics.responses_by_day
+WITH (security_invoker = true) AS
+SELECT r.account,
+       r.campaign_id,
        r.occurred_at::date AS day,
        count(*) FILTER (WHERE r.status = 'pURLOpened') AS visits,
        count(DISTINCT r.piece_id) FILTER (WHERE r.status = 'pURLOpened') AS visitors,
        count(*) FILTER (WHERE r.status = 'pURLCompleted') AS completions,
        count(DISTINCT r.piece_id) FILTER (WHERE r.status = 'pURLCompleted') AS completers
 FROM (
-    SELECT p.campaign_id, e.piece_id, e.status, e.occurred_at
+    SELECT p.account, p.campaign_id, e.piece_id, e.status, e.occurred_at
     FROM postalytics.events AS e
-    JOIN postalytics.pieces AS p ON p.piece_id = e.piece_id
+    JOIN postalytics.pieces AS p ON (p.piece_id, p.account) = (e.piece_id, e.account)
     WHERE e.status IN ('pURLOpened', 'pURLCompleted')
     UNION ALL
-    SELECT p.campaign_id, p.piece_id, f.status, f.reached_at
+    SELECT p.account, p.campaign_id, p.piece_id, f.status, f.reached_at
     FROM postalytics.pieces AS p
     CROSS JOIN LATERAL (VALUES ('pURLOpened'::postalytics.mail_status, p.first_opened_at),
                                ('pURLCompleted', p.first_completed_at)) AS f (status, reached_at)
@@ -58,8 +63,9 @@ FROM (
       AND f.reached_at IS NOT NULL
       AND NOT EXISTS (SELECT
                       FROM postalytics.events AS e
-                      WHERE (e.piece_id, e.status, e.occurred_at) = (p.piece_id, f.status, f.reached_at))
+                      WHERE (e.piece_id, e.account, e.status, e.occurred_at)
+                            = (p.piece_id, p.account, f.status, f.reached_at))
 ) AS r
-GROUP BY r.campaign_id, r.occurred_at::date;
+GROUP BY r.account, r.campaign_id, r.occurred_at::date;
 COMMENT ON VIEW postalytics.responses_by_day IS
-    'one row per campaign and day of the session''s time zone: visits to the personal and to the goal URL; in months beyond retention the first of each piece';
+    'one row per campaign of an account and day of the session''s time zone: visits to the personal and to the goal URL; in months beyond retention the first of each piece';

@@ -1,132 +1,43 @@
 /*
  * settings.c
- *		Defines the configuration parameters, and reads them for SQL.
+ *		The settings, which are rows of table configuration, and the
+ *		configuration parameters of the server process.
  *
- * The settings that only maintain() uses are read there by name.
+ * What decides what the data means, or how long it is kept, is data itself: a
+ * dump carries it, only the owner and managers change it (configure), and
+ * every session follows a change at once.  The table holds only values that
+ * differ from the default.
  */
 #include "postgres.h"
 
 #include <limits.h>
 
+#include "base/cache.h"
 #include "base/extension.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "rights/settings.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(postalytics_setting);
+PG_FUNCTION_INFO_V1(postalytics_check_setting);
+PG_FUNCTION_INFO_V1(postalytics_known_settings);
 
-int			setting_identity = IDENTITY_MAIL;
-bool		setting_keep_payload = true;
-int			setting_earliest;
-int			setting_latest;
-int			setting_history;
+/* ---- configuration parameters ---- */
+
 int			setting_notify_interval;
 int			setting_maintenance_interval;
 char	   *setting_worker_databases;
-pg_tz	   *feed_time_zone;
-
-/* Used only by maintain(), which reads them by name. */
-static int	setting_retention;
-static int	setting_retention_action;
-static int	setting_premake_months;
-
-static char *setting_feed_time_zone;
-
-static const struct config_enum_entry identity_options[] = {
-	{"mail", IDENTITY_MAIL, false},
-	{"contact", IDENTITY_CONTACT, false},
-	{NULL, 0, false}
-};
-
-static const struct config_enum_entry retention_actions[] = {
-	{"drop", 0, false},
-	{"detach", 1, false},
-	{NULL, 0, false}
-};
-
-#define MINUTES_PER_DAY		(24 * 60)
-#define SECONDS_PER_DAY		(MINUTES_PER_DAY * 60)
-
-/* Ten years with their leap days. */
-#define DEFAULT_EARLIEST	(3653 * MINUTES_PER_DAY)
-#define DEFAULT_LATEST		MINUTES_PER_DAY
-#define DEFAULT_HISTORY		(30 * MINUTES_PER_DAY)
-
-static bool
-check_feed_time_zone(char **newval, void **extra, GucSource source)
-{
-	pg_tz	   *zone = pg_tzset(*newval);
-
-	if (zone == NULL)
-		GUC_check_errdetail("Unrecognized time zone name: \"%s\".", *newval);
-	else if (!pg_tz_acceptable(zone))
-	{
-		GUC_check_errmsg("time zone \"%s\" appears to use leap seconds", *newval);
-		GUC_check_errdetail("PostgreSQL does not support leap seconds.");
-	}
-	else
-		return true;
-	return false;
-}
-
-static void
-assign_feed_time_zone(const char *newval, void *extra)
-{
-	feed_time_zone = pg_tzset(newval);
-}
 
 /* Define the configuration parameters. */
 void
 settings_init(void)
 {
-	DefineCustomEnumVariable(EXTENSION_NAME ".identity",
-							 "Sets what identifies a mail piece.",
-							 "\"mail\" is its mail id, or campaign/contact if the feed gives none. "
-							 "\"contact\" is campaign/contact if both are known.",
-							 &setting_identity, IDENTITY_MAIL, identity_options,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomBoolVariable(EXTENSION_NAME ".keep_payload",
-							 "Stores the JSON of each event with it.",
-							 NULL,
-							 &setting_keep_payload, true,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable(EXTENSION_NAME ".feed_time_zone",
-							   "Sets the time zone of timestamps in the feed that have none.",
-							   NULL,
-							   &setting_feed_time_zone, "UTC",
-							   PGC_USERSET, 0,
-							   check_feed_time_zone, assign_feed_time_zone, NULL);
-	DefineCustomIntVariable(EXTENSION_NAME ".earliest",
-							"Sets how far in the past the date of an event may be.",
-							NULL,
-							&setting_earliest, DEFAULT_EARLIEST, 0, INT_MAX,
-							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
-	DefineCustomIntVariable(EXTENSION_NAME ".latest",
-							"Sets how far in the future the date of an event may be.",
-							NULL,
-							&setting_latest, DEFAULT_LATEST, 0, INT_MAX,
-							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
-	DefineCustomIntVariable(EXTENSION_NAME ".history",
-							"Sets how long finished deliveries are kept.",
-							"Zero keeps none.",
-							&setting_history, DEFAULT_HISTORY, 0, INT_MAX,
-							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
-	DefineCustomIntVariable(EXTENSION_NAME ".retention",
-							"Sets how long months of events are kept.",
-							"Zero keeps them forever.",
-							&setting_retention, 0, 0, INT_MAX,
-							PGC_USERSET, GUC_UNIT_MIN, NULL, NULL, NULL);
-	DefineCustomEnumVariable(EXTENSION_NAME ".retention_action",
-							 "Sets whether maintain() drops or detaches months beyond retention.",
-							 NULL,
-							 &setting_retention_action, 0, retention_actions,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable(EXTENSION_NAME ".premake_months",
-							"Sets how many months of partitions maintain() creates in advance.",
-							NULL,
-							&setting_premake_months, 2, 0, 120,
-							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(EXTENSION_NAME ".notify_interval",
 							"Sets the minimum time between notifications by the background worker.",
 							NULL,
@@ -135,7 +46,7 @@ settings_init(void)
 	DefineCustomIntVariable(EXTENSION_NAME ".maintenance_interval",
 							"Sets the time between maintenance runs by the background worker.",
 							"Zero disables them.",
-							&setting_maintenance_interval, SECONDS_PER_DAY, 0, 7 * SECONDS_PER_DAY,
+							&setting_maintenance_interval, SECS_PER_DAY, 0, 7 * SECS_PER_DAY,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable(EXTENSION_NAME ".worker_databases",
 							   "Sets the databases that have a background worker.",
@@ -145,16 +56,341 @@ settings_init(void)
 	MarkGUCPrefixReserved(EXTENSION_NAME);
 }
 
+/* ---- settings ---- */
+
+typedef enum SettingName
+{
+	SETTING_IDENTITY,
+	SETTING_EVENT_PRECISION,
+	SETTING_KEEP_PAYLOAD,
+	SETTING_FEED_TIME_ZONE,
+	SETTING_EARLIEST,
+	SETTING_LATEST,
+	SETTING_HISTORY,
+	SETTING_RETENTION,
+	SETTING_RETENTION_ACTION,
+	SETTING_PREMAKE_MONTHS,
+	SETTING_MAX_WAIT,
+	N_SETTINGS
+} SettingName;
+
+#define MAX_CHOICES	3
+
+typedef struct SettingInfo
+{
+	const char *name;
+	const char *initial;		/* the default */
+	const char *description;
+	const char *allowed;		/* the values that is_valid accepts, in words */
+	bool		(*is_valid) (const struct SettingInfo *info, const char *value);
+	const char *choices[MAX_CHOICES];
+	const char *least;			/* of the other kinds: the smallest value but
+								 * zero */
+	const char *most;			/* the largest value */
+} SettingInfo;
+
+static bool
+is_choice(const SettingInfo *info, const char *value)
+{
+	for (int i = 0; i < MAX_CHOICES && info->choices[i] != NULL; i++)
+		if (strcmp(info->choices[i], value) == 0)
+			return true;
+	return false;
+}
+
+static bool
+is_count(const SettingInfo *info, const char *value)
+{
+	char	   *end;
+	long		count = strtol(value, &end, 10);
+
+	return value[0] >= '0' && value[0] <= '9' && *end == '\0' &&
+		strlen(value) <= 9 && count <= atol(info->most);
+}
+
+static bool
+is_time_zone(const SettingInfo *info, const char *value)
+{
+	pg_tz	   *zone = pg_tzset(value);
+
+	return zone != NULL && pg_tz_acceptable(zone);
+}
+
+/* Read an interval; error 22007 or 22008 if it is not one. */
+static Interval
+to_interval(const char *value)
+{
+	return *DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(value),
+												  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
+static bool
+is_less(const Interval *a, const Interval *b)
+{
+	return DatumGetBool(DirectFunctionCall2(interval_lt, IntervalPGetDatum(a), IntervalPGetDatum(b)));
+}
+
+static bool
+is_zero(const Interval *duration)
+{
+	return duration->month == 0 && duration->day == 0 && duration->time == 0;
+}
+
+/*
+ * A number without a unit would be taken for seconds, which nobody means who
+ * writes 90 for a retention.
+ */
+static bool
+is_duration(const SettingInfo *info, const char *value)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Interval	duration = {0};
+	Interval	least = to_interval(info->least);
+	Interval	most = to_interval(info->most);
+	volatile bool valid = true;
+
+	PG_TRY();
+	{
+		duration = to_interval(value);
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		MemoryContextSwitchTo(caller);
+		if (ERRCODE_TO_CATEGORY(code) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		valid = false;
+	}
+	PG_END_TRY();
+	if (!valid)
+		return false;
+	if (is_zero(&duration))
+		return true;
+	return strspn(value, "0123456789.") < strlen(value) &&
+		!is_less(&duration, &least) && !is_less(&most, &duration);
+}
+
+static const SettingInfo setting_info[N_SETTINGS] = {
+	[SETTING_IDENTITY] = {
+		"identity", "mail",
+		"what identifies a mail piece: its mail id, or campaign/contact if the feed gives none (mail); "
+		"or campaign/contact wherever both are known (contact)",
+		"mail or contact; cannot change once there are events",
+		is_choice, {"mail", "contact"}
+	},
+	[SETTING_EVENT_PRECISION] = {
+		"event_precision", "microsecond",
+		"the precision with which the times of events are stored and compared",
+		"microsecond or second",
+		is_choice, {"microsecond", "second"}
+	},
+	[SETTING_KEEP_PAYLOAD] = {
+		"keep_payload", "on",
+		"whether the JSON of an event is stored with it",
+		"on or off",
+		is_choice, {"on", "off"}
+	},
+	[SETTING_FEED_TIME_ZONE] = {
+		"feed_time_zone", "UTC",
+		"the time zone of timestamps in the feed that have none",
+		"a name in pg_timezone_names",
+		is_time_zone
+	},
+	[SETTING_EARLIEST] = {
+		"earliest", "10 years",
+		"how far in the past the date of an event may be",
+		"0 to 5000 years",
+		is_duration,.least = "1 microsecond",.most = "5000 years"
+	},
+	[SETTING_LATEST] = {
+		"latest", "1 day",
+		"how far in the future the date of an event may be",
+		"0 to 1000 years",
+		is_duration,.least = "1 microsecond",.most = "1000 years"
+	},
+	[SETTING_HISTORY] = {
+		"history", "30 days",
+		"how long finished deliveries are kept; 0 keeps none",
+		"0, or 1 day to 1000 years",
+		is_duration,.least = "1 day",.most = "1000 years"
+	},
+	[SETTING_RETENTION] = {
+		"retention", "0",
+		"how long months of events are kept; 0 keeps them forever",
+		"0, or 1 day to 1000 years",
+		is_duration,.least = "1 day",.most = "1000 years"
+	},
+	[SETTING_RETENTION_ACTION] = {
+		"retention_action", "drop",
+		"what maintain() does with a month beyond retention",
+		"drop or detach",
+		is_choice, {"drop", "detach"}
+	},
+	[SETTING_PREMAKE_MONTHS] = {
+		"premake_months", "2",
+		"how many months of partitions maintain() creates in advance",
+		"0 to 120",
+		is_count,.most = "120"
+	},
+	[SETTING_MAX_WAIT] = {
+		"max_wait", "5 minutes",
+		"how long fetch waits at most, whatever its own max_wait: the snapshot of a waiting fetch holds VACUUM back",
+		"0 to 1 day",
+		is_duration,.least = "1 microsecond",.most = "1 day"
+	},
+};
+
+/*
+ * Return the number of a setting; error 42704 if there is none of this name.
+ */
+static SettingName
+setting_by_name(const char *name)
+{
+	for (SettingName i = 0; i < N_SETTINGS; i++)
+		if (strcmp(setting_info[i].name, name) == 0)
+			return i;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("unrecognized setting \"%s\"", name),
+			 errhint("The settings are listed in %s.settings.", EXTENSION_SCHEMA)));
+	return N_SETTINGS;			/* not reached */
+}
+
+/* Error 22023 if a value is not allowed. */
+static void
+check_value(const SettingInfo *info, const char *value)
+{
+	if (!info->is_valid(info, value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for setting \"%s\": \"%s\"", info->name, value),
+				 errhint("Allowed: %s.", info->allowed)));
+}
+
+/* ---- the current values ---- */
+
+static const char *setting_values[N_SETTINGS];
+static Settings settings;
+
+static void
+begin_settings(void)
+{
+	for (int i = 0; i < N_SETTINGS; i++)
+		setting_values[i] = setting_info[i].initial;
+}
+
+/*
+ * Add a row of configuration, whose columns are name and value.  One that is
+ * unknown, of a later version perhaps, is ignored.
+ */
+static void
+add_setting(TupleTableSlot *row)
+{
+	bool		isnull;
+	char	   *name = TextDatumGetCString(slot_getattr(row, 1, &isnull));
+
+	for (int i = 0; i < N_SETTINGS; i++)
+		if (strcmp(setting_info[i].name, name) == 0)
+			setting_values[i] = TextDatumGetCString(slot_getattr(row, 2, &isnull));
+}
+
+/* Evaluate the values that are read in C. */
+static void
+end_settings(void)
+{
+	Interval	history;
+
+	for (int i = 0; i < N_SETTINGS; i++)
+		check_value(&setting_info[i], setting_values[i]);
+	settings.identity = strcmp(setting_values[SETTING_IDENTITY], "contact") == 0 ? IDENTITY_CONTACT : IDENTITY_MAIL;
+	settings.whole_seconds = strcmp(setting_values[SETTING_EVENT_PRECISION], "second") == 0;
+	settings.keep_payload = strcmp(setting_values[SETTING_KEEP_PAYLOAD], "on") == 0;
+	settings.feed_time_zone = pg_tzset(setting_values[SETTING_FEED_TIME_ZONE]);
+	settings.earliest = to_interval(setting_values[SETTING_EARLIEST]);
+	settings.latest = to_interval(setting_values[SETTING_LATEST]);
+	history = to_interval(setting_values[SETTING_HISTORY]);
+	settings.has_history = !is_zero(&history);
+	settings.max_wait = to_interval(setting_values[SETTING_MAX_WAIT]);
+}
+
+static TableCache settings_cache = {
+	.table = "configuration",
+	.begin = begin_settings,
+	.add = add_setting,
+	.end = end_settings
+};
+
+/*
+ * Return the settings, which are valid until the next call.  Error 22023 if a
+ * row of configuration holds a value that is not allowed.
+ */
+const Settings *
+current_settings(void)
+{
+	refresh_cache(&settings_cache);
+	return &settings;
+}
+
+/* ---- SQL ---- */
+
 /*
  * setting(name text) returns text
  *
- * Returns the value of postalytics_status.name as SHOW does.  Strict.  Error
- * 42704 if there is no such parameter.
+ * Returns the current value of a setting.  Strict.  Errors: 42704 if there is
+ * no such setting, 22023 as current_settings.
  */
 Datum
 postalytics_setting(PG_FUNCTION_ARGS)
 {
-	char	   *name = psprintf(EXTENSION_NAME ".%s", text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	SettingName name = setting_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
-	PG_RETURN_TEXT_P(cstring_to_text(GetConfigOptionByName(name, NULL, false)));
+	(void) current_settings();
+	PG_RETURN_TEXT_P(cstring_to_text(setting_values[name]));
+}
+
+/*
+ * check_setting(name text, value text) returns boolean
+ *
+ * Checks a new value of a setting, and returns true if it differs from the
+ * default.  NULL stands for the default.  Errors: 42704 if there is no such
+ * setting, 22023 if the value is not allowed.
+ */
+Datum
+postalytics_check_setting(PG_FUNCTION_ARGS)
+{
+	const SettingInfo *info;
+	char	   *value;
+
+	info = &setting_info[setting_by_name(PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0)))];
+	if (PG_ARGISNULL(1))
+		PG_RETURN_BOOL(false);
+	value = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	check_value(info, value);
+	PG_RETURN_BOOL(strcmp(value, info->initial) != 0);
+}
+
+/*
+ * known_settings() returns setof (name text, "default" text, allowed text,
+ *		description text)
+ */
+Datum
+postalytics_known_settings(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < N_SETTINGS; i++)
+	{
+		const SettingInfo *info = &setting_info[i];
+		Datum		values[] = {
+			CStringGetTextDatum(info->name), CStringGetTextDatum(info->initial),
+			CStringGetTextDatum(info->allowed), CStringGetTextDatum(info->description)
+		};
+		bool		nulls[lengthof(values)] = {false};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	return (Datum) 0;
 }

@@ -1,10 +1,11 @@
 /*
  * settings.h
- *		The configuration parameters.
+ *		Settings of the database, and configuration parameters of the server.
  */
 #ifndef POSTALYTICS_SETTINGS_H
 #define POSTALYTICS_SETTINGS_H
 
+#include "datatype/timestamp.h"
 #include "pgtime.h"
 
 /* What identifies a mail piece. */
@@ -14,16 +15,24 @@ typedef enum Identity
 	IDENTITY_CONTACT			/* campaign and contact, where both are known */
 } Identity;
 
-extern int	setting_identity;
-extern bool setting_keep_payload;
-extern int	setting_earliest;	/* minutes before now */
-extern int	setting_latest;		/* minutes after now */
-extern int	setting_history;	/* minutes */
+/* The settings of the database that are read in C. */
+typedef struct Settings
+{
+	Identity	identity;
+	bool		whole_seconds;	/* event_precision */
+	bool		keep_payload;
+	pg_tz	   *feed_time_zone;
+	Interval	earliest;		/* before now */
+	Interval	latest;			/* after now */
+	bool		has_history;	/* history is not zero */
+	Interval	max_wait;
+} Settings;
+
 extern int	setting_notify_interval;	/* milliseconds */
 extern int	setting_maintenance_interval;	/* seconds */
 extern char *setting_worker_databases;
-extern pg_tz *feed_time_zone;
 
 extern void settings_init(void);
+extern const Settings *current_settings(void);
 
 #endif							/* POSTALYTICS_SETTINGS_H */

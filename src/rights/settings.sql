@@ -1,12 +1,65 @@
 /*
  * settings.sql
- *		The settings, for SQL.
+ *		The settings of this database.
+ *
+ * configure(), which changes them, is in operate/configure.sql.
  */
+
+CREATE TABLE postalytics.configuration (
+    name text COLLATE pg_catalog."C" NOT NULL PRIMARY KEY,
+    value text NOT NULL
+);
+COMMENT ON TABLE postalytics.configuration IS
+    'the settings that differ from their default; see the view settings and configure()';
+COMMENT ON COLUMN postalytics.configuration.name IS 'name of the setting';
+COMMENT ON COLUMN postalytics.configuration.value IS 'its value';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.configuration', '');
+
+CREATE TRIGGER configuration_changed
+AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.configuration
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.configuration_changed();
 
 CREATE FUNCTION postalytics.setting(name text)
 RETURNS text
 LANGUAGE c
-STRICT
+STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_setting';
 COMMENT ON FUNCTION postalytics.setting(text) IS
-    'internal: the value of postalytics_status.name, the library being loaded for it';
+    'the current value of a setting';
+
+CREATE FUNCTION postalytics.check_setting(name text, value text)
+RETURNS boolean
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_check_setting';
+COMMENT ON FUNCTION postalytics.check_setting(text, text) IS
+    'internal: an error for a value that a setting cannot have; true if it is not the default';
+
+CREATE FUNCTION postalytics.known_settings(
+    OUT name text,
+    OUT "default" text,
+    OUT allowed text,
+    OUT description text)
+RETURNS SETOF record
+LANGUAGE c
+ROWS 11
+AS 'MODULE_PATHNAME', 'postalytics_known_settings';
+COMMENT ON FUNCTION postalytics.known_settings() IS
+    'internal: the settings that there are, without their values';
+
+CREATE VIEW postalytics.settings
+WITH (security_invoker = true) AS
+SELECT k.name,
+       postalytics.setting(k.name) AS value,
+       k."default",
+       k.allowed,
+       k.description
+FROM postalytics.known_settings() AS k;
+COMMENT ON VIEW postalytics.settings IS
+    'the settings of this database; configure() changes them';
+COMMENT ON COLUMN postalytics.settings.name IS 'name of the setting';
+COMMENT ON COLUMN postalytics.settings.value IS 'its current value';
+COMMENT ON COLUMN postalytics.settings."default" IS 'its value unless it was changed';
+COMMENT ON COLUMN postalytics.settings.allowed IS 'the values that it may have';
+COMMENT ON COLUMN postalytics.settings.description IS 'what it decides';

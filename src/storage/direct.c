@@ -23,6 +23,7 @@
 #include "storage/lookup.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 
 struct DirectTable
@@ -38,13 +39,17 @@ struct DirectTable
 								 * upsert needs it */
 	Relation	key_index;
 	IndexScanDesc key_scan;
-	ScanKeyData key_value;
+	int			nkeys;			/* of the primary key */
+	ScanKeyData keys[MAX_LOOKUP_KEYS];
 	SnapshotData any;			/* sees uncommitted rows of other
 								 * transactions, too */
 	CommandId	command;
 };
 
-/* True if nothing except triggers requires the executor. */
+/*
+ * True if nothing except triggers requires the executor.  Row-level security
+ * does not, for the owner, who is the current user here.
+ */
 static bool
 is_plain(Relation relation, const TableColumn *columns, int ncolumns)
 {
@@ -60,7 +65,7 @@ is_plain(Relation relation, const TableColumn *columns, int ncolumns)
 			return false;
 	return (tupdesc->constr == NULL ||
 			(tupdesc->constr->num_check == 0 && !tupdesc->constr->has_generated_stored)) &&
-		!relation->rd_rel->relrowsecurity &&
+		check_enable_rls(RelationGetRelid(relation), InvalidOid, true) != RLS_ENABLED &&
 		relation->rd_rules == NULL;
 }
 
@@ -213,8 +218,8 @@ direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool e
 /* ---- upserts ---- */
 
 /*
- * Use the primary key, which has one column, for upserts.  Its index scan
- * stays open, because starting one is the most expensive part of a lookup.
+ * Use the primary key for upserts.  Its index scan stays open, because
+ * starting one is the most expensive part of a lookup.
  */
 static void
 open_key(DirectTable *table)
@@ -225,11 +230,13 @@ open_key(DirectTable *table)
 
 	CheckCmdReplicaIdentity(table->relation, CMD_UPDATE);
 	key = index_open(index, RowExclusiveLock);
-	Assert(IndexRelationGetNumberOfKeyAttributes(key) == 1);
-	index_key(&table->key_value, key, 1, BTEqualStrategyNumber, (Datum) 0);
+	table->nkeys = IndexRelationGetNumberOfKeyAttributes(key);
+	Assert(table->nkeys <= MAX_LOOKUP_KEYS);
+	for (int i = 0; i < table->nkeys; i++)
+		index_key(&table->keys[i], key, i + 1, BTEqualStrategyNumber, (Datum) 0);
 	InitDirtySnapshot(table->any);
 	table->key_index = key;
-	table->key_scan = compat_index_beginscan(table->relation, key, &table->any, 1);
+	table->key_scan = compat_index_beginscan(table->relation, key, &table->any, table->nkeys);
 	table->key = list_make1_oid(index);
 	MemoryContextSwitchTo(caller);
 }
@@ -242,7 +249,7 @@ open_key(DirectTable *table)
 static void
 release_pins(DirectTable *table)
 {
-	index_rescan(table->key_scan, &table->key_value, 1, NULL, 0);
+	index_rescan(table->key_scan, table->keys, table->nkeys, NULL, 0);
 }
 
 /* Wait for the transaction that is modifying the stored row. */
@@ -269,7 +276,7 @@ search(DirectTable *table)
 {
 	for (;;)
 	{
-		index_rescan(table->key_scan, &table->key_value, 1, NULL, 0);
+		index_rescan(table->key_scan, table->keys, table->nkeys, NULL, 0);
 		if (!index_getnext_slot(table->key_scan, ForwardScanDirection, table->stored))
 			return false;
 		if (!TransactionIdIsValid(table->any.xmin) && !TransactionIdIsValid(table->any.xmax))
@@ -285,11 +292,12 @@ search(DirectTable *table)
 static bool
 find_stored(DirectTable *table)
 {
-	AttrNumber	column = table->key_index->rd_index->indkey.values[0];
+	const int16 *columns = table->key_index->rd_index->indkey.values;
 	MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
 	bool		found;
 
-	table->key_value.sk_argument = table->row->tts_values[column - 1];
+	for (int i = 0; i < table->nkeys; i++)
+		table->keys[i].sk_argument = table->row->tts_values[columns[i] - 1];
 	found = search(table);
 	MemoryContextSwitchTo(caller);
 	return found;

@@ -12,22 +12,21 @@
 
 enum
 {
-	EVENTS_EVENT_ID, EVENTS_PIECE_ID, EVENTS_STATUS, EVENTS_OCCURRED_AT,
-	EVENTS_RECEIVED_AT, EVENTS_ACCOUNT, EVENTS_CAMPAIGN_ID, EVENTS_PAYLOAD,
+	EVENTS_EVENT_ID, EVENTS_PIECE_ID, EVENTS_ACCOUNT, EVENTS_STATUS,
+	EVENTS_OCCURRED_AT, EVENTS_RECEIVED_AT, EVENTS_CAMPAIGN_ID, EVENTS_PAYLOAD,
 	N_EVENTS_COLUMNS
 };
 
 extern const TableColumn events_columns[N_EVENTS_COLUMNS];
 
+/* The key of a leaf: the columns from EVENTS_PIECE_ID on. */
+#define N_EVENT_KEY		4
+
 /* A row of events, as it is passed to what is derived from it. */
 typedef struct EventRow
 {
 	int64		event_id;
-	const char *piece;			/* not terminated */
-	uint32		piece_length;
-	MailStatus	status;
-	TimestampTz occurred_at;
-	text	   *account;		/* or NULL */
+	EventKey	key;
 	text	   *campaign_id;	/* or NULL */
 	const EventRecord *record;	/* what its payload says, or NULL */
 } EventRow;

@@ -14,23 +14,23 @@ COMMENT ON SEQUENCE postalytics.event_id_seq IS
 CREATE TABLE postalytics.events (
     event_id bigint NOT NULL DEFAULT pg_catalog.nextval('postalytics.event_id_seq'),
     piece_id text COLLATE pg_catalog."C" NOT NULL,
+    account text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     status postalytics.mail_status NOT NULL,
     occurred_at timestamptz NOT NULL,
     received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    account text,
     campaign_id text,
     payload json
 )
 PARTITION BY RANGE (occurred_at);
 
 COMMENT ON TABLE postalytics.events IS
-    'every event once, by piece, status and time; append-only, partitioned by month';
+    'every event once, by piece, account, status and time; append-only, partitioned by month';
 COMMENT ON COLUMN postalytics.events.event_id IS 'grows with arrival, with gaps';
-COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact (postalytics_status.identity)';
+COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact; see the setting identity';
 COMMENT ON COLUMN postalytics.events.occurred_at IS 'the time that the feed gives';
 COMMENT ON COLUMN postalytics.events.received_at IS 'when the event was stored';
-COMMENT ON COLUMN postalytics.events.account IS 'the client''s account: ingest''s argument, or else the feed''s';
-COMMENT ON COLUMN postalytics.events.payload IS 'the event as it came; NULL with postalytics_status.keep_payload off';
+COMMENT ON COLUMN postalytics.events.account IS 'whose mail it is: the account of the role or the call that brought the event; empty where none was given';
+COMMENT ON COLUMN postalytics.events.payload IS 'the event as it came; NULL if the setting keep_payload is off';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.events', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.event_id_seq', '');

@@ -15,6 +15,8 @@
 #include "base/query.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
@@ -25,6 +27,7 @@
 #include "storage/proc.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
@@ -128,7 +131,7 @@ static const Parent parents[] = {
 	[LEAF_MONTH] = {
 		.name = "events",
 		.leaf_format = "events_%04d_%02d",
-		.finish_leaf = "ALTER TABLE postalytics.%1$s ADD PRIMARY KEY (piece_id, status, occurred_at)",
+		.finish_leaf = "ALTER TABLE postalytics.%1$s ADD PRIMARY KEY (piece_id, account, status, occurred_at)",
 		.start = month_start,
 		.next = next_month,
 		.key = month_key,
@@ -266,6 +269,22 @@ has_new_leaf(LeafKind kind, TimestampTz time)
 
 /* ---- creating a leaf ---- */
 
+/* Return the tablespace of the parent; '' for the database's own. */
+static const char *
+parent_tablespace(const Parent *parent)
+{
+	Oid			tablespace = get_rel_tablespace(extension_relation(parent->name));
+
+	return OidIsValid(tablespace) ? get_tablespace_name(tablespace) : "";
+}
+
+/* Set a parameter until the caller's nest level of them ends. */
+static void
+set_default(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 /*
  * Lock the parent in SHARE UPDATE EXCLUSIVE mode to create a leaf for a time,
  * within a number of milliseconds.  Does not queue for the lock, because later
@@ -297,19 +316,44 @@ unlock_parent(LeafKind kind)
 	UnlockRelationOid(parent_relation(kind), ShareUpdateExclusiveLock);
 }
 
-/* The names in these commands need no quotes. */
+static SqlQuery revoke_query = {
+	.sql = "SELECT postalytics.revoke_all('TABLE ' || c.oid::regclass, c.relacl, c.relowner)"
+	" FROM pg_catalog.pg_class AS c"
+	" WHERE c.oid = $1"
+	"   AND c.relacl IS NOT NULL",
+	.result = SPI_OK_SELECT,
+	.nparameters = 1,
+	.types = {OIDOID}
+};
+
+/*
+ * Create a leaf.  Whoever may read the parent needs no privilege on it, and
+ * who has one, of the default privileges or by GRANT ON ALL TABLES, sees no
+ * rows: it has row-level security without policies.  It goes where the parent
+ * is, whatever the session's defaults are.  The names in these commands need
+ * no quotes.
+ */
 static void
 create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 {
+	int			nest = NewGUCNestLevel();
+	Datum		oid;
+
 	SPI_connect();
+	set_default("default_tablespace", parent_tablespace(parent));
+	set_default("default_table_access_method", "heap");
 	run_commands(psprintf("CREATE TABLE postalytics.%s"
 						  " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE"
 						  " INCLUDING CONSTRAINTS INCLUDING GENERATED)",
 						  leaf, parent->name));
 	run_commands(psprintf(parent->finish_leaf, leaf));
+	run_commands(psprintf("ALTER TABLE postalytics.%s ENABLE ROW LEVEL SECURITY", leaf));
+	oid = ObjectIdGetDatum(extension_relation(leaf));
+	query_run(&revoke_query, &oid, NULL);
 	run_commands(psprintf("ALTER TABLE postalytics.%s ATTACH PARTITION postalytics.%s FOR VALUES %s",
 						  parent->name, leaf, parent->bounds(start)));
 	SPI_finish();
+	AtEOXact_GUC(true, nest);
 }
 
 /*

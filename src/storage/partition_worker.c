@@ -127,13 +127,10 @@ make_leaf(LeafKind kind, TimestampTz time)
 		/* Not visible here if the calling transaction created the extension. */
 		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
 		{
-			Oid			user;
-			int			context;
+			ActingUser	before = act_as_owner();
 
-			GetUserIdAndSecContext(&user, &context);
-			SetUserIdAndSecContext(extension_owner(), context | SECURITY_LOCAL_USERID_CHANGE);
 			(void) ensure_leaf(kind, time);
-			SetUserIdAndSecContext(user, context);	/* an abort does so, too */
+			act_as_before(before);
 		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();

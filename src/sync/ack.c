@@ -8,6 +8,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "base/compat.h"
+#include "base/extension.h"
 #include "base/query.h"
 #include "base/text.h"
 #include "catalog/pg_type.h"
@@ -190,15 +191,15 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
  * number.  An expired lease remains valid until another worker fetches the
  * delivery.  NULLs and repeated ids are ignored.
  *
- * Locks: the rows, in the order of delivery_id.  Errors: 42704 if there is no
- * such sync, 42501 if it was not granted, 22004 for a NULL sync, 22023 for a
- * sync that is not durable or for arrays of different lengths, 25006 in a
- * read-only transaction.
+ * Locks: the rows, in the order of delivery_id.  Errors: those of
+ * sync_argument, 22023 for arrays of different lengths, 25006 in a read-only
+ * transaction.
  */
 Datum
 postalytics_ack(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	ActingUser	caller;
 	Claims		claims;
 	Datum	   *places;
 	int			count;
@@ -206,6 +207,7 @@ postalytics_ack(PG_FUNCTION_ARGS)
 	(void) sync_argument(fcinfo);
 	PreventCommandIfReadOnly("ack");
 	read_claims(fcinfo, 2, &claims);
+	caller = act_as_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleExclusive, places);
 	if (count > 0)
@@ -214,6 +216,7 @@ postalytics_ack(PG_FUNCTION_ARGS)
 		finish_deliveries(place_array(places, count), "done", now);
 		SPI_finish();
 	}
+	act_as_before(caller);
 	PG_RETURN_INT64(count);
 }
 
@@ -268,6 +271,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	const Sync *sync = sync_argument(fcinfo);
 	bool		dead = DatumGetBool(argument(fcinfo, 4, "dead"));
 	int			max_attempts = sync->max_attempts;
+	ActingUser	caller;
 	Claims		claims;
 	Datum	   *places;
 	int			count;
@@ -276,6 +280,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		(void) time_after(now, PG_GETARG_DATUM(3), "retry_in");
 	PreventCommandIfReadOnly("nack");
 	read_claims(fcinfo, 5, &claims);
+	caller = act_as_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);
 	if (count > 0)
@@ -293,11 +298,12 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		SPI_connect();
 		query_run(&nack_query, values, nulls);
 		SPI_finish();
-		if (wake_has_worker())
-		{
-			sync = sync_argument(fcinfo);
-			wake_worker(sync->name, sync->channel, 0);
-		}
+	}
+	act_as_before(caller);
+	if (count > 0 && wake_has_worker())
+	{
+		sync = sync_argument(fcinfo);
+		wake_worker(sync->name, sync->channel, 0);
 	}
 	PG_RETURN_INT64(count);
 }

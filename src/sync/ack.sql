@@ -6,7 +6,6 @@
 CREATE FUNCTION postalytics.ack(sync text, delivery_ids bigint[], attempts integer[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off
@@ -27,7 +26,6 @@ CREATE FUNCTION postalytics.nack(
     attempts integer[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off

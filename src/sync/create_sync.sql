@@ -36,7 +36,8 @@ BEGIN
         RAISE EXCEPTION 'a list of sync "%" holds NULL', sync.name
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    IF num_nulls(sync.enabled, sync.wait, sync.latest_only, sync.ordered, sync.durable, sync.max_attempts) > 0 THEN
+    IF num_nulls(sync.enabled, sync.wait, sync.latest_only, sync.ordered, sync.durable, sync.max_attempts,
+                 sync.notify_events) > 0 THEN
         RAISE EXCEPTION 'a setting of sync "%" is NULL', sync.name
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
@@ -86,6 +87,43 @@ $$;
 COMMENT ON FUNCTION postalytics.check_campaigns(postalytics.syncs) IS
     'internal: a notice for each campaign of a sync of which nothing is known';
 
+-- Who sends an event says whose it is.  What payloads say of it is not believed,
+-- and whoever expects that would wait in vain.  Looks at some events of the
+-- latest months.
+CREATE FUNCTION postalytics.check_accounts(sync postalytics.syncs)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    leaf regclass;
+    stated text;
+BEGIN
+    FOR leaf IN
+        SELECT l.leaf
+        FROM postalytics.leaves('postalytics.events') AS l
+        WHERE sync.accounts IS NOT NULL
+        ORDER BY l.ends_at DESC
+        LIMIT 4
+    LOOP
+        EXECUTE format('SELECT postalytics.stated_account(e.payload)
+                        FROM (SELECT e.account, e.payload FROM %s AS e LIMIT 10000) AS e
+                        WHERE e.account = ''''
+                          AND postalytics.stated_account(e.payload) = ANY ($1)
+                        LIMIT 1', leaf)
+        INTO stated
+        USING sync.accounts;
+        IF stated IS NOT NULL THEN
+            RAISE NOTICE 'sync "%" is for account "%", which payloads name, but their events have no account', sync.name, stated
+                USING HINT = 'Bind the role that brings them (grant_ingest), pass the account to ingest, or teach its path in postalytics.field_names.';
+            RETURN;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_accounts(postalytics.syncs) IS
+    'internal: a notice if payloads name an account of a sync, but their events have none';
+
 -- Statuses can be given in any spelling.  With since, waits for transactions
 -- that have written events, and blocks new writers until the transaction ends:
 -- EXCLUSIVE on syncs, which conflicts with the ROW SHARE of writers.  So each
@@ -106,9 +144,11 @@ CREATE FUNCTION postalytics.create_sync(
     max_attempts integer DEFAULT 25,
     channel text DEFAULT NULL,
     enabled boolean DEFAULT true,
-    since timestamptz DEFAULT NULL)
+    since timestamptz DEFAULT NULL,
+    notify_events boolean DEFAULT false)
 RETURNS postalytics.syncs
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -127,7 +167,7 @@ BEGIN
     new.ordered := create_sync.ordered;
     new.durable := create_sync.durable;
     new.max_attempts := create_sync.max_attempts;
-    new.workers := '{}';
+    new.notify_events := create_sync.notify_events;
     PERFORM postalytics.check_sync(new);
     IF since IS NOT NULL THEN
         IF NOT new.durable THEN
@@ -146,13 +186,14 @@ BEGIN
                   HINT = 'To change it, UPDATE its row in postalytics.syncs.';
     END IF;
     PERFORM postalytics.check_campaigns(new);
+    PERFORM postalytics.check_accounts(new);
     IF since IS NOT NULL THEN
         PERFORM postalytics.owe(new, since, 'infinity');
     END IF;
     RETURN new;
 END
 $$;
-COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz) IS
+COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz, boolean) IS
     'create a sync: its events are announced on its channel and become deliveries; with since, stored events too';
 
 -- Allows arrays of mail_status to be passed to create_sync.
@@ -164,6 +205,7 @@ AS IMPLICIT;
 CREATE FUNCTION postalytics.enable_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -187,6 +229,7 @@ COMMENT ON FUNCTION postalytics.enable_sync(text) IS
 CREATE FUNCTION postalytics.disable_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -225,6 +268,7 @@ COMMENT ON FUNCTION postalytics.delete_deliveries(text) IS
 CREATE FUNCTION postalytics.drop_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -14,6 +14,7 @@
 #include "base/query.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "rights/binding.h"
 #include "rights/settings.h"
 #include "storage/ensure_partition.h"
 #include "sync/delivery.h"
@@ -27,6 +28,7 @@ const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 	[DELIVERY_ID] = COLUMN_NOT_NULL("delivery_id", INT8OID),
 	[DELIVERY_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
 	[DELIVERY_PIECE_ID] = COLUMN_NOT_NULL("piece_id", TEXTOID),
+	[DELIVERY_ACCOUNT] = COLUMN_NOT_NULL("account", TEXTOID),
 	[DELIVERY_STATUS] = COLUMN_NOT_NULL("status", ANYENUMOID),
 	[DELIVERY_OCCURRED_AT] = COLUMN_NOT_NULL("occurred_at", TIMESTAMPTZOID),
 	[DELIVERY_CREATED_AT] = COLUMN_NOT_NULL("created_at", TIMESTAMPTZOID),
@@ -46,7 +48,7 @@ const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 Relation
 open_unfinished(LOCKMODE mode)
 {
-	return open_table("deliveries_unfinished", deliveries_columns, N_DELIVERY_COLUMNS, mode);
+	return open_table("deliveries_unfinished", deliveries_columns, N_DELIVERY_COLUMNS, 1, mode);
 }
 
 /* Return a column of the row of deliveries in a slot. */
@@ -66,6 +68,7 @@ read_delivery(TupleTableSlot *slot, DeliveryRow *row)
 	row->id = DatumGetInt64(delivery_attribute(slot, DELIVERY_ID, &isnull));
 	row->sync = delivery_attribute(slot, DELIVERY_SYNC, &isnull);
 	row->piece = delivery_attribute(slot, DELIVERY_PIECE_ID, &isnull);
+	row->account = delivery_attribute(slot, DELIVERY_ACCOUNT, &isnull);
 	row->status = delivery_attribute(slot, DELIVERY_STATUS, &isnull);
 	row->occurred_at = DatumGetTimestampTz(delivery_attribute(slot, DELIVERY_OCCURRED_AT, &isnull));
 	row->due_at = DatumGetTimestampTz(delivery_attribute(slot, DELIVERY_DUE_AT, &isnull));
@@ -94,17 +97,26 @@ argument(FunctionCallInfo fcinfo, int i, const char *name)
 }
 
 /*
- * Return the sync that the first argument names.  Errors: 22004 for NULL,
- * 42704 if it does not exist, 22023 if it has no deliveries, 42501 if the
- * session's role may not work on it.
+ * Return the sync that the first argument names, if the current user may work
+ * on it.  Others are not told whether it exists, unless they may manage syncs.
+ * Errors: 22004 for NULL, 42501 if it was not granted, 42704 if it does not
+ * exist, 22023 if it has no deliveries.
  */
 const Sync *
 sync_argument(FunctionCallInfo fcinfo)
 {
-	const Sync *sync = find_sync(TextDatumGetCString(argument(fcinfo, 0, "sync")));
+	const char *name = TextDatumGetCString(argument(fcinfo, 0, "sync"));
+	bool		granted = may_work_on(name);
+	bool		may_know = granted || may_manage();
+	const Sync *sync = may_know ? find_sync(name) : NULL;
 
+	if (!granted)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 may_know ? errmsg("permission denied for sync \"%s\"", name) :
+				 errmsg("permission denied for sync \"%s\", or it does not exist", name),
+				 errhint("The extension's owner can call %s.grant_sync.", EXTENSION_SCHEMA)));
 	check_durable(sync);
-	check_sync_worker(sync);
 	return sync;
 }
 
@@ -145,13 +157,13 @@ static SqlQuery move_query = {
 	.sql = "WITH finished AS ("
 	"     DELETE FROM postalytics.deliveries_unfinished AS d"
 	"     WHERE d.ctid = ANY ($1)"
-	"     RETURNING d.delivery_id, d.sync, d.piece_id, d.status, d.occurred_at, d.created_at,"
+	"     RETURNING d.delivery_id, d.sync, d.piece_id, d.account, d.status, d.occurred_at, d.created_at,"
 	"               d.due_at, d.attempt, d.is_test, d.failed_at, d.errors"
 	" )"
 	" INSERT INTO postalytics.deliveries"
-	"     (delivery_id, sync, piece_id, status, occurred_at, created_at,"
+	"     (delivery_id, sync, piece_id, account, status, occurred_at, created_at,"
 	"      due_at, attempt, is_test, failed_at, errors, state, finished_at)"
-	" SELECT f.delivery_id, f.sync, f.piece_id, f.status, f.occurred_at, f.created_at,"
+	" SELECT f.delivery_id, f.sync, f.piece_id, f.account, f.status, f.occurred_at, f.created_at,"
 	"        f.due_at, f.attempt, f.is_test, f.failed_at, f.errors, $2::postalytics.delivery_state, $3"
 	" FROM finished AS f",
 	.result = SPI_OK_INSERT,
@@ -204,18 +216,19 @@ report_lost_history(int count)
 void
 finish_deliveries(Datum places, const char *state, TimestampTz now)
 {
+	bool		has_history = current_settings()->has_history;
 	Datum		values[N_FINISHED] = {
 		[FINISHED_PLACES] = places,
 		[FINISHED_STATE] = CStringGetTextDatum(state),
 		[FINISHED_AT] = TimestampTzGetDatum(now)
 	};
 
-	if (setting_history > 0 && ensure_day(now))
+	if (has_history && ensure_day(now))
 	{
 		query_run(&move_query, values, NULL);
 		return;
 	}
 	query_run(&delete_query, values, NULL);
-	if (setting_history > 0 && SPI_processed > 0)
+	if (has_history && SPI_processed > 0)
 		report_lost_history((int) SPI_processed);
 }

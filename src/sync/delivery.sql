@@ -43,6 +43,7 @@ CREATE TABLE postalytics.deliveries (
     delivery_id bigint NOT NULL DEFAULT pg_catalog.nextval('postalytics.delivery_id_seq'),
     sync text COLLATE pg_catalog."C" NOT NULL,
     piece_id text COLLATE pg_catalog."C" NOT NULL,
+    account text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     status postalytics.mail_status NOT NULL,
     occurred_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -68,8 +69,8 @@ WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 -- What fetch scans; with the piece in it, so that it can pass over the rows of a
 -- piece that is dealt with, and over nothing else.
-CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at) INCLUDE (piece_id, is_test);
-CREATE INDEX deliveries_unfinished_piece_idx ON postalytics.deliveries_unfinished (piece_id, sync, occurred_at);
+CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at) INCLUDE (piece_id, account, is_test);
+CREATE INDEX deliveries_unfinished_piece_idx ON postalytics.deliveries_unfinished (piece_id, account, sync, occurred_at);
 CREATE INDEX deliveries_unfinished_failed_idx ON postalytics.deliveries_unfinished (sync, failed_at)
     WHERE failed_at IS NOT NULL;
 
@@ -78,6 +79,7 @@ COMMENT ON TABLE postalytics.deliveries IS
 COMMENT ON TABLE postalytics.deliveries_unfinished IS
     'the deliveries that are waiting, leased or dead';
 COMMENT ON COLUMN postalytics.deliveries.delivery_id IS 'stable over all attempts: the key for idempotent calls';
+COMMENT ON COLUMN postalytics.deliveries.account IS 'whose event it is; empty where no account was given';
 COMMENT ON COLUMN postalytics.deliveries.due_at IS 'occurred_at and the sync''s wait; after a failed attempt, when the next may start';
 COMMENT ON COLUMN postalytics.deliveries.attempt IS 'how often it was fetched';
 COMMENT ON COLUMN postalytics.deliveries.lease_until IS 'until when the worker that fetched it has it for itself';
@@ -90,10 +92,12 @@ SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries_unfinished', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.delivery_id_seq', '');
 
-CREATE VIEW postalytics.delivery_errors AS
+CREATE VIEW postalytics.delivery_errors
+WITH (security_invoker = true) AS
 SELECT d.sync,
        d.delivery_id,
        d.piece_id,
+       d.account,
        d.status,
        d.state,
        e.attempt,

@@ -28,9 +28,8 @@ typedef struct EventLeaf
 	Relation	leaf;
 	bool		by_key;			/* it has the key that the extension gives it */
 	Lookup		key;
-	AttrNumber	account;		/* partitions may have another order of
+	AttrNumber	campaign_id;	/* partitions may have another order of
 								 * columns */
-	AttrNumber	campaign_id;
 	AttrNumber	payload;
 } EventLeaf;
 
@@ -53,9 +52,9 @@ begin_sources(Sources *sources)
 	sources->campaigns = open_campaigns(AccessShareLock);
 	sources->leaves = NIL;
 	lookup_begin(&sources->piece, sources->pieces, compat_primary_key(sources->pieces),
-				 GetActiveSnapshot(), 1);
+				 GetActiveSnapshot(), 2);
 	lookup_begin(&sources->campaign, sources->campaigns, compat_primary_key(sources->campaigns),
-				 GetActiveSnapshot(), 1);
+				 GetActiveSnapshot(), 2);
 }
 
 static void
@@ -79,12 +78,13 @@ end_sources(Sources *sources)
 }
 
 /*
- * True if a partition is a table with the key (piece_id, status, occurred_at).
+ * True if a partition is a table with the key (piece_id, account, status,
+ * occurred_at).
  */
 static bool
 has_event_key(Relation leaf)
 {
-	static const char *const names[] = {"piece_id", "status", "occurred_at"};
+	static const char *const names[] = {"piece_id", "account", "status", "occurred_at"};
 	Oid			key = InvalidOid;
 	Relation	index;
 	bool		has;
@@ -119,12 +119,11 @@ find_leaf(Sources *sources, TimestampTz occurred_at)
 	}
 	leaf = palloc0(sizeof(EventLeaf));
 	leaf->leaf = table_open(oid, AccessShareLock);
-	leaf->account = get_attnum(oid, "account");
 	leaf->campaign_id = get_attnum(oid, "campaign_id");
 	leaf->payload = get_attnum(oid, "payload");
 	leaf->by_key = has_event_key(leaf->leaf);
 	if (leaf->by_key)
-		lookup_begin(&leaf->key, leaf->leaf, compat_primary_key(leaf->leaf), GetActiveSnapshot(), 3);
+		lookup_begin(&leaf->key, leaf->leaf, compat_primary_key(leaf->leaf), GetActiveSnapshot(), N_EVENT_KEY);
 	sources->leaves = lappend(sources->leaves, leaf);
 	return leaf;
 }
@@ -142,7 +141,7 @@ enum
 /* The columns that the lease query returns, in its order. */
 static const int leased_columns[] = {
 	OUT_DELIVERY_ID, OUT_ATTEMPT, OUT_IS_TEST, OUT_STATUS, OUT_OCCURRED_AT,
-	OUT_DUE_AT, OUT_PIECE_ID, OUT_PAYLOAD
+	OUT_DUE_AT, OUT_PIECE_ID, OUT_ACCOUNT, OUT_PAYLOAD
 };
 
 /* The columns that come from the piece. */
@@ -151,8 +150,8 @@ static const struct
 	int			out;
 	int			piece;
 }			piece_out[] = {
-	{OUT_ACCOUNT, PIECE_ACCOUNT}, {OUT_CAMPAIGN_ID, PIECE_CAMPAIGN_ID},
-	{OUT_CONTACT_ID, PIECE_CONTACT_ID}, {OUT_FIRST_NAME, PIECE_FIRST_NAME},
+	{OUT_CAMPAIGN_ID, PIECE_CAMPAIGN_ID}, {OUT_CONTACT_ID, PIECE_CONTACT_ID},
+	{OUT_FIRST_NAME, PIECE_FIRST_NAME},
 	{OUT_LAST_NAME, PIECE_LAST_NAME}, {OUT_COMPANY, PIECE_COMPANY},
 	{OUT_EMAIL, PIECE_EMAIL}, {OUT_COUNTRY, PIECE_COUNTRY}, {OUT_FIELDS, PIECE_FIELDS}
 };
@@ -170,27 +169,34 @@ static bool
 find_event(EventLeaf *leaf, const Datum *values)
 {
 	lookup_key(&leaf->key, 0, 1, BTEqualStrategyNumber, values[OUT_PIECE_ID]);
-	lookup_key(&leaf->key, 1, 2, BTEqualStrategyNumber, values[OUT_STATUS]);
-	lookup_key(&leaf->key, 2, 3, BTEqualStrategyNumber, values[OUT_OCCURRED_AT]);
+	lookup_key(&leaf->key, 1, 2, BTEqualStrategyNumber, values[OUT_ACCOUNT]);
+	lookup_key(&leaf->key, 2, 3, BTEqualStrategyNumber, values[OUT_STATUS]);
+	lookup_key(&leaf->key, 3, 4, BTEqualStrategyNumber, values[OUT_OCCURRED_AT]);
 	return lookup_first(&leaf->key);
 }
 
 /* Parameters of event_query. */
 enum
 {
-	EVENT_PIECE_ID, EVENT_STATUS, EVENT_OCCURRED_AT, N_EVENT
+	EVENT_PIECE_ID, EVENT_ACCOUNT, EVENT_STATUS, EVENT_OCCURRED_AT, N_EVENT
 };
 
 static SqlQuery event_query = {
-	.sql = "SELECT e.account, e.campaign_id, e.payload"
+	.sql = "SELECT e.campaign_id, e.payload"
 	" FROM postalytics.events AS e"
 	" WHERE e.piece_id = $1"
-	"   AND e.status = $2::postalytics.mail_status"
-	"   AND e.occurred_at = $3"
+	"   AND e.account = $2"
+	"   AND e.status = $3::postalytics.mail_status"
+	"   AND e.occurred_at = $4"
 	" LIMIT 1",
 	.result = SPI_OK_SELECT,
 	.nparameters = N_EVENT,
-	.types = {[EVENT_PIECE_ID] = TEXTOID,[EVENT_STATUS] = TEXTOID,[EVENT_OCCURRED_AT] = TIMESTAMPTZOID}
+	.types = {
+		[EVENT_PIECE_ID] = TEXTOID,
+		[EVENT_ACCOUNT] = TEXTOID,
+		[EVENT_STATUS] = TEXTOID,
+		[EVENT_OCCURRED_AT] = TIMESTAMPTZOID
+	}
 };
 
 /*
@@ -202,6 +208,7 @@ query_event(const Datum *values)
 {
 	Datum		parameters[N_EVENT] = {
 		[EVENT_PIECE_ID] = values[OUT_PIECE_ID],
+		[EVENT_ACCOUNT] = values[OUT_ACCOUNT],
 		[EVENT_STATUS] = CStringGetTextDatum(status_name(status_from_oid(DatumGetObjectId(values[OUT_STATUS])))),
 		[EVENT_OCCURRED_AT] = values[OUT_OCCURRED_AT]
 	};
@@ -233,15 +240,13 @@ fill_in_event(Sources *sources, Datum *values, bool *nulls)
 	{
 		if (!find_event(leaf, values))
 			return;
-		fill_in(values, nulls, OUT_ACCOUNT, leaf->key.slot, leaf->account);
 		fill_in(values, nulls, OUT_CAMPAIGN_ID, leaf->key.slot, leaf->campaign_id);
 		fill_in(values, nulls, OUT_PAYLOAD, leaf->key.slot, leaf->payload);
 	}
 	else if (query_event(values))
 	{
-		fill_in_queried(values, nulls, OUT_ACCOUNT, 1);
-		fill_in_queried(values, nulls, OUT_CAMPAIGN_ID, 2);
-		fill_in_queried(values, nulls, OUT_PAYLOAD, 3);
+		fill_in_queried(values, nulls, OUT_CAMPAIGN_ID, 1);
+		fill_in_queried(values, nulls, OUT_PAYLOAD, 2);
 	}
 }
 
@@ -250,12 +255,14 @@ static void
 fill_in_piece(Sources *sources, Datum *values, bool *nulls)
 {
 	lookup_key(&sources->piece, 0, 1, BTEqualStrategyNumber, values[OUT_PIECE_ID]);
+	lookup_key(&sources->piece, 1, 2, BTEqualStrategyNumber, values[OUT_ACCOUNT]);
 	if (lookup_first(&sources->piece))
 		for (int i = 0; i < lengthof(piece_out); i++)
 			fill_in(values, nulls, piece_out[i].out, sources->piece.slot, piece_out[i].piece + 1);
 	if (nulls[OUT_CAMPAIGN_ID])
 		return;
 	lookup_key(&sources->campaign, 0, 1, BTEqualStrategyNumber, values[OUT_CAMPAIGN_ID]);
+	lookup_key(&sources->campaign, 1, 2, BTEqualStrategyNumber, values[OUT_ACCOUNT]);
 	if (lookup_first(&sources->campaign))
 		fill_in(values, nulls, OUT_CAMPAIGN_NAME, sources->campaign.slot, CAMPAIGNS_NAME + 1);
 }

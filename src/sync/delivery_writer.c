@@ -86,6 +86,7 @@ write_row(DeliveryWriter *writer, Row row)
 void
 delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 {
+	const EventKey *key = &event->key;
 	MemoryContext caller;
 	Row			row;
 
@@ -96,11 +97,13 @@ delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 	row_set(row, DELIVERY_ID, Int64GetDatum(nextval_internal(writer->delivery_ids, false)));
 	row_set(row, DELIVERY_SYNC, CStringGetTextDatum(sync->name));
 	row_set(row, DELIVERY_PIECE_ID,
-			PointerGetDatum(cstring_to_text_with_len(event->piece, event->piece_length)));
-	row_set(row, DELIVERY_STATUS, ObjectIdGetDatum(status_oid(event->status)));
-	row_set(row, DELIVERY_OCCURRED_AT, TimestampTzGetDatum(event->occurred_at));
+			PointerGetDatum(cstring_to_text_with_len(key->piece, key->piece_length)));
+	row_set(row, DELIVERY_ACCOUNT,
+			PointerGetDatum(cstring_to_text_with_len(key->account, key->account_length)));
+	row_set(row, DELIVERY_STATUS, ObjectIdGetDatum(status_oid(key->status)));
+	row_set(row, DELIVERY_OCCURRED_AT, TimestampTzGetDatum(key->occurred_at));
 	row_set(row, DELIVERY_CREATED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-	row_set(row, DELIVERY_DUE_AT, TimestampTzGetDatum(due_at(event->occurred_at, &sync->wait)));
+	row_set(row, DELIVERY_DUE_AT, TimestampTzGetDatum(due_at(key->occurred_at, &sync->wait)));
 	row_set(row, DELIVERY_STATE, writer->waiting);
 	row_set(row, DELIVERY_ATTEMPT, Int32GetDatum(0));
 	row_set(row, DELIVERY_IS_TEST, BoolGetDatum(false));
@@ -111,8 +114,8 @@ delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 
 static SqlQuery write_query = {
 	.sql = "INSERT INTO postalytics.deliveries_unfinished"
-	"     (delivery_id, sync, piece_id, status, occurred_at, due_at)"
-	" SELECT n.delivery_id, n.sync, n.piece_id, n.status, n.occurred_at, n.due_at"
+	"     (delivery_id, sync, piece_id, account, status, occurred_at, due_at)"
+	" SELECT n.delivery_id, n.sync, n.piece_id, n.account, n.status, n.occurred_at, n.due_at"
 	" FROM new_deliveries AS n",
 	.result = SPI_OK_INSERT
 };

@@ -15,6 +15,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "rights/settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -147,9 +148,11 @@ static SqlQuery lease_query = {
 	"                  END,"
 	"         failed_at = CASE d.state WHEN 'leased' THEN $2 ELSE d.failed_at END"
 	"     WHERE d.ctid = ANY ($1)"
-	"     RETURNING d.delivery_id, d.attempt, d.is_test, d.status, d.occurred_at, d.due_at, d.piece_id, d.payload"
+	"     RETURNING d.delivery_id, d.attempt, d.is_test, d.status, d.occurred_at, d.due_at, d.piece_id,"
+	"               d.account, d.payload"
 	" )"
-	" SELECT l.delivery_id, l.attempt, l.is_test, l.status, l.occurred_at, l.due_at, l.piece_id, l.payload"
+	" SELECT l.delivery_id, l.attempt, l.is_test, l.status, l.occurred_at, l.due_at, l.piece_id, l.account,"
+	"        l.payload"
 	" FROM leased AS l"
 	" ORDER BY l.due_at, l.delivery_id",
 	.result = SPI_OK_SELECT,
@@ -190,6 +193,7 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until = time_after(now, argument(fcinfo, 2, "lease"), "lease");
+	ActingUser	caller = act_as_owner();
 
 	/*
 	 * In the order in which a month is retired: events first, then
@@ -202,6 +206,7 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 	if (found->verdict[LEASE].count > 0)
 		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
 	SPI_finish();
+	act_as_before(caller);
 }
 
 /*
@@ -289,12 +294,12 @@ wait_to_look(TimestampTz deadline)
  *
  * Leases up to batch due deliveries to the caller, in the order of due_at, and
  * at most one per piece if the sync is ordered; none while the sync is
- * disabled.  If there are none, looks again until max_wait is over.  Also
+ * disabled.  If there are none, looks again until max_wait, or the setting of
+ * that name if it is shorter, is over.  Also
  * returns early, without rows, if a look has only cancelled, superseded,
  * postponed or given up deliveries.
  *
- * Locks: the rows, with SKIP LOCKED.  Errors: 42704 if there is no such sync,
- * 42501 if it was not granted, 22004 for NULL, 22023 for a batch below 1, a
+ * Locks: the rows, with SKIP LOCKED.  Errors: those of sync_argument, 22004 for NULL, 22023 for a batch below 1, a
  * negative interval or a sync that is not durable, 25006 in a read-only
  * transaction, 55000 if the extension's tables were altered.
  */
@@ -302,8 +307,10 @@ Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
 {
 	int			batch = DatumGetInt32(argument(fcinfo, 1, "batch"));
-	TimestampTz deadline = time_after(GetCurrentTimestamp(),
-									  argument(fcinfo, 3, "max_wait"), "max_wait");
+	TimestampTz now = GetCurrentTimestamp();
+	Interval	longest = current_settings()->max_wait;
+	TimestampTz deadline = Min(time_after(now, argument(fcinfo, 3, "max_wait"), "max_wait"),
+							   time_after(now, IntervalPGetDatum(&longest), "max_wait"));
 
 	if (batch < 1)
 		ereport(ERROR,
@@ -328,11 +335,14 @@ Datum
 postalytics_next_due(PG_FUNCTION_ARGS)
 {
 	const Sync *sync = sync_argument(fcinfo);
+	ActingUser	caller;
 	TimestampTz next;
 
 	if (!sync->enabled)
 		PG_RETURN_NULL();
+	caller = act_as_owner();
 	next = look_for_next(sync, GetCurrentTimestamp());
+	act_as_before(caller);
 	if (next == DT_NOEND)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(next);

@@ -38,7 +38,6 @@ CREATE FUNCTION postalytics.fetch(
     max_wait interval DEFAULT '0')
 RETURNS SETOF postalytics.delivery
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off
@@ -53,7 +52,6 @@ COMMENT ON FUNCTION postalytics.fetch(text, integer, interval, interval) IS
 CREATE FUNCTION postalytics.next_due(sync text)
 RETURNS timestamptz
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/text.h"
 #include "fmgr.h"
@@ -20,28 +21,29 @@ PG_FUNCTION_INFO_V1(postalytics_is_for);
 
 /* True if a list contains a value or means any.  The value may be NULL. */
 static bool
-is_listed(const TextList *list, const text *value)
+is_listed(const TextList *list, const char *value, uint32 length)
 {
 	if (list->count == 0)
 		return true;
 	if (value == NULL)
 		return false;
 	for (int i = 0; i < list->count; i++)
-		if (equal_texts(list->texts[i], value))
+		if (equal_bytes(VARDATA_ANY(list->texts[i]), VARSIZE_ANY_EXHDR(list->texts[i]), value, length))
 			return true;
 	return false;
 }
 
 /*
  * True if a sync is for the events of a status, campaign and account, of which
- * the latter two may be NULL.
+ * the campaign may be NULL.
  */
 static bool
-is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *account)
+is_for(const Sync *sync, MailStatus status, const text *campaign_id, const char *account, uint32 account_length)
 {
 	return (sync->statuses & (1 << status)) != 0 &&
-		is_listed(&sync->campaigns, campaign_id) &&
-		is_listed(&sync->accounts, account);
+		is_listed(&sync->campaigns, campaign_id == NULL ? NULL : VARDATA_ANY(campaign_id),
+				  campaign_id == NULL ? 0 : VARSIZE_ANY_EXHDR(campaign_id)) &&
+		is_listed(&sync->accounts, account, account_length);
 }
 
 /* An enabled sync, and what it is told. */
@@ -96,7 +98,8 @@ sync_match_begin(MemoryContext parent)
 
 /*
  * Add an event to the notifications and the deliveries of the syncs that it is
- * for.
+ * for.  Any role can LISTEN, so an event of a named account is only counted
+ * unless the sync asks for more.
  */
 void
 sync_match_event(SyncMatch *match, const EventRow *row)
@@ -106,9 +109,9 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 		Matched    *each = &match->syncs[i];
 		const Sync *sync = each->sync;
 
-		if (!is_for(sync, row->status, row->campaign_id, row->account))
+		if (!is_for(sync, row->key.status, row->campaign_id, row->key.account, row->key.account_length))
 			continue;
-		if (each->by_worker)
+		if (each->by_worker || (row->key.account_length > 0 && !sync->notify_events))
 			each->notice.count++;
 		else
 			notice_add_event(&each->notice, row);
@@ -141,8 +144,8 @@ sync_match_finish(SyncMatch *match)
  * is_for(sync text, status mail_status, campaign_id text, account text)
  * returns boolean
  *
- * True if the sync of this name is for such events, whose campaign_id and
- * account may be NULL.  NULL if one of the others is.  Error 42704 if there is
+ * True if the sync of this name is for such events, whose campaign_id may be
+ * NULL.  NULL if one of the others is.  Error 42704 if there is
  * no such sync.  Looks for the sync once a query, as a replay calls this for
  * each event.
  */
@@ -151,13 +154,15 @@ postalytics_is_for(PG_FUNCTION_ARGS)
 {
 	const Sync *sync = fcinfo->flinfo->fn_extra;
 	const char *name;
+	text	   *account;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
 		PG_RETURN_NULL();
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (sync == NULL || strcmp(sync->name, name) != 0)
 		fcinfo->flinfo->fn_extra = unconstify(Sync *, sync = find_sync(name));
+	account = PG_GETARG_TEXT_PP(3);
 	PG_RETURN_BOOL(is_for(sync, status_from_oid(PG_GETARG_OID(1)),
 						  PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
-						  PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3)));
+						  VARDATA_ANY(account), VARSIZE_ANY_EXHDR(account)));
 }

@@ -107,29 +107,24 @@ append_member(StringInfo json, const char *name, const char *value, int length)
 		escape_json(json, pnstrdup(value, length));
 }
 
-static void
-append_text_member(StringInfo json, const char *name, const text *value)
-{
-	append_member(json, name, value == NULL ? NULL : VARDATA_ANY(value),
-				  value == NULL ? 0 : VARSIZE_ANY_EXHDR(value));
-}
-
 /* Append an event as a JSON object. */
 static void
 append_event(StringInfo json, const EventRow *row)
 {
-	const char *name = status_name(row->status);
-	const char *label = status_label(row->status);
+	const EventKey *key = &row->key;
+	const char *name = status_name(key->status);
+	const char *label = status_label(key->status);
 	char		time[MAXDATELEN + 1];
 
-	JsonEncodeDateTime(time, TimestampTzGetDatum(row->occurred_at), TIMESTAMPTZOID, NULL);
+	JsonEncodeDateTime(time, TimestampTzGetDatum(key->occurred_at), TIMESTAMPTZOID, NULL);
 	appendStringInfo(json, "{\"event_id\": " INT64_FORMAT, row->event_id);
-	append_member(json, "piece_id", row->piece, row->piece_length);
+	append_member(json, "piece_id", key->piece, key->piece_length);
 	append_member(json, "status", name, strlen(name));
 	append_member(json, "label", label, strlen(label));
 	append_member(json, "occurred_at", time, strlen(time));
-	append_text_member(json, "account", row->account);
-	append_text_member(json, "campaign_id", row->campaign_id);
+	append_member(json, "account", key->account, key->account_length);
+	append_member(json, "campaign_id", row->campaign_id == NULL ? NULL : VARDATA_ANY(row->campaign_id),
+				  row->campaign_id == NULL ? 0 : VARSIZE_ANY_EXHDR(row->campaign_id));
 	appendStringInfoChar(json, '}');
 }
 

@@ -13,15 +13,16 @@ AS $$
 DECLARE
     made bigint;
 BEGIN
-    INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, status, occurred_at, due_at)
-    SELECT sync.name, e.piece_id, e.status, e.occurred_at, postalytics.due_at(e.occurred_at, sync.wait)
+    INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at)
+    SELECT sync.name, e.piece_id, e.account, e.status, e.occurred_at, postalytics.due_at(e.occurred_at, sync.wait)
     FROM postalytics.events AS e
     WHERE e.occurred_at >= since
       AND e.occurred_at < until
       AND postalytics.is_for(sync.name, e.status, e.campaign_id, e.account)
       AND NOT EXISTS (SELECT
                       FROM postalytics.deliveries_unfinished AS d
-                      WHERE (d.sync, d.piece_id, d.status, d.occurred_at) = (sync.name, e.piece_id, e.status, e.occurred_at)
+                      WHERE (d.sync, d.piece_id, d.account, d.status, d.occurred_at)
+                            = (sync.name, e.piece_id, e.account, e.status, e.occurred_at)
                         AND NOT d.is_test)
     ORDER BY e.occurred_at, e.status;
     GET DIAGNOSTICS made = ROW_COUNT;
@@ -40,6 +41,7 @@ COMMENT ON FUNCTION postalytics.owe(postalytics.syncs, timestamptz, timestamptz)
 CREATE FUNCTION postalytics.replay_sync(name text, since timestamptz, until timestamptz DEFAULT 'infinity')
 RETURNS bigint
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -81,6 +83,7 @@ COMMENT ON FUNCTION postalytics.replay_sync(text, timestamptz, timestamptz) IS
 CREATE FUNCTION postalytics.test_sync(name text)
 RETURNS bigint
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -94,14 +97,14 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Enable it first: enable_sync(name).';
     END IF;
-    SELECT e.piece_id, e.status, e.occurred_at, NULL::json AS payload
+    SELECT e.piece_id, e.account, e.status, e.occurred_at, NULL::json AS payload
     INTO sample
     FROM postalytics.events AS e
     WHERE postalytics.is_for(sync.name, e.status, e.campaign_id, e.account)
     ORDER BY e.occurred_at DESC
     LIMIT 1;
     IF NOT FOUND THEN
-        SELECT 'test' AS piece_id, s.status, date_trunc('second', now()) AS occurred_at,
+        SELECT 'test' AS piece_id, COALESCE(sync.accounts[1], '') AS account, s.status, date_trunc('second', now()) AS occurred_at,
                json_build_object('mailId', 'test', 'eventType', postalytics.feed_code(s.status),
                                  'eventDate', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
                                  'to', json_build_object('firstName', 'Test', 'lastName', 'Recipient', 'country', 'US'),
@@ -109,8 +112,8 @@ BEGIN
         INTO sample
         FROM (SELECT COALESCE(sync.statuses[1], 'InTransit') AS status) AS s;
     END IF;
-    INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, status, occurred_at, due_at, is_test, payload)
-    VALUES (sync.name, sample.piece_id, sample.status, sample.occurred_at, now(), true, sample.payload)
+    INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at, is_test, payload)
+    VALUES (sync.name, sample.piece_id, sample.account, sample.status, sample.occurred_at, now(), true, sample.payload)
     RETURNING delivery_id
     INTO made;
     PERFORM postalytics.wake(sync.name, 1);

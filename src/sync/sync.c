@@ -10,7 +10,6 @@
 #include "base/extension.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "rights/grant.h"
 #include "storage/lmgr.h"
 #include "sync/sync.h"
 #include "utils/array.h"
@@ -27,7 +26,7 @@ enum
 {
 	ATTR_NAME = 1, ATTR_CHANNEL, ATTR_ENABLED, ATTR_CAMPAIGNS, ATTR_ACCOUNTS,
 	ATTR_STATUSES, ATTR_WAIT, ATTR_UNLESS, ATTR_LATEST_ONLY, ATTR_ORDERED,
-	ATTR_DURABLE, ATTR_MAX_ATTEMPTS, ATTR_WORKERS
+	ATTR_DURABLE, ATTR_MAX_ATTEMPTS, ATTR_NOTIFY_EVENTS
 };
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
@@ -84,20 +83,6 @@ load_statuses(TupleTableSlot *row, int attribute, uint16 if_null)
 }
 
 static void
-load_workers(Sync *sync, TupleTableSlot *row)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(row, ATTR_WORKERS, &isnull);
-	Datum	   *names;
-
-	deconstruct_array(DatumGetArrayTypePCopy(value), NAMEOID, NAMEDATALEN, false,
-					  TYPALIGN_CHAR, &names, NULL, &sync->nworkers);
-	sync->workers = palloc(sync->nworkers * sizeof(char *));
-	for (int i = 0; i < sync->nworkers; i++)
-		sync->workers[i] = NameStr(*DatumGetName(names[i]));
-}
-
-static void
 begin_syncs(void)
 {
 	syncs = NULL;
@@ -121,7 +106,7 @@ add_sync(TupleTableSlot *row)
 	sync->ordered = DatumGetBool(slot_getattr(row, ATTR_ORDERED, &isnull));
 	sync->durable = DatumGetBool(slot_getattr(row, ATTR_DURABLE, &isnull));
 	sync->max_attempts = DatumGetInt32(slot_getattr(row, ATTR_MAX_ATTEMPTS, &isnull));
-	load_workers(sync, row);
+	sync->notify_events = DatumGetBool(slot_getattr(row, ATTR_NOTIFY_EVENTS, &isnull));
 	sync->next = syncs;
 	syncs = sync;
 }
@@ -175,17 +160,6 @@ check_durable(const Sync *sync)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("sync \"%s\" is not durable, so it has no deliveries", sync->name),
 				 errhint("LISTEN on its channel, or set \"durable\" to true in its row of %s.syncs.", EXTENSION_SCHEMA)));
-}
-
-/* Error 42501 if the session's role may not work on a sync. */
-void
-check_sync_worker(const Sync *sync)
-{
-	if (!session_may_act_as(sync->workers, sync->nworkers))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for sync \"%s\"", sync->name),
-				 errhint("Its owner can call %s.grant_sync.", EXTENSION_SCHEMA)));
 }
 
 /*

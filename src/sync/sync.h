@@ -30,15 +30,14 @@ typedef struct Sync
 	bool		ordered;
 	bool		durable;
 	int			max_attempts;
-	int			nworkers;
-	char	  **workers;		/* names of roles */
+	bool		notify_events;	/* notifications list events of named accounts,
+								 * too */
 	struct Sync *next;
 } Sync;
 
 extern const Sync *first_sync(void);
 extern const Sync *find_sync(const char *name);
 extern void check_durable(const Sync *sync);
-extern void check_sync_worker(const Sync *sync);
 extern TimestampTz due_at(TimestampTz occurred_at, const Interval *wait);
 
 #endif							/* POSTALYTICS_SYNC_H */

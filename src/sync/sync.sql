@@ -67,7 +67,7 @@ CREATE TABLE postalytics.syncs (
     durable boolean NOT NULL,
     max_attempts integer NOT NULL
         CHECK (max_attempts > 0),
-    workers name[] NOT NULL DEFAULT '{}'
+    notify_events boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE postalytics.syncs IS
     'what a Zap is elsewhere: which events a CRM is told of, and how; see create_sync';
@@ -82,7 +82,8 @@ COMMENT ON COLUMN postalytics.syncs.latest_only IS 'a delivery is superseded onc
 COMMENT ON COLUMN postalytics.syncs.ordered IS 'a piece''s deliveries are handed out one after the other, in order';
 COMMENT ON COLUMN postalytics.syncs.durable IS 'with deliveries; else with notifications alone';
 COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'the number of fetches without an ack after which a delivery is dead';
-COMMENT ON COLUMN postalytics.syncs.workers IS 'roles that may fetch and ack, besides the owner; see grant_sync';
+COMMENT ON COLUMN postalytics.syncs.notify_events IS
+    'list events in notifications even if they have an account; otherwise these are only counted';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
 
@@ -90,6 +91,10 @@ CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.syncs
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
+
+-- A binding to a sync ends with it.
+ALTER TABLE postalytics.bindings
+    ADD FOREIGN KEY (sync) REFERENCES postalytics.syncs (name) ON UPDATE CASCADE ON DELETE CASCADE;
 
 CREATE FUNCTION postalytics.raise_undefined_sync(name text)
 RETURNS void

@@ -3,7 +3,8 @@
  *		sync_health: the state of each sync.
  */
 
-CREATE VIEW postalytics.sync_health AS
+CREATE VIEW postalytics.sync_health
+WITH (security_invoker = true) AS
 SELECT s.name,
        s.enabled,
        d.unleased_due + f.future AS waiting,

@@ -30,18 +30,24 @@
 
 /* ---- the pieces that a look has dealt with ---- */
 
-typedef struct SeenPiece
+typedef struct PieceKey
 {
 	const text *piece;
+	const text *account;
+} PieceKey;
+
+typedef struct SeenPiece
+{
+	PieceKey	key;
 	char		status;			/* for simplehash */
 } SeenPiece;
 
 #define SH_PREFIX		pieces
 #define SH_ELEMENT_TYPE SeenPiece
-#define SH_KEY_TYPE		const text *
-#define SH_KEY			piece
-#define SH_HASH_KEY(tb, key) hash_text(key)
-#define SH_EQUAL(tb, a, b) equal_texts(a, b)
+#define SH_KEY_TYPE		PieceKey
+#define SH_KEY			key
+#define SH_HASH_KEY(tb, key) hash_combine(hash_text((key).piece), hash_text((key).account))
+#define SH_EQUAL(tb, a, b) (equal_texts((a).piece, (b).piece) && equal_texts((a).account, (b).account))
 #define SH_SCOPE		static inline
 #define SH_DECLARE
 #define SH_DEFINE
@@ -58,8 +64,9 @@ typedef struct Look
 	Relation	unfinished;
 	Relation	pieces;			/* NULL unless the sync has "unless" */
 	Lookup		due;			/* by sync and due_at */
-	Lookup		piece;			/* by piece_id, sync and occurred_at */
-	Lookup		key;			/* of pieces, by piece_id */
+	Lookup		piece;			/* by piece_id, account, sync and
+								 * occurred_at */
+	Lookup		key;			/* of pieces, by piece_id and account */
 	TupleTableSlot *locked;		/* the row locked last */
 	pieces_hash *seen;
 	Found	   *found;			/* NULL for next_due */
@@ -68,23 +75,26 @@ typedef struct Look
 /* Columns of the index deliveries_unfinished_due_idx. */
 enum
 {
-	DUE_SYNC, DUE_DUE_AT, DUE_PIECE_ID, DUE_IS_TEST, N_DUE_COLUMNS
+	DUE_SYNC, DUE_DUE_AT, DUE_PIECE_ID, DUE_ACCOUNT, DUE_IS_TEST, N_DUE_COLUMNS
 };
 
 static const TableColumn due_columns[N_DUE_COLUMNS] = {
 	[DUE_SYNC] = COLUMN("sync", TEXTOID),
 	[DUE_DUE_AT] = COLUMN("due_at", TIMESTAMPTZOID),
 	[DUE_PIECE_ID] = COLUMN("piece_id", TEXTOID),
+	[DUE_ACCOUNT] = COLUMN("account", TEXTOID),
 	[DUE_IS_TEST] = COLUMN("is_test", BOOLOID),
 };
 
 enum
 {
-	PIECE_INDEX_PIECE_ID, PIECE_INDEX_SYNC, PIECE_INDEX_OCCURRED_AT, N_PIECE_INDEX_COLUMNS
+	PIECE_INDEX_PIECE_ID, PIECE_INDEX_ACCOUNT, PIECE_INDEX_SYNC, PIECE_INDEX_OCCURRED_AT,
+	N_PIECE_INDEX_COLUMNS
 };
 
 static const TableColumn piece_index_columns[N_PIECE_INDEX_COLUMNS] = {
 	[PIECE_INDEX_PIECE_ID] = COLUMN("piece_id", TEXTOID),
+	[PIECE_INDEX_ACCOUNT] = COLUMN("account", TEXTOID),
 	[PIECE_INDEX_SYNC] = COLUMN("sync", TEXTOID),
 	[PIECE_INDEX_OCCURRED_AT] = COLUMN("occurred_at", TIMESTAMPTZOID),
 };
@@ -114,7 +124,7 @@ begin_look(Look *look, const Sync *sync, TimestampTz now, TimestampTz from, int 
 	look->unfinished = open_unfinished(mode);
 	begin_lookup(look, &look->due, "deliveries_unfinished_due_idx", due_columns, N_DUE_COLUMNS, 3);
 	begin_lookup(look, &look->piece, "deliveries_unfinished_piece_idx", piece_index_columns,
-				 N_PIECE_INDEX_COLUMNS, 3);
+				 N_PIECE_INDEX_COLUMNS, 4);
 	look->due.scan->xs_want_itup = true;
 	lookup_key(&look->due, 0, DUE_SYNC + 1, BTEqualStrategyNumber, PointerGetDatum(look->name));
 	lookup_key(&look->due, 1, DUE_DUE_AT + 1, BTGreaterEqualStrategyNumber, TimestampTzGetDatum(from));
@@ -122,7 +132,7 @@ begin_look(Look *look, const Sync *sync, TimestampTz now, TimestampTz from, int 
 	if (sync->unless != 0)
 	{
 		look->pieces = open_pieces(AccessShareLock);
-		lookup_begin(&look->key, look->pieces, compat_primary_key(look->pieces), GetActiveSnapshot(), 1);
+		lookup_begin(&look->key, look->pieces, compat_primary_key(look->pieces), GetActiveSnapshot(), 2);
 	}
 	look->locked = table_slot_create(look->unfinished, NULL);
 	look->seen = pieces_create(CurrentMemoryContext, 256, NULL);
@@ -164,18 +174,22 @@ next_due_delivery(Look *look)
 		TupleDesc	tupdesc = look->due.scan->xs_itupdesc;
 		bool		isnull;
 		bool		is_test = DatumGetBool(index_getattr(entry, DUE_IS_TEST + 1, tupdesc, &isnull));
-		text	   *piece = DatumGetTextPP(index_getattr(entry, DUE_PIECE_ID + 1, tupdesc, &isnull));
+		PieceKey	key = {
+			DatumGetTextPP(index_getattr(entry, DUE_PIECE_ID + 1, tupdesc, &isnull)),
+			DatumGetTextPP(index_getattr(entry, DUE_ACCOUNT + 1, tupdesc, &isnull))
+		};
 		bool		found;
 
 		CHECK_FOR_INTERRUPTS();
-		if (waits_in_order(look, is_test) && pieces_lookup(look->seen, piece) != NULL)
+		if (waits_in_order(look, is_test) && pieces_lookup(look->seen, key) != NULL)
 			continue;
 		if (!index_fetch_heap(look->due.scan, look->due.slot))
 			continue;
 		if (waits_in_order(look, is_test))
 		{
-			piece = DatumGetTextPCopy(delivery_attribute(look->due.slot, DELIVERY_PIECE_ID, &isnull));
-			(void) pieces_insert(look->seen, piece, &found);
+			key.piece = DatumGetTextPCopy(delivery_attribute(look->due.slot, DELIVERY_PIECE_ID, &isnull));
+			key.account = DatumGetTextPCopy(delivery_attribute(look->due.slot, DELIVERY_ACCOUNT, &isnull));
+			(void) pieces_insert(look->seen, key, &found);
 		}
 		return true;
 	}
@@ -184,13 +198,14 @@ next_due_delivery(Look *look)
 
 /* ---- the other deliveries of a piece ---- */
 
-/* Set the keys to the deliveries of a piece from a time on. */
+/* Set the keys to the deliveries of a row's piece from a time on. */
 static void
-seek_piece(Look *look, Datum piece, TimestampTz from)
+seek_piece(Look *look, const DeliveryRow *row, TimestampTz from)
 {
-	lookup_key(&look->piece, 0, PIECE_INDEX_PIECE_ID + 1, BTEqualStrategyNumber, piece);
-	lookup_key(&look->piece, 1, PIECE_INDEX_SYNC + 1, BTEqualStrategyNumber, PointerGetDatum(look->name));
-	lookup_key(&look->piece, 2, PIECE_INDEX_OCCURRED_AT + 1, BTGreaterEqualStrategyNumber,
+	lookup_key(&look->piece, 0, PIECE_INDEX_PIECE_ID + 1, BTEqualStrategyNumber, row->piece);
+	lookup_key(&look->piece, 1, PIECE_INDEX_ACCOUNT + 1, BTEqualStrategyNumber, row->account);
+	lookup_key(&look->piece, 2, PIECE_INDEX_SYNC + 1, BTEqualStrategyNumber, PointerGetDatum(look->name));
+	lookup_key(&look->piece, 3, PIECE_INDEX_OCCURRED_AT + 1, BTGreaterEqualStrategyNumber,
 			   TimestampTzGetDatum(from));
 	lookup_rescan(&look->piece);
 }
@@ -214,7 +229,7 @@ find_head(Look *look, const DeliveryRow *row, DeliveryRow *head, ItemPointer pla
 	DeliveryRow each;
 	bool		found = false;
 
-	seek_piece(look, row->piece, DT_NOBEGIN);
+	seek_piece(look, row, DT_NOBEGIN);
 	while (lookup_next(&look->piece, ForwardScanDirection))
 	{
 		read_delivery(look->piece.slot, &each);
@@ -224,6 +239,7 @@ find_head(Look *look, const DeliveryRow *row, DeliveryRow *head, ItemPointer pla
 			continue;
 		*head = each;
 		head->piece = row->piece;	/* as the slot goes on to another row */
+		head->account = row->account;
 		head->sync = row->sync;
 		*place = look->piece.slot->tts_tid;
 		found = true;
@@ -238,7 +254,7 @@ has_earlier_lease(Look *look, const DeliveryRow *row)
 {
 	DeliveryRow each;
 
-	seek_piece(look, row->piece, DT_NOBEGIN);
+	seek_piece(look, row, DT_NOBEGIN);
 	while (lookup_next(&look->piece, ForwardScanDirection))
 	{
 		read_delivery(look->piece.slot, &each);
@@ -256,7 +272,7 @@ has_later_unfinished(Look *look, const DeliveryRow *row)
 {
 	DeliveryRow each;
 
-	seek_piece(look, row->piece, row->occurred_at);
+	seek_piece(look, row, row->occurred_at);
 	while (lookup_next(&look->piece, ForwardScanDirection))
 	{
 		read_delivery(look->piece.slot, &each);
@@ -271,7 +287,7 @@ has_later_unfinished(Look *look, const DeliveryRow *row)
 /* Parameters of later_query. */
 enum
 {
-	LATER_PIECE_ID, LATER_SYNC, LATER_OCCURRED_AT, LATER_STATUS, N_LATER
+	LATER_PIECE_ID, LATER_ACCOUNT, LATER_SYNC, LATER_OCCURRED_AT, LATER_STATUS, N_LATER
 };
 
 /* The last condition excludes deliveries_unfinished. */
@@ -279,8 +295,9 @@ static SqlQuery later_query = {
 	.sql = "SELECT"
 	" FROM postalytics.deliveries AS l"
 	" WHERE l.piece_id = $1"
-	"   AND l.sync = $2"
-	"   AND (l.occurred_at, l.status) > ($3, $4::postalytics.mail_status)"
+	"   AND l.account = $2"
+	"   AND l.sync = $3"
+	"   AND (l.occurred_at, l.status) > ($4, $5::postalytics.mail_status)"
 	"   AND NOT l.is_test"
 	"   AND l.state <> 'cancelled'"
 	"   AND (l.finished_at AT TIME ZONE 'UTC')::date IS NOT NULL"
@@ -289,6 +306,7 @@ static SqlQuery later_query = {
 	.nparameters = N_LATER,
 	.types = {
 		[LATER_PIECE_ID] = TEXTOID,
+		[LATER_ACCOUNT] = TEXTOID,
 		[LATER_SYNC] = TEXTOID,
 		[LATER_OCCURRED_AT] = TIMESTAMPTZOID,
 		[LATER_STATUS] = TEXTOID
@@ -301,6 +319,7 @@ has_later_finished(Look *look, const DeliveryRow *row)
 {
 	Datum		values[N_LATER] = {
 		[LATER_PIECE_ID] = row->piece,
+		[LATER_ACCOUNT] = row->account,
 		[LATER_SYNC] = PointerGetDatum(look->name),
 		[LATER_OCCURRED_AT] = TimestampTzGetDatum(row->occurred_at),
 		[LATER_STATUS] = CStringGetTextDatum(status_name(status_from_oid(DatumGetObjectId(row->status))))
@@ -324,6 +343,7 @@ is_cancelled(Look *look, const DeliveryRow *row)
 	if (look->sync->unless == 0)
 		return false;
 	lookup_key(&look->key, 0, 1, BTEqualStrategyNumber, row->piece);
+	lookup_key(&look->key, 1, 2, BTEqualStrategyNumber, row->account);
 	return lookup_first(&look->key) && piece_has_reached(look->key.slot, look->sync->unless);
 }
 
@@ -388,7 +408,7 @@ postpone_piece(Look *look, const DeliveryRow *head)
 {
 	DeliveryRow each;
 
-	seek_piece(look, head->piece, head->occurred_at);
+	seek_piece(look, head, head->occurred_at);
 	while (lookup_next(&look->piece, ForwardScanDirection))
 	{
 		ItemPointerData place = look->piece.slot->tts_tid;

@@ -181,7 +181,7 @@ def resident(pid):
 
 connection = psycopg.connect(autocommit=True)
 if connection.info.server_version >= 150000:
-    connection.execute("SET postalytics_status.latest = '36500d'")
+    connection.execute("SELECT postalytics.configure('latest', '36500d')")
 connection.execute("SET client_min_messages = error")
 before = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
 totals = {"calls": 0, "events": 0, "known": 0, "inserted": 0, "duplicates": 0, "rejected": 0, "errors": 0}

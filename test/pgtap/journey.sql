@@ -4,8 +4,8 @@
 -- come out alike.
 BEGIN;
 SET search_path = public, postalytics;
-SET LOCAL postalytics_status.earliest = '36500d';
-SET LOCAL postalytics_status.latest = '36500d';
+SELECT postalytics.configure('earliest', '36500d');
+SELECT postalytics.configure('latest', '36500d');
 SELECT plan(18);
 SELECT setseed(0.20261123);
 

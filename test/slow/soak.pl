@@ -14,10 +14,10 @@ my $seconds = $ENV{SOAK} // 120;
 my $node = PostgreSQL::Test::Cluster->new('soak');
 $node->init;
 $node->append_conf('postgresql.conf', "max_connections = 60\ndeadlock_timeout = '100ms'\nmax_wal_size = '4GB'
-postalytics_status.latest = '36500d'\nlog_lock_waits = off\nautovacuum_naptime = '5s'");
+log_lock_waits = off\nautovacuum_naptime = '5s'");
 $node->start;
 $node->safe_psql('postgres', q{
-	CREATE EXTENSION postalytics_status;
+	CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d');
 	SELECT postalytics.create_sync('all');
 	SELECT postalytics.create_sync('some', statuses => '{Mailed,InTransit}', unless => '{ReturnedToSender}', latest_only => true);
 	CREATE TABLE result (inserted bigint, duplicates bigint, rejected bigint, sent bigint);

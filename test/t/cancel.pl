@@ -9,10 +9,9 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('cancel');
 $node->init;
-$node->append_conf('postgresql.conf', "postalytics_status.latest = '36500d'");
 $node->start;
 $node->safe_psql('postgres', q{
-	CREATE EXTENSION postalytics_status;
+	CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d');
 	SELECT postalytics.create_sync('all');
 	CREATE TABLE feed AS
 	SELECT json_agg(json_build_object('mailId', i, 'eventType', 4, 'eventDate', timestamp '2026-01-01' + i * interval '2 minutes',
@@ -59,7 +58,7 @@ SKIP:
 	skip 'there is no small disk: test/run mounts one when it can', 4 unless -e "$disk/mounted";
 	$node->safe_psql('postgres', "CREATE TABLESPACE small LOCATION '$disk/space'") if mkdir "$disk/space";
 	$node->safe_psql('postgres', 'DROP EXTENSION postalytics_status CASCADE');
-	$node->safe_psql('postgres', q{SET default_tablespace = small; CREATE EXTENSION postalytics_status});
+	$node->safe_psql('postgres', q{SET default_tablespace = small; CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')});
 	$node->safe_psql('postgres', q{ALTER DATABASE postgres SET default_tablespace = small});
 	append_to_file("$disk/filler", 'x' x (10 * 1024 * 1024));
 	my ($status, $inserted, $message) = $node->psql('postgres', "\\set VERBOSITY sqlstate

@@ -8,10 +8,10 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('concurrent');
 $node->init;
-$node->append_conf('postgresql.conf', "deadlock_timeout = '20ms'\npostalytics_status.latest = '36500d'\nlog_lock_waits = off");
+$node->append_conf('postgresql.conf', "deadlock_timeout = '20ms'\nlog_lock_waits = off");
 $node->start;
 $node->safe_psql('postgres', q{
-	CREATE EXTENSION postalytics_status;
+	CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d');
 	SELECT postalytics.create_sync('all');
 	CREATE TABLE result (inserted bigint, duplicates bigint, rejected bigint);
 	CREATE FUNCTION batch(size int) RETURNS json LANGUAGE sql VOLATILE AS $$
@@ -65,8 +65,8 @@ my @waiting = map {
 	\%fetch
 } 1 .. 3;
 $node->poll_query_until('postgres', "SELECT count(*) = 3 FROM pg_stat_activity WHERE wait_event = 'Extension' AND query LIKE '%waited_for%'") or die;
-is($node->safe_psql('postgres', "SET postalytics_status.retention = '1d';
-	SELECT count(*) FILTER (WHERE action = 'failed'), count(*) FILTER (WHERE relation LIKE '%.deliveries_%'), count(*) > 5
+$node->safe_psql('postgres', "SELECT postalytics.configure('retention', '1d')");
+is($node->safe_psql('postgres', "SELECT count(*) FILTER (WHERE action = 'failed'), count(*) FILTER (WHERE relation LIKE '%.deliveries_%'), count(*) > 5
 	FROM postalytics.maintain() WHERE action <> 'create'"), '0|1|t', 'months and days are dropped while fetches wait');
 $node->safe_psql('postgres', q{SELECT postalytics.ingest('[{"mailId": "w1", "eventDate": "2026-10-06", "eventType": 4}, {"mailId": "w2", "eventDate": "2026-10-06", "eventType": 4},
 	{"mailId": "w3", "eventDate": "2026-10-06", "eventType": 4}]')});

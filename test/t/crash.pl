@@ -21,9 +21,9 @@ note("SEED=$seed");
 my $name = "crash_$$";
 my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init;
-$node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on\npostalytics_status.earliest = '36500d'");
+$node->append_conf('postgresql.conf', "fsync = on\nrestart_after_crash = on");
 $node->start;
-$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all', ordered => false)});
+$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.configure('earliest', '36500d'); SELECT postalytics.create_sync('all', ordered => false)});
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $dsn = "dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres";

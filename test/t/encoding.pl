@@ -8,7 +8,6 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('encoding');
 $node->init;
-$node->append_conf('postgresql.conf', "postalytics_status.latest = '36500d'");
 $node->start;
 
 my $feed = '[{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, "company": "\u2603 snow"},
@@ -23,7 +22,7 @@ for my $encoding (sort keys %expected)
 {
 	my $dbname = lc $encoding;
 	$node->safe_psql('postgres', "CREATE DATABASE $dbname ENCODING '$encoding' TEMPLATE template0 LOCALE 'C'");
-	$node->safe_psql($dbname, 'CREATE EXTENSION postalytics_status');
+	$node->safe_psql($dbname, "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')");
 	my ($inserted, $duplicates, $rejected) =
 	  split /\|/, $node->safe_psql($dbname, "SELECT * FROM postalytics.ingest('$feed')");
 	is($inserted + $duplicates + $rejected, 5, "$encoding: all five are accounted for");

@@ -10,7 +10,7 @@ use DBI;
 
 my $node = PostgreSQL::Test::Cluster->new('fetch_cost');
 $node->init;
-$node->append_conf('postgresql.conf', "autovacuum = off\npostalytics_status.latest = '36500d'");
+$node->append_conf('postgresql.conf', "autovacuum = off");
 $node->start;
 
 sub session
@@ -68,7 +68,7 @@ for my $how ('not planned before', grep { $_ ne 'not planned before' } sort keys
 	(my $database = $how) =~ s/\W/_/g;
 	$node->safe_psql('postgres', "CREATE DATABASE $database");
 	my $session = session($database);
-	$session->do('CREATE EXTENSION postalytics_status');
+	$session->do("CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')");
 	$session->do(q{SELECT postalytics.create_sync('w')});
 	if ($made{$how})
 	{
@@ -96,7 +96,7 @@ cmp_ok($usual, '<', 100 * 40, 'and none touches many a row');
 # ordered sync.
 $node->safe_psql('postgres', 'CREATE DATABASE visits');
 my $session = session('visits');
-$session->do('CREATE EXTENSION postalytics_status');
+$session->do("CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')");
 $session->do(q{SELECT postalytics.create_sync('w')});
 my %per_row;
 for my $visits (0, 8000)

@@ -9,7 +9,7 @@ use DBI;
 
 my $node = PostgreSQL::Test::Cluster->new('large');
 $node->init;
-$node->append_conf('postgresql.conf', "postalytics_status.latest = '36500d'\nmaintenance_work_mem = '8MB'\nautovacuum = off\nlog_min_messages = warning");
+$node->append_conf('postgresql.conf', "maintenance_work_mem = '8MB'\nautovacuum = off\nlog_min_messages = warning");
 $node->start;
 
 sub session
@@ -18,7 +18,7 @@ sub session
 }
 my @sessions = map { session() } 1 .. 2;
 my ($first, $writer) = @sessions;
-$first->do('CREATE EXTENSION postalytics_status');
+$first->do("CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')");
 $first->do(q{SELECT postalytics.create_sync('some', statuses => '{pURLCompleted}')});
 
 # 250,000 rows, a tenth of them twice, and some that are no good; about 90 MB.
@@ -90,7 +90,7 @@ is($first->selectrow_array(q{SELECT (SELECT count(*) FROM postalytics.events WHE
 
 # By queries, where users have added a column.
 $first->do('ALTER TABLE postalytics.events ADD note text');
-$first->do('SET postalytics_status.keep_payload = off');
+$first->do("SELECT postalytics.configure('keep_payload', 'off')");
 $first->do(sprintf($insert, 'c', 'i'));
 is($first->selectrow_array(q{SELECT count(*) FROM (SELECT piece_id FROM postalytics.pieces WHERE piece_id LIKE 'c%' AND first_name IS NULL) AS p}), 0, 'by queries, and without payloads: pieces know their recipients');
 is($first->selectrow_array(q{SELECT (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'a%') - (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'c%')}), 0, 'and all events are there');

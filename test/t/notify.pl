@@ -12,7 +12,7 @@ use Test::More;
 my $node = PostgreSQL::Test::Cluster->new('notify');
 $node->init;
 $node->start;
-$node->safe_psql('postgres', 'CREATE EXTENSION postalytics_status');
+$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')");
 
 sub connect_to
 {
@@ -23,7 +23,6 @@ sub connect_to
 
 my $writer = connect_to('postgres');
 my $listener = connect_to('postgres');
-$writer->do('SET postalytics_status.latest = "36500d"');
 $writer->do("SET timezone = 'UTC'");
 
 # All that has come by now; what was committed before is there at once.
@@ -61,7 +60,7 @@ $listener->do(qq{LISTEN "$_"})
   for 'postalytics_all', 'Some ""channel""', 'postalytics_campaign', 'postalytics_asleep';
 
 # One event: one notification a sync that matches, saying all there is to know.
-ingest(event(1, 4, meta => { campaignId => 9, accountId => 'a"1' }));
+ingest(event(1, 4, meta => { campaignId => '9"' }));
 my @heard = heard();
 is(scalar @heard, 2, 'one notification a matching sync');
 is($heard[0][0], 'Some "channel"', 'on the channel it was given');
@@ -70,8 +69,21 @@ my $event = $heard[1][1]{events}[0];
 like(delete $event->{event_id}, qr/^\d+$/, 'event_id');
 is_deeply($heard[1][1],
 	{ sync => 'all', count => 1, events => [ { piece_id => '1', status => 'InTransit', label => 'In Transit',
-		occurred_at => '2026-10-06T14:21:09+00:00', account => 'a"1', campaign_id => '9' } ] }, 'payload');
+		occurred_at => '2026-10-06T14:21:09+00:00', account => '', campaign_id => '9"' } ] }, 'payload');
 is($heard[0][1]{sync}, 'Sync "of" some', 'names are quoted as JSON');
+
+# Any role can LISTEN: events of a named account are counted, and listed only for a
+# sync that asks for it.
+$writer->do(q{SELECT postalytics.create_sync('told', notify_events => true, durable => false)});
+$listener->do('LISTEN postalytics_told');
+ingest([ event('secret', 4), event('secret', 5) ], 'a"1');
+@heard = heard();
+is_deeply($heard[1][1], { sync => 'all', count => 2, events => [] }, 'events of an account are counted');
+is_deeply([ map { "$_->{account} $_->{piece_id}" } @{ $heard[2][1]{events} } ], [ ('a"1 secret') x 2 ], 'and listed where the sync says so');
+ingest([ event('open', 4), event('secret', 6) ]);
+ingest(event('secret', 10), 'a"1');
+unlike(join(' ', map { JSON::PP->new->encode($_->[1]) } grep { $_->[0] ne 'postalytics_told' } heard()), qr/a\\"1/, 'nor beside others');
+$writer->do(q{SELECT postalytics.drop_sync('told')});
 
 # Filters.
 ingest(event(2, 5));

@@ -10,7 +10,7 @@ use DBD::Pg;
 
 my $node = PostgreSQL::Test::Cluster->new('pins');
 $node->init;
-$node->append_conf('postgresql.conf', "autovacuum = off\npostalytics_status.latest = '36500d'");
+$node->append_conf('postgresql.conf', "autovacuum = off");
 $node->start;
 
 sub session
@@ -36,7 +36,7 @@ sub leave_dead
 	$first->do(qq{SELECT postalytics.ingest((SELECT json_agg(json_build_object('mailId', 1000 + i, 'eventType', 4,
 		'eventDate', to_char(timestamp '2026-09-01' + $events * interval '1 min', 'YYYY-MM-DD HH24:MI'), 'campaignId', 'c$events')) FROM generate_series(1, 100) AS i))});
 }
-$first->do('CREATE EXTENSION postalytics_status');
+$first->do("CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')");
 
 sub waits
 {

@@ -27,7 +27,7 @@ $node->init;
 $node->start;
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION postalytics_status;
-	SET postalytics_status.latest = '36500d';
+	SELECT postalytics.configure('latest', '36500d');
 	CREATE ROLE "PUBLIC"; CREATE ROLE ingest; CREATE ROLE read; CREATE ROLE sync; CREATE ROLE owner SUPERUSER;
 	SELECT postalytics.create_sync('own');
 	SELECT postalytics.create_sync('another');

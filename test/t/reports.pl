@@ -33,7 +33,7 @@ sub account
 
 my $made_then = account($then);
 my $made = account($now);
-$db->do("SET LOCAL postalytics_status.latest = '3650d'");
+$db->do("SELECT configure('latest', '3650d')");
 my $ingest = $db->prepare('SELECT * FROM ingest(?)');
 my @sums = (0, 0, 0);
 for my $line (split /\n/, slurp_file("$folder/feed"))

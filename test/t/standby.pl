@@ -8,12 +8,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $event = sub { sprintf '{"mailId": "%s", "eventType": %d, "eventDate": "2026-%02d-06T00:00:00Z", "campaignId": "c", "firstName": "F"}', @_ };
-my $ingest = sub { "SET postalytics_status.latest = '36500d'; SELECT * FROM postalytics.ingest('[" . join(',', @_) . "]')" };
+my $ingest = sub { "SELECT * FROM postalytics.ingest('[" . join(',', @_) . "]')" };
 
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 'logical');
 $primary->start;
-$primary->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('crm')});
+$primary->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('crm')});
 $primary->safe_psql('postgres', $ingest->($event->('a', 11, 10), $event->('a', 4, 11), $event->('b', 11, 10)));
 $primary->backup('copy');
 
@@ -47,6 +47,7 @@ $second->init;
 $second->start;
 $second->safe_psql('postgres', q{
 	CREATE EXTENSION postalytics_status;
+	SELECT postalytics.configure('latest', '36500d');
 	SELECT postalytics.create_sync('echo');
 	SELECT postalytics.ensure_partitions('2026-10-01 UTC', '2027-01-01 UTC')});
 $primary->safe_psql('postgres', q{

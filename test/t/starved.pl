@@ -9,9 +9,9 @@ use Test::More;
 my $node = PostgreSQL::Test::Cluster->new('starved');
 $node->init;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'postalytics_status'\nmax_logical_replication_workers = 0
-max_worker_processes = 1\npostalytics_status.latest = '36500d'");
+max_worker_processes = 1");
 $node->start;
-$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')});
+$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('all')});
 for my $i (1 .. 30)
 {
 	$node->safe_psql('postgres', qq{SELECT postalytics.ingest('{"mailId": "$i", "eventType": 4, "eventDate": "2026-10-06"}')});

@@ -9,7 +9,7 @@ use DBI;
 
 my $node = PostgreSQL::Test::Cluster->new('waits');
 $node->init;
-$node->append_conf('postgresql.conf', "autovacuum = off\npostalytics_status.latest = '36500d'\npostalytics_status.earliest = '36500d'\ndeadlock_timeout = '100ms'");
+$node->append_conf('postgresql.conf', "autovacuum = off\ndeadlock_timeout = '100ms'");
 $node->start;
 
 sub session
@@ -44,7 +44,7 @@ sub event
 	my ($piece, $date) = @_;
 	return qq{SELECT postalytics.ingest('{"mailId": "$piece", "eventType": 4, "eventDate": "$date", "campaignId": "c1"}')};
 }
-$one->do('CREATE EXTENSION postalytics_status');
+$one->do("CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.configure('earliest', '36500d')");
 $one->do("SELECT postalytics.create_sync('s')");
 $one->do(event("p$_", '2026-10-05')) for 1 .. 20;
 
@@ -106,7 +106,7 @@ $_->{run}->kill_kill for $acker, $dropper;
 $one->do("SELECT postalytics.create_sync('s')");
 $one->do(event("old $_", "2020-0$_-15")) for 1 .. 6;
 $one->do("SELECT postalytics.ensure_days(now() - interval '60 days', now() - interval '50 days')");
-$one->do("SET postalytics_status.retention = '730d'");
+$one->do("SELECT postalytics.configure('retention', '730d')");
 my $days = $one->selectcol_arrayref("SELECT leaf FROM postalytics.leaves_to_retire() WHERE parent = 'postalytics.deliveries'::regclass");
 cmp_ok(scalar(@$days), '>=', 10, 'there are days to retire');
 $two->begin_work;
@@ -131,7 +131,7 @@ $two->do("LOCK TABLE ONLY $held IN ACCESS SHARE MODE");
 ask($worker, "BEGIN; SELECT delivery_id FROM postalytics.fetch('s', 1)");
 my ($id) = answer($worker) =~ /(\d+)/;
 my $maintainer = start();
-ask($maintainer, "SET postalytics_status.retention = '730d'; SELECT action || ' ' || relation FROM postalytics.maintain()");
+ask($maintainer, "SELECT action || ' ' || relation FROM postalytics.maintain()");
 $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = '$held'::regclass") or die;
 ask($worker, "SELECT postalytics.ack('s', '{$id}')");
 my $acked = answer($worker);

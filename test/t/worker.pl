@@ -11,7 +11,7 @@ my $name = "worker_$$";
 my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', "max_worker_processes = 20\nshared_preload_libraries = 'postalytics_status'\nmax_prepared_transactions = 2
-restart_after_crash = on\npostalytics_status.latest = '36500d'\npostalytics_status.maintenance_interval = 0");
+restart_after_crash = on\npostalytics_status.maintenance_interval = 0");
 $node->start;
 
 # Before the extension is there, and beside databases that never have it.
@@ -19,7 +19,7 @@ $node->safe_psql('postgres', join("\n", map { "CREATE DATABASE without_$_;" } 1 
 my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status worker'";
 is($node->safe_psql('postgres', $workers), '0', 'no extension, no worker');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'"), '1', 'but a launcher');
-$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
+$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('all')");
 
 sub runs
 {
@@ -266,7 +266,7 @@ $admin->('DROP DATABASE renamed');
 is($node->safe_psql('postgres', $workers), '1', 'a dropped one has none');
 $node->safe_psql('postgres', 'DROP EXTENSION postalytics_status CASCADE');
 ok($node->poll_query_until('postgres', $workers, '0'), 'without the extension there is none');
-$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
+$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('all')");
 runs('postgres', 'with it there is again');
 
 # One that dies of a DROP that was long in committing leaves nothing behind that
@@ -281,7 +281,7 @@ sleep 8;
 unlike(slurp_file($node->logfile, $logged), qr/registering background worker "postalytics_status worker"/, 'and it stays so');
 $node->append_conf('postgresql.conf', 'log_min_messages = warning');
 $node->reload;
-$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('all')");
+$node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('all')");
 runs('postgres', 'until it is created again');
 
 # After a start all databases have their worker soon, and not two a minute.
@@ -316,7 +316,7 @@ cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.maintenanc
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no more tables'; END $$;
 	CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()});
-$node->safe_psql('postgres', "ALTER DATABASE postgres SET postalytics_status.premake_months = 9");
+$node->safe_psql('postgres', "SELECT postalytics.configure('premake_months', '9')");
 $node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM postalytics.worker_status()');
 ok($node->poll_query_until('postgres', "SELECT last_error = 'no more tables' FROM postalytics.worker_status()"), 'its errors are seen');
 is($node->safe_psql('postgres', "SELECT action, relation, detail FROM postalytics.maintenance_log WHERE action = 'failed' LIMIT 1"),

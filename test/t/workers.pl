@@ -18,10 +18,10 @@ note("SEED=$seed");
 my $name = "workers_$$";
 my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init;
-$node->append_conf('postgresql.conf', "fsync = on\npostalytics_status.latest = '36500d'\nlog_min_messages = warning");
+$node->append_conf('postgresql.conf', "fsync = on\nlog_min_messages = warning");
 $node->start;
 $node->safe_psql('postgres', q{
-	CREATE EXTENSION postalytics_status;
+	CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d');
 	SELECT postalytics.create_sync('crm', statuses => '{Mailed,InTransit,InLocalArea,ProcessedForDelivery,pURLOpened}', max_attempts => 1000)});
 
 my $dsn = "dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres";

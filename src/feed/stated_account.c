@@ -1,0 +1,37 @@
+/*
+ * stated_account.c
+ *		The account that a payload names.
+ *
+ * Whose an event is is not decided by it: whoever sends the event says so, or
+ * is bound to an account.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "feed/reader.h"
+#include "fmgr.h"
+
+PG_FUNCTION_INFO_V1(postalytics_stated_account);
+
+/*
+ * stated_account(payload json) returns text
+ *
+ * Returns the account that a payload names in one of the spellings of the
+ * feed; NULL if it names none.  Strict.
+ */
+Datum
+postalytics_stated_account(PG_FUNCTION_ARGS)
+{
+	text	   *payload = PG_GETARG_TEXT_PP(0);
+	EventSource source = {.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload),.account = ""};
+	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
+	EventRecord record;
+	Datum		account;
+
+	if (!event_read_details(&record, &source, details))
+		PG_RETURN_NULL();
+	account = span_text(&source, details[STATED_ACCOUNT - N_FIELDS]);
+	if (account == (Datum) 0)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(account);
+}

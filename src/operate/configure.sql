@@ -1,0 +1,42 @@
+/*
+ * configure.sql
+ *		configure: a setting changed.
+ */
+
+-- Locks: to change identity, SHARE on events until the transaction ends.  Errors:
+-- 42704 if there is no such setting, 22023 for a value that is not allowed; for
+-- identity also 55000 if there are events, 25001 unless the transaction is READ
+-- COMMITTED, and 55P03 if the lock is not available within 10 seconds.
+CREATE FUNCTION postalytics.configure(name text, value text)
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    differs boolean := postalytics.check_setting(name, value);
+BEGIN
+    PERFORM postalytics.check_not_distributed();
+    IF name = 'identity' AND COALESCE(value, 'mail') <> postalytics.setting(name) THEN
+        PERFORM postalytics.check_read_committed('configure');
+        PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE');
+        IF EXISTS (SELECT FROM postalytics.events)
+           OR EXISTS (SELECT FROM postalytics.pieces) THEN
+            RAISE EXCEPTION 'setting "identity" cannot change once there are events'
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      DETAIL = 'The pieces that are stored are identified by it.';
+        END IF;
+    END IF;
+    IF differs THEN
+        INSERT INTO postalytics.configuration AS c (name, value)
+        VALUES (configure.name, configure.value)
+        ON CONFLICT ON CONSTRAINT configuration_pkey DO UPDATE
+        SET value = excluded.value;
+    ELSE
+        DELETE FROM postalytics.configuration AS c
+        WHERE c.name = configure.name;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.configure(text, text) IS
+    'change a setting of this database, at once for every session; NULL resets it';

@@ -1,0 +1,277 @@
+/*
+ * binding.c
+ *		Checks what the current user may do, by the rows of table bindings.
+ *
+ * A binding gives a role a privilege, for one account or all, or for one sync.
+ * Whoever has the privileges of a role has its bindings; the extension's owner
+ * and superusers need none.  It is the current user that is checked: the
+ * functions that ask run as their caller, and act as the owner only afterwards
+ * (act_as_owner).  The session's user would be the wrong one in an index
+ * expression that autovacuum evaluates, or in another's SECURITY DEFINER
+ * function.
+ */
+#include "postgres.h"
+
+#include "base/cache.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "base/text.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "rights/binding.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(postalytics_reads_all);
+PG_FUNCTION_INFO_V1(postalytics_readable_accounts);
+PG_FUNCTION_INFO_V1(postalytics_is_manager);
+
+/* ---- the table ---- */
+
+/* Columns of bindings, as binding.sql has them: attribute numbers. */
+enum
+{
+	ATTR_ROLE = 1, ATTR_PRIVILEGE, ATTR_ACCOUNT, ATTR_SYNC
+};
+
+static const char *const privilege_names[] = {
+	[PRIVILEGE_INGEST] = "ingest",
+	[PRIVILEGE_READ] = "read",
+	[PRIVILEGE_SYNC] = "sync",
+	[PRIVILEGE_MANAGE] = "manage",
+	[PRIVILEGE_MONITOR] = "monitor"
+};
+
+typedef struct Binding
+{
+	Oid			role;			/* which may have been dropped */
+	Privilege	privilege;
+	text	   *account;		/* NULL for all */
+	text	   *sync;			/* only of PRIVILEGE_SYNC */
+	struct Binding *next;
+} Binding;
+
+/* All bindings, in a list. */
+static Binding *bindings;
+
+static void
+begin_bindings(void)
+{
+	bindings = NULL;
+}
+
+/* Return a copy of an attribute; NULL if it is NULL. */
+static text *
+copy_text(TupleTableSlot *row, int attribute)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(row, attribute, &isnull);
+
+	return isnull ? NULL : DatumGetTextPCopy(value);
+}
+
+static void
+add_binding(TupleTableSlot *row)
+{
+	Binding    *binding;
+	bool		isnull;
+	text	   *name = DatumGetTextPP(slot_getattr(row, ATTR_PRIVILEGE, &isnull));
+
+	for (Privilege i = 0; i < lengthof(privilege_names); i++)
+	{
+		if (!equal_bytes(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name),
+						 privilege_names[i], strlen(privilege_names[i])))
+			continue;
+		binding = palloc(sizeof(Binding));
+		binding->role = DatumGetObjectId(slot_getattr(row, ATTR_ROLE, &isnull));
+		binding->privilege = i;
+		binding->account = copy_text(row, ATTR_ACCOUNT);
+		binding->sync = copy_text(row, ATTR_SYNC);
+		binding->next = bindings;
+		bindings = binding;
+	}
+}
+
+static TableCache bindings_cache = {
+	.table = "bindings",
+	.begin = begin_bindings,
+	.add = add_binding
+};
+
+/* ---- checks ---- */
+
+/* True if the current user has all privileges of the extension's owner. */
+static bool
+acts_for_owner(void)
+{
+	return has_privs_of_role(GetUserId(), extension_owner());
+}
+
+/* Return the next binding of the current user, from one on, or NULL. */
+static const Binding *
+next_binding(const Binding *binding, Privilege privilege)
+{
+	while (binding != NULL &&
+		   (binding->privilege != privilege || !has_privs_of_role(GetUserId(), binding->role)))
+		binding = binding->next;
+	return binding;
+}
+
+/* Likewise, the first one. */
+static const Binding *
+first_binding(Privilege privilege)
+{
+	refresh_cache(&bindings_cache);
+	return next_binding(bindings, privilege);
+}
+
+/*
+ * Determine the accounts for which the current user has a privilege.
+ * Allocates in the current memory context.
+ */
+void
+bound_accounts(Privilege privilege, BoundAccounts *bound)
+{
+	int			size = 0;
+
+	memset(bound, 0, sizeof(*bound));
+	bound->all = acts_for_owner();
+	if (bound->all)
+		return;
+	for (const Binding *each = first_binding(privilege); each != NULL;
+		 each = next_binding(each->next, privilege))
+	{
+		if (each->account == NULL)
+			bound->all = true;
+		else
+		{
+			if (bound->count == size)
+			{
+				size = Max(4, 2 * size);
+				bound->accounts = bound->accounts == NULL ? palloc(size * sizeof(text *)) :
+					repalloc(bound->accounts, size * sizeof(text *));
+			}
+			bound->accounts[bound->count++] = DatumGetTextPCopy(PointerGetDatum(each->account));
+		}
+	}
+}
+
+/*
+ * Determine the accounts whose events the current user may bring; error 42501
+ * if there is none.
+ */
+void
+ingest_accounts(BoundAccounts *bound)
+{
+	bound_accounts(PRIVILEGE_INGEST, bound);
+	if (!bound->all && bound->count == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to ingest events"),
+				 errdetail("Role \"%s\" is not bound to an account, nor to all.", GetUserNameFromId(GetUserId(), false)),
+				 errhint("The extension's owner can call %s.grant_ingest.", EXTENSION_SCHEMA)));
+}
+
+/*
+ * Return whose events a call brings that names this account; NULL names none.
+ * Error 42501 if the current user is not bound to it, or does not name one of
+ * several.
+ */
+Channel
+ingest_channel(const BoundAccounts *bound, const char *account)
+{
+	Channel		channel = {account == NULL ? "" : account, true};
+
+	if (bound->all)
+	{
+		channel.is_fixed = channel.account[0] != '\0';
+		return channel;
+	}
+	if (account != NULL)
+		for (int i = 0; i < bound->count; i++)
+			if (equal_bytes(VARDATA_ANY(bound->accounts[i]), VARSIZE_ANY_EXHDR(bound->accounts[i]),
+							account, strlen(account)))
+				return channel;
+	if (channel.account[0] != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for account \"%s\"", account),
+				 errhint("The extension's owner can call %s.grant_ingest.", EXTENSION_SCHEMA)));
+	if (bound->count > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("an account must be given"),
+				 errdetail("Role \"%s\" is bound to several accounts.", GetUserNameFromId(GetUserId(), false)),
+				 errhint("Name one of them in the call.")));
+	channel.account = text_to_cstring(bound->accounts[0]);
+	return channel;
+}
+
+/* Return the accounts, which do not include all, as text[]. */
+Datum
+account_array(const BoundAccounts *bound)
+{
+	Datum	   *elements = palloc(Max(bound->count, 1) * sizeof(Datum));
+
+	for (int i = 0; i < bound->count; i++)
+		elements[i] = PointerGetDatum(bound->accounts[i]);
+	return PointerGetDatum(construct_array(elements, bound->count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* True if the current user may manage syncs and settings. */
+bool
+may_manage(void)
+{
+	return acts_for_owner() || first_binding(PRIVILEGE_MANAGE) != NULL;
+}
+
+/* True if the current user may work on the deliveries of a sync. */
+bool
+may_work_on(const char *sync)
+{
+	if (acts_for_owner())
+		return true;
+	for (const Binding *each = first_binding(PRIVILEGE_SYNC); each != NULL;
+		 each = next_binding(each->next, PRIVILEGE_SYNC))
+		if (equal_bytes(VARDATA_ANY(each->sync), VARSIZE_ANY_EXHDR(each->sync), sync, strlen(sync)))
+			return true;
+	return false;
+}
+
+/* ---- SQL, for policies ---- */
+
+/*
+ * reads_all() returns boolean: true if the current user may read the data of
+ * all accounts
+ */
+Datum
+postalytics_reads_all(PG_FUNCTION_ARGS)
+{
+	BoundAccounts bound;
+
+	bound_accounts(PRIVILEGE_READ, &bound);
+	PG_RETURN_BOOL(bound.all);
+}
+
+/*
+ * readable_accounts() returns text[]: the accounts that the current user is
+ * bound to as a reader, which may be none
+ */
+Datum
+postalytics_readable_accounts(PG_FUNCTION_ARGS)
+{
+	BoundAccounts bound;
+
+	bound_accounts(PRIVILEGE_READ, &bound);
+	PG_RETURN_DATUM(account_array(&bound));
+}
+
+/* is_manager() returns boolean: true if the current user may manage syncs */
+Datum
+postalytics_is_manager(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(may_manage());
+}

@@ -1,0 +1,59 @@
+/*
+ * binding.sql
+ *		Which role may do what, and with whose data.
+ *
+ * The grants of the server say which functions and tables a role may use; a
+ * binding says for which account or sync.  Both are needed.  grant.sql makes and
+ * removes the two together.
+ */
+
+-- A dump contains the bindings of roles that exist: it would write the number of
+-- a dropped role, which belongs to somebody else in a new cluster.
+CREATE TABLE postalytics.bindings (
+    role pg_catalog.regrole NOT NULL,
+    privilege text NOT NULL
+        CHECK (privilege OPERATOR(pg_catalog.=) ANY ('{ingest,read,sync,manage,monitor}'::text[])),
+    account text
+        CHECK (account IS NULL OR privilege OPERATOR(pg_catalog.=) ANY ('{ingest,read}'::text[])),
+    sync text
+        CHECK ((sync IS NOT NULL) OPERATOR(pg_catalog.=) (privilege OPERATOR(pg_catalog.=) 'sync'::text)),
+    UNIQUE NULLS NOT DISTINCT (role, privilege, account, sync)
+);
+COMMENT ON TABLE postalytics.bindings IS
+    'what roles may do, for which account or sync; see grant_ingest, grant_read, grant_sync, grant_manage and grant_monitor';
+COMMENT ON COLUMN postalytics.bindings.role IS 'the role; its members have its bindings';
+COMMENT ON COLUMN postalytics.bindings.privilege IS 'ingest, read, sync, manage or monitor';
+COMMENT ON COLUMN postalytics.bindings.account IS 'of ingest and read: the account; NULL for all';
+COMMENT ON COLUMN postalytics.bindings.sync IS 'of sync: the sync';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.bindings',
+    'WHERE role::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');
+
+CREATE TRIGGER configuration_changed
+AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.bindings
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.configuration_changed();
+
+CREATE FUNCTION postalytics.reads_all()
+RETURNS boolean
+LANGUAGE c
+STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_reads_all';
+COMMENT ON FUNCTION postalytics.reads_all() IS
+    'true if the current user may read the data of all accounts';
+
+CREATE FUNCTION postalytics.readable_accounts()
+RETURNS text[]
+LANGUAGE c
+STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_readable_accounts';
+COMMENT ON FUNCTION postalytics.readable_accounts() IS
+    'the accounts to which the current user is bound as a reader';
+
+CREATE FUNCTION postalytics.is_manager()
+RETURNS boolean
+LANGUAGE c
+STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'postalytics_is_manager';
+COMMENT ON FUNCTION postalytics.is_manager() IS
+    'true if the current user may manage syncs and settings';

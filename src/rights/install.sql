@@ -1,0 +1,47 @@
+/*
+ * install.sql
+ *		What the script begins with: names are looked up in pg_catalog alone, and
+ *		a schema that somebody else has prepared is refused.
+ *
+ * Objects that were planted in the schema could otherwise be taken for the
+ * extension's or the server's own, and run as its owner.  A restore creates
+ * the schema, and gives it to its owner, before the extension.
+ */
+
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+DO $$
+DECLARE
+    home record;
+BEGIN
+    SELECT n.oid, r.rolname AS owner, r.rolsuper OR r.rolname = CURRENT_USER AS is_trusted,
+           EXISTS (SELECT
+                   FROM aclexplode(n.nspacl) AS a
+                   WHERE a.privilege_type = 'CREATE'
+                     AND a.grantee <> n.nspowner) AS is_shared,
+           EXISTS (SELECT
+                   FROM pg_depend AS d
+                   WHERE d.refclassid = 'pg_namespace'::regclass
+                     AND d.refobjid = n.oid
+                     AND d.classid NOT IN ('pg_extension'::regclass, 'pg_default_acl'::regclass)) AS is_used
+    INTO STRICT home
+    FROM pg_namespace AS n
+    JOIN pg_roles AS r ON r.oid = n.nspowner
+    WHERE n.nspname = 'postalytics';
+    IF home.is_used THEN
+        RAISE EXCEPTION 'schema "postalytics" is not empty'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Drop or move what is in it, or drop the schema, which the extension creates.';
+    END IF;
+    IF NOT home.is_trusted THEN
+        RAISE EXCEPTION 'schema "postalytics" belongs to role "%", who is not a superuser', home.owner
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Drop the schema, which the extension creates.';
+    END IF;
+    IF home.is_shared THEN
+        RAISE EXCEPTION 'other roles may create objects in schema "postalytics"'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Revoke CREATE on the schema, or drop the schema, which the extension creates.';
+    END IF;
+END
+$$;
