@@ -1,6 +1,6 @@
-# Every object of the extension by every role, as the table in the README has it:
-# each cell is tried, and what the table does not name is tried as "everything
-# else".
+# Every object of the extension by every kind of role, as the table in docs/operate.md
+# has it: each cell is tried by a session of that role, over the data of two accounts,
+# and what the table does not name is tried as "everything else".
 use strict;
 use warnings;
 use DBI;
@@ -10,7 +10,7 @@ use Test::More;
 
 # The table: names or "everything else", then a column a role.
 my (@roles, %may);
-for (split /\n/, slurp_file("$ENV{TESTDIR}/README.md"))
+for (split /\n/, slurp_file("$ENV{TESTDIR}/docs/operate.md"))
 {
 	next unless /^\| (.+) \|$/;
 	my ($objects, @cells) = split / \| /, $1;
@@ -20,105 +20,230 @@ for (split /\n/, slurp_file("$ENV{TESTDIR}/README.md"))
 	push @names, 'everything else' if $objects =~ /everything else/;
 	@{ $may{$_} }{@roles} = @cells for @names;
 }
-is_deeply(\@roles, [ 'PUBLIC', 'ingest', 'read', 'sync', 'owner' ], 'the table is there');
+is(join('|', @roles), 'PUBLIC|ingest|ingest, bound|read|read, bound|sync|manage|monitor|owner', 'the table is there');
 
 my $node = PostgreSQL::Test::Cluster->new('privileges');
 $node->init;
 $node->start;
 $node->safe_psql('postgres', q{
+	GRANT CREATE ON SCHEMA public TO PUBLIC;
 	CREATE EXTENSION postalytics_status;
-	SELECT postalytics.configure('latest', '36500d');
-	CREATE ROLE "PUBLIC"; CREATE ROLE ingest; CREATE ROLE read; CREATE ROLE sync; CREATE ROLE owner SUPERUSER;
-	SELECT postalytics.create_sync('own');
-	SELECT postalytics.create_sync('another');
-	SELECT postalytics.grant_ingest('ingest'), postalytics.grant_read('read'), postalytics.grant_sync('sync', 'own');
-	SELECT postalytics.ingest('{"mailId": 1, "eventType": 4, "eventDate": "2026-10-06"}')});
-my $connection = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres",
-	getpwuid($<) . '', '', { RaiseError => 0, PrintError => 0, AutoCommit => 1 });
+	SELECT postalytics.configure('latest', '100 years');
+	CREATE ROLE "PUBLIC" LOGIN; CREATE ROLE ingest LOGIN; CREATE ROLE "ingest, bound" LOGIN; CREATE ROLE read LOGIN;
+	CREATE ROLE "read, bound" LOGIN; CREATE ROLE sync LOGIN; CREATE ROLE manage LOGIN; CREATE ROLE monitor LOGIN; CREATE ROLE owner LOGIN SUPERUSER;
+	SELECT postalytics.grant_ingest('ingest'), postalytics.grant_ingest('ingest, bound', 'a'),
+		postalytics.grant_read('read'), postalytics.grant_read('read, bound', 'a');
+	SELECT postalytics.create_sync('own', accounts => '{a}'), postalytics.create_sync('another', accounts => '{b}'),
+		postalytics.create_sync('both'), postalytics.create_sync('shared', accounts => '{a,b}');
+	SELECT postalytics.grant_sync('sync', 'own'), postalytics.grant_manage('manage'), postalytics.grant_monitor('monitor')});
 
-# May the role do it?  Whatever else is wrong with the command, it may.
-sub may
+# The same of each account: a returned piece, a visit, a reject, deliveries done and
+# failed, a name of a field.
+sub fill
 {
-	my ($role, $command, $denied) = @_;
-	$connection->do($_) for 'BEGIN', qq{SET LOCAL ROLE "$role"};
-	my $done = $connection->do($command);
-	my $error = $done ? '' : $connection->errstr;
-	$connection->do('ROLLBACK');
-	return $error !~ $denied;
+	$node->safe_psql('postgres', qq{
+		SELECT postalytics.ingest('[{"mailId": 1, "eventType": 3, "eventDate": "2026-10-06", "campaignId": "c", "campaignName": "C", "country": "US"},
+			{"mailId": 2, "eventType": 11, "eventDate": "2026-10-06", "campaignId": "c"},
+			{"mailId": 2, "eventType": 7, "eventDate": "2026-10-08", "campaignId": "c"},
+			{"mailId": 4, "eventType": 11, "eventDate": "2026-10-06", "campaignId": "c"}, {"mailId": 3}]', '$_')}) for 'a', 'b';
+	$node->safe_psql('postgres', q{
+		SELECT postalytics.nack('both', array_agg(delivery_id), 'x') FROM postalytics.fetch('both', 4);
+		SELECT postalytics.ack(s, array_agg(delivery_id)) FROM unnest('{own,another}'::text[]) AS s, postalytics.fetch(s, 1) GROUP BY s;
+		INSERT INTO postalytics.field_names VALUES ('ref', 'mail_id');
+		SELECT postalytics.maintain()});
+}
+fill();
+
+my %session;
+for (@roles)
+{
+	$session{$_} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres",
+		$_, '', { RaiseError => 0, PrintError => 0, AutoCommit => 1 }) or die $DBI::errstr;
+	$session{$_}->do('SET timezone = UTC');
 }
 
-my %attempts = (
-	SELECT => 'SELECT FROM %s',
-	INSERT => 'INSERT INTO %s DEFAULT VALUES',
-	UPDATE => 'UPDATE %s SET %s = NULL WHERE false',
-	DELETE => 'DELETE FROM %s WHERE false',
-	TRUNCATE => 'TRUNCATE %s');
-my $member = q{pg_depend AS d WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
-	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'postalytics_status')};
+# Run a command as a role, and take it back.  Returns the error, and what it returned.
+sub try
+{
+	my ($role, $command) = @_;
+	my $db = $session{$role};
+	$db->do('BEGIN');
+	my $rows = $command =~ /^(SELECT|TABLE)/ ? $db->selectcol_arrayref($command) : $db->do($command);
+	my $error = defined $rows ? '' : $db->errstr;
+	$db->do('ROLLBACK');
+	return ($error, ref $rows ? $rows : []);
+}
+
+sub cell
+{
+	my ($name, $role) = @_;
+	return ($may{$name} // $may{'everything else'})->{$role} // '';
+}
 
 sub expected
 {
 	my ($name, $role, $privilege) = @_;
-	return (($may{$name} // $may{'everything else'})->{$role} // '') =~ /$privilege|all/ ? 1 : 0;
+	return cell($name, $role) =~ /\b$privilege\b|^all$/ ? 1 : 0;
 }
 
-# Tables, views and sequences; and a leaf, which is a table of its own.
-my $relations = $connection->selectall_arrayref(qq{
-	SELECT c.relname, c.relkind, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1)
+my $owner = $session{owner};
+my $member = q{pg_depend AS d WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'postalytics_status')};
+
+# Tables, views and sequences; and the leaves, which are tables of their own.
+my $relations = $owner->selectall_arrayref(q{
+	SELECT c.relname, c.relkind, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1),
+		EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'account')
 	FROM pg_class AS c
 	WHERE c.relnamespace = 'postalytics'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'S')
 	ORDER BY 1});
+my %attempts = (
+	SELECT => 'SELECT count(*) FROM postalytics.%1$s',
+	INSERT => 'INSERT INTO postalytics.%1$s DEFAULT VALUES',
+	UPDATE => 'UPDATE postalytics.%1$s SET %2$s = %2$s',
+	DELETE => 'DELETE FROM postalytics.%1$s',
+	TRUNCATE => 'TRUNCATE postalytics.%1$s',
+	TRIGGER => 'CREATE TRIGGER planted AFTER INSERT ON postalytics.%1$s FOR EACH STATEMENT EXECUTE FUNCTION suppress_redundant_updates_trigger()',
+	REFERENCES => 'CREATE TABLE public.t (x text REFERENCES postalytics.%1$s)');
 my %seen;
 for (@$relations)
 {
-	my ($name, $kind, $column) = @$_;
+	my ($name, $kind, $column, $has_account) = @$_;
 	$seen{$name} = 1;
 	for my $role (@roles)
 	{
 		my @wrong;
 		for my $privilege ($kind eq 'S' ? 'SELECT' : sort keys %attempts)
 		{
+			next if $privilege eq 'REFERENCES' && $name !~ /^(pieces|campaigns|syncs|rejects|deliveries_unfinished|configuration|events_\d+_\d+)$/;
 			next if $kind eq 'v' && $privilege !~ ($name eq 'inbox' ? qr/SELECT|INSERT/ : qr/SELECT/);
-			my $command = sprintf $attempts{$privilege}, "postalytics.$name", $column;
-			push @wrong, $privilege
-			  if may($role, $command, qr/^ERROR:  permission denied for (table|view|sequence) $name/) != expected($name, $role, $privilege);
+			my ($error) = try($role, sprintf $attempts{$privilege}, $name, $column);
+			push @wrong, "$privilege: $error" if ($error !~ /^ERROR:  permission denied for (table|view|sequence) $name/) != expected($name, $role, $privilege);
 		}
 		is("@wrong", '', "$role: $name");
+		next unless expected($name, $role, 'SELECT') && $has_account && $name !~ /^(inbox|bindings)$|_\d{4}/;
+		my ($error, $accounts) = try($role, "SELECT DISTINCT account FROM postalytics.$name ORDER BY 1");
+		is($error . join(',', @$accounts), cell($name, $role) =~ /own/ ? 'a' : 'a,b', "$role: whose $name");
 	}
 }
+is(join(',', @{ (try('read, bound', 'SELECT name FROM postalytics.syncs ORDER BY 1'))[1] }), 'own', "a bound reader's syncs");
+is(join(',', @{ (try('read, bound', 'SELECT name FROM postalytics.sync_health ORDER BY 1'))[1] }), 'own', 'and their health');
 
-# Functions, called with a NULL for each argument.
-my $functions = $connection->selectall_arrayref(qq{
-	SELECT p.proname, p.oid::regprocedure, p.prokind,
-		   (SELECT string_agg(CASE WHEN a = 'internal'::regtype THEN 'NULL' ELSE 'NULL::' || a::regtype END, ', ') FROM unnest(p.proargtypes) AS a)
+# Functions, called with a NULL for each argument, which the planner does not know to
+# be one.
+my $functions = $owner->selectall_arrayref(qq{
+	SELECT p.proname, p.oid::regprocedure,
+		   (SELECT string_agg(CASE WHEN a = 'internal'::regtype THEN 'NULL' ELSE format('CASE WHEN i < 1 THEN NULL::%s END', a::regtype) END, ', ') FROM unnest(p.proargtypes) AS a)
 	FROM pg_proc AS p
 	WHERE p.oid IN (SELECT d.objid FROM $member AND d.classid = 'pg_proc'::regclass)
 	ORDER BY 2});
 for (@$functions)
 {
-	my ($name, $signature, $kind, $arguments) = @$_;
+	my ($name, $signature, $arguments) = @$_;
 	$seen{$name} = 1;
-	my @wrong = grep {
-		my ($allowed) = $connection->selectrow_array('SELECT has_function_privilege(?, ?, ?)', undef, $_, $signature, 'EXECUTE');
-		$allowed = may($_, "SELECT postalytics.$name(" . ($arguments // '') . ')', qr/permission denied for (function|aggregate) $name/) if $allowed;
-		($allowed ? 1 : 0) != expected($name, $_, 'EXECUTE')
-	} @roles;
+	my @wrong;
+	for my $role (@roles)
+	{
+		my ($error) = try($role, "SELECT postalytics.$name(" . ($arguments // '') . ') FROM generate_series(1, 1) AS i');
+		my $allowed = $error !~ /permission denied for (function|aggregate) $name/;
+		($allowed) = $owner->selectrow_array('SELECT has_function_privilege(?, ?, ?)', undef, $role, $signature, 'EXECUTE')
+		  if $signature =~ /internal/ || $error =~ /functions can only be called as triggers/;
+		push @wrong, $role if ($allowed ? 1 : 0) != expected($name, $role, 'EXECUTE');
+	}
 	is("@wrong", '', "EXECUTE on $signature");
 }
 is(join(' ', grep { !$seen{$_} && $_ ne 'everything else' && $_ ne 'mail_status' } sort keys %may), '', 'the table names nothing that is not there');
 
-# The worker of one sync, and what it is refused.
-my $denied = qr/permission denied for sync "another"/;
-ok(may('sync', "SELECT postalytics.fetch('own')", qr/./), 'a worker fetches from its own sync');
-ok(!may('sync', $_, $denied), "and is refused $_")
-  for "SELECT postalytics.fetch('another')", "SELECT postalytics.ack('another', '{1}')",
-  "SELECT postalytics.nack('another', '{1}', 'x')", "SELECT postalytics.next_due('another')";
-ok(may('sync', "SELECT * FROM postalytics.ingest('{}')", qr/^$/) && !may('sync', "SELECT * FROM postalytics.ingest('{}')", qr/permission denied/),
-	'and brings no events');
+# What the functions of a bound role return, or do.
+sub answers
+{
+	my ($role, $query, $expected, $title) = @_;
+	my ($error, $rows) = try($role, $query);
+	is($error =~ s/\n.*//sr . join(',', @$rows), $expected, $title);
+}
+my $event = q{'{"mailId": 1, "eventType": 3, "eventDate": "2026-10-06"}'};
+my $ambiguous = 'ERROR:  several accounts have a piece "1"';
+for ([ 'read', 'a,b' ], [ 'read, bound', 'a' ])
+{
+	my ($role, $accounts) = @$_;
+	answers($role, "SELECT DISTINCT account FROM $_ ORDER BY 1", $accounts, "$role: $_")
+	  for "postalytics.journey('1')", "postalytics.funnel('c')", "postalytics.stuck_pieces('1 second', younger_than => NULL)";
+	answers($role, "SELECT postalytics.status_as_of('1', 'infinity')", $role eq 'read' ? $ambiguous : 'ReturnedToSender', "$role: status_as_of");
+	answers($role, "SELECT postalytics.status_as_of('1', 'infinity', 'b')", $role eq 'read' ? 'ReturnedToSender' : '', "$role: status_as_of, of b");
+	answers($role, "SELECT count(*) FROM postalytics.journey('1', 'b')", $role eq 'read' ? 1 : 0, "$role: journey, of b");
+}
+is((try('read', "SELECT postalytics.status_as_of('1', 'infinity')"))[0] =~ /HINT:  Name the account/ ? 'hint' : '', 'hint', 'and a hint');
+answers('ingest', "SELECT inserted FROM postalytics.ingest($event)", '1', 'without an account it is of none');
+answers('ingest', "SELECT inserted FROM postalytics.ingest($event, '$_')", '0', "of $_ it is there already") for 'a', 'b';
+answers('ingest, bound', "SELECT inserted FROM postalytics.ingest($event$_)", '0', "a bound role brings its own account's ($_)") for '', ", 'a'", ", ''";
+answers('ingest, bound', "SELECT postalytics.ingest($event, 'b')", 'ERROR:  permission denied for account "b"', 'and no other');
+answers('ingest, bound', "INSERT INTO postalytics.inbox (mail_id, account) VALUES ('1', 'a'), ('1', 'b')", 'ERROR:  permission denied for account "b"', 'nor by inbox');
+answers('ingest, bound', 'SELECT rejected FROM postalytics.retry_rejects()', '1', 'it retries its own rejects');
+answers('ingest', 'SELECT rejected FROM postalytics.retry_rejects()', '2', 'and another all');
+answers('manage', 'SELECT rejected FROM postalytics.retry_rejects()', '2', 'as a manager');
+answers('manage', "SELECT postalytics.grant_read('manage')", 'ERROR:  permission denied for function grant_read', 'a manager gives no rights');
+my $denied = 'ERROR:  permission denied for sync "%s", or it does not exist';
+for my $sync ('another', 'nowhere')
+{
+	answers('sync', $_, sprintf($denied, $sync), "a worker: $_")
+	  for map { sprintf $_, $sync } "SELECT postalytics.fetch('%s')", "SELECT postalytics.ack('%s', '{1}')",
+	  "SELECT postalytics.nack('%s', '{1}', 'x')", "SELECT postalytics.next_due('%s')";
+}
+answers('sync', "SELECT DISTINCT account FROM postalytics.fetch('own')", 'a', 'it fetches from its own sync');
+answers('owner', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'the owner is told more');
+answers('owner', "SELECT DISTINCT account FROM postalytics.fetch('shared') ORDER BY 1", 'a,b', 'and bound to nothing');
+$owner->do(q{GRANT EXECUTE ON FUNCTION postalytics.fetch TO manage});
+answers('manage', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'as a manager is');
+answers('manage', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied for sync "own"', 'who may not fetch');
+
+# Rights that were given without a binding give nothing.
+$owner->do(q{CREATE ROLE plain LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postalytics TO plain; GRANT SELECT ON ALL TABLES IN SCHEMA postalytics TO plain});
+$session{plain} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", 'plain', '', { RaiseError => 0, PrintError => 0 });
+answers('plain', "SELECT count(*) FROM postalytics.$_", '0', "no rows of $_ without a binding")
+  for qw(events events_2026_10 pieces campaigns rejects deliveries deliveries_unfinished syncs campaign_funnel sync_health);
+answers('plain', "SELECT postalytics.ingest($event)", 'ERROR:  permission denied to ingest events', 'no ingest');
+answers('plain', "SELECT postalytics.retry_rejects()", 'ERROR:  permission denied to ingest events', 'no retry');
+answers('plain', "SELECT postalytics.fetch('own')", sprintf($denied, 'own'), 'no fetch');
+
+# Membership counts; several bindings; and what was given is taken back.
+$owner->do(q{CREATE ROLE colleague LOGIN; GRANT sync, "read, bound", "ingest, bound" TO colleague});
+$session{colleague} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", 'colleague', '', { RaiseError => 0, PrintError => 0 });
+answers('colleague', "SELECT DISTINCT account FROM postalytics.fetch('own')", 'a', 'a member fetches');
+answers('colleague', "SELECT DISTINCT account FROM postalytics.pieces", 'a', 'and reads');
+$owner->do(q{SELECT postalytics.grant_ingest('ingest, bound', 'b')});
+answers('colleague', "SELECT postalytics.ingest($event)", 'ERROR:  an account must be given', 'one of several accounts must be named');
+answers('colleague', "SELECT duplicates FROM postalytics.ingest($event, 'b')", '1', 'and then is');
+answers('colleague', "SELECT postalytics.ingest($event, 'c')", 'ERROR:  permission denied for account "c"', 'one that it has');
+$owner->do(q{SELECT postalytics.revoke_ingest('ingest, bound', 'a'), postalytics.revoke_sync('sync', 'own'), postalytics.revoke_read('read, bound', 'a'),
+	postalytics.revoke_read('read')});
+answers('colleague', "SELECT duplicates FROM postalytics.ingest($event)", '1', 'one of two is taken back');
+answers('colleague', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied for function fetch', 'the sync');
+answers('colleague', "SELECT FROM postalytics.pieces", 'ERROR:  permission denied for table pieces', 'and reading');
+answers('read', "SELECT FROM postalytics.pieces", 'ERROR:  permission denied for table pieces', 'of all, too');
+answers('manage', "SELECT name FROM postalytics.syncs WHERE name = 'own'", 'own', 'what two kinds have in common is kept');
+
+# Names that cannot be bound.
+for ([ "grant_ingest('public')", '0LP01' ], [ "grant_read('public', 'a')", '0LP01' ], [ "grant_sync('public', 'own')", '0LP01' ],
+	[ 'grant_manage(NULL)', '22004' ], [ "grant_monitor('nobody')", '42704' ], [ "grant_sync('sync', 'nowhere')", '42704' ],
+	[ "grant_ingest('sync', repeat('x', 256))", '22001' ], [ "revoke_manage('public')", '0LP01' ])
+{
+	my ($call, $state) = @$_;
+	$owner->do("SELECT postalytics.$call");
+	is($owner->state, $state, "$call is refused");
+}
+
+# A role that loses its grants to DROP OWNED does not get them back with the next.
+$owner->do($_) for "SELECT postalytics.grant_sync('sync', 'own')", 'DROP OWNED BY sync', "SELECT postalytics.grant_sync('sync', 'another')";
+is($owner->selectrow_array(q{SELECT string_agg(sync, ',') FROM postalytics.bindings WHERE role = 'sync'::regrole}), 'another', 'no binding revives');
+$owner->do(q{SELECT postalytics.drop_sync('another'), postalytics.create_sync('another')});
+is($owner->selectrow_array(q{SELECT count(*) FROM postalytics.bindings WHERE role = 'sync'::regrole}), 0, 'nor with a sync of the same name');
+$session{$_}->disconnect for 'monitor', 'sync';
+$owner->do($_) for 'DROP OWNED BY monitor', 'DROP ROLE monitor', "SELECT postalytics.grant_read('read')";
+is($owner->selectrow_array(q{SELECT count(*) FROM postalytics.bindings WHERE role NOT IN (SELECT oid FROM pg_roles)}), 0, 'dropped roles are forgotten');
 
 # An error inside of fetch leaves its caller who he was, and his session as it was,
 # be it caught or not.
-$connection->do('ALTER ROLE sync LOGIN');
+$owner->do(q{SELECT postalytics.grant_sync('sync', 'own')});
 my ($status, $said, $complaint) = $node->psql('postgres', q{
 	CREATE TEMP TABLE before (x int);
 	DO $$ BEGIN
@@ -133,11 +258,7 @@ my ($status, $said, $complaint) = $node->psql('postgres', q{
 	SELECT current_user}, on_error_stop => 0, extra_params => [ '-U', 'sync' ]);
 is($said, "2\nsync", 'an error in fetch takes back what was done since the handler began, and the session goes on');
 like($complaint, qr/lease must not be negative for sync with "\$user", public/, 'and who catches it is who he was');
-$connection->do('CREATE ROLE colleague; GRANT sync TO colleague');
-ok(may('colleague', "SELECT postalytics.fetch('own')", qr/./), 'who has its rights may too');
-$connection->do("SELECT postalytics.revoke_sync('sync', 'own')");
-ok(!may('sync', "SELECT postalytics.fetch('own')", qr/permission denied for sync "own"/), 'until they are revoked');
 
-$connection->disconnect;
+$_->disconnect for values %session;
 $node->stop;
 done_testing();

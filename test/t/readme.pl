@@ -1,5 +1,5 @@
-# README.md's commands, in the order of the page, as its reader would type them;
-# the results it shows are the results.
+# The commands of README.md and docs/operate.md, in the order of the pages, as their
+# reader would type them; the results they show are the results.
 use strict;
 use warnings;
 use JSON::PP;
@@ -8,12 +8,15 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $top = $ENV{TESTDIR};
-my $readme = slurp_file("$top/README.md");
 my @blocks;
-while ($readme =~ /^```(\w+)\n(.*?)^```$/msg)
+for my $page ('README.md', 'docs/operate.md')
 {
-	my ($kind, $text, $start) = ($1, $2, $-[0]);
-	push @blocks, { kind => $kind, text => $text, line => 1 + substr($readme, 0, $start) =~ tr/\n// };
+	my $text = slurp_file("$top/$page");
+	while ($text =~ /^```(\w+)\n(.*?)^```$/msg)
+	{
+		my ($kind, $block, $start) = ($1, $2, $-[0]);
+		push @blocks, { kind => $kind, text => $block, line => "$page:" . (1 + substr($text, 0, $start) =~ tr/\n//) };
+	}
 }
 cmp_ok(scalar(grep { $_->{kind} eq 'sql' } @blocks), '>', 15, 'there are commands to run');
 
@@ -35,7 +38,7 @@ append_to_file("$folder/feed.jsonl", join('', map { tr/\n/ /r . "\n" } map { slu
 IPC::Run::run([ 'psql', '-Xq', '-d', $node->connstr('crm') . ' options=-cclient_min_messages=warning' ],
 	'<', \$script, '>', \$out, '2>', \$err, init => sub { chdir $folder });
 is($err, '', 'no SQL command fails');
-my %result = $out =~ /<<(\d+)>>\n(.*?)(?=<<\d+>>\n|\z)/gs;
+my %result = $out =~ /<<(\S+:\d+)>>\n(.*?)(?=<<\S+:\d+>>\n|\z)/gs;
 
 # Blanks at the ends of lines, and empty lines, are psql's own affair.
 sub tidy
@@ -54,13 +57,13 @@ for my $i (1 .. $#blocks)
 	my ($before, $block) = @blocks[ $i - 1, $i ];
 	if ($block->{kind} eq 'text')
 	{
-		is(tidy($result{ $before->{line} }), tidy($block->{text}), "line $before->{line}: the result is as shown");
+		is(tidy($result{ $before->{line} }), tidy($block->{text}), "$before->{line}: the result is as shown");
 	}
 	elsif ($block->{kind} eq 'json')
 	{
 		my ($payload) = $result{ $before->{line} } =~ /with payload "(.*)" received/;
 		my ($heard, $shown) = map { decode_json($_) } $payload, $block->{text};
-		is_deeply($heard, $shown, "line $before->{line}: the payload is as shown");
+		is_deeply($heard, $shown, "$before->{line}: the payload is as shown");
 	}
 }
 
@@ -78,7 +81,7 @@ for my $block (grep { $_->{kind} eq 'python' } @blocks)
 		$listener->pump_nb;
 		select(undef, undef, undef, 0.1);
 	}
-	like($said, qr/^py \d+ In Transit\n/, "line $block->{line}: the listener hears");
+	like($said, qr/^py \d+ In Transit\n/, "$block->{line}: the listener hears");
 	$listener->kill_kill;
 }
 
@@ -92,7 +95,7 @@ for my $block (grep { $_->{kind} eq 'sh' } @blocks)
 	delete local $ENV{MAKEFLAGS};
 	my $output = '';
 	my $ran = IPC::Run::run([ 'bash', '-ec', "sudo() { \"\$@\"; }\ncd '$top'\n$block->{text}" ], '>', \$output, '2>&1');
-	ok($ran, "line $block->{line}: the shell commands succeed") or diag($output);
+	ok($ran, "$block->{line}: the shell commands succeed") or diag($output);
 }
 is($node->safe_psql('crm_restored', 'SELECT count(*) FROM postalytics.events'),
 	$node->safe_psql('crm', 'SELECT count(*) FROM postalytics.events'), 'what was dumped is restored');
