@@ -174,72 +174,98 @@ is_duration(const SettingInfo *info, const char *value)
 
 static const SettingInfo setting_info[N_SETTINGS] = {
 	[SETTING_IDENTITY] = {
-		"identity", "mail",
-		"what identifies a mail piece: its mail id, or campaign/contact if the feed gives none (mail); "
+		.name = "identity",
+		.initial = "mail",
+		.description = "what identifies a mail piece: its mail id, or campaign/contact if the feed gives none (mail); "
 		"or campaign/contact wherever both are known (contact)",
-		"mail or contact; cannot change once there are events",
-		is_choice, {"mail", "contact"}
+		.allowed = "mail or contact; cannot change once there are events",
+		.is_valid = is_choice,
+		.choices = {"mail", "contact"}
 	},
 	[SETTING_EVENT_PRECISION] = {
-		"event_precision", "microsecond",
-		"the precision with which the times of events are stored and compared",
-		"microsecond or second",
-		is_choice, {"microsecond", "second"}
+		.name = "event_precision",
+		.initial = "microsecond",
+		.description = "the precision with which the times of events are stored and compared",
+		.allowed = "microsecond or second",
+		.is_valid = is_choice,
+		.choices = {"microsecond", "second"}
 	},
 	[SETTING_KEEP_PAYLOAD] = {
-		"keep_payload", "on",
-		"whether the JSON of an event is stored with it",
-		"on or off",
-		is_choice, {"on", "off"}
+		.name = "keep_payload",
+		.initial = "on",
+		.description = "whether the JSON of an event is stored with it",
+		.allowed = "on or off",
+		.is_valid = is_choice,
+		.choices = {"on", "off"}
 	},
 	[SETTING_FEED_TIME_ZONE] = {
-		"feed_time_zone", "UTC",
-		"the time zone of timestamps in the feed that have none",
-		"a name in pg_timezone_names",
-		is_time_zone
+		.name = "feed_time_zone",
+		.initial = "UTC",
+		.description = "the time zone of timestamps in the feed that have none",
+		.allowed = "a name in pg_timezone_names",
+		.is_valid = is_time_zone
 	},
 	[SETTING_EARLIEST] = {
-		"earliest", "10 years",
-		"how far in the past the date of an event may be",
-		"0 to 5000 years",
-		is_duration,.least = "1 microsecond",.most = "5000 years"
+		.name = "earliest",
+		.initial = "10 years",
+		.description = "how far in the past the date of an event may be",
+		.allowed = "0 to 5000 years",
+		.is_valid = is_duration,
+		.least = "1 microsecond",
+		.most = "5000 years"
 	},
 	[SETTING_LATEST] = {
-		"latest", "1 day",
-		"how far in the future the date of an event may be",
-		"0 to 1000 years",
-		is_duration,.least = "1 microsecond",.most = "1000 years"
+		.name = "latest",
+		.initial = "1 day",
+		.description = "how far in the future the date of an event may be",
+		.allowed = "0 to 1000 years",
+		.is_valid = is_duration,
+		.least = "1 microsecond",
+		.most = "1000 years"
 	},
 	[SETTING_HISTORY] = {
-		"history", "30 days",
-		"how long finished deliveries are kept; 0 keeps none",
-		"0, or 1 day to 1000 years",
-		is_duration,.least = "1 day",.most = "1000 years"
+		.name = "history",
+		.initial = "30 days",
+		.description = "how long finished deliveries are kept; 0 keeps none",
+		.allowed = "0, or 1 day to 1000 years",
+		.is_valid = is_duration,
+		.least = "1 day",
+		.most = "1000 years"
 	},
 	[SETTING_RETENTION] = {
-		"retention", "0",
-		"how long months of events are kept; 0 keeps them forever",
-		"0, or 1 day to 1000 years",
-		is_duration,.least = "1 day",.most = "1000 years"
+		.name = "retention",
+		.initial = "0",
+		.description = "how long months of events are kept; 0 keeps them forever",
+		.allowed = "0, or 1 day to 1000 years",
+		.is_valid = is_duration,
+		.least = "1 day",
+		.most = "1000 years"
 	},
 	[SETTING_RETENTION_ACTION] = {
-		"retention_action", "drop",
-		"what maintain() does with a month beyond retention",
-		"drop or detach",
-		is_choice, {"drop", "detach"}
+		.name = "retention_action",
+		.initial = "drop",
+		.description = "what maintain() does with a month beyond retention",
+		.allowed = "drop or detach",
+		.is_valid = is_choice,
+		.choices = {"drop", "detach"}
 	},
 	[SETTING_PREMAKE_MONTHS] = {
-		"premake_months", "2",
-		"how many months of partitions maintain() creates in advance",
-		"0 to 120",
-		is_count,.most = "120"
+		.name = "premake_months",
+		.initial = "2",
+		.description = "how many months of partitions maintain() creates in advance",
+		.allowed = "0 to 120",
+		.is_valid = is_count,
+		.most = "120"
 	},
 	[SETTING_MAX_WAIT] = {
-		"max_wait", "5 minutes",
-		"how long fetch waits at most, whatever its own max_wait: the snapshot of a waiting fetch holds VACUUM back",
-		"0 to 1 day",
-		is_duration,.least = "1 microsecond",.most = "1 day"
-	},
+		.name = "max_wait",
+		.initial = "5 minutes",
+		.description = "how long fetch waits at most, whatever its own max_wait: the snapshot of a waiting fetch holds VACUUM back",
+		.allowed = "0 to 1 day",
+		.is_valid = is_duration,
+		.least = "1 microsecond",
+		.most = "1 day"
+	}
 };
 
 /*

@@ -30,8 +30,8 @@ typedef struct Sync
 	bool		ordered;
 	bool		durable;
 	int			max_attempts;
-	bool		notify_events;	/* notifications list events of named accounts,
-								 * too */
+	bool		notify_events;	/* notifications list events of named
+								 * accounts, too */
 	struct Sync *next;
 } Sync;
 

@@ -64,8 +64,7 @@ typedef struct Look
 	Relation	unfinished;
 	Relation	pieces;			/* NULL unless the sync has "unless" */
 	Lookup		due;			/* by sync and due_at */
-	Lookup		piece;			/* by piece_id, account, sync and
-								 * occurred_at */
+	Lookup		piece;			/* by piece_id, account, sync and occurred_at */
 	Lookup		key;			/* of pieces, by piece_id and account */
 	TupleTableSlot *locked;		/* the row locked last */
 	pieces_hash *seen;
