@@ -1,0 +1,209 @@
+# Two accounts that use the same ids, names and times, brought in any order and by
+# any of the channels, are what each would be alone: in every table, in every
+# report, and in what syncs are given.  SEED repeats a run.
+use strict;
+use warnings;
+use DBI;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = $ENV{SEED} // time;
+srand($seed);
+note "SEED=$seed";
+
+my $node = PostgreSQL::Test::Cluster->new('accounts');
+$node->init;
+$node->start;
+my %db;
+for my $name ('a', 'b', 'together')
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $name");
+	$db{$name} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=$name",
+		getpwuid($<) . '', '', { RaiseError => 1, PrintError => 0 });
+	$db{$name}->do(q{
+		SET client_min_messages = warning;
+		CREATE EXTENSION postalytics_status;
+		SET search_path = public, postalytics;
+		SET timezone = 'UTC';
+		SELECT configure('latest', '100 years');
+		SELECT create_sync('ordered'), create_sync('unless', unless => '{ReturnedToSender,pURLCompleted}'),
+			create_sync('latest', latest_only => true), create_sync('campaign', campaigns => '{c1}', ordered => false),
+			create_sync('of_a', accounts => '{a}'), create_sync('of_b', accounts => '{b}')});
+}
+
+# An event of few pieces and campaigns, so that the accounts collide in all of them;
+# now and then one that is wrong.
+sub event
+{
+	my $json = JSON::PP->new->canonical;
+	my $event = { mailId => int rand 12, eventType => int rand 13, eventDate => sprintf('2026-%02d-%02dT0%d:00:00Z', 9 + rand 3, 1 + rand 28, rand 3),
+		campaignId => 'c' . int rand 3 };
+	$event->{campaignName} = 'name ' . int rand 4 if rand() < 0.5;
+	$event->{to} = { id => int rand 3, firstName => 'first ' . int rand 9, zip => 10000 + int rand 9, country => rand() < 0.5 ? 'US' : 'CA' } if rand() < 0.5;
+	$event->{fields} = { n => int rand 9 } if rand() < 0.3;
+	$event->{account} = rand() < 0.5 ? 'a' : 'b' if rand() < 0.3;	# which is not believed
+	delete $event->{eventDate} if rand() < 0.05;
+	return $json->encode($event);
+}
+
+# Ways in: ingest, inbox, and the table itself, whose trigger derives the rest.
+sub bring
+{
+	my ($db, $account, $way, @events) = @_;
+	my $list = '[' . join(',', @events) . ']';
+	if ($way < 2)
+	{
+		$db->do('SELECT ingest(?, ?)', undef, $list, $account);
+	}
+	elsif ($way == 2)
+	{
+		$db->do('INSERT INTO inbox (account, payload) SELECT ?, value FROM json_array_elements(?)', undef, $account, $list);
+	}
+	else
+	{
+		$db->do(q{INSERT INTO events (piece_id, account, status, occurred_at, campaign_id, payload)
+			SELECT DISTINCT ON (1, 3, 4) value ->> 'mailId', ?, to_mail_status(value ->> 'eventType'), (value ->> 'eventDate')::timestamptz, value ->> 'campaignId', value
+			FROM json_array_elements(?)
+			WHERE value ->> 'eventDate' IS NOT NULL AND to_mail_status(value ->> 'eventType') IS NOT NULL
+			AND NOT EXISTS (SELECT FROM events AS e WHERE (e.piece_id, e.account, e.status, e.occurred_at)
+				= (value ->> 'mailId', ?, to_mail_status(value ->> 'eventType'), (value ->> 'eventDate')::timestamptz))}, undef, $account, $list, $account);
+	}
+}
+
+# What the syncs of a database hand out until nothing is due, by account; each
+# delivery is done at once.
+my %handed;
+sub drain
+{
+	my ($name) = @_;
+	for my $sync (qw(ordered unless latest campaign of_a of_b))
+	{
+		for (;;)
+		{
+			my $rows = $db{$name}->selectall_arrayref('SELECT * FROM postalytics.fetch(?, 7)', { Slice => {} }, $sync);
+			last if !@$rows;
+			for my $row (@$rows)
+			{
+				my $id = delete $row->{delivery_id};
+				push @{ $handed{$name}{ $row->{account} } }, join '|', $sync, map { $_ // '' } @$row{ sort keys %$row };
+				$db{$name}->do('SELECT ack(?, ARRAY[?::bigint])', undef, $sync, $id);
+			}
+		}
+	}
+}
+
+# Of the same schedule each account takes part alone, and both together in some order.
+my @rounds = map { [ map { [ (rand() < 0.5 ? 'a' : 'b'), int rand 4, map { event() } 1 .. 1 + rand 25 ] } 1 .. 8 ] } 1 .. 12;
+for my $round (@rounds)
+{
+	for my $call (@$round)
+	{
+		my ($account, $way, @events) = @$call;
+		bring($db{$_}, $account, $way, @events) for $account, 'together';
+	}
+	drain($_) for 'a', 'b', 'together';
+}
+$_->do(q{SELECT replay_sync('campaign', '-infinity')}) for values %db;
+drain($_) for 'a', 'b', 'together';
+
+my %queries = (
+	events => 'SELECT piece_id, account, status, occurred_at, campaign_id, payload::text FROM events',
+	pieces => 'SELECT p::text FROM pieces AS p',
+	campaigns => 'SELECT c::text FROM campaigns AS c',
+	rejects => 'SELECT piece_id, account, reason, payload::text FROM rejects',
+	deliveries => 'SELECT sync, piece_id, account, status, occurred_at, due_at, state, attempt FROM deliveries',
+	journey => "SELECT j.* FROM pieces AS p, journey(p.piece_id, p.account) AS j",
+	funnel => "SELECT f.* FROM (SELECT DISTINCT campaign_id FROM campaigns) AS c, funnel(c.campaign_id, '2026-10-15') AS f",
+	status_as_of => "SELECT piece_id, account, status_as_of(piece_id, '2026-10-10', account) FROM pieces",
+	stuck_pieces => "SELECT piece_id, account, campaign_id, status, usual FROM stuck_pieces(younger_than => NULL)",
+	map { $_ => "SELECT v::text FROM $_ AS v" } qw(campaign_funnel campaign_funnel_by_country campaign_progress campaign_responses responses_by_day returned_mail));
+
+# Rows of an account, in an order of their own.
+sub rows
+{
+	my ($name, $account, $query) = @_;
+	my $has_account = $query =~ /::text FROM (\w+) AS (\w)/;
+	my $sql = $has_account ? "$query WHERE $2.account = " . $db{$name}->quote($account) : "SELECT * FROM ($query) AS q WHERE account = " . $db{$name}->quote($account);
+	return join "\n", sort map { join '|', map { $_ // '' } @$_ } @{ $db{$name}->selectall_arrayref($sql) };
+}
+
+sub same
+{
+	my ($title) = @_;
+	for my $account ('a', 'b')
+	{
+		for my $query (sort keys %queries)
+		{
+			my $alone = rows($account, $account, $queries{$query});
+			is(rows('together', $account, $queries{$query}), $alone, "$title: $query of $account");
+		}
+	}
+}
+same('brought');
+cmp_ok(scalar(split /\n/, rows('together', 'a', $queries{$_})), '>', 5, "there are $_ to compare") for qw(events pieces rejects deliveries journey);
+is(join("\n", sort @{ $handed{together}{$_} }), join("\n", sort @{ $handed{$_}{$_} }), "$_ is handed the same") for 'a', 'b';
+is(join(',', sort keys %{ $handed{together} }), 'a,b', 'nothing is of another account');
+is($db{together}->selectrow_array("SELECT count(*) FROM deliveries WHERE sync = 'of_a' AND account <> 'a'"), 0, 'a sync of one account has nothing of the other');
+
+# A campaign of one account is dropped, and its pieces derived again.
+eval { $db{together}->do("SELECT drop_campaign('c1')") };
+is($db{together}->state, '21000', 'which of two campaigns must be said');
+is($db{together}->selectrow_array("SELECT drop_campaign('c1', 'a')"), $db{a}->selectrow_array("SELECT drop_campaign('c1')"), 'of one account it is dropped');
+same('dropped');
+
+# A second client comes: what has no account gets a name, beside another account with
+# the same pieces; and is what it would be had it always had it.
+$_->do('SELECT drop_sync(name) FROM syncs') for values %db;
+for my $name ('a', 'together')
+{
+	$db{$name}->do('TRUNCATE events, pieces, campaigns, rejects, deliveries');
+	$db{$name}->do(q{SELECT create_sync('s')});
+}
+for my $round (@rounds)
+{
+	for my $call (@$round)
+	{
+		my ($account, $way, @events) = @$call;
+		bring($db{together}, $account eq 'a' ? '' : $account, $way, @events);
+		bring($db{a}, $account, $way, @events) if $account eq 'a';
+	}
+}
+$db{b}->do('TRUNCATE deliveries');
+my ($moved) = $db{together}->selectrow_array("SELECT move_account('', 'a')");
+is($moved, $db{a}->selectrow_array('SELECT count(*) FROM events'), 'all of it is moved');
+my $count = 0;
+for my $query (grep { !/journey/ } sort keys %queries)
+{
+	is(rows('together', 'a', $queries{$query}), rows('a', 'a', $queries{$query}), "moved: $query");
+}
+is($db{together}->selectrow_array("SELECT move_account('', 'a')"), 0, 'a second time there is nothing to move');
+
+# What came meanwhile without the name is merged, doubles and all.
+for my $call (map { @$_ } @rounds[ 0 .. 5 ])
+{
+	my ($account, $way, @events) = @$call;
+	my @more = map { event() } 1 .. 5;
+	bring($db{together}, '', 0, @events, @more) if $account eq 'a';
+	bring($db{a}, 'a', 0, @events, @more) if $account eq 'a';
+}
+$db{together}->do("SELECT move_account('', 'a')");
+for my $query (qw(pieces campaigns campaign_funnel status_as_of))
+{
+	is(rows('together', 'a', $queries{$query}), rows('a', 'a', $queries{$query}), "merged: $query");
+}
+is(rows('together', 'a', 'SELECT account, piece_id, status, occurred_at FROM events'),
+	rows('a', 'a', 'SELECT account, piece_id, status, occurred_at FROM events'), 'merged: events');
+is($db{together}->selectrow_array("SELECT count(*) FROM pieces WHERE account = ''") + $db{together}->selectrow_array("SELECT count(*) FROM campaigns WHERE account = ''"),
+	0, 'nothing is left without a name');
+for (['NULL', "'x'", '22004'], [ "'a'", "'a'", '22023' ], [ "''", "repeat('x', 256)", '22001' ])
+{
+	my ($from, $to, $state) = @$_;
+	eval { $db{together}->do("SELECT move_account($from, $to)") };
+	is($db{together}->state, $state, "move_account($from, $to) is refused");
+}
+
+$_->disconnect for values %db;
+$node->stop;
+done_testing();
