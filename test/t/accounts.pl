@@ -27,7 +27,7 @@ for my $name ('a', 'b', 'together')
 		CREATE EXTENSION postalytics_status;
 		SET search_path = public, postalytics;
 		SET timezone = 'UTC';
-		SELECT configure('latest', '100 years');
+		SELECT configure('latest', '100 years'), ensure_partitions('2026-09-01 UTC', '2026-12-01 UTC');
 		SELECT create_sync('ordered'), create_sync('unless', unless => '{ReturnedToSender,pURLCompleted}'),
 			create_sync('latest', latest_only => true), create_sync('campaign', campaigns => '{c1}', ordered => false),
 			create_sync('of_a', accounts => '{a}'), create_sync('of_b', accounts => '{b}')});
