@@ -21,24 +21,38 @@
 
 PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
 
+/* All caches, in a list: a backend has room for few callbacks. */
+static TableCache *caches;
+
+/* Note which tables have changed: one, or all for InvalidOid. */
 static void
 forget_table(Datum arg, Oid relation)
 {
-	TableCache *cache = (TableCache *) DatumGetPointer(arg);
-
-	if (!OidIsValid(relation) || cache->relation == relation)
-		cache->relation = InvalidOid;
+	for (TableCache *cache = caches; cache != NULL; cache = cache->next)
+		if (!OidIsValid(relation) || cache->relation == relation)
+			cache->relation = InvalidOid;
 }
 
-/* Pass each row of the table to the cache. */
 static void
-read_table(TableCache *cache)
+register_cache(TableCache *cache)
+{
+	if (caches == NULL)
+		CacheRegisterRelcacheCallback(forget_table, (Datum) 0);
+	cache->next = caches;
+	caches = cache;
+}
+
+/* Pass each row of the table to the cache, as it is in a snapshot. */
+static void
+read_table(TableCache *cache, Snapshot snapshot)
 {
 	Relation	rel = table_open(cache->relation, AccessShareLock);
-	Snapshot	snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
-	TableScanDesc scan = compat_beginscan(rel, snapshot);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan;
+	TupleTableSlot *slot;
 
+	snapshot = RegisterSnapshot(snapshot);
+	scan = compat_beginscan(rel, snapshot);
+	slot = table_slot_create(rel, NULL);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 		cache->add(slot);
 	ExecDropSingleTupleTableSlot(slot);
@@ -48,25 +62,38 @@ read_table(TableCache *cache)
 }
 
 /*
+ * True if what was read in a parallel query is what the active snapshot shows:
+ * a transaction that commits, and has changed anything, leaves another
+ * snapshot.
+ */
+static bool
+is_of_snapshot(const TableCache *cache, Snapshot snapshot)
+{
+	return cache->xmax == snapshot->xmax && cache->xcnt == snapshot->xcnt && cache->curcid == snapshot->curcid;
+}
+
+/*
  * Read the table again if it has changed, or is another table since DROP and
  * CREATE EXTENSION.  It is read without a query, because the role that inserts
- * events has no privilege on it.  In a parallel query only the query's
- * snapshot can be used, so that what is read with it is not kept for longer.
+ * events has no privilege on it.  In a parallel query only the query's own
+ * snapshot can be used, and what is read with it is kept only for that.
  */
 void
 refresh_cache(TableCache *cache)
 {
 	Oid			relation = extension_relation(cache->table);
+	bool		provisional = IsInParallelMode();
+	Snapshot	snapshot = provisional ? GetActiveSnapshot() : NULL;
 	MemoryContext caller;
 
 	AcceptInvalidationMessages();	/* as no lock is taken, which would do so */
 	if (cache->complete && cache->relation == relation &&
-		(!cache->provisional || IsInParallelMode()))
+		(!cache->provisional || (provisional && is_of_snapshot(cache, snapshot))))
 		return;
 
 	cache->complete = false;
 	if (cache->context == NULL)
-		CacheRegisterRelcacheCallback(forget_table, PointerGetDatum(cache));
+		register_cache(cache);
 	else						/* an outer caller may still use the old one */
 		MemoryContextSetParent(cache->context, TopTransactionContext);
 	cache->context = AllocSetContextCreate(TopMemoryContext,
@@ -75,9 +102,15 @@ refresh_cache(TableCache *cache)
 	cache->relation = relation; /* first, as an invalidation can arrive while
 								 * reading */
 	caller = MemoryContextSwitchTo(cache->context);
-	cache->provisional = IsInParallelMode();
+	cache->provisional = provisional;
+	if (provisional)
+	{
+		cache->xmax = snapshot->xmax;
+		cache->xcnt = snapshot->xcnt;
+		cache->curcid = snapshot->curcid;
+	}
 	cache->begin();
-	read_table(cache);
+	read_table(cache, provisional ? snapshot : GetLatestSnapshot());
 	if (cache->end != NULL)
 		cache->end();
 	MemoryContextSwitchTo(caller);

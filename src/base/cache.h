@@ -23,7 +23,12 @@ typedef struct TableCache
 	Oid			relation;		/* that was read; InvalidOid once it has
 								 * changed */
 	bool		complete;		/* false if an error ended the last read */
-	bool		provisional;	/* it was read in a parallel query */
+	bool		provisional;	/* it was read in a parallel query, by a
+								 * snapshot with the following */
+	TransactionId xmax;
+	uint32		xcnt;
+	CommandId	curcid;
+	struct TableCache *next;
 } TableCache;
 
 extern void refresh_cache(TableCache *cache);

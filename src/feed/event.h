@@ -38,7 +38,7 @@ typedef struct EventKey
 	const char *account;
 	TimestampTz occurred_at;
 	uint32		piece_length;
-	uint16		account_length;
+	uint32		account_length;
 	uint8		status;
 } EventKey;
 

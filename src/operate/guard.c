@@ -1,6 +1,7 @@
 /*
  * guard.c
- *		Refuses to drop the extension without CASCADE while it holds events.
+ *		Refuses to drop the extension without CASCADE while it holds events, and
+ *		removes the bindings of roles whose grants are dropped.
  *
  * The partitions are not members of the extension, so that the server would
  * drop them without a notice.
@@ -9,10 +10,12 @@
 
 #include "base/extension.h"
 #include "base/query.h"
+#include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/user.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(postalytics_guard_drop);
@@ -69,11 +72,47 @@ describe_loss(void)
 	return loss;
 }
 
+/* Parameters of unbind_query. */
+enum
+{
+	UNBIND_ROLES, N_UNBIND
+};
+
+static SqlQuery unbind_query = {
+	.sql = "DELETE FROM postalytics.bindings AS b"
+	" WHERE b.role = ANY ($1)",
+	.result = SPI_OK_DELETE,
+	.nparameters = N_UNBIND,
+	.types = {[UNBIND_ROLES] = OIDARRAYOID}
+};
+
+/*
+ * Remove the bindings of the roles that DROP OWNED names, as it revokes their
+ * privileges: a role may still have these through another role.
+ */
+static void
+unbind_roles(const DropOwnedStmt *drop)
+{
+	List	   *roles = roleSpecsToIds(drop->roles);
+	Datum	   *elements = palloc(list_length(roles) * sizeof(Datum));
+	Datum		values[N_UNBIND];
+	int			count = 0;
+	ListCell   *cell;
+
+	foreach(cell, roles)
+		elements[count++] = ObjectIdGetDatum(lfirst_oid(cell));
+	values[UNBIND_ROLES] = PointerGetDatum(construct_array(elements, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	SPI_connect();
+	query_run(&unbind_query, values, NULL);
+	SPI_finish();
+}
+
 /*
  * guard_drop(), the event trigger on ddl_command_start of DROP EXTENSION and
  * DROP OWNED
  *
- * Error 2BP01 if the extension would be dropped with its events.
+ * Removes the bindings of the roles that DROP OWNED names.  Error 2BP01 if the
+ * extension would be dropped with its events.
  */
 Datum
 postalytics_guard_drop(PG_FUNCTION_ARGS)
@@ -87,6 +126,8 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("guard_drop must be called as an event trigger")));
 	statement = trigger->parsetree;
+	if (IsA(statement, DropOwnedStmt))
+		unbind_roles((DropOwnedStmt *) statement);
 	if (!(IsA(statement, DropStmt) && drops_extension((DropStmt *) statement)) &&
 		!(IsA(statement, DropOwnedStmt) && drops_its_owner((DropOwnedStmt *) statement)))
 		return PointerGetDatum(NULL);

@@ -10,7 +10,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_guard_drop';
 COMMENT ON FUNCTION postalytics.guard_drop() IS
-    'event trigger: refuses DROP EXTENSION and DROP OWNED without CASCADE while there are events';
+    'event trigger: refuses DROP EXTENSION and DROP OWNED without CASCADE while there are events, and removes the bindings of roles that DROP OWNED names';
 
 CREATE EVENT TRIGGER postalytics_guard_drop
 ON ddl_command_start

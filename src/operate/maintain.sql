@@ -155,6 +155,7 @@ BEGIN
             RETURN NEXT postalytics.log_maintenance('create', 'postalytics.deliveries', format('partitions: %s', made));
         END IF;
     END IF;
+    PERFORM postalytics.renew_policies('0');
 EXCEPTION
     WHEN lock_not_available THEN
         RETURN NEXT postalytics.log_maintenance('failed', 'postalytics.events', SQLERRM);

@@ -3,51 +3,55 @@
  *		move_account: the data of one account given to another.
  */
 
--- The pieces of an account, which the caller has locked.  A piece that the other
--- account has too is merged with it, and made again from its events if the two
--- accounts have an event in common.
-CREATE FUNCTION postalytics.move_pieces(old text, new text, piece_ids text[])
-RETURNS bigint
-LANGUAGE plpgsql
+-- An event that both accounts have is kept once, and what one of them has delivered of
+-- it, or has to deliver, the other need not.  Returns how many events of each piece
+-- those were, and how many visits, which the merged piece counts twice.
+CREATE FUNCTION postalytics.remove_common_events(old text, new text)
+RETURNS TABLE (piece_id text, events bigint, opens bigint, completions bigint)
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    moved bigint;
-    removed bigint;
-    twice text[];
-BEGIN
-    WITH gone AS (
+    WITH common AS (
         DELETE FROM postalytics.events AS e
-        USING postalytics.events AS o
-        WHERE e.piece_id = ANY (piece_ids)
-          AND e.account = old
-          AND (o.piece_id, o.account, o.status, o.occurred_at) = (e.piece_id, new, e.status, e.occurred_at)
-        RETURNING e.piece_id
+        USING postalytics.events AS n
+        WHERE e.account = old
+          AND (n.piece_id, n.account, n.status, n.occurred_at) = (e.piece_id, new, e.status, e.occurred_at)
+        RETURNING e.piece_id, e.status, e.occurred_at
+    ), undelivered AS (
+        DELETE FROM postalytics.deliveries_unfinished AS d
+        USING common AS c,
+              postalytics.deliveries AS n
+        WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (c.piece_id, old, c.status, c.occurred_at)
+          AND (n.sync, n.piece_id, n.account, n.status, n.occurred_at) = (d.sync, d.piece_id, new, d.status, d.occurred_at)
+          AND NOT d.is_test
+          AND NOT n.is_test
     )
-    SELECT count(*), array_agg(DISTINCT g.piece_id)
-    INTO removed, twice
-    FROM gone AS g;
-    UPDATE postalytics.events AS e
-    SET account = new
-    WHERE e.piece_id = ANY (piece_ids)
-      AND e.account = old;
-    GET DIAGNOSTICS moved = ROW_COUNT;
-    UPDATE postalytics.deliveries AS d
-    SET account = new
-    WHERE d.piece_id = ANY (piece_ids)
-      AND d.account = old;
+    SELECT c.piece_id,
+           count(*),
+           count(*) FILTER (WHERE c.status = 'pURLOpened'),
+           count(*) FILTER (WHERE c.status = 'pURLCompleted')
+    FROM common AS c
+    GROUP BY c.piece_id
+$$;
+COMMENT ON FUNCTION postalytics.remove_common_events(text, text) IS
+    'internal: delete the events of an account that another has, too, and deliveries of them that the other has';
+
+-- A piece that both accounts have is merged.
+CREATE FUNCTION postalytics.move_pieces(old text, new text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
     WITH old_row AS (
         DELETE FROM postalytics.pieces AS p
         USING postalytics.pieces AS n
-        WHERE p.piece_id = ANY (piece_ids)
-          AND p.account = old
+        WHERE p.account = old
           AND (n.piece_id, n.account) = (p.piece_id, new)
         RETURNING p.piece_id, p AS piece
     ), new_row AS (
         DELETE FROM postalytics.pieces AS p
         USING postalytics.pieces AS o
-        WHERE p.piece_id = ANY (piece_ids)
-          AND p.account = new
+        WHERE p.account = new
           AND (o.piece_id, o.account) = (p.piece_id, old)
         RETURNING p.piece_id, p AS piece
     )
@@ -58,36 +62,110 @@ BEGIN
     CROSS JOIN LATERAL postalytics.merge_piece(o.piece, n.piece) AS m;
     UPDATE postalytics.pieces AS p
     SET account = new
-    WHERE p.piece_id = ANY (piece_ids)
-      AND p.account = old;
-    IF twice IS NOT NULL THEN
-        PERFORM postalytics.refold_pieces(twice, new);
-    END IF;
-    RETURN moved + removed;
+    WHERE p.account = old
+$$;
+COMMENT ON FUNCTION postalytics.move_pieces(text, text) IS
+    'internal: give the pieces of an account to another';
+
+CREATE FUNCTION postalytics.move_campaigns(old text, new text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH gone AS (
+        DELETE FROM postalytics.campaigns AS c
+        WHERE c.account = old
+        RETURNING c.campaign_id, c.name, c.named_on
+    )
+    INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)
+    SELECT g.campaign_id, new, g.name, g.named_on
+    FROM gone AS g
+    ON CONFLICT (campaign_id, account) DO UPDATE
+    SET (name, named_on) =
+        (SELECT n.name, n.named_on
+         FROM postalytics.latest_name(c.name, c.named_on, excluded.name, excluded.named_on) AS n)
+$$;
+COMMENT ON FUNCTION postalytics.move_campaigns(text, text) IS
+    'internal: give the campaigns of an account to another';
+
+-- What names the account without being its data.
+CREATE FUNCTION postalytics.rename_account(old text, new text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE postalytics.rejects AS r
+    SET account = new
+    WHERE r.account = old;
+    UPDATE postalytics.syncs AS s
+    SET accounts = ARRAY(SELECT DISTINCT a FROM unnest(array_replace(s.accounts, old, new)) AS a ORDER BY a)
+    WHERE old = ANY (s.accounts);
+    DELETE FROM postalytics.bindings AS b
+    USING postalytics.bindings AS n
+    WHERE b.account = old
+      AND (n.role, n.privilege, n.account) = (b.role, b.privilege, new);
+    UPDATE postalytics.bindings AS b
+    SET account = new
+    WHERE b.account = old
+$$;
+COMMENT ON FUNCTION postalytics.rename_account(text, text) IS
+    'internal: name another account in rejects, syncs and bindings';
+
+-- The caller has locked events, and the deliveries that existed before.  A lock
+-- timeout limits the wait for rows that others have locked since then.
+CREATE FUNCTION postalytics.move_rows(old text, new text)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    common record;
+    moved bigint;
+BEGIN
+    SELECT array_agg(r.piece_id) AS piece_ids,
+           array_agg(r.opens) AS opens,
+           array_agg(r.completions) AS completions,
+           COALESCE(sum(r.events), 0) AS events
+    INTO common
+    FROM postalytics.remove_common_events(old, new) AS r;
+    UPDATE postalytics.events AS e
+    SET account = new
+    WHERE e.account = old;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    UPDATE postalytics.deliveries AS d
+    SET account = new
+    WHERE d.account = old;
+    PERFORM postalytics.move_pieces(old, new);
+    UPDATE postalytics.pieces AS p
+    SET opens = p.opens - c.opens,
+        completions = p.completions - c.completions
+    FROM unnest(common.piece_ids, common.opens, common.completions) AS c (piece_id, opens, completions)
+    WHERE (p.piece_id, p.account) = (c.piece_id, new)
+      AND c.opens + c.completions > 0;
+    PERFORM postalytics.move_campaigns(old, new);
+    PERFORM postalytics.rename_account(old, new);
+    RETURN moved + common.events;
 END
 $$;
-COMMENT ON FUNCTION postalytics.move_pieces(text, text, text[]) IS
-    'internal: give pieces of an account to another, with their events and deliveries; how many events';
+COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
+    'internal: give everything of an account to another; how many events';
 
 -- Names the account of everything that has it: events, pieces, campaigns, rejects,
 -- deliveries, syncs and bindings.  What the new account has already is kept, and
 -- merged.  Months that were detached are not changed.
 --
--- Writers of the old account may go on.  What they commit meanwhile stays with
--- the old account, so let them name the new one first, or call this again.
---
--- Locks: the rows of pieces of the old account, in the order of their key, until
--- the transaction ends.  Errors: 22004 for NULL, 22023 if the two are the same,
--- 22001 if the new one is too long, 25001 unless the transaction is READ COMMITTED.
+-- Locks: the unfinished deliveries of the account, then SHARE ROW EXCLUSIVE on
+-- events, until the transaction ends: no events come in while it runs, of any
+-- account.  Writers are not blocked while it waits for either.  Errors: 22004 for
+-- NULL, 22023 if the two are the same, 22001 if the new one is too long, 55P03 if
+-- the lock on events is not available within 10 seconds, or then a row within one,
+-- 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.move_account(old text, new text)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    batch text[];
-    moved bigint := 0;
-    last text COLLATE pg_catalog."C" := '';
 BEGIN
     PERFORM postalytics.check_read_committed('move_account');
     PERFORM postalytics.check_not_distributed();
@@ -103,46 +181,13 @@ BEGIN
         RAISE EXCEPTION 'account is longer than 255 bytes'
             USING ERRCODE = 'string_data_right_truncation';
     END IF;
-    LOOP
-        batch := ARRAY(SELECT p.piece_id
-                       FROM postalytics.pieces AS p
-                       WHERE p.account = old
-                         AND p.piece_id > last
-                       ORDER BY p.piece_id
-                       LIMIT 10000
-                       FOR UPDATE);
-        EXIT WHEN cardinality(batch) = 0;
-        moved := moved + postalytics.move_pieces(old, new, batch);
-        last := batch[cardinality(batch)];
-    END LOOP;
-    INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)
-    SELECT o.campaign_id, new, o.name, o.named_on
-    FROM postalytics.campaigns AS o
-    WHERE o.account = old
-    ORDER BY o.campaign_id
-    ON CONFLICT ON CONSTRAINT campaigns_pkey DO UPDATE
-    SET (name, named_on) =
-        (SELECT n.name, n.named_on
-         FROM postalytics.latest_name(c.name, c.named_on, excluded.name, excluded.named_on) AS n);
-    DELETE FROM postalytics.campaigns AS c
-    WHERE c.account = old
-      AND NOT EXISTS (SELECT
-                      FROM postalytics.pieces AS p
-                      WHERE p.account = old);
-    UPDATE postalytics.rejects AS r
-    SET account = new
-    WHERE r.account = old;
-    UPDATE postalytics.syncs AS s
-    SET accounts = ARRAY(SELECT DISTINCT a FROM unnest(array_replace(s.accounts, old, new)) AS a ORDER BY a)
-    WHERE old = ANY (s.accounts);
-    DELETE FROM postalytics.bindings AS b
-    USING postalytics.bindings AS o
-    WHERE b.account = old
-      AND (o.role, o.privilege, o.account) = (b.role, b.privilege, new);
-    UPDATE postalytics.bindings AS b
-    SET account = new
-    WHERE b.account = old;
-    RETURN moved;
+    PERFORM
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.account = old
+    ORDER BY d.delivery_id
+    FOR UPDATE;
+    PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
+    RETURN postalytics.move_rows(old, new);
 END
 $$;
 COMMENT ON FUNCTION postalytics.move_account(text, text) IS

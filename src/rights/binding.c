@@ -128,6 +128,16 @@ first_binding(Privilege privilege)
 	return next_binding(bindings, privilege);
 }
 
+/* True if an account is among those found so far. */
+static bool
+is_bound_to(const BoundAccounts *bound, const char *account, uint32 length)
+{
+	for (int i = 0; i < bound->count; i++)
+		if (equal_bytes(VARDATA_ANY(bound->accounts[i]), VARSIZE_ANY_EXHDR(bound->accounts[i]), account, length))
+			return true;
+	return false;
+}
+
 /*
  * Determine the accounts for which the current user has a privilege.
  * Allocates in the current memory context.
@@ -146,7 +156,7 @@ bound_accounts(Privilege privilege, BoundAccounts *bound)
 	{
 		if (each->account == NULL)
 			bound->all = true;
-		else
+		else if (!is_bound_to(bound, VARDATA_ANY(each->account), VARSIZE_ANY_EXHDR(each->account)))
 		{
 			if (bound->count == size)
 			{
@@ -190,11 +200,8 @@ ingest_channel(const BoundAccounts *bound, const char *account)
 		channel.is_fixed = channel.account[0] != '\0';
 		return channel;
 	}
-	if (account != NULL)
-		for (int i = 0; i < bound->count; i++)
-			if (equal_bytes(VARDATA_ANY(bound->accounts[i]), VARSIZE_ANY_EXHDR(bound->accounts[i]),
-							account, strlen(account)))
-				return channel;
+	if (account != NULL && is_bound_to(bound, account, strlen(account)))
+		return channel;
 	if (channel.account[0] != '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

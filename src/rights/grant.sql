@@ -52,44 +52,103 @@ CREATE POLICY managers ON postalytics.syncs
 -- A role that reads all gets a policy without a condition, which the planner
 -- removes: a condition would keep it from using an index whose operator is not
 -- leakproof.  A dump does not contain this policy, so after a restore such
--- queries are slower until grant_read is called again.
---
--- Locks: ACCESS EXCLUSIVE on the tables, without making others wait for long.  If
--- it is not available within 10 seconds the policies stay as they are.
-CREATE FUNCTION postalytics.renew_policies()
+-- queries are slower until grant_read or maintain is called.
+CREATE FUNCTION postalytics.unbound_readers()
+RETURNS oid[]
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY(SELECT b.role::oid
+                 FROM postalytics.bindings AS b
+                 JOIN pg_roles AS r ON r.oid = b.role
+                 WHERE b.privilege = 'read'
+                   AND b.account IS NULL
+                 ORDER BY 1)
+$$;
+COMMENT ON FUNCTION postalytics.unbound_readers() IS
+    'internal: the roles that are bound as readers of all accounts';
+
+-- The roles of the policy of each table, none where there is no such policy.
+CREATE FUNCTION postalytics.policy_roles()
+RETURNS TABLE (relation regclass, roles oid[])
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.relation, ARRAY(SELECT r.role FROM unnest(p.polroles) AS r (role) ORDER BY 1)
+    FROM unnest(postalytics.account_tables()) AS t (relation)
+    LEFT JOIN pg_policy AS p ON p.polrelid = t.relation AND p.polname = 'unbound_readers'
+$$;
+COMMENT ON FUNCTION postalytics.policy_roles() IS
+    'internal: the roles that have the policy for readers of all accounts';
+
+-- Releases what it has locked before it waits, so that nobody waits for this while
+-- it waits for somebody else.
+CREATE FUNCTION postalytics.lock_account_tables(patience interval)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    deadline timestamptz := clock_timestamp() + patience;
+    each regclass;
+BEGIN
+    LOOP
+        BEGIN
+            FOREACH each IN ARRAY postalytics.account_tables() LOOP
+                EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', each);
+            END LOOP;
+            RETURN true;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                IF clock_timestamp() >= deadline THEN
+                    RETURN false;
+                END IF;
+        END;
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.lock_account_tables(interval) IS
+    'internal: lock the tables that have a policy for readers, at once or not at all; true if it did';
+
+-- Locks: ACCESS EXCLUSIVE on the tables, if a policy must change.  If they are not
+-- available in time, a role that has read all until now must not go on, so that
+-- is error 55P03; a new one can do without the policy.
+CREATE FUNCTION postalytics.renew_policies(patience interval)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    wanted oid[] := postalytics.unbound_readers();
     each regclass;
-    roles text;
 BEGIN
-    SELECT string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname)
-    INTO roles
-    FROM postalytics.bindings AS b
-    JOIN pg_roles AS r ON r.oid = b.role
-    WHERE b.privilege = 'read'
-      AND b.account IS NULL;
-    FOREACH each IN ARRAY postalytics.account_tables() LOOP
-        PERFORM postalytics.lock_briefly(each, 'ACCESS EXCLUSIVE');
-        IF EXISTS (SELECT
-                   FROM pg_policy AS p
-                   WHERE p.polrelid = each
-                     AND p.polname = 'unbound_readers') THEN
-            EXECUTE format('DROP POLICY unbound_readers ON %s', each);
+    IF NOT EXISTS (SELECT FROM postalytics.policy_roles() AS p WHERE p.roles <> wanted) THEN
+        RETURN;
+    END IF;
+    IF NOT postalytics.lock_account_tables(patience) THEN
+        IF EXISTS (SELECT FROM postalytics.policy_roles() AS p WHERE NOT p.roles <@ wanted) THEN
+            RAISE EXCEPTION 'could not change the policies for readers of all accounts within %', patience
+                USING ERRCODE = 'lock_not_available',
+                      DETAIL = 'Other transactions, or autovacuum, use the tables.',
+                      HINT = 'Look for them in pg_stat_activity, and try again.';
         END IF;
-        IF roles IS NOT NULL THEN
-            EXECUTE format('CREATE POLICY unbound_readers ON %s FOR SELECT TO %s USING (true)', each, roles);
+        RAISE WARNING 'policies for readers of all accounts were not changed, since other transactions use the tables'
+            USING HINT = 'The grants are in effect.  Queries of such roles may be slower until maintain or grant_read is called.';
+        RETURN;
+    END IF;
+    FOREACH each IN ARRAY postalytics.account_tables() LOOP
+        EXECUTE format('DROP POLICY IF EXISTS unbound_readers ON %s', each);
+        IF wanted <> '{}' THEN
+            EXECUTE format('CREATE POLICY unbound_readers ON %s FOR SELECT TO %s USING (true)', each,
+                           (SELECT string_agg(quote_ident(pg_get_userbyid(w)), ', ') FROM unnest(wanted) AS w));
         END IF;
     END LOOP;
-EXCEPTION
-    WHEN lock_not_available THEN
-        RAISE WARNING 'policies for roles that read all accounts were not changed: %', SQLERRM
-            USING HINT = 'The grants are in effect.  Queries of such roles may be slower until grant_read is called again.';
 END
 $$;
-COMMENT ON FUNCTION postalytics.renew_policies() IS
+COMMENT ON FUNCTION postalytics.renew_policies(interval) IS
     'internal: make the policy for roles that read the data of all accounts';
 
 -- ---- privileges ----
@@ -230,8 +289,12 @@ $$;
 COMMENT ON FUNCTION postalytics.role_to_bind(name) IS
     'internal: the role of that name, or an error';
 
--- Bindings of roles that were dropped, and those left by DROP OWNED, which takes
--- the grants back, are removed first, so that they do not revive.
+-- Bindings of roles that were dropped, and those whose grants were revoked by hand,
+-- are removed first, so that they do not revive.
+--
+-- Locks: SHARE ROW EXCLUSIVE on bindings, so that these functions run one after the
+-- other.  Errors: those of role_to_bind and renew_policies, 22001 for an account
+-- that is too long.
 CREATE FUNCTION postalytics.bind(role name, privilege text, account text, sync text)
 RETURNS void
 LANGUAGE plpgsql
@@ -241,6 +304,7 @@ DECLARE
     bound oid := postalytics.role_to_bind(role);
 BEGIN
     PERFORM postalytics.check_not_distributed();
+    LOCK TABLE postalytics.bindings IN SHARE ROW EXCLUSIVE MODE;
     IF octet_length(account) > 255 THEN
         RAISE EXCEPTION 'account is longer than 255 bytes'
             USING ERRCODE = 'string_data_right_truncation';
@@ -263,6 +327,7 @@ BEGIN
     VALUES (bound, bind.privilege, bind.account, bind.sync)
     ON CONFLICT DO NOTHING;
     PERFORM postalytics.renew_grants(bound, '{}');
+    PERFORM postalytics.renew_policies('10 s');
     IF account IS NOT NULL AND EXISTS (SELECT
                                        FROM postalytics.bindings AS b
                                        WHERE b.role = bound
@@ -283,8 +348,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     bound oid := postalytics.role_to_bind(role);
-    kinds text[] := ARRAY(SELECT k.kind FROM postalytics.binding_kinds(bound) AS k);
+    kinds text[];
 BEGIN
+    LOCK TABLE postalytics.bindings IN SHARE ROW EXCLUSIVE MODE;
+    kinds := ARRAY(SELECT k.kind FROM postalytics.binding_kinds(bound) AS k);
     DELETE FROM postalytics.bindings AS b
     WHERE b.role = bound
       AND b.privilege = unbind.privilege
@@ -293,6 +360,7 @@ BEGIN
     PERFORM postalytics.renew_grants(bound, ARRAY(SELECT unnest(kinds)
                                                   EXCEPT
                                                   SELECT k.kind FROM postalytics.binding_kinds(bound) AS k));
+    PERFORM postalytics.renew_policies('10 s');
 END
 $$;
 COMMENT ON FUNCTION postalytics.unbind(name, text, text, text) IS
@@ -323,30 +391,20 @@ COMMENT ON FUNCTION postalytics.revoke_ingest(name, text) IS
 
 CREATE FUNCTION postalytics.grant_read(role name, account text DEFAULT NULL)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-BEGIN
-    PERFORM postalytics.bind(role, 'read', account, NULL);
-    IF account IS NULL THEN
-        PERFORM postalytics.renew_policies();
-    END IF;
-END
+    SELECT postalytics.bind(role, 'read', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_read(name, text) IS
     'let a role read the data of an account, or all, and change nothing';
 
 CREATE FUNCTION postalytics.revoke_read(role name, account text DEFAULT NULL)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-BEGIN
-    PERFORM postalytics.unbind(role, 'read', account, NULL);
-    IF account IS NULL THEN
-        PERFORM postalytics.renew_policies();
-    END IF;
-END
+    SELECT postalytics.unbind(role, 'read', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_read(name, text) IS
     'take back what grant_read gave a role, for an account or altogether';
@@ -444,7 +502,7 @@ BEGIN
           AND d.deptype = 'e'
           AND d.refclassid = 'pg_extension'::regclass
           AND d.classid = 'pg_class'::regclass
-          AND c.relacl IS NOT NULL
+          AND c.relkind IN ('r', 'p', 'v', 'S')
     LOOP
         PERFORM postalytics.revoke_all(each.object, each.acl, each.owner);
     END LOOP;

@@ -136,6 +136,8 @@ is_zero(const Interval *duration)
 	return duration->month == 0 && duration->day == 0 && duration->time == 0;
 }
 
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 /*
  * A number without a unit would be taken for seconds, which nobody means who
  * writes 90 for a retention.
@@ -168,7 +170,7 @@ is_duration(const SettingInfo *info, const char *value)
 		return false;
 	if (is_zero(&duration))
 		return true;
-	return strspn(value, "0123456789.") < strlen(value) &&
+	return strcspn(value, LETTERS ":") < strlen(value) &&
 		!is_less(&duration, &least) && !is_less(&most, &duration);
 }
 

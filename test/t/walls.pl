@@ -1,0 +1,234 @@
+# Ways around the walls that were found to be open once, or look as if they were: each
+# is tried as the role that would gain by it.  What each role may do is in
+# privileges.pl, and that two accounts do not touch is in accounts.pl.
+use strict;
+use warnings;
+use DBI;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('walls');
+$node->init;
+$node->append_conf('postgresql.conf', "autovacuum_naptime = '1s'\nmax_parallel_workers_per_gather = 2");
+$node->start;
+$node->safe_psql('postgres', q{
+	GRANT CREATE ON SCHEMA public TO PUBLIC;
+	CREATE EXTENSION postalytics_status;
+	SELECT postalytics.configure('latest', '100 years');
+	CREATE ROLE worker LOGIN; CREATE ROLE other LOGIN; CREATE ROLE feed LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE everybody LOGIN; CREATE ROLE manager LOGIN;
+	SELECT postalytics.create_sync('mine', accounts => '{a}'), postalytics.create_sync('theirs', accounts => '{b}'), postalytics.create_sync('all');
+	SELECT postalytics.grant_sync('worker', 'mine'), postalytics.grant_sync('other', 'theirs'), postalytics.grant_ingest('feed', 'a'),
+		postalytics.grant_read('reader', 'a'), postalytics.grant_read('everybody'), postalytics.grant_manage('manager');
+	SELECT postalytics.ingest((SELECT json_agg(json_build_object('mailId', i, 'eventType', 4, 'eventDate', '2026-10-06', 'campaignId', 'c', 'campaignName', 'of b',
+		'to', json_build_object('firstName', 'Secret'), 'fields', json_build_object('x', i))) FROM generate_series(1, 2000) AS i), 'b')});
+
+sub session
+{
+	my ($role) = @_;
+	return DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", $role, '', { RaiseError => 0, PrintError => 0 });
+}
+my $me = $node->safe_psql('postgres', 'SELECT current_user');
+my %session = map { $_ => session($_) } qw(worker other feed reader everybody manager), $me;
+my $superuser = $session{$me};
+
+# Run commands that must succeed.
+sub run
+{
+	my ($role, $commands) = @_;
+	$session{$role}->do($commands) or die $session{$role}->errstr;
+}
+
+sub refused
+{
+	my ($role, $query, $error, $title) = @_;
+	my $rows = $session{$role}->selectall_arrayref($query);
+	like($rows ? 'returned ' . scalar(@$rows) . ' rows' : $session{$role}->errstr, $error, $title);
+}
+my $denied = qr/permission denied for sync "theirs", or it does not exist/;
+
+# A function that a worker has others run: in an index expression, by ANALYZE and by
+# autovacuum, and as SECURITY DEFINER.
+run('worker', q{
+	CREATE TABLE bait (x int);
+	CREATE TABLE tried (by text, backend text, result text);
+	CREATE FUNCTION note(result text) RETURNS void LANGUAGE sql AS $$
+		INSERT INTO public.tried VALUES (current_user, (SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()), result) $$;
+	CREATE FUNCTION spring(x int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+	BEGIN
+		BEGIN
+			PERFORM postalytics.fetch('theirs');
+			PERFORM public.note('fetched');
+		EXCEPTION WHEN insufficient_privilege THEN
+			PERFORM public.note(sqlerrm);
+		END;
+		RETURN x;
+	END $$;
+	CREATE INDEX ON bait (spring(x)) WHERE x > 0;
+	INSERT INTO bait SELECT -i FROM generate_series(1, 200) AS i;
+	ALTER TABLE bait SET (autovacuum_analyze_threshold = 1, autovacuum_analyze_scale_factor = 0, autovacuum_vacuum_insert_threshold = 1);
+	CREATE INDEX ON bait (spring(x)) WHERE x < -199});
+run($me, 'ANALYZE bait');
+run('worker', 'DELETE FROM tried');
+run('worker', 'INSERT INTO bait SELECT -i FROM generate_series(1, 300) AS i');
+# The type of a backend that is another role's is hidden.
+ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM public.tried WHERE backend IS NULL"), 'autovacuum evaluates an index expression');
+is(join(';', map { @$_ } @{ $superuser->selectall_arrayref("SELECT DISTINCT by || ': ' || result FROM tried") }),
+	'worker: permission denied for sync "theirs", or it does not exist', 'which fetches nothing');
+run('worker', q{CREATE FUNCTION lure() RETURNS SETOF postalytics.delivery LANGUAGE sql SECURITY DEFINER AS $$ SELECT * FROM postalytics.fetch('theirs') $$});
+refused($me, 'SELECT lure()', $denied, 'a SECURITY DEFINER function of a worker is the worker');
+run('other', q{CREATE FUNCTION lent() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$ SELECT count(*) FROM postalytics.fetch('theirs', 1) $$});
+is($session{worker}->selectrow_array('SELECT lent()'), 1, 'and one of another worker is that worker');
+run($me, q{CREATE VIEW opening AS SELECT * FROM postalytics.fetch('theirs'); GRANT SELECT ON opening TO worker});
+refused('worker', 'TABLE opening', $denied, 'a view of the owner runs functions as who asks');
+run($me, 'SET ROLE worker');
+refused($me, "SELECT postalytics.fetch('theirs')", $denied, 'a superuser who is a worker for now is that worker');
+is($superuser->selectrow_array("SELECT count(*) FROM postalytics.fetch('mine')"), 0, 'with its own sync');
+run($me, 'RESET ROLE');
+run($me, q{PREPARE ask AS SELECT count(*) FROM postalytics.fetch('theirs', 1)});
+is($superuser->selectrow_array('EXECUTE ask'), 1, 'a prepared statement');
+run($me, 'SET ROLE worker');
+refused($me, 'EXECUTE ask', $denied, 'asks for whoever executes it');
+run($me, 'RESET ROLE');
+
+# A session that is open when its rights go.
+is($session{other}->selectrow_array("SELECT count(*) FROM postalytics.fetch('theirs', 1)"), 1, 'an old session fetches');
+run($me, "SELECT postalytics.grant_sync('other', 'mine'), postalytics.revoke_sync('other', 'theirs')");
+refused('other', "SELECT postalytics.fetch('theirs')", $denied, 'until its right is taken back');
+run($me, "SELECT postalytics.grant_sync('other', 'theirs'); ALTER ROLE other RENAME TO another");
+is($session{other}->selectrow_array("SELECT count(*) FROM postalytics.fetch('theirs', 1)"), 1, 'a role may be renamed');
+run($me, 'ALTER ROLE another RENAME TO other');
+
+# One account's feed cannot reach another's pieces by their ids: it returns, renames
+# and cancels its own.
+my $before = $superuser->selectrow_array(q{SELECT md5(string_agg(p::text, ';' ORDER BY p)) FROM postalytics.pieces AS p WHERE account = 'b'});
+run('feed', q{SELECT postalytics.ingest('[{"mailId": 1, "eventType": 3, "eventDate": "2026-10-07", "campaignId": "c", "campaignName": "stolen", "account": "b",
+	"to": {"firstName": "Mallory"}}]')});
+is($superuser->selectrow_array(q{SELECT md5(string_agg(p::text, ';' ORDER BY p)) FROM postalytics.pieces AS p WHERE account = 'b'}), $before, 'pieces are as they were');
+is(join(',', map { "@$_" } @{ $superuser->selectall_arrayref('SELECT account, name FROM postalytics.campaigns ORDER BY 1') }), 'a stolen,b of b', 'and the name of a campaign');
+refused('feed', "SELECT postalytics.ingest('[]', 'b')", qr/permission denied for account "b"/, 'no argument helps');
+refused('feed', "SELECT postalytics.ingest(NULL, 'b')", qr/permission denied for account "b"/, 'nor without events');
+run($me, "INSERT INTO postalytics.field_names VALUES ('account', 'account')");
+run('feed', q{SELECT postalytics.ingest('[{"mailId": "taught", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "taught", "account": "b"}]')});
+run('feed', q{INSERT INTO postalytics.inbox (payload) VALUES ('{"mailId": "taught", "eventType": 4, "eventDate": "2026-10-07", "account": "b"}')});
+run($me, "SELECT postalytics.grant_ingest('other', '')");
+run('other', q{SELECT postalytics.ingest('[{"mailId": "none", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "none", "account": "b", "kind": "3"}]')});
+run($me, q{INSERT INTO postalytics.field_names VALUES ('kind', 'event_type'); SELECT postalytics.configure('earliest', '5000 years')});
+run($me, q{UPDATE postalytics.rejects SET payload = (payload::jsonb || '{"eventType": 3, "eventDate": "2026-10-09"}')::json});
+run($me, 'SELECT postalytics.retry_rejects()');
+is(join(',', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, piece_id, count(*) FROM postalytics.events WHERE piece_id IN ('taught', 'none') GROUP BY 1, 2 ORDER BY 1, 2") }),
+	' none 2,a taught 3', 'a path that was taught counts for no bound role, nor when a reject is retried');
+run($me, "DELETE FROM postalytics.field_names");
+
+# An error in the middle of a statement leaves who one is.
+$session{feed}->do(q{INSERT INTO postalytics.inbox (mail_id, event_type, event_date, account) VALUES ('x', '4', '2026-10-06', 'a'), ('x', '4', '2026-10-06', 'b')});
+is($session{feed}->selectrow_array('SELECT current_user'), 'feed', 'after an error in inbox');
+refused('feed', 'TABLE postalytics.pieces', qr/permission denied/, 'and what one may');
+run('feed', q{CREATE FUNCTION peek() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN current_user || (SELECT count(*) FROM postalytics.pieces); EXCEPTION WHEN others THEN RETURN 'nobody'; END $$});
+run('feed', q{INSERT INTO postalytics.inbox (mail_id, event_type, event_date) SELECT peek() || i, '4', '2026-10-06' FROM generate_series(1, 3) AS i});
+is($superuser->selectrow_array("SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'nobody%'"), 3, 'what a statement on inbox evaluates, it evaluates as who wrote it');
+
+# A reader of one account: what it says in its queries sees no other rows.
+run('reader', q{CREATE FUNCTION tell(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'saw %', $2; RETURN true; END $$});
+my @seen;
+{
+	local $SIG{__WARN__} = sub { push @seen, @_ };
+	local $session{reader}->{PrintWarn} = 1;
+	my ($count) = $session{reader}->selectrow_array(q{SELECT count(*) FROM postalytics.pieces WHERE tell(piece_id, account)});
+	cmp_ok($count, '>', 0, 'a reader sees its own');
+}
+is(scalar(grep { /saw b/ } @seen), 0, 'a function in its query sees no other row');
+is($session{reader}->selectrow_array("SELECT count(*) FROM postalytics.$_ AS t WHERE t::text LIKE '%Secret%' OR t::text LIKE '%of b%'"), 0, "no row of $_")
+  for qw(events pieces campaigns rejects deliveries deliveries_unfinished delivery_errors campaign_funnel campaign_progress returned_mail syncs sync_health);
+refused('reader', 'SELECT * FROM postalytics.events_2026_10', qr/permission denied/, 'nor by a partition');
+is($session{reader}->selectrow_array("SELECT count(*) FROM pg_stats WHERE schemaname = 'postalytics' AND tablename IN ('events', 'pieces', 'events_2026_10', 'deliveries_unfinished')"), 0, 'nor by statistics');
+
+# The same in parallel, by a session that has not read its bindings yet.
+my $parallel = session('reader');
+$parallel->do("SET $_") for 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0', 'force_parallel_mode = on';
+is($parallel->selectrow_array('SELECT count(*) FILTER (WHERE account <> \'a\') FROM postalytics.pieces'), 0, 'in parallel');
+is($parallel->selectrow_array("SELECT count(postalytics.late_from(p)) FROM postalytics.pieces AS p"), 0, 'with a setting read by workers');
+is($parallel->selectrow_array("SELECT count(*) FROM postalytics.pieces AS p WHERE postalytics.status_as_of(p.piece_id, '2026-10-01', p.account) IS NOT NULL"), 0, 'and functions that read');
+is($parallel->err, undef, 'without an error');
+run($me, "SELECT postalytics.grant_read('reader', 'b')");
+cmp_ok($parallel->selectrow_array("SELECT count(*) FROM postalytics.pieces WHERE account = 'b'"), '>', 1000, 'a new binding counts at once');
+run($me, "SELECT postalytics.revoke_read('reader', 'b')");
+is($parallel->selectrow_array("SELECT count(*) FROM postalytics.pieces WHERE account = 'b'"), 0, 'and counts no longer at once');
+$parallel->disconnect;
+
+# Readers of all pay nothing: an index whose operator is not leakproof serves them.
+run($me, "CREATE INDEX pieces_x ON postalytics.pieces ((fields ->> 'x')); ANALYZE postalytics.pieces");
+sub explained
+{
+	my ($role) = @_;
+	return join "\n", map { @$_ } @{ $session{$role}->selectall_arrayref(q{EXPLAIN SELECT * FROM postalytics.pieces WHERE fields ->> 'x' = '7'}) };
+}
+like(explained('everybody'), qr/Scan (using|on) pieces_x/, 'a reader of all has an index scan');
+unlike(explained('everybody'), qr/InitPlan|account/, 'and no condition');
+unlike(explained('reader'), qr/pieces_x/, 'a reader of one has not');
+is($session{everybody}->selectrow_array(q{SELECT count(*) FROM postalytics.pieces WHERE fields ->> 'x' = '7'}), 1, 'the same row');
+run($me, 'DROP POLICY unbound_readers ON postalytics.pieces');
+is($session{everybody}->selectrow_array(q{SELECT count(*) FROM postalytics.pieces WHERE fields ->> 'x' = '7'}), 1, 'found without that policy, as after a restore');
+run($me, "SELECT postalytics.grant_read('everybody')");
+like(explained('everybody'), qr/pieces_x/, 'which grant_read brings back');
+my $holder = session('everybody');
+$holder->do('BEGIN');
+$holder->selectall_arrayref('SELECT count(*) FROM postalytics.pieces');
+my @warnings;
+{
+	local $SIG{__WARN__} = sub { push @warnings, @_ };
+	local $superuser->{PrintWarn} = 1;
+	run($me, "SELECT postalytics.grant_read('manager')");
+}
+like("@warnings", qr/policies for readers of all accounts were not changed/, 'beside an open transaction a right is given without it');
+cmp_ok($session{manager}->selectrow_array('SELECT count(*) FROM postalytics.pieces'), '>', 1000, 'and holds');
+my $error = $superuser->do("SELECT postalytics.revoke_read('everybody')") ? '' : $superuser->errstr;
+like($error, qr/could not change the policies for readers of all accounts/, 'but none is taken back by half');
+cmp_ok($session{everybody}->selectrow_array('SELECT count(*) FROM postalytics.pieces'), '>', 1000, 'it still holds');
+$holder->do('COMMIT');
+$holder->disconnect;
+run($me, "SELECT postalytics.grant_read('everybody', 'a'), postalytics.revoke_read('manager')");
+is($superuser->selectrow_array("SELECT string_agg(DISTINCT rolname, ',') FROM pg_policy, unnest(polroles) AS r JOIN pg_roles AS p ON p.oid = r WHERE polname = 'unbound_readers'"),
+	'everybody', 'policies have the roles that read all');
+run($me, "SELECT postalytics.revoke_read('everybody'), postalytics.grant_read('everybody', 'a')");
+is($session{everybody}->selectrow_array("SELECT count(*) FROM postalytics.pieces WHERE account <> 'a'"), 0, 'who reads one account after all, reads one');
+is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'unbound_readers'"), 0, 'and no policy is left');
+run($me, "SELECT postalytics.grant_read('everybody'); DROP POLICY unbound_readers ON postalytics.events; SELECT postalytics.maintain()");
+is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'unbound_readers'"), 6, 'maintain makes them anew');
+
+# What DROP OWNED takes back does not live on in a role that has the grants through
+# another role.
+run($me, q{CREATE ROLE team; CREATE ROLE member LOGIN; SELECT postalytics.grant_ingest('team', 'team'), postalytics.grant_ingest('member', 'secret'); GRANT team TO member});
+$session{member} = session('member');
+is($session{member}->selectrow_array("SELECT rejected FROM postalytics.ingest('7', 'secret')"), 1, 'a member of a team');
+run($me, 'DROP OWNED BY member');
+refused('member', "SELECT postalytics.ingest('7', 'secret')", qr/permission denied for account "secret"/, 'has what the team has, after DROP OWNED');
+is($session{member}->selectrow_array("SELECT rejected FROM postalytics.ingest('7')"), 1, 'and no more');
+run($me, q{CREATE ROLE crew; SELECT postalytics.grant_ingest('crew', 'team'); GRANT crew TO member});
+is($session{member}->selectrow_array("SELECT rejected FROM postalytics.ingest('7')"), 1, 'one account through two roles is one');
+
+# Bindings that a transaction saw in parallel queries are not kept for later ones.
+my $slow = session('reader');
+$slow->do($_) for map { "SET $_" } 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0', 'force_parallel_mode = on';
+my $whose = "SELECT string_agg(DISTINCT account, ',') FROM postalytics.pieces";
+$slow->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$slow->selectrow_array('SELECT 1 FROM pg_class LIMIT 1');
+run($me, "SELECT postalytics.revoke_read('reader', 'a'), postalytics.grant_read('reader', 'b')");
+is($slow->selectrow_array($whose), 'a', 'a transaction sees the bindings of its snapshot');
+$slow->do('COMMIT');
+is($slow->selectrow_array($whose), 'b', 'and the next one its own');
+run($me, "SELECT postalytics.revoke_read('reader', 'b'), postalytics.grant_read('reader', 'a')");
+is($slow->selectrow_array($whose), 'a', 'as every one');
+$slow->disconnect;
+
+# Settings: nobody sets them for himself, and a change reaches old sessions.
+refused('reader', "SET postalytics_status.$_ = '1'", qr/invalid configuration parameter name|unrecognized/, "$_ is no parameter")
+  for qw(identity keep_payload feed_time_zone earliest latest history retention retention_action premake_months);
+refused('reader', "SELECT postalytics.configure('retention', '1 day')", qr/permission denied for function configure/, 'a reader changes none');
+is($session{feed}->selectrow_array(q{SELECT rejected FROM postalytics.ingest('{"mailId": "far", "eventType": 4, "eventDate": "2050-01-01"}')}), 0, 'an old session');
+run('manager', "SELECT postalytics.configure('latest', '1 day')");
+is($session{feed}->selectrow_array(q{SELECT rejected FROM postalytics.ingest('{"mailId": "far", "eventType": 5, "eventDate": "2050-01-01"}')}), 1, 'follows a change');
+
+$_->disconnect for values %session;
+$node->stop;
+done_testing();
