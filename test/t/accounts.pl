@@ -197,6 +197,16 @@ is(rows('together', 'a', 'SELECT account, piece_id, status, occurred_at FROM eve
 	rows('a', 'a', 'SELECT account, piece_id, status, occurred_at FROM events'), 'merged: events');
 is($db{together}->selectrow_array("SELECT count(*) FROM pieces WHERE account = ''") + $db{together}->selectrow_array("SELECT count(*) FROM campaigns WHERE account = ''"),
 	0, 'nothing is left without a name');
+# Merging loses nothing that only a payload said, though payloads are not kept; a visit
+# that both have counts once, and is delivered once.
+$db{together}->do("SELECT configure('keep_payload', 'off')");
+my $visit = q{'[{"mailId": "kept", "eventType": 7, "eventDate": "2026-10-06", "url": "https://x.example/", "to": {"firstName": "Kept", "zip": "04101"}}]'};
+$db{together}->do("SELECT ingest($visit), ingest($visit, 'a'), ingest(q) FROM (SELECT '[{\"mailId\": \"kept\", \"eventType\": 11, \"eventDate\": \"2026-10-01\"}]'::json) AS q (q)");
+is($db{together}->selectrow_array("SELECT move_account('', 'a')"), 2, 'events without their payloads are moved');
+is(join('|', $db{together}->selectrow_array(q{SELECT account, first_name, zip, last_url, status, response, opens,
+	(SELECT count(*) FROM events AS e WHERE e.piece_id = p.piece_id), (SELECT count(*) FROM deliveries AS d WHERE d.piece_id = p.piece_id)
+	FROM pieces AS p WHERE piece_id = 'kept'})), 'a|Kept|04101|https://x.example/|Mailed|pURLOpened|1|2|2', 'with what they said');
+
 for (['NULL', "'x'", '22004'], [ "'a'", "'a'", '22023' ], [ "''", "repeat('x', 256)", '22001' ])
 {
 	my ($from, $to, $state) = @$_;
