@@ -56,7 +56,7 @@ ISOLATION = same_month same_piece same_event progress two_fetches \
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -fvisibility=hidden
 PG_CPPFLAGS = -I$(srcdir)/src -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 

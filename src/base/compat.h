@@ -22,6 +22,28 @@
 #include "varatt.h"
 #endif
 
+/*
+ * 16 exports the functions that SQL calls, and hides all others
+ * (-fvisibility=hidden): their names could be those of functions in another
+ * library that the server has loaded.
+ */
+#if PG_VERSION_NUM < 160000
+#define COMPAT_EXPORT __attribute__((visibility("default")))
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(function) \
+extern COMPAT_EXPORT Datum function(PG_FUNCTION_ARGS); \
+extern COMPAT_EXPORT const Pg_finfo_record *CppConcat(pg_finfo_,function) (void); \
+const Pg_finfo_record * \
+CppConcat(pg_finfo_,function) (void) \
+{ \
+	static const Pg_finfo_record info = {1}; \
+	return &info; \
+} \
+extern int	no_such_variable
+#undef PGDLLEXPORT
+#define PGDLLEXPORT COMPAT_EXPORT
+#endif
+
 /* 17 takes the context first */
 static inline JsonLexContext *
 compat_json_lexer(const char *json, size_t length, int encoding,

@@ -52,16 +52,17 @@ run_commands(const char *sql)
 }
 
 /*
- * Let the statements of this SPI connection read rows, which have the row type
- * of a relation, under a name.
+ * Let the statements of this SPI connection read rows, which have the columns
+ * of a table, under a name.  Of the table's constraints nothing holds for
+ * them: columns that have a default are NULL, which JIT must know.
  */
 void
-register_rows(const char *name, Oid relation, Tuplestorestate *rows, int64 count)
+register_rows(const char *name, TupleDesc tupdesc, Tuplestorestate *rows, int64 count)
 {
 	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
 
 	enr->md.name = pstrdup(name);
-	enr->md.reliddesc = relation;
+	enr->md.tupdesc = CreateTupleDescCopy(tupdesc);
 	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
 	enr->md.enrtuples = count;
 	enr->reldata = rows;

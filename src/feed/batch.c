@@ -79,12 +79,14 @@ event_batch_add(EventBatch *batch, const EventRecord *record)
 }
 
 /*
- * Add a reject of a source; piece is NULL if it could not be read.  After
+ * Add a reject of a source; piece is NULL if it could not be read, and account
+ * is NULL for that of the source.  After
  * MAX_REJECTS rejects of one source the others are only counted, because
  * fold_rejects (in ingest/rejects.c) will replace them all by one.
  */
 void
-event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload, const char *piece, const char *reason)
+event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
+					   const char *piece, const char *account, const char *reason)
 {
 	Reject	   *reject;
 
@@ -97,6 +99,7 @@ event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload, con
 	reject->source = source;
 	reject->payload = payload;
 	reject->piece = piece == NULL ? NULL : MemoryContextStrdup(batch->context, piece);
+	reject->account = account == NULL ? source->account : MemoryContextStrdup(batch->context, account);
 	reject->reason = MemoryContextStrdup(batch->context, reason);
 }
 
@@ -108,6 +111,7 @@ event_batch_reject(EventBatch *batch, int64 i, const char *reason)
 
 	record->source->accepted--;
 	event_batch_add_reject(batch, record->source, record->payload,
-						   pnstrdup(record->key.piece, record->key.piece_length), reason);
+						   pnstrdup(record->key.piece, record->key.piece_length),
+						   pnstrdup(record->key.account, record->key.account_length), reason);
 	*record = *event_batch_record(batch, --batch->nrecords);
 }

@@ -17,6 +17,7 @@ typedef struct Reject
 	EventSource *source;
 	Span		payload;
 	const char *piece;			/* NULL if it could not be read */
+	const char *account;
 	const char *reason;
 } Reject;
 
@@ -45,7 +46,7 @@ extern EventBatch *event_batch_create(MemoryContext parent);
 extern void event_batch_add(EventBatch *batch, const EventRecord *record);
 extern EventRecord *event_batch_record(EventBatch *batch, int64 i);
 extern void event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
-								   const char *piece, const char *reason);
+								   const char *piece, const char *account, const char *reason);
 extern void event_batch_reject(EventBatch *batch, int64 i, const char *reason);
 
 #endif							/* POSTALYTICS_BATCH_H */

@@ -22,6 +22,8 @@ typedef struct Reader
 	EventSource *source;
 	FieldNames *names;
 	JsonLexContext *lex;		/* positioned at the token to read next */
+	int			depth;			/* of the objects and arrays that are being
+								 * read */
 	char		path[MAX_PATH]; /* text of the current Path */
 } Reader;
 
@@ -40,6 +42,13 @@ typedef struct Candidate
 	int64		accepted;
 	int64		rejected;
 } Candidate;
+
+/*
+ * What is nested deeper is not read: its sections are ignored, and events in
+ * it are rejected.  A limit on the stack alone would let a reject be stored
+ * that cannot be read again where less of the stack is left.
+ */
+#define MAX_DEPTH	1000
 
 /* Number of events between two progress reports. */
 #define PROGRESS_INTERVAL	1024
@@ -192,7 +201,7 @@ read_member(Reader *reader, Candidate *candidate, Path path, int field)
 	}
 	if (field == MAIL_ID || field == EVENT_TYPE || field == EVENT_DATE)
 		candidate->misplaced |= 1 << field;
-	if (token(reader) == JSON_TOKEN_OBJECT_START && path.length < MAX_PATH)
+	if (token(reader) == JSON_TOKEN_OBJECT_START && path.length < MAX_PATH && reader->depth < MAX_DEPTH)
 		read_members(reader, candidate, path);
 	else
 		skip_value(reader);
@@ -269,6 +278,7 @@ static void
 read_members(Reader *reader, Candidate *candidate, Path section)
 {
 	check_stack_depth();
+	reader->depth++;
 	advance(reader);			/* { */
 	while (token(reader) != JSON_TOKEN_OBJECT_END)
 	{
@@ -286,6 +296,7 @@ read_members(Reader *reader, Candidate *candidate, Path section)
 			advance(reader);
 	}
 	advance(reader);			/* } */
+	reader->depth--;
 }
 
 /*
@@ -326,7 +337,8 @@ add_candidate(Reader *reader, Candidate *candidate)
 		event_batch_add(batch, &candidate->record);
 	else
 		event_batch_add_reject(batch, reader->source, candidate->record.payload,
-							   readable_piece(&candidate->record, batch), wrong);
+							   readable_piece(&candidate->record, batch),
+							   readable_account(&candidate->record), wrong);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(batch->scratch);
 
@@ -353,10 +365,16 @@ read_object(Reader *reader)
 static void
 read_event(Reader *reader)
 {
-	if (token(reader) == JSON_TOKEN_OBJECT_START)
+	const char *wrong = "not an object";
+
+	if (token(reader) == JSON_TOKEN_OBJECT_START && reader->depth < MAX_DEPTH)
+	{
 		read_object(reader);
-	else
-		event_batch_add_reject(reader->batch, reader->source, span_value(reader), NULL, "not an object");
+		return;
+	}
+	if (token(reader) == JSON_TOKEN_OBJECT_START)
+		wrong = psprintf("nested more than %d levels deep", MAX_DEPTH);
+	event_batch_add_reject(reader->batch, reader->source, span_value(reader), NULL, NULL, wrong);
 }
 
 /* Read one event, or an array of them. */
@@ -370,6 +388,7 @@ read_events(Reader *reader)
 		return;
 	}
 	advance(reader);			/* [ */
+	reader->depth++;
 	while (token(reader) != JSON_TOKEN_ARRAY_END)
 	{
 		read_event(reader);
@@ -377,6 +396,7 @@ read_events(Reader *reader)
 			advance(reader);
 	}
 	advance(reader);			/* ] */
+	reader->depth--;
 }
 
 /*
@@ -402,6 +422,7 @@ event_batch_read(EventBatch *batch, const char *json, uint32 length,
 	reader.source = source;
 	reader.names = field_names();
 	reader.lex = compat_json_lexer(json, length, GetDatabaseEncoding(), false);
+	reader.depth = 0;
 	advance(&reader);
 	read_events(&reader);
 
@@ -427,6 +448,7 @@ event_read_details(EventRecord *record, EventSource *source, Span *details)
 	reader.names = field_names();
 	reader.lex = compat_json_lexer(source->json, source->length,
 								   GetDatabaseEncoding(), false);
+	reader.depth = 0;
 	advance(&reader);
 	if (token(&reader) != JSON_TOKEN_OBJECT_START)
 		return false;

@@ -245,6 +245,21 @@ readable_piece(EventRecord *record, const EventBatch *batch)
 }
 
 /*
+ * Return the account that a rejected event names, or NULL if it names none
+ * that counts or it cannot be read.
+ */
+const char *
+readable_account(EventRecord *record)
+{
+	int			length;
+	const char *account;
+
+	drop_if_invalid(record, ACCOUNT);
+	account = event_field(record, ACCOUNT, &length);
+	return account == NULL ? NULL : pnstrdup(account, length);
+}
+
+/*
  * Remove the fields of a stored event that are invalid, as settings and the
  * limits may have changed since, and read its expected delivery date.
  */

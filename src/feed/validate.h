@@ -9,6 +9,7 @@
 
 extern const char *validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch);
 extern const char *readable_piece(EventRecord *record, const EventBatch *batch);
+extern const char *readable_account(EventRecord *record);
 extern void drop_invalid_fields(EventRecord *record);
 
 #endif							/* POSTALYTICS_VALIDATE_H */

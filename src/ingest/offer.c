@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/query.h"
 #include "funcapi.h"

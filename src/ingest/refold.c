@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"

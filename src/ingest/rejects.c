@@ -21,7 +21,7 @@
 enum
 {
 	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REJECT_PIECE_ID, REJECT_REASON,
-	REJECT_PAYLOAD, REJECT_ACCOUNT_IS_FIXED,
+	REJECT_PAYLOAD,
 	N_REJECTS_COLUMNS
 };
 
@@ -31,8 +31,7 @@ static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
 	[REJECT_ACCOUNT] = COLUMN_NOT_NULL("account", TEXTOID),
 	[REJECT_PIECE_ID] = COLUMN("piece_id", TEXTOID),
 	[REJECT_REASON] = COLUMN_NOT_NULL("reason", TEXTOID),
-	[REJECT_PAYLOAD] = COLUMN("payload", JSONOID),
-	[REJECT_ACCOUNT_IS_FIXED] = COLUMN_NOT_NULL("account_is_fixed", BOOLOID),
+	[REJECT_PAYLOAD] = COLUMN_NOT_NULL("payload", JSONOID),
 };
 
 /*
@@ -55,6 +54,7 @@ fold_rejects(EventBatch *batch)
 				continue;
 			source->folded = true;
 			reject->piece = NULL;
+			reject->account = source->account;
 			reject->payload.offset = 0;
 			reject->payload.length = source->length;
 			reject->reason = MemoryContextStrdup(batch->context,
@@ -67,8 +67,8 @@ fold_rejects(EventBatch *batch)
 }
 
 static SqlQuery insert_query = {
-	.sql = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload, account_is_fixed)"
-	" SELECT r.account, r.piece_id, r.reason, r.payload, r.account_is_fixed"
+	.sql = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"
+	" SELECT r.account, r.piece_id, r.reason, r.payload"
 	" FROM rejected AS r",
 	.result = SPI_OK_INSERT
 };
@@ -100,16 +100,15 @@ insert_rejects(EventBatch *batch)
 		const Reject *reject = &batch->rejects[i];
 		Row			row = new_row(RelationGetDescr(rejects));
 
-		row_set(row, REJECT_ACCOUNT, CStringGetTextDatum(reject->source->account));
+		row_set(row, REJECT_ACCOUNT, CStringGetTextDatum(reject->account));
 		row_set_or_null(row, REJECT_PIECE_ID, text_or_null(reject->piece));
 		row_set(row, REJECT_REASON, CStringGetTextDatum(reject->reason));
 		row_set(row, REJECT_PAYLOAD, span_json(reject->source, reject->payload));
-		row_set(row, REJECT_ACCOUNT_IS_FIXED, BoolGetDatum(reject->source->account_is_fixed));
 		tuplestore_putvalues(rows, RelationGetDescr(rejects), row.values, row.nulls);
 		MemoryContextReset(batch->scratch);
 	}
 	MemoryContextSwitchTo(caller);
-	register_rows("rejected", RelationGetRelid(rejects), rows, batch->nrejects);
+	register_rows("rejected", RelationGetDescr(rejects), rows, batch->nrejects);
 	query_run(&insert_query, NULL, NULL);
 	SPI_unregister_relation("rejected");
 	tuplestore_end(rows);

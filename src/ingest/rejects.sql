@@ -13,8 +13,7 @@ CREATE TABLE postalytics.rejects (
     account text NOT NULL DEFAULT '',
     piece_id text,
     reason text NOT NULL,
-    payload json,
-    account_is_fixed boolean NOT NULL DEFAULT false
+    payload json NOT NULL
 );
 COMMENT ON TABLE postalytics.rejects IS
     'what arrived and could not be understood, whole, with the reason';
@@ -22,8 +21,6 @@ COMMENT ON COLUMN postalytics.rejects.account IS 'the account of the role or the
 COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
 COMMENT ON COLUMN postalytics.rejects.payload IS
     'the event as it came; of a call with more than 1,000 rejected events the whole call, once';
-COMMENT ON COLUMN postalytics.rejects.account_is_fixed IS
-    'true if it is of this account whatever its payload says';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');

@@ -36,10 +36,11 @@ enum
 };
 
 static SqlQuery read_query = {
-	.sql = "SELECT r.reject_id, r.reason, r.account, r.account_is_fixed, r.payload"
+	.sql = "SELECT r.reject_id, r.reason, r.account, r.payload"
 	" FROM postalytics.rejects AS r"
 	" WHERE r.reject_id > $1"
 	"   AND r.reject_id <= $2"
+	"   AND r.payload IS NOT NULL"
 	"   AND ($4 OR r.account = ANY ($5))"
 	" ORDER BY r.reject_id"
 	" LIMIT $3"
@@ -85,8 +86,8 @@ read_rejects(EventBatch *batch, const BoundAccounts *bound, int64 after, int64 u
 		(*retried)[i].reject_id = DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
 		(*retried)[i].reason = SPI_getvalue(row, tupdesc, 2);
 		channel.account = SPI_getvalue(row, tupdesc, 3);
-		channel.is_fixed = DatumGetBool(SPI_getbinval(row, tupdesc, 4, &isnull));
-		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 5, &isnull));
+		channel.is_fixed = channel.account[0] != '\0';
+		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
 
 		/*
 		 * SPI's memory outlives the batch, as SPI_finish is called after the

@@ -257,7 +257,7 @@ write_kept(JourneyWriter *writer)
 {
 	if (writer->count == 0)
 		return;
-	register_rows("journeys", RelationGetRelid(writer->pieces), writer->rows, writer->count);
+	register_rows("journeys", RelationGetDescr(writer->pieces), writer->rows, writer->count);
 	query_run(&write_query, NULL, NULL);
 	SPI_unregister_relation("journeys");
 	tuplestore_end(writer->rows);

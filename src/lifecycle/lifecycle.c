@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/text.h"
 #include "catalog/namespace.h"

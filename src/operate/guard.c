@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
@@ -15,6 +16,7 @@
 #include "commands/user.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -112,26 +114,30 @@ unbind_roles(const DropOwnedStmt *drop)
  * DROP OWNED
  *
  * Removes the bindings of the roles that DROP OWNED names.  Error 2BP01 if the
- * extension would be dropped with its events.
+ * extension would be dropped with its events, by somebody who may drop it: the
+ * server refuses others, who need not know what there is.
  */
 Datum
 postalytics_guard_drop(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
 	Node	   *statement;
-	char	   *loss;
+	ActingUser	caller;
+	char	   *loss = NULL;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("guard_drop must be called as an event trigger")));
 	statement = trigger->parsetree;
+	caller = act_as_owner();
 	if (IsA(statement, DropOwnedStmt))
 		unbind_roles((DropOwnedStmt *) statement);
-	if (!(IsA(statement, DropStmt) && drops_extension((DropStmt *) statement)) &&
-		!(IsA(statement, DropOwnedStmt) && drops_its_owner((DropOwnedStmt *) statement)))
-		return PointerGetDatum(NULL);
-	loss = describe_loss();
+	if (has_privs_of_role(caller.user, extension_owner()) &&
+		((IsA(statement, DropStmt) && drops_extension((DropStmt *) statement)) ||
+		 (IsA(statement, DropOwnedStmt) && drops_its_owner((DropOwnedStmt *) statement))))
+		loss = describe_loss();
+	act_as_before(caller);
 	if (loss != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),

@@ -6,7 +6,6 @@
 CREATE FUNCTION postalytics.guard_drop()
 RETURNS event_trigger
 LANGUAGE c
-SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_guard_drop';
 COMMENT ON FUNCTION postalytics.guard_drop() IS

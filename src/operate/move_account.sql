@@ -96,7 +96,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     UPDATE postalytics.rejects AS r
     SET account = new
-    WHERE r.account = old;
+    WHERE r.account = old
+      AND (old <> ''
+           OR NOT EXISTS (SELECT
+                          FROM postalytics.field_names AS f
+                          WHERE f.field = 'account'));
     UPDATE postalytics.syncs AS s
     SET accounts = ARRAY(SELECT DISTINCT a FROM unnest(array_replace(s.accounts, old, new)) AS a ORDER BY a)
     WHERE old = ANY (s.accounts);
@@ -155,10 +159,13 @@ COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
 -- deliveries, syncs and bindings.  What the new account has already is kept, and
 -- merged.  Months that were detached are not changed.
 --
+-- Rejects without an account stay where field_names lets payloads name one: retried,
+-- they may turn out to be of any.
+--
 -- Locks: the unfinished deliveries of the account, then SHARE ROW EXCLUSIVE on
 -- events, until the transaction ends: no events come in while it runs, of any
 -- account.  Writers are not blocked while it waits for either.  Errors: 22004 for
--- NULL, 22023 if the two are the same, 22001 if the new one is too long, 55P03 if
+-- NULL, 22023 if the two are the same or the new one is empty, 22001 if the new one is too long, 55P03 if
 -- the lock on events is not available within 10 seconds, or then a row within one,
 -- 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.move_account(old text, new text)
@@ -175,6 +182,10 @@ BEGIN
     END IF;
     IF old = new THEN
         RAISE EXCEPTION 'the old and the new account must differ'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF new = '' THEN
+        RAISE EXCEPTION 'the new account must have a name'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF octet_length(new) > 255 THEN

@@ -6,6 +6,7 @@
 
 #include <math.h>
 
+#include "base/compat.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"

@@ -41,6 +41,18 @@ BEGIN
 END
 $$;
 
+-- Nor does a general grant open what decides who may do what.
+ALTER TABLE postalytics.bindings ENABLE ROW LEVEL SECURITY;
+CREATE POLICY managers ON postalytics.bindings
+    FOR SELECT
+    USING ((SELECT postalytics.is_manager()));
+ALTER TABLE postalytics.configuration ENABLE ROW LEVEL SECURITY;
+ALTER TABLE postalytics.field_names ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON postalytics.field_names
+    FOR SELECT
+    USING ((SELECT postalytics.reads_all()));
+CREATE POLICY managers ON postalytics.field_names
+    USING ((SELECT postalytics.is_manager()));
 ALTER TABLE postalytics.syncs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.syncs
     FOR SELECT
@@ -140,7 +152,9 @@ BEGIN
         RETURN;
     END IF;
     FOREACH each IN ARRAY postalytics.account_tables() LOOP
-        EXECUTE format('DROP POLICY IF EXISTS unbound_readers ON %s', each);
+        IF EXISTS (SELECT FROM postalytics.policy_roles() AS p WHERE p.relation = each AND p.roles <> '{}') THEN
+            EXECUTE format('DROP POLICY unbound_readers ON %s', each);
+        END IF;
         IF wanted <> '{}' THEN
             EXECUTE format('CREATE POLICY unbound_readers ON %s FOR SELECT TO %s USING (true)', each,
                            (SELECT string_agg(quote_ident(pg_get_userbyid(w)), ', ') FROM unnest(wanted) AS w));
@@ -197,7 +211,9 @@ AS $$
                       postalytics.ack(text, bigint[], integer[]),
                       postalytics.nack(text, bigint[], text, interval, boolean, integer[]),
                       postalytics.next_due(text)'),
-        ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.syncs, postalytics.field_names'),
+        ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.field_names'),
+        ('manage', 'SELECT, UPDATE (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered,
+                                    durable, max_attempts, notify_events) ON postalytics.syncs'),
         ('manage', 'SELECT ON postalytics.settings, postalytics.bindings, postalytics.maintenance_log'),
         ('manage', 'EXECUTE ON FUNCTION
                       postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean,
@@ -308,6 +324,12 @@ BEGIN
     IF octet_length(account) > 255 THEN
         RAISE EXCEPTION 'account is longer than 255 bytes'
             USING ERRCODE = 'string_data_right_truncation';
+    END IF;
+    -- What has no account may be anybody's.
+    IF account = '' THEN
+        RAISE EXCEPTION 'a role cannot be bound to the empty account'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave the account out to bind the role to all, or give one a name: move_account(old, new).';
     END IF;
     DELETE FROM postalytics.bindings AS b
     WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = b.role)

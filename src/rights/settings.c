@@ -13,6 +13,7 @@
 #include <limits.h>
 
 #include "base/cache.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"

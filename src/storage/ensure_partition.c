@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "fmgr.h"
 #include "storage/ensure_partition.h"
 #include "storage/partition_worker.h"

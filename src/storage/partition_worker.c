@@ -13,6 +13,7 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"

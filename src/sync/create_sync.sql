@@ -261,8 +261,8 @@ COMMENT ON FUNCTION postalytics.delete_deliveries(text) IS
 
 -- Waits for transactions that hold the sync's deliveries, then for transactions
 -- that have written events, but does not block new writers while it waits.
--- Locks: the sync's row, its unfinished deliveries in the order of delivery_id,
--- then EXCLUSIVE on syncs.  Errors: 42704 if there is no such sync, 55P03 if the
+-- Locks: SHARE UPDATE EXCLUSIVE on syncs, the sync's row, its unfinished deliveries
+-- in the order of delivery_id, then EXCLUSIVE on syncs.  Errors: 42704 if there is no such sync, 55P03 if the
 -- table lock is not available within 10 seconds, 25001 unless the transaction is
 -- READ COMMITTED.
 CREATE FUNCTION postalytics.drop_sync(name text)
@@ -273,6 +273,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM postalytics.check_read_committed('drop_sync');
+    -- This mode conflicts with itself, but not with writers of events.
+    LOCK TABLE postalytics.syncs IN SHARE UPDATE EXCLUSIVE MODE;
     PERFORM postalytics.find_sync(name);
     PERFORM
     FROM postalytics.deliveries_unfinished AS d

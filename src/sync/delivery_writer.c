@@ -126,7 +126,7 @@ static SqlQuery write_query = {
 static void
 write_by_query(DeliveryWriter *writer)
 {
-	register_rows("new_deliveries", RelationGetRelid(writer->unfinished), writer->rows, writer->count);
+	register_rows("new_deliveries", RelationGetDescr(writer->unfinished), writer->rows, writer->count);
 	query_run(&write_query, NULL, NULL);
 	SPI_unregister_relation("new_deliveries");
 	tuplestore_end(writer->rows);

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"

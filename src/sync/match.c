@@ -19,20 +19,6 @@
 
 PG_FUNCTION_INFO_V1(postalytics_is_for);
 
-/* True if a list contains a value or means any.  The value may be NULL. */
-static bool
-is_listed(const TextList *list, const char *value, uint32 length)
-{
-	if (list->count == 0)
-		return true;
-	if (value == NULL)
-		return false;
-	for (int i = 0; i < list->count; i++)
-		if (equal_bytes(VARDATA_ANY(list->texts[i]), VARSIZE_ANY_EXHDR(list->texts[i]), value, length))
-			return true;
-	return false;
-}
-
 /*
  * True if a sync is for the events of a status, campaign and account, of which
  * the campaign may be NULL.

@@ -6,6 +6,7 @@
 
 #include "access/genam.h"
 #include "access/tupdesc.h"
+#include "base/compat.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"

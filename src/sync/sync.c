@@ -7,7 +7,9 @@
 #include "postgres.h"
 
 #include "base/cache.h"
+#include "base/compat.h"
 #include "base/extension.h"
+#include "base/text.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "storage/lmgr.h"
@@ -149,6 +151,20 @@ find_sync(const char *name)
 			return sync;
 	raise_undefined_sync(name);
 	return NULL;				/* not reached */
+}
+
+/* True if a list contains a value or means any.  The value may be NULL. */
+bool
+is_listed(const TextList *list, const char *value, uint32 length)
+{
+	if (list->count == 0)
+		return true;
+	if (value == NULL)
+		return false;
+	for (int i = 0; i < list->count; i++)
+		if (equal_bytes(VARDATA_ANY(list->texts[i]), VARSIZE_ANY_EXHDR(list->texts[i]), value, length))
+			return true;
+	return false;
 }
 
 /* Error 22023 if a sync has no deliveries. */

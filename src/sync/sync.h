@@ -37,6 +37,7 @@ typedef struct Sync
 
 extern const Sync *first_sync(void);
 extern const Sync *find_sync(const char *name);
+extern bool is_listed(const TextList *list, const char *value, uint32 length);
 extern void check_durable(const Sync *sync);
 extern TimestampTz due_at(TimestampTz occurred_at, const Interval *wait);
 

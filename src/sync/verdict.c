@@ -333,12 +333,25 @@ has_later_finished(Look *look, const DeliveryRow *row)
 
 /* ---- what is to become of a delivery ---- */
 
+/* True if the sync is for the account of a delivery. */
+static bool
+is_for_account(Look *look, const DeliveryRow *row)
+{
+	text	   *account = DatumGetTextPP(row->account);
+
+	return is_listed(&look->sync->accounts, VARDATA_ANY(account), VARSIZE_ANY_EXHDR(account));
+}
+
 /*
- * True if the piece has reached a status that cancels the sync's deliveries.
+ * True if the piece has reached a status that cancels the sync's deliveries,
+ * or the sync is not for its account any more: who works on the sync may not
+ * see it then.
  */
 static bool
 is_cancelled(Look *look, const DeliveryRow *row)
 {
+	if (!is_for_account(look, row))
+		return true;
 	if (look->sync->unless == 0)
 		return false;
 	lookup_key(&look->key, 0, 1, BTEqualStrategyNumber, row->piece);
@@ -351,7 +364,7 @@ static Verdict
 judge(Look *look, const DeliveryRow *row)
 {
 	if (row->is_test && row->attempt < look->sync->max_attempts)
-		return LEASE;
+		return is_for_account(look, row) ? LEASE : CANCEL;
 	if (row->attempt >= look->sync->max_attempts)
 		return GIVE_UP;
 	if (look->sync->latest_only && (has_later_unfinished(look, row) || has_later_finished(look, row)))

@@ -15,7 +15,8 @@ typedef enum Verdict
 	POSTPONE,					/* until the head of its piece is due */
 	GIVE_UP,					/* all attempts are used */
 	SUPERSEDE,					/* latest_only: the piece has a later delivery */
-	CANCEL						/* unless: the piece has reached a status */
+	CANCEL						/* unless: the piece has reached a status; or
+								 * the sync is no longer for its account */
 } Verdict;
 
 #define N_VERDICTS	(CANCEL + 1)

@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/compat.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"

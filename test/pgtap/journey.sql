@@ -6,6 +6,7 @@ BEGIN;
 SET search_path = public, postalytics;
 SELECT postalytics.configure('earliest', '36500d');
 SELECT postalytics.configure('latest', '36500d');
+INSERT INTO field_names VALUES ('meta.accountId', 'account');
 SELECT plan(18);
 SELECT setseed(0.20261123);
 
@@ -16,8 +17,8 @@ BEGIN
 END
 $$;
 
--- 1500 journeys of 1 to 12 events, at few enough instants to have ties; what
--- an event says besides is there or not, as it happens.
+-- 1500 journeys of 1 to 12 events, at few enough times to have ties; each has one
+-- account or none, and what an event says besides is there or not, as it happens.
 CREATE TEMP TABLE generated AS
 SELECT journey, n, status, at,
        jsonb_strip_nulls(jsonb_build_object(
@@ -29,7 +30,7 @@ SELECT journey, n, status, at,
                                     'company', CASE WHEN random() < 0.4 THEN 'Company ' || n END,
                                     'country', CASE WHEN random() < 0.5 THEN (ARRAY['US', 'CA'])[1 + n % 2] END),
            'meta', jsonb_build_object('campaignId', CASE WHEN random() < 0.8 THEN n % 2 END,
-                                      'accountId', CASE WHEN random() < 0.3 THEN n % 2 END,
+                                      'accountId', CASE WHEN journey % 3 > 0 THEN journey % 2 END,
                                       'url', CASE WHEN random() < 0.7 THEN 'https://visit.example/' || n END,
                                       'fields', CASE WHEN random() < 0.3 THEN jsonb_build_object('n', n) END))) AS body
 FROM (SELECT DISTINCT ON (journey, status, at) journey, n, status, at
@@ -76,7 +77,7 @@ SELECT is(inserted + duplicates, (SELECT count(*) FROM offered), 'shuffled: the 
 
 -- Copy 6 comes by a plain INSERT, copy 7 by inbox, one statement each.
 INSERT INTO events (piece_id, status, occurred_at, account, campaign_id, payload)
-SELECT journey || '.6', status, at, body -> 'meta' ->> 'accountId', body -> 'meta' ->> 'campaignId', body
+SELECT journey || '.6', status, at, COALESCE(body -> 'meta' ->> 'accountId', ''), body -> 'meta' ->> 'campaignId', body
 FROM generated
 ORDER BY random();
 INSERT INTO inbox (payload)

@@ -207,7 +207,7 @@ is(join('|', $db{together}->selectrow_array(q{SELECT account, first_name, zip, l
 	(SELECT count(*) FROM events AS e WHERE e.piece_id = p.piece_id), (SELECT count(*) FROM deliveries AS d WHERE d.piece_id = p.piece_id)
 	FROM pieces AS p WHERE piece_id = 'kept'})), 'a|Kept|04101|https://x.example/|Mailed|pURLOpened|1|2|2', 'with what they said');
 
-for (['NULL', "'x'", '22004'], [ "'a'", "'a'", '22023' ], [ "''", "repeat('x', 256)", '22001' ])
+for (['NULL', "'x'", '22004'], [ "'a'", "'a'", '22023' ], [ "''", "repeat('x', 256)", '22001' ], [ "'a'", "''", '22023' ])
 {
 	my ($from, $to, $state) = @$_;
 	eval { $db{together}->do("SELECT move_account($from, $to)") };

@@ -117,7 +117,7 @@ for (@$relations)
 		{
 			next if $privilege eq 'REFERENCES' && $name !~ /^(pieces|campaigns|syncs|rejects|deliveries_unfinished|configuration|events_\d+_\d+)$/;
 			next if $kind eq 'v' && $privilege !~ ($name eq 'inbox' ? qr/SELECT|INSERT/ : qr/SELECT/);
-			my ($error) = try($role, sprintf $attempts{$privilege}, $name, $column);
+			my ($error) = try($role, sprintf $attempts{$privilege}, $name, $name eq 'syncs' ? 'enabled' : $column);
 			push @wrong, "$privilege: $error" if ($error !~ /^ERROR:  permission denied for (table|view|sequence) $name/) != expected($name, $role, $privilege);
 		}
 		is("@wrong", '', "$role: $name");
@@ -176,6 +176,7 @@ is((try('read', "SELECT postalytics.status_as_of('1', 'infinity')"))[0] =~ /HINT
 answers('ingest', "SELECT inserted FROM postalytics.ingest($event)", '1', 'without an account it is of none');
 answers('ingest', "SELECT inserted FROM postalytics.ingest($event, '$_')", '0', "of $_ it is there already") for 'a', 'b';
 answers('ingest, bound', "SELECT inserted FROM postalytics.ingest($event$_)", '0', "a bound role brings its own account's ($_)") for '', ", 'a'", ", ''";
+answers('manage', "UPDATE postalytics.syncs SET name = 'x'", 'ERROR:  permission denied for table syncs', 'a manager cannot rename a sync');
 answers('ingest, bound', "SELECT postalytics.ingest($event, 'b')", 'ERROR:  permission denied for account "b"', 'and no other');
 answers('ingest, bound', "INSERT INTO postalytics.inbox (mail_id, account) VALUES ('1', 'a'), ('1', 'b')", 'ERROR:  permission denied for account "b"', 'nor by inbox');
 answers('ingest, bound', 'SELECT rejected FROM postalytics.retry_rejects()', '1', 'it retries its own rejects');
@@ -200,7 +201,7 @@ answers('manage', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied 
 $owner->do(q{CREATE ROLE plain LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postalytics TO plain; GRANT SELECT ON ALL TABLES IN SCHEMA postalytics TO plain});
 $session{plain} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", 'plain', '', { RaiseError => 0, PrintError => 0 });
 answers('plain', "SELECT count(*) FROM postalytics.$_", '0', "no rows of $_ without a binding")
-  for qw(events events_2026_10 pieces campaigns rejects deliveries deliveries_unfinished syncs campaign_funnel sync_health);
+  for qw(events events_2026_10 pieces campaigns rejects deliveries deliveries_unfinished syncs campaign_funnel sync_health bindings configuration field_names);
 answers('plain', "SELECT postalytics.ingest($event)", 'ERROR:  permission denied to ingest events', 'no ingest');
 answers('plain', "SELECT postalytics.retry_rejects()", 'ERROR:  permission denied to ingest events', 'no retry');
 answers('plain', "SELECT postalytics.fetch('own')", sprintf($denied, 'own'), 'no fetch');
@@ -225,7 +226,7 @@ answers('manage', "SELECT name FROM postalytics.syncs WHERE name = 'own'", 'own'
 # Names that cannot be bound.
 for ([ "grant_ingest('public')", '0LP01' ], [ "grant_read('public', 'a')", '0LP01' ], [ "grant_sync('public', 'own')", '0LP01' ],
 	[ 'grant_manage(NULL)', '22004' ], [ "grant_monitor('nobody')", '42704' ], [ "grant_sync('sync', 'nowhere')", '42704' ],
-	[ "grant_ingest('sync', repeat('x', 256))", '22001' ], [ "revoke_manage('public')", '0LP01' ])
+	[ "grant_ingest('sync', repeat('x', 256))", '22001' ], [ "grant_ingest('sync', '')", '22023' ], [ "revoke_manage('public')", '0LP01' ])
 {
 	my ($call, $state) = @$_;
 	$owner->do("SELECT postalytics.$call");

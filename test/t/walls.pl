@@ -111,13 +111,17 @@ refused('feed', "SELECT postalytics.ingest(NULL, 'b')", qr/permission denied for
 run($me, "INSERT INTO postalytics.field_names VALUES ('account', 'account')");
 run('feed', q{SELECT postalytics.ingest('[{"mailId": "taught", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "taught", "account": "b"}]')});
 run('feed', q{INSERT INTO postalytics.inbox (payload) VALUES ('{"mailId": "taught", "eventType": 4, "eventDate": "2026-10-07", "account": "b"}')});
-run($me, "SELECT postalytics.grant_ingest('other', '')");
-run('other', q{SELECT postalytics.ingest('[{"mailId": "none", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "none", "account": "b", "kind": "3"}]')});
-run($me, q{INSERT INTO postalytics.field_names VALUES ('kind', 'event_type'); SELECT postalytics.configure('earliest', '5000 years')});
+refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot be bound to the empty account/, "nobody is bound to what has none ($_)") for 'ingest', 'read';
+run($me, q{SELECT postalytics.ingest('[{"mailId": "agency", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "agency", "account": "b", "to": {"email": "b@example"}},
+	{"mailId": "agency", "to": {"email": "b@example"}}, {"mailId": "agency", "account": 7, "eventType": 3}]')});
+is(join(';', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, reason FROM postalytics.rejects ORDER BY reject_id") }),
+	'a missing status;b missing status; missing status;7 missing event date', 'a reject is of the account that its event would be of');
+is($session{reader}->selectrow_array("SELECT count(*) FROM postalytics.rejects WHERE payload::text LIKE '%b\@example%'"), 0, 'which is not the reader of another');
 run($me, q{UPDATE postalytics.rejects SET payload = (payload::jsonb || '{"eventType": 3, "eventDate": "2026-10-09"}')::json});
-run($me, 'SELECT postalytics.retry_rejects()');
-is(join(',', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, piece_id, count(*) FROM postalytics.events WHERE piece_id IN ('taught', 'none') GROUP BY 1, 2 ORDER BY 1, 2") }),
-	' none 2,a taught 3', 'a path that was taught counts for no bound role, nor when a reject is retried');
+is($session{feed}->selectrow_array('SELECT inserted FROM postalytics.retry_rejects()'), 1, 'a bound role retries its own');
+is($superuser->selectrow_array('SELECT inserted FROM postalytics.retry_rejects()'), 3, 'the owner the rest');
+is(join(',', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, piece_id, count(*) FROM postalytics.events WHERE piece_id IN ('taught', 'agency') GROUP BY 1, 2 ORDER BY 1, 2") }),
+	' agency 1,7 agency 1,a taught 3,b agency 2', 'a path that was taught counts for no bound role, nor when a reject is retried');
 run($me, "DELETE FROM postalytics.field_names");
 
 # An error in the middle of a statement leaves who one is.
@@ -220,6 +224,36 @@ is($slow->selectrow_array($whose), 'b', 'and the next one its own');
 run($me, "SELECT postalytics.revoke_read('reader', 'b'), postalytics.grant_read('reader', 'a')");
 is($slow->selectrow_array($whose), 'a', 'as every one');
 $slow->disconnect;
+
+# A sync that is given to another account: what still waits in it is not for its
+# worker any more.
+run($me, q{SELECT postalytics.create_sync('turned', accounts => '{b}'), postalytics.grant_sync('worker', 'turned'), postalytics.replay_sync('turned', '-infinity')});
+run('manager', q{UPDATE postalytics.syncs SET accounts = '{a}' WHERE name = 'turned'});
+is($session{worker}->selectrow_array("SELECT count(*) FROM postalytics.fetch('turned', 10)"), 0, 'a worker gets nothing of an account that its sync was for');
+is($superuser->selectrow_array("SELECT count(*) FROM postalytics.deliveries WHERE sync = 'turned' AND state <> 'cancelled'"), 0, 'it is cancelled');
+refused('manager', "UPDATE postalytics.syncs SET name = 'mine' WHERE name = 'theirs'", qr/permission denied for table syncs/, 'a manager gives no sync another name');
+refused('manager', "DELETE FROM postalytics.syncs", qr/permission denied for table syncs/, 'and deletes none with its deliveries left behind');
+
+# What a reject holds cannot keep others from being retried, however little of the
+# stack is left.
+run('feed', q!SELECT postalytics.ingest((repeat('{"data":', 4000) || '1' || repeat('}', 4000))::json)!);
+run('feed', q!SELECT postalytics.ingest((repeat('[', 2500) || '{"to":' || repeat('{"x":', 1500) || '1' || repeat('}', 1501) || repeat(']', 2500))::json)!);
+is(join(',', map { @$_ } @{ $superuser->selectall_arrayref("SELECT DISTINCT reason FROM postalytics.rejects WHERE reason LIKE 'nested%'") }), 'nested more than 1000 levels deep', 'nesting has a limit');
+run($me, q{DO $$ BEGIN PERFORM postalytics.retry_rejects(); END $$});
+
+# JIT: a session that has used it before the library is loaded, or for what ingest
+# does, works as any other.
+my $jit = session('feed');
+$jit->do("SET jit_above_cost = 0");
+$jit->selectrow_array('SELECT count(*) FROM generate_series(1, 10) AS i WHERE i > 3');
+is(join(',', $jit->selectrow_array(q{SELECT inserted, rejected FROM postalytics.ingest('[{"mailId": "jit", "eventType": 4, "eventDate": "2026-10-06"}, 7]')})), '1,1', 'with JIT events and rejects are stored');
+is($superuser->selectrow_array(q{SELECT count(*) FROM postalytics.rejects WHERE payload::text = '7' AND reject_id > 0 AND received_at > now() - interval '1 hour' AND account = 'team'}) +
+	$superuser->selectrow_array(q{SELECT count(*) FROM postalytics.rejects WHERE payload::text = '7' AND account = 'a'}) > 0, 1, 'as they are');
+$jit->disconnect;
+
+# Who may not drop the extension learns nothing of what it holds.
+refused('feed', 'DROP EXTENSION postalytics_status', qr/must be owner of extension/, 'a stranger is told so, and no more');
+refused('feed', "DROP OWNED BY $me", qr/permission denied to drop objects/, 'likewise');
 
 # Settings: nobody sets them for himself, and a change reaches old sessions.
 refused('reader', "SET postalytics_status.$_ = '1'", qr/invalid configuration parameter name|unrecognized/, "$_ is no parameter")
