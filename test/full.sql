@@ -15,6 +15,8 @@ SELECT postalytics.ingest((SELECT json_agg(json_build_object(
     FROM generate_series(1, 5000) AS i
     JOIN (SELECT feed_code, row_number() OVER () AS n FROM postalytics.statuses) AS s ON s.n = 1 + i % 11));
 SELECT postalytics.ingest('[{"mailId": 1}, 17]', 'agency');
+SELECT postalytics.ingest((SELECT json_agg(json_build_object('ref', i, 'eventType', 11, 'campaignId', 'c0', 'eventDate', '2026-09-02')) FROM generate_series(1, 20) AS i), 'agency');
+SELECT postalytics.configure('feed_time_zone', 'America/New_York'), postalytics.configure('history', '20 days');
 SELECT postalytics.ack('all', array_agg(delivery_id)) FROM postalytics.fetch('all', 50);
 SELECT postalytics.nack('all', array_agg(delivery_id), 'HTTP "503"') FROM postalytics.fetch('all', 50);
 SELECT count(*) FROM postalytics.fetch('all', 50);

@@ -6,7 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my @tables = qw(events pieces campaigns rejects field_names syncs deliveries maintenance_log);
+my @tables = qw(events pieces campaigns rejects field_names syncs deliveries maintenance_log configuration bindings);
 
 my $old = PostgreSQL::Test::Cluster->new('old');
 $old->init(allows_streaming => 1);
@@ -43,7 +43,7 @@ sub goes_on
 			{"ref": "new", "eventDate": "2027-10-06T14:21:09Z", "eventType": 4}, {"ref": "x"}]')}),
 		'2|0|1', "$title: ingest");
 	is($node->safe_psql($dbname, q{SELECT count(*), count(DISTINCT event_id) FROM postalytics.events}),
-		'5002|5002', "$title: ids go on");
+		'5022|5022', "$title: ids go on");
 	is($node->safe_psql($dbname, q{SELECT status FROM postalytics.pieces WHERE piece_id = 'new'}),
 		'InTransit', "$title: pieces follow");
 }
@@ -116,5 +116,65 @@ $copy->start;
 same_rows($copy, 'postgres', 'pg_basebackup');
 goes_on($copy, 'postgres', 'pg_basebackup');
 
-$_->stop for $old, $new, $copy;
+# Roles, settings, bindings, grants and refusals, in an empty cluster whose roles have
+# other numbers, restored by another superuser.  A role that was dropped left its
+# number in a binding, which there is somebody else's.
+$old->safe_psql('postgres', q{
+	CREATE ROLE feed LOGIN; CREATE ROLE "Reader's" LOGIN; CREATE ROLE all_reader LOGIN; CREATE ROLE worker LOGIN; CREATE ROLE manager LOGIN; CREATE ROLE monitor LOGIN; CREATE ROLE gone LOGIN;
+	SELECT postalytics.grant_ingest('feed', 'agency'), postalytics.grant_read('Reader''s', 'agency'), postalytics.grant_read('all_reader'), postalytics.grant_sync('worker', 'all'),
+		postalytics.grant_manage('manager'), postalytics.grant_monitor('monitor'), postalytics.grant_read('gone');
+	REVOKE ALL ON ALL TABLES IN SCHEMA postalytics FROM gone; REVOKE ALL ON ALL FUNCTIONS IN SCHEMA postalytics FROM gone;
+	GRANT SELECT ON postalytics.maintenance_log TO worker;
+	DROP POLICY unbound_readers ON postalytics.events; DROP POLICY unbound_readers ON postalytics.pieces; DROP POLICY unbound_readers ON postalytics.campaigns;
+	DROP POLICY unbound_readers ON postalytics.rejects; DROP POLICY unbound_readers ON postalytics.deliveries; DROP POLICY unbound_readers ON postalytics.deliveries_unfinished;
+	DROP ROLE gone});
+my $number = $old->safe_psql('postgres', 'SELECT max(role::oid) FROM postalytics.bindings WHERE role NOT IN (SELECT oid FROM pg_roles)');
+like($number, qr/^\d+$/, 'a binding of a dropped role is left');
+command_ok([ 'pg_dumpall', '--roles-only', '-f', "$dump/roles", '-d', $old->connstr('postgres') ], 'pg_dumpall of roles');
+command_ok([ 'pg_dump', '-Fc', '-f', "$dump/whole", '-d', $old->connstr('postgres') ], 'pg_dump');
+my $other = PostgreSQL::Test::Cluster->new('other');
+$other->init;
+$other->start;
+my $next = $number - $other->safe_psql('postgres', 'CREATE ROLE first; SELECT oid FROM pg_roles WHERE rolname = current_role OR rolname = \'first\' ORDER BY oid DESC LIMIT 1');
+$other->safe_psql('postgres', join(';', map { "CREATE ROLE filler_$_" } 1 .. $next)) if $next > 0 && $next < 5000;
+$other->psql('postgres', slurp_file("$dump/roles"), on_error_stop => 0);	# one role is there
+$other->safe_psql('postgres', 'CREATE ROLE restorer SUPERUSER LOGIN; CREATE DATABASE restored');
+is($other->safe_psql('postgres', "SELECT count(*) FROM pg_roles WHERE oid = $number"), '1', 'its number is another role\'s there');
+command_ok([ 'pg_restore', '--exit-on-error', '-U', 'restorer', '-d', $other->connstr('restored'), "$dump/whole" ], 'pg_restore as another superuser');
+
+# By name, without who granted it.
+my %same = (
+	(map { $_ => "SELECT t::text FROM postalytics.$_ AS t ORDER BY 1" } grep { $_ ne 'bindings' } @tables),
+	bindings => 'SELECT r.rolname, b.privilege, b.account, b.sync FROM postalytics.bindings AS b JOIN pg_roles AS r ON r.oid = b.role ORDER BY 1, 2, 3, 4',
+	settings => 'SELECT * FROM postalytics.settings ORDER BY 1',
+	grants => q{SELECT o.name, pg_get_userbyid(a.grantee), a.privilege_type
+		FROM (SELECT c.oid::regclass::text AS name, c.relacl AS acl FROM pg_class AS c WHERE c.relnamespace = 'postalytics'::regnamespace
+			UNION ALL SELECT p.oid::regprocedure::text, p.proacl FROM pg_proc AS p WHERE p.pronamespace = 'postalytics'::regnamespace) AS o,
+			aclexplode(o.acl) AS a
+		WHERE pg_get_userbyid(a.grantee) NOT IN (SELECT rolname FROM pg_roles WHERE rolsuper)
+		ORDER BY 1, 2, 3},
+	policies => "SELECT tablename, policyname, cmd, qual FROM pg_policies WHERE schemaname = 'postalytics' ORDER BY 1, 2");
+for my $what (sort keys %same)
+{
+	is($other->safe_psql('restored', "SET timezone = 'UTC'; $same{$what}"), $old->safe_psql('postgres', "SET timezone = 'UTC'; $same{$what}"), "elsewhere: $what");
+}
+is($other->safe_psql('restored', 'SELECT count(*) FROM postalytics.bindings WHERE role NOT IN (SELECT oid FROM pg_roles)'), '0', 'nobody inherits the binding of the dropped role');
+my $event = q{'{"ref": 1, "eventType": 4, "eventDate": "2026-10-06"}'};
+my @calls = ("SELECT count(*), count(DISTINCT account) FROM postalytics.pieces", "SELECT count(*) FROM postalytics.rejects", "SELECT count(*) FROM postalytics.syncs",
+	"SELECT sum(pieces) FROM postalytics.campaign_funnel", "SELECT * FROM postalytics.ingest($event, 'agency')", "SELECT * FROM postalytics.ingest($event, 'other')",
+	"SELECT * FROM postalytics.retry_rejects()", "SELECT count(*) FROM postalytics.fetch('all', 3)", "SELECT postalytics.fetch('some')", "SELECT postalytics.fetch('none')",
+	"SELECT name FROM postalytics.create_sync('new')", "SELECT postalytics.configure('latest', '50 years')", "SELECT count(*) FROM postalytics.settings", "SELECT count(*) FROM postalytics.bindings WHERE role IN (SELECT oid FROM pg_roles)",
+	"SELECT count(*) FROM postalytics.maintenance_log", "SELECT postalytics.drop_campaign('c0')", "UPDATE postalytics.syncs SET enabled = true", "SELECT postalytics.status_as_of('1', 'infinity')");
+for my $role ('feed', "Reader's", 'all_reader', 'worker', 'manager', 'monitor')
+{
+	my @answers = map {
+		my ($node, $dbname) = @$_;
+		[ map { my ($status, $out, $err) = $node->psql($dbname, "BEGIN; $_; ROLLBACK", extra_params => [ '-U', $role ]); [ $_, $out, $err =~ /(ERROR:.*)/ ] } @calls ]
+	} [ $old, 'postgres' ], [ $other, 'restored' ];
+	is_deeply($answers[1], $answers[0], "elsewhere: what $role is given and refused");
+}
+goes_on($other, 'restored', 'elsewhere');
+is($other->safe_psql('restored', q{SELECT postalytics.maintain(); SELECT count(*) FROM pg_policies WHERE policyname = 'unbound_readers' AND roles = '{all_reader}'}) =~ s/.*\n//sr, '6', 'maintain makes the policies that a dump leaves out');
+
+$_->stop for $old, $new, $copy, $other;
 done_testing();
