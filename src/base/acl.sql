@@ -4,7 +4,7 @@
  */
 
 -- The object is written as in REVOKE; acl and owner are those of its catalog row.
-CREATE FUNCTION postalytics.revoke_all(object text, acl aclitem[], owner oid)
+CREATE FUNCTION postalytics.revoke_all_privileges(object text, acl aclitem[], owner oid)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -17,5 +17,5 @@ BEGIN
                           WHERE a.grantee NOT IN (0, owner)) AS g));
 END
 $$;
-COMMENT ON FUNCTION postalytics.revoke_all(text, aclitem[], oid) IS
+COMMENT ON FUNCTION postalytics.revoke_all_privileges(text, aclitem[], oid) IS
     'internal: revoke all privileges on an object from everybody but its owner';

@@ -21,10 +21,14 @@
 
 PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
 
-/* All caches, in a list: a backend has room for few callbacks. */
+/*
+ * All caches, in a list, because a backend can register only few callbacks.
+ */
 static TableCache *caches;
 
-/* Note which tables have changed: one, or all for InvalidOid. */
+/*
+ * Mark the cache of a changed table as invalid; all caches for InvalidOid.
+ */
 static void
 forget_table(Datum arg, Oid relation)
 {
@@ -62,12 +66,11 @@ read_table(TableCache *cache, Snapshot snapshot)
 }
 
 /*
- * True if what was read in a parallel query is what the active snapshot shows:
- * a transaction that commits, and has changed anything, leaves another
- * snapshot.
+ * True if a cache was read with an equivalent snapshot.  Any commit that
+ * changed data changes xmax or xcnt.
  */
 static bool
-is_of_snapshot(const TableCache *cache, Snapshot snapshot)
+was_read_with(const TableCache *cache, Snapshot snapshot)
 {
 	return cache->xmax == snapshot->xmax && cache->xcnt == snapshot->xcnt && cache->curcid == snapshot->curcid;
 }
@@ -75,8 +78,8 @@ is_of_snapshot(const TableCache *cache, Snapshot snapshot)
 /*
  * Read the table again if it has changed, or is another table since DROP and
  * CREATE EXTENSION.  It is read without a query, because the role that inserts
- * events has no privilege on it.  In a parallel query only the query's own
- * snapshot can be used, and what is read with it is kept only for that.
+ * events has no privilege on it.  A parallel query must read it with its own
+ * snapshot, and the result is reused only for that snapshot.
  */
 void
 refresh_cache(TableCache *cache)
@@ -88,7 +91,7 @@ refresh_cache(TableCache *cache)
 
 	AcceptInvalidationMessages();	/* as no lock is taken, which would do so */
 	if (cache->complete && cache->relation == relation &&
-		(!cache->provisional || (provisional && is_of_snapshot(cache, snapshot))))
+		(!cache->provisional || (provisional && was_read_with(cache, snapshot))))
 		return;
 
 	cache->complete = false;

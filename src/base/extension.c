@@ -1,7 +1,7 @@
 /*
  * extension.c
- *		Finds the extension's relations by name, and its owner, and acts as the
- *		owner.
+ *		Finds the extension's relations by name, and its owner, and switches to
+ *		the owner.
  *
  * What a relation must look like is checked in table.c.
  */
@@ -51,23 +51,23 @@ extension_owner(void)
 }
 
 /*
- * Act as the extension's owner, as a SECURITY DEFINER function does, until
- * act_as_before.  The caller has checked what the current user may do.  An
- * error needs no act_as_before, because an abort restores the user.
+ * Switch to the extension's owner, as a SECURITY DEFINER function does.  The
+ * caller has checked the privileges of the current user.  After an error, the
+ * abort of the transaction restores the user.
  */
-ActingUser
-act_as_owner(void)
+SavedUser
+switch_to_owner(void)
 {
-	ActingUser	before;
+	SavedUser	before;
 
 	GetUserIdAndSecContext(&before.user, &before.context);
 	SetUserIdAndSecContext(extension_owner(), before.context | SECURITY_LOCAL_USERID_CHANGE);
 	return before;
 }
 
-/* Act as the user before act_as_owner again. */
+/* Switch back to the user that switch_to_owner has saved. */
 void
-act_as_before(ActingUser before)
+restore_user(SavedUser before)
 {
 	SetUserIdAndSecContext(before.user, before.context);
 }

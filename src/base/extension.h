@@ -8,16 +8,16 @@
 #define EXTENSION_NAME		"postalytics_status"
 #define EXTENSION_SCHEMA	"postalytics"
 
-/* Who a function acts as, to be restored when it ends. */
-typedef struct ActingUser
+/* The user and security context to restore. */
+typedef struct SavedUser
 {
 	Oid			user;
 	int			context;
-} ActingUser;
+} SavedUser;
 
 extern Oid	extension_relation(const char *name);
 extern Oid	extension_owner(void);
-extern ActingUser act_as_owner(void);
-extern void act_as_before(ActingUser before);
+extern SavedUser switch_to_owner(void);
+extern void restore_user(SavedUser before);
 
 #endif							/* POSTALYTICS_EXTENSION_H */

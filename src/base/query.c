@@ -53,8 +53,9 @@ run_commands(const char *sql)
 
 /*
  * Let the statements of this SPI connection read rows, which have the columns
- * of a table, under a name.  Of the table's constraints nothing holds for
- * them: columns that have a default are NULL, which JIT must know.
+ * of a table, under a name.  The descriptor is copied without constraints,
+ * because rows may have NULLs in NOT NULL columns, and JIT-compiled deforming
+ * would rely on NOT NULL.
  */
 void
 register_rows(const char *name, TupleDesc tupdesc, Tuplestorestate *rows, int64 count)

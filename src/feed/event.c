@@ -70,7 +70,7 @@ piece_compare(const EventKey *a, const EventKey *b)
 }
 
 /*
- * Compare two events by piece, status and time.  This is the order of the
+ * Compare two events by piece, account, status and time.  This is the order of the
  * primary keys of events, in which every call takes its locks.
  */
 int

@@ -21,8 +21,8 @@ typedef struct EventSource
 {
 	const char *json;
 	uint32		length;
-	const char *account;		/* of its events; '' where none is given */
-	bool		account_is_fixed;	/* whatever the events say of theirs */
+	const char *account;		/* of its events; '' if unknown */
+	bool		account_is_fixed;	/* accounts in payloads are ignored */
 	int64		number;			/* in order of arrival */
 	int64		accepted;		/* number of its events */
 	int64		rejected;		/* likewise */
@@ -30,7 +30,7 @@ typedef struct EventSource
 } EventSource;
 
 /*
- * What makes an event the same as another.  The texts are not null-terminated.
+ * The key that identifies an event.  The texts are not null-terminated.
  */
 typedef struct EventKey
 {

@@ -41,15 +41,15 @@ const FieldInfo field_info[N_ALL_FIELDS] = {
 	[ADDRESS2] = {"address2", 0},
 	[CITY] = {"city", 0},
 	[STATE] = {"state", 0},
-	[STATED_ACCOUNT] = {"stated_account", 0},
+	[PAYLOAD_ACCOUNT] = {"payload_account", 0},
 };
 
 /*
  * THE table of field names: a member's path within its event in lower case,
  * without whitespace, '_', '-' and '.', so that to.firstName and "To First
  * Name" are the same.  A new spelling is a line here, or a row in field_names.
- * ACCOUNT has none here: who sends an event says whose it is, and its payload
- * only if the owner has said so in field_names.
+ * ACCOUNT has no entry here: the sender determines the account, and a payload
+ * can specify it only by a row of field_names.
  */
 static const struct
 {
@@ -61,7 +61,7 @@ static const struct
 	{"eventdate", EVENT_DATE},
 	{"eventtype", EVENT_TYPE}, {"event", EVENT_TYPE},
 	{"expecteddeliverydate", EXPECTED_DELIVERY_DATE},
-	{"account", STATED_ACCOUNT}, {"accountid", STATED_ACCOUNT}, {"metaaccountid", STATED_ACCOUNT},
+	{"account", PAYLOAD_ACCOUNT}, {"accountid", PAYLOAD_ACCOUNT}, {"metaaccountid", PAYLOAD_ACCOUNT},
 	{"campaignid", CAMPAIGN_ID}, {"metacampaignid", CAMPAIGN_ID},
 	{"campaignname", CAMPAIGN_NAME}, {"metacampaignname", CAMPAIGN_NAME},
 	{"contactid", CONTACT_ID}, {"toid", CONTACT_ID},

@@ -33,12 +33,12 @@ typedef enum Field
 	ADDRESS2,
 	CITY,
 	STATE,
-	STATED_ACCOUNT				/* the account that a payload names, which
-								 * does not decide whose event it is */
+	PAYLOAD_ACCOUNT				/* named in the payload, which does not
+								 * determine the account of the event */
 } Field;
 
 #define N_FIELDS	(FIELDS + 1)	/* of an event record */
-#define N_ALL_FIELDS (STATED_ACCOUNT + 1)
+#define N_ALL_FIELDS (PAYLOAD_ACCOUNT + 1)
 
 /*
  * What field_find returns for a member that holds events rather than a field.

@@ -44,9 +44,9 @@ typedef struct Candidate
 } Candidate;
 
 /*
- * What is nested deeper is not read: its sections are ignored, and events in
- * it are rejected.  A limit on the stack alone would let a reject be stored
- * that cannot be read again where less of the stack is left.
+ * Maximum nesting depth: deeper sections are ignored, and deeper events are
+ * rejected.  check_stack_depth() alone would let rejects be stored that a
+ * session with less stack left cannot read again.
  */
 #define MAX_DEPTH	1000
 
@@ -401,12 +401,12 @@ read_events(Reader *reader)
 
 /*
  * Read a json value's events into the batch.  json, which is in the server's
- * encoding, and the channel's account must live as long as the batch.  Errors:
+ * encoding, and the account must live as long as the batch.  Errors:
  * 54001 for nesting deeper than the stack.
  */
 EventSource *
 event_batch_read(EventBatch *batch, const char *json, uint32 length,
-				 const Channel *channel)
+				 const EventAccount *account)
 {
 	MemoryContext caller = MemoryContextSwitchTo(batch->context);
 	EventSource *source = palloc0(sizeof(EventSource));
@@ -414,8 +414,8 @@ event_batch_read(EventBatch *batch, const char *json, uint32 length,
 
 	source->json = json;
 	source->length = length;
-	source->account = channel->account;
-	source->account_is_fixed = channel->is_fixed;
+	source->account = account->name;
+	source->account_is_fixed = account->is_fixed;
 	source->number = batch->nsources++;
 
 	reader.batch = batch;

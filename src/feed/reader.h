@@ -9,7 +9,7 @@
 #include "rights/binding.h"
 
 extern EventSource *event_batch_read(EventBatch *batch, const char *json, uint32 length,
-									 const Channel *channel);
+									 const EventAccount *account);
 extern bool event_read_fields(EventRecord *record, EventSource *source);
 extern bool event_read_details(EventRecord *record, EventSource *source, Span *details);
 

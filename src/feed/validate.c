@@ -1,6 +1,7 @@
 /*
  * validate.c
- *		Validates an event: determines its piece, status and time from its fields,
+ *		Validates an event: determines its piece, account, status and time from its
+ *		fields,
  *		or words the reason to reject it.
  */
 #include "postgres.h"
@@ -86,10 +87,10 @@ read_time(EventRecord *record, const EventBatch *batch)
 	if (batch->settings.whole_seconds)
 		*time -= (*time % USECS_PER_SEC + USECS_PER_SEC) % USECS_PER_SEC;
 	if (*time < batch->earliest)
-		return psprintf("event date %s is before the setting \"earliest\"",
+		return psprintf("event date %s is further in the past than setting \"earliest\" allows",
 						quoted(value, length));
 	if (*time > batch->latest)
-		return psprintf("event date %s is after the setting \"latest\"",
+		return psprintf("event date %s is further in the future than setting \"latest\" allows",
 						quoted(value, length));
 	return NULL;
 }
@@ -152,9 +153,8 @@ read_piece(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Determine the account, in the batch's memory context: that of the channel,
- * or, if it names none, what field_names lets the event say.  Returns what is
- * wrong, or NULL.
+ * Determine the account, in the batch's memory context: that of the call, or
+ * of the payload by field_names.  Returns what is wrong, or NULL.
  */
 static const char *
 read_account(EventRecord *record, const EventBatch *batch)

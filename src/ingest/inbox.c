@@ -26,7 +26,7 @@ PG_FUNCTION_INFO_V1(postalytics_inbox_row);
 typedef struct Inbox
 {
 	MemoryContext context;
-	BoundAccounts bound;		/* whose events the current user may bring */
+	AllowedAccounts bound;		/* whose events the current user may bring */
 	EventBatch *batch;
 	Size		bytes;			/* approximate size of the batch */
 	Spill	   *spill;			/* of earlier batches, or NULL */
@@ -69,7 +69,7 @@ enter_inbox(void)
 static void
 spill_inbox(void)
 {
-	ActingUser	caller = act_as_owner();
+	SavedUser	caller = switch_to_owner();
 
 	if (inbox->spill == NULL)
 		inbox->spill = spill_create(inbox->context);
@@ -77,14 +77,14 @@ spill_inbox(void)
 	MemoryContextDelete(inbox->batch->context);
 	inbox->batch = event_batch_create(inbox->context);
 	inbox->bytes = 0;
-	act_as_before(caller);
+	restore_user(caller);
 }
 
 /* Store the rows of the statement, which ends. */
 static void
 store_inbox(void)
 {
-	ActingUser	caller = act_as_owner();
+	SavedUser	caller = switch_to_owner();
 
 	if (inbox->spill == NULL)
 		(void) store_batch(inbox->batch, 0);
@@ -94,7 +94,7 @@ store_inbox(void)
 		(void) store_spill(inbox->spill);
 		spill_end(inbox->spill);
 	}
-	act_as_before(caller);
+	restore_user(caller);
 	MemoryContextDelete(inbox->context);
 }
 
@@ -149,7 +149,7 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	const char *json;
 	char	   *account;
-	Channel		channel;
+	EventAccount event_account;
 	uint32		length;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || inbox == NULL ||
@@ -163,9 +163,9 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 						  RelationGetDescr(trigger->tg_relation), &account);
 	json = MemoryContextStrdup(inbox->batch->context, json);
 	length = strlen(json);
-	channel = ingest_channel(&inbox->bound, account);
-	channel.account = MemoryContextStrdup(inbox->batch->context, channel.account);
-	event_batch_read(inbox->batch, json, length, &channel);
+	event_account = account_of_call(&inbox->bound, account);
+	event_account.name = MemoryContextStrdup(inbox->batch->context, event_account.name);
+	event_batch_read(inbox->batch, json, length, &event_account);
 
 	inbox->bytes += length + sizeof(EventRecord);
 	if (inbox->bytes >= INBOX_BYTES)

@@ -20,8 +20,8 @@ PG_FUNCTION_INFO_V1(postalytics_ingest);
  * ingest(payload json, account text DEFAULT NULL) returns ingest_result
  *
  * payload is an event, an array of events, or either of them under data,
- * events or items; NULL has no events.  account says whose they are; NULL or
- * '' stands for the account to which the current user is bound, or ''.
+ * events or items; NULL has no events.  account is the account of the events;
+ * if it is NULL or '', the account to which the current user is bound, or ''.
  *
  * Locks: ROW EXCLUSIVE on the tables it writes, and rows of events, then
  * pieces, then campaigns, each in key order.  Errors: 42501 if the current
@@ -33,16 +33,16 @@ Datum
 postalytics_ingest(PG_FUNCTION_ARGS)
 {
 	text	   *payload;
-	BoundAccounts bound;
-	Channel		channel;
-	ActingUser	caller;
+	AllowedAccounts bound;
+	EventAccount event_account;
+	SavedUser	caller;
 	EventBatch *batch;
 	IngestResult result = {0};
 	bool		show_progress;
 
 	ingest_accounts(&bound);
-	channel = ingest_channel(&bound, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (strlen(channel.account) > field_info[ACCOUNT].max_length)
+	event_account = account_of_call(&bound, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (strlen(event_account.name) > field_info[ACCOUNT].max_length)
 		ereport(ERROR,
 				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 				 errmsg("account is longer than %u bytes", field_info[ACCOUNT].max_length)));
@@ -51,17 +51,17 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 		return form_result(fcinfo, result);
 	payload = PG_GETARG_TEXT_PP(0);
 
-	caller = act_as_owner();
+	caller = switch_to_owner();
 	show_progress = progress_is_wanted(VARSIZE_ANY_EXHDR(payload));
 	if (show_progress)
 		progress_begin(VARSIZE_ANY_EXHDR(payload), 0);
 	batch = event_batch_create(CurrentMemoryContext);
 	batch->progress = show_progress ? progress_bytes_read : NULL;
-	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &channel);
+	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &event_account);
 	result = store_batch(batch, show_progress ? VARSIZE_ANY_EXHDR(payload) : 0);
 	MemoryContextDelete(batch->context);
 	if (show_progress)
 		progress_end();
-	act_as_before(caller);
+	restore_user(caller);
 	return form_result(fcinfo, result);
 }

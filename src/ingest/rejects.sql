@@ -17,7 +17,7 @@ CREATE TABLE postalytics.rejects (
 );
 COMMENT ON TABLE postalytics.rejects IS
     'what arrived and could not be understood, whole, with the reason';
-COMMENT ON COLUMN postalytics.rejects.account IS 'the account of the role or the call that brought it; empty where none was given';
+COMMENT ON COLUMN postalytics.rejects.account IS 'the account, determined as in events; empty if none was given';
 COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
 COMMENT ON COLUMN postalytics.rejects.payload IS
     'the event as it came; of a call with more than 1,000 rejected events the whole call, once';

@@ -61,7 +61,7 @@ static SqlQuery read_query = {
  * the batch.  Returns their number, and the rejects in *retried.
  */
 static int
-read_rejects(EventBatch *batch, const BoundAccounts *bound, int64 after, int64 until, Retried **retried)
+read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64 until, Retried **retried)
 {
 	Datum		values[N_READ] = {
 		[READ_AFTER] = Int64GetDatum(after),
@@ -81,12 +81,12 @@ read_rejects(EventBatch *batch, const BoundAccounts *bound, int64 after, int64 u
 		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
 		bool		isnull;
 		text	   *payload;
-		Channel		channel;
+		EventAccount event_account;
 
 		(*retried)[i].reject_id = DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
 		(*retried)[i].reason = SPI_getvalue(row, tupdesc, 2);
-		channel.account = SPI_getvalue(row, tupdesc, 3);
-		channel.is_fixed = channel.account[0] != '\0';
+		event_account.name = SPI_getvalue(row, tupdesc, 3);
+		event_account.is_fixed = event_account.name[0] != '\0';
 		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
 
 		/*
@@ -94,7 +94,7 @@ read_rejects(EventBatch *batch, const BoundAccounts *bound, int64 after, int64 u
 		 * insert.
 		 */
 		(*retried)[i].source = event_batch_read(batch, VARDATA_ANY(payload),
-												VARSIZE_ANY_EXHDR(payload), &channel);
+												VARSIZE_ANY_EXHDR(payload), &event_account);
 	}
 	return count;
 }
@@ -208,9 +208,9 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
 /*
  * retry_rejects() returns ingest_result
  *
- * Reads the rejects again of the accounts that the current user may bring
- * events of, since field_names or settings may have changed; a manager's
- * reads all.
+ * Reads rejects again, because field_names or settings may have changed: all
+ * of them for a manager, otherwise those of the accounts for which the current
+ * user may ingest.
  * Those of which anything is understood are deleted, and what is still wrong
  * in them is stored as new rejects.  Rejects that another call is retrying are
  * skipped.  Locks and errors are those of ingest; 42501 if the current user
@@ -220,8 +220,8 @@ Datum
 postalytics_retry_rejects(PG_FUNCTION_ARGS)
 {
 	IngestResult result;
-	BoundAccounts bound = {.all = may_manage()};
-	ActingUser	caller;
+	AllowedAccounts bound = {.all = may_manage()};
+	SavedUser	caller;
 	Spill	   *spill = spill_create(CurrentMemoryContext);
 	int64		last = 0;
 	int64		newest;
@@ -230,7 +230,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 
 	if (!bound.all)
 		ingest_accounts(&bound);
-	caller = act_as_owner();
+	caller = switch_to_owner();
 	newest = newest_reject();	/* to exclude those that are stored anew */
 	do
 	{
@@ -253,6 +253,6 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	result = store_spill(spill);
 	result.rejected = rejected;
 	spill_end(spill);
-	act_as_before(caller);
+	restore_user(caller);
 	return form_result(fcinfo, result);
 }

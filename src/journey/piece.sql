@@ -7,7 +7,8 @@
  * event decides, they hold the time (in microseconds since 2000, times 16) and the
  * status of that event.
  * 
- * The key begins with piece_id, so that a lookup without an account is one probe, too.
+ * The key begins with piece_id, so that a lookup without an account also needs only one
+ * descent.
  *
  * The columns that reports count come first, because a row is read from its start.
  */

@@ -1,6 +1,6 @@
 /*
  * configure.sql
- *		configure: a setting changed.
+ *		configure: changes a setting.
  */
 
 -- Locks: to change identity, SHARE on events until the transaction ends.  Errors:
@@ -24,7 +24,7 @@ BEGIN
            OR EXISTS (SELECT FROM postalytics.pieces) THEN
             RAISE EXCEPTION 'setting "identity" cannot change once there are events'
                 USING ERRCODE = 'object_not_in_prerequisite_state',
-                      DETAIL = 'The pieces that are stored are identified by it.';
+                      DETAIL = 'Stored pieces are identified according to its current value.';
         END IF;
     END IF;
     IF differs THEN
@@ -39,4 +39,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.configure(text, text) IS
-    'change a setting of this database, at once for every session; NULL resets it';
+    'change a setting of this database for all sessions when the transaction commits; NULL resets it';

@@ -64,7 +64,8 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_campaign(text, text, text[]) IS
     'internal: delete an account''s campaign whose pieces are given; how many events';
 
--- Errors: 42704 if there is no such campaign, 21000 if several accounts have one.
+-- Errors: 42704 if there is no such campaign, 21000 if it exists in
+-- more than one account.
 CREATE FUNCTION postalytics.account_of_campaign(campaign_id text, account text)
 RETURNS text
 LANGUAGE plpgsql
@@ -85,9 +86,9 @@ BEGIN
                   HINT = 'Campaign ids are in postalytics.campaigns.';
     END IF;
     IF cardinality(accounts) > 1 THEN
-        RAISE EXCEPTION 'several accounts have a campaign "%"', campaign_id
+        RAISE EXCEPTION 'campaign "%" exists in more than one account', campaign_id
             USING ERRCODE = 'cardinality_violation',
-                  HINT = 'Name the account in the call.';
+                  HINT = 'Specify the account as an argument.';
     END IF;
     RETURN accounts[1];
 END

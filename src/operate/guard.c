@@ -89,8 +89,8 @@ static SqlQuery unbind_query = {
 };
 
 /*
- * Remove the bindings of the roles that DROP OWNED names, as it revokes their
- * privileges: a role may still have these through another role.
+ * Remove the bindings of the roles that DROP OWNED names, whose privileges it
+ * revokes: a role can still have the same privileges through another role.
  */
 static void
 unbind_roles(const DropOwnedStmt *drop)
@@ -113,16 +113,16 @@ unbind_roles(const DropOwnedStmt *drop)
  * guard_drop(), the event trigger on ddl_command_start of DROP EXTENSION and
  * DROP OWNED
  *
- * Removes the bindings of the roles that DROP OWNED names.  Error 2BP01 if the
- * extension would be dropped with its events, by somebody who may drop it: the
- * server refuses others, who need not know what there is.
+ * Removes the bindings of roles named in DROP OWNED.  Error 2BP01 if a role
+ * that may drop the extension would drop its events.  Other roles get the
+ * server's own error, which reveals nothing.
  */
 Datum
 postalytics_guard_drop(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
 	Node	   *statement;
-	ActingUser	caller;
+	SavedUser	caller;
 	char	   *loss = NULL;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -130,14 +130,14 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("guard_drop must be called as an event trigger")));
 	statement = trigger->parsetree;
-	caller = act_as_owner();
+	caller = switch_to_owner();
 	if (IsA(statement, DropOwnedStmt))
 		unbind_roles((DropOwnedStmt *) statement);
 	if (has_privs_of_role(caller.user, extension_owner()) &&
 		((IsA(statement, DropStmt) && drops_extension((DropStmt *) statement)) ||
 		 (IsA(statement, DropOwnedStmt) && drops_its_owner((DropOwnedStmt *) statement))))
 		loss = describe_loss();
-	act_as_before(caller);
+	restore_user(caller);
 	if (loss != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),

@@ -155,7 +155,12 @@ BEGIN
             RETURN NEXT postalytics.log_maintenance('create', 'postalytics.deliveries', format('partitions: %s', made));
         END IF;
     END IF;
-    PERFORM postalytics.renew_policies('0');
+    BEGIN
+        PERFORM postalytics.update_policies('0');
+    EXCEPTION
+        WHEN lock_not_available THEN
+            RETURN NEXT postalytics.log_maintenance('failed', 'policies', SQLERRM);
+    END;
 EXCEPTION
     WHEN lock_not_available THEN
         RETURN NEXT postalytics.log_maintenance('failed', 'postalytics.events', SQLERRM);

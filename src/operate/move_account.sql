@@ -1,12 +1,13 @@
 /*
  * move_account.sql
- *		move_account: the data of one account given to another.
+ *		move_account: moves the data of one account to another.
  */
 
--- An event that both accounts have is kept once, and what one of them has delivered of
--- it, or has to deliver, the other need not.  Returns how many events of each piece
--- those were, and how many visits, which the merged piece counts twice.
-CREATE FUNCTION postalytics.remove_common_events(old text, new text)
+-- Deletes the events of the old account that the new one also has, and the old
+-- account's unfinished deliveries of them for which the new account has a delivery.
+-- Returns, for each piece, the number of such events and of its visits, which merging
+-- the piece counts twice.
+CREATE FUNCTION postalytics.delete_duplicate_events(old text, new text)
 RETURNS TABLE (piece_id text, events bigint, opens bigint, completions bigint)
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -33,8 +34,8 @@ AS $$
     FROM common AS c
     GROUP BY c.piece_id
 $$;
-COMMENT ON FUNCTION postalytics.remove_common_events(text, text) IS
-    'internal: delete the events of an account that another has, too, and deliveries of them that the other has';
+COMMENT ON FUNCTION postalytics.delete_duplicate_events(text, text) IS
+    'internal: delete events of the old account that the new one also has, and their duplicate deliveries';
 
 -- A piece that both accounts have is merged.
 CREATE FUNCTION postalytics.move_pieces(old text, new text)
@@ -65,7 +66,7 @@ AS $$
     WHERE p.account = old
 $$;
 COMMENT ON FUNCTION postalytics.move_pieces(text, text) IS
-    'internal: give the pieces of an account to another';
+    'internal: move the pieces of an account to another';
 
 CREATE FUNCTION postalytics.move_campaigns(old text, new text)
 RETURNS void
@@ -86,10 +87,10 @@ AS $$
          FROM postalytics.latest_name(c.name, c.named_on, excluded.name, excluded.named_on) AS n)
 $$;
 COMMENT ON FUNCTION postalytics.move_campaigns(text, text) IS
-    'internal: give the campaigns of an account to another';
+    'internal: move the campaigns of an account to another';
 
--- What names the account without being its data.
-CREATE FUNCTION postalytics.rename_account(old text, new text)
+-- Changes the account in rejects, syncs and bindings.
+CREATE FUNCTION postalytics.rename_account_references(old text, new text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -112,8 +113,8 @@ AS $$
     SET account = new
     WHERE b.account = old
 $$;
-COMMENT ON FUNCTION postalytics.rename_account(text, text) IS
-    'internal: name another account in rejects, syncs and bindings';
+COMMENT ON FUNCTION postalytics.rename_account_references(text, text) IS
+    'internal: change an account in rejects, syncs and bindings';
 
 -- The caller has locked events, and the deliveries that existed before.  A lock
 -- timeout limits the wait for rows that others have locked since then.
@@ -132,7 +133,7 @@ BEGIN
            array_agg(r.completions) AS completions,
            COALESCE(sum(r.events), 0) AS events
     INTO common
-    FROM postalytics.remove_common_events(old, new) AS r;
+    FROM postalytics.delete_duplicate_events(old, new) AS r;
     UPDATE postalytics.events AS e
     SET account = new
     WHERE e.account = old;
@@ -148,19 +149,17 @@ BEGIN
     WHERE (p.piece_id, p.account) = (c.piece_id, new)
       AND c.opens + c.completions > 0;
     PERFORM postalytics.move_campaigns(old, new);
-    PERFORM postalytics.rename_account(old, new);
+    PERFORM postalytics.rename_account_references(old, new);
     RETURN moved + common.events;
 END
 $$;
 COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
-    'internal: give everything of an account to another; how many events';
+    'internal: move everything from one account to another; how many events';
 
--- Names the account of everything that has it: events, pieces, campaigns, rejects,
--- deliveries, syncs and bindings.  What the new account has already is kept, and
--- merged.  Months that were detached are not changed.
---
--- Rejects without an account stay where field_names lets payloads name one: retried,
--- they may turn out to be of any.
+-- Moves events, pieces, campaigns, rejects, deliveries, syncs and bindings from one
+-- account to another, and merges what both have.  Detached months are not changed.
+-- If field_names maps an account, rejects without one are kept, because a retry can
+-- assign them to any account.
 --
 -- Locks: the unfinished deliveries of the account, then SHARE ROW EXCLUSIVE on
 -- events, until the transaction ends: no events come in while it runs, of any
@@ -202,4 +201,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.move_account(text, text) IS
-    'give everything of an account to another, as a name to what came without one; how many events';
+    'move everything from one account, which may be empty, to another; returns the number of events';

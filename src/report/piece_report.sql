@@ -10,13 +10,13 @@ STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RAISE EXCEPTION 'several accounts have a piece "%"', piece_id
+    RAISE EXCEPTION 'piece "%" exists in more than one account', piece_id
         USING ERRCODE = 'cardinality_violation',
-              HINT = 'Name the account in the call.';
+              HINT = 'Specify the account as an argument.';
 END
 $$;
 COMMENT ON FUNCTION postalytics.raise_several_accounts(text) IS
-    'internal: raise the error that several accounts have a piece';
+    'internal: raise the error that a piece exists in more than one account';
 
 -- A piece without a later event has its current status.  For retired events the
 -- piece still has the first time of each status, but not later ones, so a piece

@@ -3,12 +3,11 @@
  *		Checks what the current user may do, by the rows of table bindings.
  *
  * A binding gives a role a privilege, for one account or all, or for one sync.
- * Whoever has the privileges of a role has its bindings; the extension's owner
- * and superusers need none.  It is the current user that is checked: the
- * functions that ask run as their caller, and act as the owner only afterwards
- * (act_as_owner).  The session's user would be the wrong one in an index
- * expression that autovacuum evaluates, or in another's SECURITY DEFINER
- * function.
+ * Roles that inherit the privileges of a role have its bindings; the
+ * extension's owner and superusers need none.  Checks use the current user, in
+ * functions that run as their caller and switch to the owner only afterwards
+ * (switch_to_owner).  The session's user would be wrong in an index expression
+ * that autovacuum evaluates, or in a SECURITY DEFINER function.
  */
 #include "postgres.h"
 
@@ -110,7 +109,10 @@ acts_for_owner(void)
 	return has_privs_of_role(GetUserId(), extension_owner());
 }
 
-/* Return the next binding of the current user, from one on, or NULL. */
+/*
+ * Return the first binding of the current user with this privilege, beginning
+ * with a given one; NULL if there is none.
+ */
 static const Binding *
 next_binding(const Binding *binding, Privilege privilege)
 {
@@ -120,7 +122,7 @@ next_binding(const Binding *binding, Privilege privilege)
 	return binding;
 }
 
-/* Likewise, the first one. */
+/* Likewise, of all bindings. */
 static const Binding *
 first_binding(Privilege privilege)
 {
@@ -130,7 +132,7 @@ first_binding(Privilege privilege)
 
 /* True if an account is among those found so far. */
 static bool
-is_bound_to(const BoundAccounts *bound, const char *account, uint32 length)
+includes_account(const AllowedAccounts *bound, const char *account, uint32 length)
 {
 	for (int i = 0; i < bound->count; i++)
 		if (equal_bytes(VARDATA_ANY(bound->accounts[i]), VARSIZE_ANY_EXHDR(bound->accounts[i]), account, length))
@@ -143,7 +145,7 @@ is_bound_to(const BoundAccounts *bound, const char *account, uint32 length)
  * Allocates in the current memory context.
  */
 void
-bound_accounts(Privilege privilege, BoundAccounts *bound)
+allowed_accounts(Privilege privilege, AllowedAccounts *bound)
 {
 	int			size = 0;
 
@@ -156,7 +158,7 @@ bound_accounts(Privilege privilege, BoundAccounts *bound)
 	{
 		if (each->account == NULL)
 			bound->all = true;
-		else if (!is_bound_to(bound, VARDATA_ANY(each->account), VARSIZE_ANY_EXHDR(each->account)))
+		else if (!includes_account(bound, VARDATA_ANY(each->account), VARSIZE_ANY_EXHDR(each->account)))
 		{
 			if (bound->count == size)
 			{
@@ -174,52 +176,52 @@ bound_accounts(Privilege privilege, BoundAccounts *bound)
  * if there is none.
  */
 void
-ingest_accounts(BoundAccounts *bound)
+ingest_accounts(AllowedAccounts *bound)
 {
-	bound_accounts(PRIVILEGE_INGEST, bound);
+	allowed_accounts(PRIVILEGE_INGEST, bound);
 	if (!bound->all && bound->count == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to ingest events"),
-				 errdetail("Role \"%s\" is not bound to an account, nor to all.", GetUserNameFromId(GetUserId(), false)),
-				 errhint("The extension's owner can call %s.grant_ingest.", EXTENSION_SCHEMA)));
+				 errdetail("Role \"%s\" has no binding with privilege \"ingest\".", GetUserNameFromId(GetUserId(), false)),
+				 errhint("The owner of the extension can grant access with %s.grant_ingest.", EXTENSION_SCHEMA)));
 }
 
 /*
- * Return whose events a call brings that names this account; NULL names none.
- * Error 42501 if the current user is not bound to it, or does not name one of
- * several.
+ * Determine the account of a call's events from the one that it specifies,
+ * which may be NULL.  Error 42501 if the current user is not bound to it, or
+ * must specify one of several.
  */
-Channel
-ingest_channel(const BoundAccounts *bound, const char *account)
+EventAccount
+account_of_call(const AllowedAccounts *bound, const char *account)
 {
-	Channel		channel = {account == NULL ? "" : account, true};
+	EventAccount event_account = {account == NULL ? "" : account, true};
 
 	if (bound->all)
 	{
-		channel.is_fixed = channel.account[0] != '\0';
-		return channel;
+		event_account.is_fixed = event_account.name[0] != '\0';
+		return event_account;
 	}
-	if (account != NULL && is_bound_to(bound, account, strlen(account)))
-		return channel;
-	if (channel.account[0] != '\0')
+	if (account != NULL && includes_account(bound, account, strlen(account)))
+		return event_account;
+	if (event_account.name[0] != '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for account \"%s\"", account),
-				 errhint("The extension's owner can call %s.grant_ingest.", EXTENSION_SCHEMA)));
+				 errhint("The owner of the extension can grant access with %s.grant_ingest.", EXTENSION_SCHEMA)));
 	if (bound->count > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("an account must be given"),
-				 errdetail("Role \"%s\" is bound to several accounts.", GetUserNameFromId(GetUserId(), false)),
-				 errhint("Name one of them in the call.")));
-	channel.account = text_to_cstring(bound->accounts[0]);
-	return channel;
+				 errmsg("account must be specified"),
+				 errdetail("Role \"%s\" is bound to more than one account.", GetUserNameFromId(GetUserId(), false)),
+				 errhint("Specify one of them in the call, or in column \"account\" of inbox.")));
+	event_account.name = text_to_cstring(bound->accounts[0]);
+	return event_account;
 }
 
 /* Return the accounts, which do not include all, as text[]. */
 Datum
-account_array(const BoundAccounts *bound)
+account_array(const AllowedAccounts *bound)
 {
 	Datum	   *elements = palloc(Max(bound->count, 1) * sizeof(Datum));
 
@@ -257,9 +259,9 @@ may_work_on(const char *sync)
 Datum
 postalytics_reads_all(PG_FUNCTION_ARGS)
 {
-	BoundAccounts bound;
+	AllowedAccounts bound;
 
-	bound_accounts(PRIVILEGE_READ, &bound);
+	allowed_accounts(PRIVILEGE_READ, &bound);
 	PG_RETURN_BOOL(bound.all);
 }
 
@@ -270,9 +272,9 @@ postalytics_reads_all(PG_FUNCTION_ARGS)
 Datum
 postalytics_readable_accounts(PG_FUNCTION_ARGS)
 {
-	BoundAccounts bound;
+	AllowedAccounts bound;
 
-	bound_accounts(PRIVILEGE_READ, &bound);
+	allowed_accounts(PRIVILEGE_READ, &bound);
 	PG_RETURN_DATUM(account_array(&bound));
 }
 

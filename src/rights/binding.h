@@ -18,24 +18,24 @@ typedef enum Privilege
 } Privilege;
 
 /* The accounts for which the current user has a privilege. */
-typedef struct BoundAccounts
+typedef struct AllowedAccounts
 {
 	bool		all;
 	int			count;
 	text	  **accounts;
-} BoundAccounts;
+} AllowedAccounts;
 
-/* Whose events a call brings. */
-typedef struct Channel
+/* The account of the events of a call. */
+typedef struct EventAccount
 {
-	const char *account;		/* '' where none is given */
-	bool		is_fixed;		/* the events may not name another one */
-} Channel;
+	const char *name;			/* '' if none is specified */
+	bool		is_fixed;		/* an account in a payload is ignored */
+} EventAccount;
 
-extern void bound_accounts(Privilege privilege, BoundAccounts *bound);
-extern void ingest_accounts(BoundAccounts *bound);
-extern Channel ingest_channel(const BoundAccounts *bound, const char *account);
-extern Datum account_array(const BoundAccounts *bound);
+extern void allowed_accounts(Privilege privilege, AllowedAccounts *bound);
+extern void ingest_accounts(AllowedAccounts *bound);
+extern EventAccount account_of_call(const AllowedAccounts *bound, const char *account);
+extern Datum account_array(const AllowedAccounts *bound);
 extern bool may_manage(void);
 extern bool may_work_on(const char *sync);
 

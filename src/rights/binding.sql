@@ -2,9 +2,10 @@
  * binding.sql
  *		Which role may do what, and with whose data.
  *
- * The grants of the server say which functions and tables a role may use; a
- * binding says for which account or sync.  Both are needed.  grant.sql makes and
- * removes the two together.
+ * The server's privileges determine which functions and tables a role may use, and
+ * a binding determines for which account or sync.  Functions for managers and
+ * monitors need only the server's privilege.  grant.sql adds and removes both
+ * together.
  */
 
 -- A dump contains the bindings of roles that exist: it would write the number of

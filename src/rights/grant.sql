@@ -2,17 +2,16 @@
  * grant.sql
  *		Who may do what.
  *
- * PUBLIC has the vocabulary of the lifecycle, and no more.  Every other
- * privilege is a grant of the server and a row of bindings together.  Most
- * functions check the binding in C; for the tables that hold the accounts' data
- * it is a policy.
+ * PUBLIC may use the lifecycle functions and those that policies call.  Every other
+ * privilege consists of GRANTs and a row of bindings.  Functions that work on the
+ * data of an account or a sync check the binding in C; on tables, policies check it.
  *
  * This file names objects of all rooms, and comes last in the script.
  */
 
 -- ---- the tables that hold the data of accounts ----
 
--- syncs are not among them: a sync is not of an account, but for some.
+-- syncs is not among them, because a sync can be for several accounts.
 CREATE FUNCTION postalytics.account_tables()
 RETURNS regclass[]
 LANGUAGE sql
@@ -23,7 +22,7 @@ AS $$
                  'postalytics.deliveries', 'postalytics.deliveries_unfinished']::regclass[]
 $$;
 COMMENT ON FUNCTION postalytics.account_tables() IS
-    'internal: the tables that have a policy for readers';
+    'internal: the tables whose rows belong to an account';
 
 -- The subqueries are evaluated once a query, and not for each row.
 DO $$
@@ -41,7 +40,8 @@ BEGIN
 END
 $$;
 
--- Nor does a general grant open what decides who may do what.
+-- Row-level security also protects the configuration tables from GRANT ... ON ALL
+-- TABLES.
 ALTER TABLE postalytics.bindings ENABLE ROW LEVEL SECURITY;
 CREATE POLICY managers ON postalytics.bindings
     FOR SELECT
@@ -61,11 +61,11 @@ CREATE POLICY readers ON postalytics.syncs
 CREATE POLICY managers ON postalytics.syncs
     USING ((SELECT postalytics.is_manager()));
 
--- A role that reads all gets a policy without a condition, which the planner
--- removes: a condition would keep it from using an index whose operator is not
--- leakproof.  A dump does not contain this policy, so after a restore such
--- queries are slower until grant_read or maintain is called.
-CREATE FUNCTION postalytics.unbound_readers()
+-- Readers of all accounts get a policy that is always true, so that the planner drops
+-- the condition.  A remaining condition would prevent index scans with operators that
+-- are not leakproof.  A dump does not contain this policy; grant_read and maintain
+-- create it again.
+CREATE FUNCTION postalytics.readers_of_all()
 RETURNS oid[]
 LANGUAGE sql
 STABLE
@@ -78,10 +78,11 @@ AS $$
                    AND b.account IS NULL
                  ORDER BY 1)
 $$;
-COMMENT ON FUNCTION postalytics.unbound_readers() IS
-    'internal: the roles that are bound as readers of all accounts';
+COMMENT ON FUNCTION postalytics.readers_of_all() IS
+    'internal: the roles that may read all accounts';
 
--- The roles of the policy of each table, none where there is no such policy.
+-- For each account table, the roles of its policy readers_of_all; none if there is no
+-- such policy.
 CREATE FUNCTION postalytics.policy_roles()
 RETURNS TABLE (relation regclass, roles oid[])
 LANGUAGE sql
@@ -90,14 +91,14 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT t.relation, ARRAY(SELECT r.role FROM unnest(p.polroles) AS r (role) ORDER BY 1)
     FROM unnest(postalytics.account_tables()) AS t (relation)
-    LEFT JOIN pg_policy AS p ON p.polrelid = t.relation AND p.polname = 'unbound_readers'
+    LEFT JOIN pg_policy AS p ON p.polrelid = t.relation AND p.polname = 'readers_of_all'
 $$;
 COMMENT ON FUNCTION postalytics.policy_roles() IS
-    'internal: the roles that have the policy for readers of all accounts';
+    'internal: the roles of the policies for readers of all accounts';
 
--- Releases what it has locked before it waits, so that nobody waits for this while
--- it waits for somebody else.
-CREATE FUNCTION postalytics.lock_account_tables(patience interval)
+-- Releases its locks before each pause, so that no session waits for this one while
+-- it waits for another.
+CREATE FUNCTION postalytics.try_lock_account_tables(patience interval)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -122,52 +123,53 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION postalytics.lock_account_tables(interval) IS
-    'internal: lock the tables that have a policy for readers, at once or not at all; true if it did';
+COMMENT ON FUNCTION postalytics.try_lock_account_tables(interval) IS
+    'internal: try for a time to lock all account tables; true if successful';
 
--- Locks: ACCESS EXCLUSIVE on the tables, if a policy must change.  If they are not
--- available in time, a role that has read all until now must not go on, so that
--- is error 55P03; a new one can do without the policy.
-CREATE FUNCTION postalytics.renew_policies(patience interval)
+-- Locks: ACCESS EXCLUSIVE on the account tables if a policy must change.  Errors:
+-- 55P03 if they cannot be locked in time and a role must lose its policy.  A role
+-- that only gains one gets a warning.
+CREATE FUNCTION postalytics.update_policies(patience interval)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    wanted oid[] := postalytics.unbound_readers();
+    wanted oid[] := postalytics.readers_of_all();
     each regclass;
 BEGIN
     IF NOT EXISTS (SELECT FROM postalytics.policy_roles() AS p WHERE p.roles <> wanted) THEN
         RETURN;
     END IF;
-    IF NOT postalytics.lock_account_tables(patience) THEN
+    IF NOT postalytics.try_lock_account_tables(patience) THEN
         IF EXISTS (SELECT FROM postalytics.policy_roles() AS p WHERE NOT p.roles <@ wanted) THEN
-            RAISE EXCEPTION 'could not change the policies for readers of all accounts within %', patience
+            RAISE EXCEPTION 'could not lock tables to change the policies for readers of all accounts'
                 USING ERRCODE = 'lock_not_available',
-                      DETAIL = 'Other transactions, or autovacuum, use the tables.',
-                      HINT = 'Look for them in pg_stat_activity, and try again.';
+                      DETAIL = 'Other sessions hold conflicting locks.',
+                      HINT = 'Find them in pg_locks, and try again.';
         END IF;
-        RAISE WARNING 'policies for readers of all accounts were not changed, since other transactions use the tables'
-            USING HINT = 'The grants are in effect.  Queries of such roles may be slower until maintain or grant_read is called.';
+        RAISE WARNING 'policies for readers of all accounts were not changed because the tables are locked'
+            USING DETAIL = 'Privileges are in effect, but queries of these roles might be slower.',
+                  HINT = 'Call maintain or grant_read later.';
         RETURN;
     END IF;
     FOREACH each IN ARRAY postalytics.account_tables() LOOP
         IF EXISTS (SELECT FROM postalytics.policy_roles() AS p WHERE p.relation = each AND p.roles <> '{}') THEN
-            EXECUTE format('DROP POLICY unbound_readers ON %s', each);
+            EXECUTE format('DROP POLICY readers_of_all ON %s', each);
         END IF;
         IF wanted <> '{}' THEN
-            EXECUTE format('CREATE POLICY unbound_readers ON %s FOR SELECT TO %s USING (true)', each,
+            EXECUTE format('CREATE POLICY readers_of_all ON %s FOR SELECT TO %s USING (true)', each,
                            (SELECT string_agg(quote_ident(pg_get_userbyid(w)), ', ') FROM unnest(wanted) AS w));
         END IF;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION postalytics.renew_policies(interval) IS
-    'internal: make the policy for roles that read the data of all accounts';
+COMMENT ON FUNCTION postalytics.update_policies(interval) IS
+    'internal: update the policies for readers of all accounts';
 
 -- ---- privileges ----
 
-CREATE FUNCTION postalytics.privileges(kind text)
+CREATE FUNCTION postalytics.sql_privileges(kind text)
 RETURNS SETOF text
 LANGUAGE sql
 IMMUTABLE
@@ -227,10 +229,10 @@ AS $$
         ('monitor', 'SELECT ON postalytics.settings, postalytics.maintenance_log'),
         ('monitor', 'EXECUTE ON FUNCTION postalytics.setting(text), postalytics.known_settings(), postalytics.worker_status()')
     ) AS p (kind, privilege)
-    WHERE p.kind = privileges.kind
+    WHERE p.kind = sql_privileges.kind
 $$;
-COMMENT ON FUNCTION postalytics.privileges(text) IS
-    'internal: the grants of the server that belong to a kind of binding';
+COMMENT ON FUNCTION postalytics.sql_privileges(text) IS
+    'internal: the SQL privileges that a kind of binding includes';
 
 -- Without an account, read has more.
 CREATE FUNCTION postalytics.binding_kinds(role oid)
@@ -254,7 +256,7 @@ COMMENT ON FUNCTION postalytics.binding_kinds(oid) IS
 
 -- Grants the privileges of the bindings that a role has, and revokes those of a
 -- kind that it has lost.
-CREATE FUNCTION postalytics.renew_grants(role oid, lost text[])
+CREATE FUNCTION postalytics.update_grants(role oid, lost text[])
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -262,19 +264,19 @@ AS $$
 DECLARE
     each text;
 BEGIN
-    FOR each IN SELECT p FROM unnest(lost) AS k, postalytics.privileges(k) AS p LOOP
+    FOR each IN SELECT p FROM unnest(lost) AS k, postalytics.sql_privileges(k) AS p LOOP
         EXECUTE format('REVOKE %s FROM %I', each, pg_get_userbyid(role));
     END LOOP;
-    FOR each IN SELECT p FROM postalytics.binding_kinds(role) AS k, postalytics.privileges(k.kind) AS p LOOP
+    FOR each IN SELECT p FROM postalytics.binding_kinds(role) AS k, postalytics.sql_privileges(k.kind) AS p LOOP
         EXECUTE format('GRANT %s TO %I', each, pg_get_userbyid(role));
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION postalytics.renew_grants(oid, text[]) IS
-    'internal: make a role''s grants fit its bindings';
+COMMENT ON FUNCTION postalytics.update_grants(oid, text[]) IS
+    'internal: make the grants of a role match its bindings';
 
 -- Errors: 22004 for NULL, 0LP01 for PUBLIC, 42704 if there is no such role.
-CREATE FUNCTION postalytics.role_to_bind(role name)
+CREATE FUNCTION postalytics.role_oid(role name)
 RETURNS oid
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -302,22 +304,22 @@ BEGIN
     RETURN bound;
 END
 $$;
-COMMENT ON FUNCTION postalytics.role_to_bind(name) IS
-    'internal: the role of that name, or an error';
+COMMENT ON FUNCTION postalytics.role_oid(name) IS
+    'internal: OID of the named role; error if it does not exist or is PUBLIC';
 
--- Bindings of roles that were dropped, and those whose grants were revoked by hand,
--- are removed first, so that they do not revive.
+-- First deletes bindings of dropped roles, and bindings of this role whose grants were
+-- revoked separately, so that this call does not restore them.
 --
 -- Locks: SHARE ROW EXCLUSIVE on bindings, so that these functions run one after the
--- other.  Errors: those of role_to_bind and renew_policies, 22001 for an account
+-- other.  Errors: those of role_oid and update_policies, 22001 for an account
 -- that is too long.
-CREATE FUNCTION postalytics.bind(role name, privilege text, account text, sync text)
+CREATE FUNCTION postalytics.bind_role(role name, privilege text, account text, sync text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    bound oid := postalytics.role_to_bind(role);
+    bound oid := postalytics.role_oid(role);
 BEGIN
     PERFORM postalytics.check_not_distributed();
     LOCK TABLE postalytics.bindings IN SHARE ROW EXCLUSIVE MODE;
@@ -325,11 +327,11 @@ BEGIN
         RAISE EXCEPTION 'account is longer than 255 bytes'
             USING ERRCODE = 'string_data_right_truncation';
     END IF;
-    -- What has no account may be anybody's.
+    -- Data without an account can belong to any client.
     IF account = '' THEN
         RAISE EXCEPTION 'a role cannot be bound to the empty account'
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave the account out to bind the role to all, or give one a name: move_account(old, new).';
+                  HINT = 'Omit the account to bind the role to all accounts, or name the data with move_account first.';
     END IF;
     DELETE FROM postalytics.bindings AS b
     WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = b.role)
@@ -346,90 +348,90 @@ BEGIN
                                         ELSE 'postalytics.worker_status()'
                                     END::regprocedure);
     INSERT INTO postalytics.bindings (role, privilege, account, sync)
-    VALUES (bound, bind.privilege, bind.account, bind.sync)
+    VALUES (bound, bind_role.privilege, bind_role.account, bind_role.sync)
     ON CONFLICT DO NOTHING;
-    PERFORM postalytics.renew_grants(bound, '{}');
-    PERFORM postalytics.renew_policies('10 s');
+    PERFORM postalytics.update_grants(bound, '{}');
+    PERFORM postalytics.update_policies('10 s');
     IF account IS NOT NULL AND EXISTS (SELECT
                                        FROM postalytics.bindings AS b
                                        WHERE b.role = bound
-                                         AND b.privilege = bind.privilege
+                                         AND b.privilege = bind_role.privilege
                                          AND b.account IS NULL) THEN
         RAISE NOTICE 'role "%" is still bound to all accounts', role
-            USING HINT = format('To restrict it, call revoke_%s(%L) first.', privilege, role);
+            USING HINT = format('To restrict it to this account, call revoke_%s(%L), then grant_%s(%L, %L).', privilege, role, privilege, role, account);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION postalytics.bind(name, text, text, text) IS
-    'internal: bind a role, and grant what belongs to it';
+COMMENT ON FUNCTION postalytics.bind_role(name, text, text, text) IS
+    'internal: add a binding of a role and the privileges that it includes';
 
-CREATE FUNCTION postalytics.unbind(role name, privilege text, account text, sync text)
+CREATE FUNCTION postalytics.unbind_role(role name, privilege text, account text, sync text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    bound oid := postalytics.role_to_bind(role);
+    bound oid := postalytics.role_oid(role);
     kinds text[];
 BEGIN
     LOCK TABLE postalytics.bindings IN SHARE ROW EXCLUSIVE MODE;
     kinds := ARRAY(SELECT k.kind FROM postalytics.binding_kinds(bound) AS k);
     DELETE FROM postalytics.bindings AS b
     WHERE b.role = bound
-      AND b.privilege = unbind.privilege
-      AND (unbind.account IS NULL OR b.account = unbind.account)
-      AND (unbind.sync IS NULL OR b.sync = unbind.sync);
-    PERFORM postalytics.renew_grants(bound, ARRAY(SELECT unnest(kinds)
+      AND b.privilege = unbind_role.privilege
+      AND (unbind_role.account IS NULL OR b.account = unbind_role.account)
+      AND (unbind_role.sync IS NULL OR b.sync = unbind_role.sync);
+    PERFORM postalytics.update_grants(bound, ARRAY(SELECT unnest(kinds)
                                                   EXCEPT
                                                   SELECT k.kind FROM postalytics.binding_kinds(bound) AS k));
-    PERFORM postalytics.renew_policies('10 s');
+    PERFORM postalytics.update_policies('10 s');
 END
 $$;
-COMMENT ON FUNCTION postalytics.unbind(name, text, text, text) IS
-    'internal: remove bindings of a role, and revoke what belongs to them';
+COMMENT ON FUNCTION postalytics.unbind_role(name, text, text, text) IS
+    'internal: remove bindings of a role and the privileges that they included';
 
 -- ---- what the owner calls ----
 
--- The errors of all of them are those of role_to_bind.
+-- Errors: those of bind_role and unbind_role.
 CREATE FUNCTION postalytics.grant_ingest(role name, account text DEFAULT NULL)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.bind(role, 'ingest', account, NULL)
+    SELECT postalytics.bind_role(role, 'ingest', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_ingest(name, text) IS
-    'let a role bring events, of an account or of all, and see nothing';
+    'let a role send events of an account, or of all, without reading data';
 
 CREATE FUNCTION postalytics.revoke_ingest(role name, account text DEFAULT NULL)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.unbind(role, 'ingest', account, NULL)
+    SELECT postalytics.unbind_role(role, 'ingest', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_ingest(name, text) IS
-    'take back what grant_ingest gave a role, for an account or altogether';
+    'revoke what grant_ingest gave a role, for one account or all bindings';
 
 CREATE FUNCTION postalytics.grant_read(role name, account text DEFAULT NULL)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.bind(role, 'read', account, NULL)
+    SELECT postalytics.bind_role(role, 'read', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_read(name, text) IS
-    'let a role read the data of an account, or all, and change nothing';
+    'let a role read the data of an account, or of all';
 
 CREATE FUNCTION postalytics.revoke_read(role name, account text DEFAULT NULL)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.unbind(role, 'read', account, NULL)
+    SELECT postalytics.unbind_role(role, 'read', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_read(name, text) IS
-    'take back what grant_read gave a role, for an account or altogether';
+    'revoke what grant_read gave a role, for one account or all bindings';
 
 -- Errors: also 42704 if there is no such sync.
 CREATE FUNCTION postalytics.grant_sync(role name, sync text)
@@ -443,7 +445,7 @@ BEGIN
                    WHERE s.name = sync) THEN
         PERFORM postalytics.raise_undefined_sync(sync);
     END IF;
-    PERFORM postalytics.bind(role, 'sync', NULL, sync);
+    PERFORM postalytics.bind_role(role, 'sync', NULL, sync);
 END
 $$;
 COMMENT ON FUNCTION postalytics.grant_sync(name, text) IS
@@ -454,17 +456,17 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.unbind(role, 'sync', NULL, COALESCE(sync, ''))
+    SELECT postalytics.unbind_role(role, 'sync', NULL, COALESCE(sync, ''))
 $$;
 COMMENT ON FUNCTION postalytics.revoke_sync(name, text) IS
-    'take a sync from a role that grant_sync gave it to';
+    'revoke a sync that grant_sync gave a role';
 
 CREATE FUNCTION postalytics.grant_manage(role name)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.bind(role, 'manage', NULL, NULL)
+    SELECT postalytics.bind_role(role, 'manage', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_manage(name) IS
     'let a role manage syncs, settings, names of fields, rejects and partitions, of all accounts';
@@ -474,30 +476,30 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.unbind(role, 'manage', NULL, NULL)
+    SELECT postalytics.unbind_role(role, 'manage', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_manage(name) IS
-    'take back what grant_manage gave a role';
+    'revoke what grant_manage gave a role';
 
 CREATE FUNCTION postalytics.grant_monitor(role name)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.bind(role, 'monitor', NULL, NULL)
+    SELECT postalytics.bind_role(role, 'monitor', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_monitor(name) IS
-    'let a role see the settings, the background worker and what maintain() did, and no data';
+    'let a role see settings, worker status and the maintenance log, but no data';
 
 CREATE FUNCTION postalytics.revoke_monitor(role name)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.unbind(role, 'monitor', NULL, NULL)
+    SELECT postalytics.unbind_role(role, 'monitor', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_monitor(name) IS
-    'take back what grant_monitor gave a role';
+    'revoke what grant_monitor gave a role';
 
 -- ---- the privileges that the script itself leaves ----
 
@@ -526,7 +528,7 @@ BEGIN
           AND d.classid = 'pg_class'::regclass
           AND c.relkind IN ('r', 'p', 'v', 'S')
     LOOP
-        PERFORM postalytics.revoke_all(each.object, each.acl, each.owner);
+        PERFORM postalytics.revoke_all_privileges(each.object, each.acl, each.owner);
     END LOOP;
 END
 $$;

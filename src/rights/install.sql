@@ -31,17 +31,17 @@ BEGIN
     IF home.is_used THEN
         RAISE EXCEPTION 'schema "postalytics" is not empty'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Drop or move what is in it, or drop the schema, which the extension creates.';
+                  HINT = 'Drop or move the objects in it, or drop the schema; CREATE EXTENSION will create it.';
     END IF;
     IF NOT home.is_trusted THEN
-        RAISE EXCEPTION 'schema "postalytics" belongs to role "%", who is not a superuser', home.owner
+        RAISE EXCEPTION 'schema "postalytics" is owned by role "%", which is not a superuser', home.owner
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Drop the schema, which the extension creates.';
+                  HINT = 'Drop the schema; CREATE EXTENSION will create it.';
     END IF;
     IF home.is_shared THEN
         RAISE EXCEPTION 'other roles may create objects in schema "postalytics"'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Revoke CREATE on the schema, or drop the schema, which the extension creates.';
+                  HINT = 'Revoke CREATE on the schema, or drop it; CREATE EXTENSION will create it.';
     END IF;
 END
 $$;

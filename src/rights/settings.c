@@ -3,10 +3,10 @@
  *		The settings, which are rows of table configuration, and the
  *		configuration parameters of the server process.
  *
- * What decides what the data means, or how long it is kept, is data itself: a
- * dump carries it, only the owner and managers change it (configure), and
- * every session follows a change at once.  The table holds only values that
- * differ from the default.
+ * Settings that determine the meaning or lifetime of data are stored in a
+ * table, so that a dump contains them, only the owner and managers can change
+ * them (configure), and every session sees a change once it is committed.  The
+ * table holds only values that differ from the default.
  */
 #include "postgres.h"
 
@@ -80,14 +80,13 @@ typedef enum SettingName
 typedef struct SettingInfo
 {
 	const char *name;
-	const char *initial;		/* the default */
+	const char *default_value;	/* the default */
 	const char *description;
 	const char *allowed;		/* the values that is_valid accepts, in words */
 	bool		(*is_valid) (const struct SettingInfo *info, const char *value);
 	const char *choices[MAX_CHOICES];
-	const char *least;			/* of the other kinds: the smallest value but
-								 * zero */
-	const char *most;			/* the largest value */
+	const char *min;			/* of intervals: smallest value other than 0 */
+	const char *max;			/* of intervals and counts */
 } SettingInfo;
 
 static bool
@@ -106,7 +105,7 @@ is_count(const SettingInfo *info, const char *value)
 	long		count = strtol(value, &end, 10);
 
 	return value[0] >= '0' && value[0] <= '9' && *end == '\0' &&
-		strlen(value) <= 9 && count <= atol(info->most);
+		strlen(value) <= 9 && count <= atol(info->max);
 }
 
 static bool
@@ -140,16 +139,16 @@ is_zero(const Interval *duration)
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 /*
- * A number without a unit would be taken for seconds, which nobody means who
- * writes 90 for a retention.
+ * True if the value is zero or an interval within the limits.  A unit is
+ * required, because the server would read "90" as 90 seconds.
  */
 static bool
 is_duration(const SettingInfo *info, const char *value)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Interval	duration = {0};
-	Interval	least = to_interval(info->least);
-	Interval	most = to_interval(info->most);
+	Interval	least = to_interval(info->min);
+	Interval	most = to_interval(info->max);
 	volatile bool valid = true;
 
 	PG_TRY();
@@ -178,96 +177,96 @@ is_duration(const SettingInfo *info, const char *value)
 static const SettingInfo setting_info[N_SETTINGS] = {
 	[SETTING_IDENTITY] = {
 		.name = "identity",
-		.initial = "mail",
-		.description = "what identifies a mail piece: its mail id, or campaign/contact if the feed gives none (mail); "
-		"or campaign/contact wherever both are known (contact)",
-		.allowed = "mail or contact; cannot change once there are events",
+		.default_value = "mail",
+		.description = "Sets whether a mail piece is identified by its mail id (mail), or by campaign and contact where both are known (contact); "
+		"cannot change once there are events.",
+		.allowed = "mail or contact",
 		.is_valid = is_choice,
 		.choices = {"mail", "contact"}
 	},
 	[SETTING_EVENT_PRECISION] = {
 		.name = "event_precision",
-		.initial = "microsecond",
-		.description = "the precision with which the times of events are stored and compared",
+		.default_value = "microsecond",
+		.description = "Sets the precision with which event times are stored and compared.",
 		.allowed = "microsecond or second",
 		.is_valid = is_choice,
 		.choices = {"microsecond", "second"}
 	},
 	[SETTING_KEEP_PAYLOAD] = {
 		.name = "keep_payload",
-		.initial = "on",
-		.description = "whether the JSON of an event is stored with it",
+		.default_value = "on",
+		.description = "Sets whether the JSON of each event is stored with it.",
 		.allowed = "on or off",
 		.is_valid = is_choice,
 		.choices = {"on", "off"}
 	},
 	[SETTING_FEED_TIME_ZONE] = {
 		.name = "feed_time_zone",
-		.initial = "UTC",
-		.description = "the time zone of timestamps in the feed that have none",
-		.allowed = "a name in pg_timezone_names",
+		.default_value = "UTC",
+		.description = "Sets the time zone of timestamps in the feed that do not specify one.",
+		.allowed = "a time zone name",
 		.is_valid = is_time_zone
 	},
 	[SETTING_EARLIEST] = {
 		.name = "earliest",
-		.initial = "10 years",
-		.description = "how far in the past the date of an event may be",
-		.allowed = "0 to 5000 years",
+		.default_value = "10 years",
+		.description = "Sets how far in the past the date of an event may be.",
+		.allowed = "0, or an interval with a unit, up to 5000 years",
 		.is_valid = is_duration,
-		.least = "1 microsecond",
-		.most = "5000 years"
+		.min = "1 microsecond",
+		.max = "5000 years"
 	},
 	[SETTING_LATEST] = {
 		.name = "latest",
-		.initial = "1 day",
-		.description = "how far in the future the date of an event may be",
-		.allowed = "0 to 1000 years",
+		.default_value = "1 day",
+		.description = "Sets how far in the future the date of an event may be.",
+		.allowed = "0, or an interval with a unit, up to 1000 years",
 		.is_valid = is_duration,
-		.least = "1 microsecond",
-		.most = "1000 years"
+		.min = "1 microsecond",
+		.max = "1000 years"
 	},
 	[SETTING_HISTORY] = {
 		.name = "history",
-		.initial = "30 days",
-		.description = "how long finished deliveries are kept; 0 keeps none",
-		.allowed = "0, or 1 day to 1000 years",
+		.default_value = "30 days",
+		.description = "Sets how long finished deliveries are kept; 0 keeps none.",
+		.allowed = "0, or an interval with a unit, from 1 day to 1000 years",
 		.is_valid = is_duration,
-		.least = "1 day",
-		.most = "1000 years"
+		.min = "1 day",
+		.max = "1000 years"
 	},
 	[SETTING_RETENTION] = {
 		.name = "retention",
-		.initial = "0",
-		.description = "how long months of events are kept; 0 keeps them forever",
-		.allowed = "0, or 1 day to 1000 years",
+		.default_value = "0",
+		.description = "Sets how long monthly partitions of events are kept; 0 keeps them forever.",
+		.allowed = "0, or an interval with a unit, from 1 day to 1000 years",
 		.is_valid = is_duration,
-		.least = "1 day",
-		.most = "1000 years"
+		.min = "1 day",
+		.max = "1000 years"
 	},
 	[SETTING_RETENTION_ACTION] = {
 		.name = "retention_action",
-		.initial = "drop",
-		.description = "what maintain() does with a month beyond retention",
+		.default_value = "drop",
+		.description = "Sets whether maintain() drops or detaches partitions older than retention.",
 		.allowed = "drop or detach",
 		.is_valid = is_choice,
 		.choices = {"drop", "detach"}
 	},
 	[SETTING_PREMAKE_MONTHS] = {
 		.name = "premake_months",
-		.initial = "2",
-		.description = "how many months of partitions maintain() creates in advance",
+		.default_value = "2",
+		.description = "Sets the number of monthly partitions that maintain() creates in advance.",
 		.allowed = "0 to 120",
 		.is_valid = is_count,
-		.most = "120"
+		.max = "120"
 	},
 	[SETTING_MAX_WAIT] = {
 		.name = "max_wait",
-		.initial = "5 minutes",
-		.description = "how long fetch waits at most, whatever its own max_wait: the snapshot of a waiting fetch holds VACUUM back",
-		.allowed = "0 to 1 day",
+		.default_value = "5 minutes",
+		.description = "Sets the maximum time for which fetch() waits, whatever its argument: a waiting fetch holds a snapshot, which VACUUM must respect.",
+		.allowed = "0, or an interval with a unit, up to 1 day",
 		.is_valid = is_duration,
-		.least = "1 microsecond",
-		.most = "1 day"
+		.min = "1 microsecond",
+		.max = "1 day"
 	}
 };
 
@@ -295,7 +294,7 @@ check_value(const SettingInfo *info, const char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for setting \"%s\": \"%s\"", info->name, value),
-				 errhint("Allowed: %s.", info->allowed)));
+				 errhint("Allowed values: %s.", info->allowed)));
 }
 
 /* ---- the current values ---- */
@@ -307,7 +306,7 @@ static void
 begin_settings(void)
 {
 	for (int i = 0; i < N_SETTINGS; i++)
-		setting_values[i] = setting_info[i].initial;
+		setting_values[i] = setting_info[i].default_value;
 }
 
 /*
@@ -397,7 +396,7 @@ postalytics_check_setting(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	value = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	check_value(info, value);
-	PG_RETURN_BOOL(strcmp(value, info->initial) != 0);
+	PG_RETURN_BOOL(strcmp(value, info->default_value) != 0);
 }
 
 /*
@@ -414,7 +413,7 @@ postalytics_known_settings(PG_FUNCTION_ARGS)
 	{
 		const SettingInfo *info = &setting_info[i];
 		Datum		values[] = {
-			CStringGetTextDatum(info->name), CStringGetTextDatum(info->initial),
+			CStringGetTextDatum(info->name), CStringGetTextDatum(info->default_value),
 			CStringGetTextDatum(info->allowed), CStringGetTextDatum(info->description)
 		};
 		bool		nulls[lengthof(values)] = {false};

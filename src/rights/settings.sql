@@ -34,7 +34,7 @@ RETURNS boolean
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_check_setting';
 COMMENT ON FUNCTION postalytics.check_setting(text, text) IS
-    'internal: an error for a value that a setting cannot have; true if it is not the default';
+    'internal: raise an error if a setting does not allow a value; true if the value differs from the default';
 
 CREATE FUNCTION postalytics.known_settings(
     OUT name text,
@@ -46,7 +46,7 @@ LANGUAGE c
 ROWS 11
 AS 'MODULE_PATHNAME', 'postalytics_known_settings';
 COMMENT ON FUNCTION postalytics.known_settings() IS
-    'internal: the settings that there are, without their values';
+    'internal: names, defaults, allowed values and descriptions of all settings';
 
 CREATE VIEW postalytics.settings
 WITH (security_invoker = true) AS
@@ -60,6 +60,6 @@ COMMENT ON VIEW postalytics.settings IS
     'the settings of this database; configure() changes them';
 COMMENT ON COLUMN postalytics.settings.name IS 'name of the setting';
 COMMENT ON COLUMN postalytics.settings.value IS 'its current value';
-COMMENT ON COLUMN postalytics.settings."default" IS 'its value unless it was changed';
-COMMENT ON COLUMN postalytics.settings.allowed IS 'the values that it may have';
-COMMENT ON COLUMN postalytics.settings.description IS 'what it decides';
+COMMENT ON COLUMN postalytics.settings."default" IS 'default value';
+COMMENT ON COLUMN postalytics.settings.allowed IS 'allowed values';
+COMMENT ON COLUMN postalytics.settings.description IS 'description of the setting';

@@ -48,7 +48,7 @@ struct DirectTable
 
 /*
  * True if nothing except triggers requires the executor.  Row-level security
- * does not, for the owner, who is the current user here.
+ * does not apply to the owner, who is the current user.
  */
 static bool
 is_plain(Relation relation, const TableColumn *columns, int ncolumns)

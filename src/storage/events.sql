@@ -29,7 +29,7 @@ COMMENT ON COLUMN postalytics.events.event_id IS 'grows with arrival, with gaps'
 COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact; see the setting identity';
 COMMENT ON COLUMN postalytics.events.occurred_at IS 'the time that the feed gives';
 COMMENT ON COLUMN postalytics.events.received_at IS 'when the event was stored';
-COMMENT ON COLUMN postalytics.events.account IS 'whose mail it is: the account of the role or the call that brought the event; empty where none was given';
+COMMENT ON COLUMN postalytics.events.account IS 'the client that the mail belongs to: the account of the role, of the call, or of the payload by field_names; empty if none was given';
 COMMENT ON COLUMN postalytics.events.payload IS 'the event as it came; NULL if the setting keep_payload is off';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.events', '');

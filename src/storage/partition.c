@@ -278,7 +278,7 @@ parent_tablespace(const Parent *parent)
 	return OidIsValid(tablespace) ? get_tablespace_name(tablespace) : "";
 }
 
-/* Set a parameter until the caller's nest level of them ends. */
+/* Set a configuration parameter until the caller's nest level ends. */
 static void
 set_default(const char *name, const char *value)
 {
@@ -317,7 +317,7 @@ unlock_parent(LeafKind kind)
 }
 
 static SqlQuery revoke_query = {
-	.sql = "SELECT postalytics.revoke_all('TABLE ' || c.oid::regclass, c.relacl, c.relowner)"
+	.sql = "SELECT postalytics.revoke_all_privileges('TABLE ' || c.oid::regclass, c.relacl, c.relowner)"
 	" FROM pg_catalog.pg_class AS c"
 	" WHERE c.oid = $1"
 	"   AND c.relacl IS NOT NULL",
@@ -327,11 +327,11 @@ static SqlQuery revoke_query = {
 };
 
 /*
- * Create a leaf.  Whoever may read the parent needs no privilege on it, and
- * who has one, of the default privileges or by GRANT ON ALL TABLES, sees no
- * rows: it has row-level security without policies.  It goes where the parent
- * is, whatever the session's defaults are.  The names in these commands need
- * no quotes.
+ * Create a leaf in the tablespace of its parent, whatever the session's
+ * defaults are.  Queries on the parent need no privilege on it.  Row-level
+ * security without a policy hides its rows from roles that get a privilege by
+ * default or by GRANT ON ALL TABLES.  The names in these commands need no
+ * quotes.
  */
 static void
 create_leaf(const Parent *parent, const char *leaf, TimestampTz start)

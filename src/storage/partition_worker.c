@@ -128,10 +128,10 @@ make_leaf(LeafKind kind, TimestampTz time)
 		/* Not visible here if the calling transaction created the extension. */
 		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
 		{
-			ActingUser	before = act_as_owner();
+			SavedUser	before = switch_to_owner();
 
 			(void) ensure_leaf(kind, time);
-			act_as_before(before);
+			restore_user(before);
 		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();

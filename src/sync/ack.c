@@ -199,7 +199,7 @@ Datum
 postalytics_ack(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	ActingUser	caller;
+	SavedUser	caller;
 	Claims		claims;
 	Datum	   *places;
 	int			count;
@@ -207,7 +207,7 @@ postalytics_ack(PG_FUNCTION_ARGS)
 	(void) sync_argument(fcinfo);
 	PreventCommandIfReadOnly("ack");
 	read_claims(fcinfo, 2, &claims);
-	caller = act_as_owner();
+	caller = switch_to_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleExclusive, places);
 	if (count > 0)
@@ -216,7 +216,7 @@ postalytics_ack(PG_FUNCTION_ARGS)
 		finish_deliveries(place_array(places, count), "done", now);
 		SPI_finish();
 	}
-	act_as_before(caller);
+	restore_user(caller);
 	PG_RETURN_INT64(count);
 }
 
@@ -271,7 +271,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	const Sync *sync = sync_argument(fcinfo);
 	bool		dead = DatumGetBool(argument(fcinfo, 4, "dead"));
 	int			max_attempts = sync->max_attempts;
-	ActingUser	caller;
+	SavedUser	caller;
 	Claims		claims;
 	Datum	   *places;
 	int			count;
@@ -280,7 +280,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		(void) time_after(now, PG_GETARG_DATUM(3), "retry_in");
 	PreventCommandIfReadOnly("nack");
 	read_claims(fcinfo, 5, &claims);
-	caller = act_as_owner();
+	caller = switch_to_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);
 	if (count > 0)
@@ -299,7 +299,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		query_run(&nack_query, values, nulls);
 		SPI_finish();
 	}
-	act_as_before(caller);
+	restore_user(caller);
 	if (count > 0 && wake_has_worker())
 	{
 		sync = sync_argument(fcinfo);

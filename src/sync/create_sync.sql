@@ -87,9 +87,8 @@ $$;
 COMMENT ON FUNCTION postalytics.check_campaigns(postalytics.syncs) IS
     'internal: a notice for each campaign of a sync of which nothing is known';
 
--- Who sends an event says whose it is.  What payloads say of it is not believed,
--- and whoever expects that would wait in vain.  Looks at some events of the
--- latest months.
+-- The account in a payload is ignored unless field_names maps it, so a sync for that
+-- account might never match.  Samples events of the latest months.
 CREATE FUNCTION postalytics.check_accounts(sync postalytics.syncs)
 RETURNS void
 LANGUAGE plpgsql
@@ -106,23 +105,23 @@ BEGIN
         ORDER BY l.ends_at DESC
         LIMIT 4
     LOOP
-        EXECUTE format('SELECT postalytics.stated_account(e.payload)
+        EXECUTE format('SELECT postalytics.payload_account(e.payload)
                         FROM (SELECT e.account, e.payload FROM %s AS e LIMIT 10000) AS e
                         WHERE e.account = ''''
-                          AND postalytics.stated_account(e.payload) = ANY ($1)
+                          AND postalytics.payload_account(e.payload) = ANY ($1)
                         LIMIT 1', leaf)
         INTO stated
         USING sync.accounts;
         IF stated IS NOT NULL THEN
-            RAISE NOTICE 'sync "%" is for account "%", which payloads name, but their events have no account', sync.name, stated
-                USING HINT = 'Bind the role that brings them (grant_ingest), pass the account to ingest, or teach its path in postalytics.field_names.';
+            RAISE NOTICE 'sync "%" is for account "%", which appears only in payloads', sync.name, stated
+                USING HINT = 'Events with this account in their payload have no account.  Bind their role with grant_ingest, pass the account to ingest, or map its path in postalytics.field_names.';
             RETURN;
         END IF;
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_accounts(postalytics.syncs) IS
-    'internal: a notice if payloads name an account of a sync, but their events have none';
+    'internal: a notice if an account of a sync appears only in payloads';
 
 -- Statuses can be given in any spelling.  With since, waits for transactions
 -- that have written events, and blocks new writers until the transaction ends:

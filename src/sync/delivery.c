@@ -115,7 +115,7 @@ sync_argument(FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 may_know ? errmsg("permission denied for sync \"%s\"", name) :
 				 errmsg("permission denied for sync \"%s\", or it does not exist", name),
-				 errhint("The extension's owner can call %s.grant_sync.", EXTENSION_SCHEMA)));
+				 errhint("The owner of the extension can grant access with %s.grant_sync.", EXTENSION_SCHEMA)));
 	check_durable(sync);
 	return sync;
 }

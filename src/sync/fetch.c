@@ -194,7 +194,7 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until = time_after(now, argument(fcinfo, 2, "lease"), "lease");
-	ActingUser	caller = act_as_owner();
+	SavedUser	caller = switch_to_owner();
 
 	/*
 	 * In the order in which a month is retired: events first, then
@@ -207,7 +207,7 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
 	if (found->verdict[LEASE].count > 0)
 		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
 	SPI_finish();
-	act_as_before(caller);
+	restore_user(caller);
 }
 
 /*
@@ -336,14 +336,14 @@ Datum
 postalytics_next_due(PG_FUNCTION_ARGS)
 {
 	const Sync *sync = sync_argument(fcinfo);
-	ActingUser	caller;
+	SavedUser	caller;
 	TimestampTz next;
 
 	if (!sync->enabled)
 		PG_RETURN_NULL();
-	caller = act_as_owner();
+	caller = switch_to_owner();
 	next = look_for_next(sync, GetCurrentTimestamp());
-	act_as_before(caller);
+	restore_user(caller);
 	if (next == DT_NOEND)
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(next);

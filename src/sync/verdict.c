@@ -344,8 +344,8 @@ is_for_account(Look *look, const DeliveryRow *row)
 
 /*
  * True if the piece has reached a status that cancels the sync's deliveries,
- * or the sync is not for its account any more: who works on the sync may not
- * see it then.
+ * or the sync no longer includes its account, which its workers may then not
+ * see.
  */
 static bool
 is_cancelled(Look *look, const DeliveryRow *row)

@@ -16,7 +16,7 @@ typedef enum Verdict
 	GIVE_UP,					/* all attempts are used */
 	SUPERSEDE,					/* latest_only: the piece has a later delivery */
 	CANCEL						/* unless: the piece has reached a status; or
-								 * the sync is no longer for its account */
+								 * the sync no longer includes its account */
 } Verdict;
 
 #define N_VERDICTS	(CANCEL + 1)

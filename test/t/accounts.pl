@@ -1,5 +1,5 @@
 # Two accounts that use the same ids, names and times, brought in any order and by
-# any of the channels, are what each would be alone: in every table, in every
+# any of the ways to store events, are what each would be alone: in every table, in every
 # report, and in what syncs are given.  SEED repeats a run.
 use strict;
 use warnings;

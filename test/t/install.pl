@@ -36,7 +36,7 @@ is(install('rented', extra_params => [ '-U', 'landlord' ]), 'permission denied t
 
 # A schema that was prepared.
 $node->safe_psql('rented', q{CREATE SCHEMA postalytics}, extra_params => [ '-U', 'landlord' ]);
-is(install('rented'), 'schema "postalytics" belongs to role "landlord", who is not a superuser', 'nor prepare the schema');
+is(install('rented'), 'schema "postalytics" is owned by role "landlord", which is not a superuser', 'nor prepare the schema');
 $node->safe_psql('rented', q{CREATE FUNCTION postalytics.label(text) RETURNS text LANGUAGE sql RETURN 'planted'}, extra_params => [ '-U', 'landlord' ]);
 is(install('rented'), 'schema "postalytics" is not empty', 'or put something into it');
 for my $planted ('CREATE TABLE postalytics.pieces (x int)', "CREATE TYPE postalytics.mail_status AS ENUM ('x')", 'CREATE DOMAIN postalytics.text AS int',
@@ -110,7 +110,7 @@ is($node->safe_psql('generous', "ALTER DEFAULT PRIVILEGES IN SCHEMA postalytics 
 my $leaves = q{SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'postalytics.events'::regclass};
 my $leaf = $node->safe_psql('generous', $leaves);
 my ($status, $out, $err) = $node->psql('generous', "SELECT FROM postalytics.$leaf", extra_params => [ '-U', 'landlord' ]);
-like($err, qr/permission denied for table $leaf/, 'which is nobody\'s');
+like($err, qr/permission denied for table $leaf/, 'which no other role can read');
 
 # Where and how a table is made, and how rows are read, by the database's settings.
 my $folder = PostgreSQL::Test::Utils::tempdir();
@@ -120,11 +120,11 @@ database('aside', 'CREATE EXTENSION postalytics_status; CREATE ACCESS METHOD pil
 $node->safe_psql('aside', "ALTER DATABASE aside SET default_tablespace = aside; ALTER DATABASE aside SET default_table_access_method = pile; ALTER DATABASE aside SET row_security = off");
 $node->safe_psql('aside', "SELECT postalytics.grant_ingest('landlord')");
 is($node->safe_psql('aside', $event, extra_params => [ '-U', 'landlord' ]), '1', 'with other defaults events come in');
-is($node->safe_psql('aside', "SELECT reltablespace = 0, amname FROM pg_class AS c JOIN pg_am AS a ON a.oid = relam WHERE relname = '$leaf'"), 't|heap', 'into a month where its table is');
+is($node->safe_psql('aside', "SELECT reltablespace = 0, amname FROM pg_class AS c JOIN pg_am AS a ON a.oid = relam WHERE relname = '$leaf'"), 't|heap', 'the partition is created in the tablespace of its parent');
 is($node->safe_psql('aside', "SELECT count(*) FROM pg_class WHERE reltablespace <> 0 AND relnamespace = 'postalytics'::regnamespace"), '0', 'with its indexes');
 is($node->safe_psql('aside', "ALTER TABLE postalytics.events SET TABLESPACE chosen;
 	SELECT postalytics.ensure_partitions('2020-01-01', '2020-01-02');
-	SELECT spcname FROM pg_class AS c JOIN pg_tablespace AS t ON t.oid = c.reltablespace WHERE relname = 'events_2020_01'"), "1\nchosen", 'that of the table is what counts');
+	SELECT spcname FROM pg_class AS c JOIN pg_tablespace AS t ON t.oid = c.reltablespace WHERE relname = 'events_2020_01'"), "1\nchosen", 'which can be chosen');
 
 $node->stop;
 done_testing();

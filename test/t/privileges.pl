@@ -162,7 +162,7 @@ sub answers
 	is($error =~ s/\n.*//sr . join(',', @$rows), $expected, $title);
 }
 my $event = q{'{"mailId": 1, "eventType": 3, "eventDate": "2026-10-06"}'};
-my $ambiguous = 'ERROR:  several accounts have a piece "1"';
+my $ambiguous = 'ERROR:  piece "1" exists in more than one account';
 for ([ 'read', 'a,b' ], [ 'read, bound', 'a' ])
 {
 	my ($role, $accounts) = @$_;
@@ -172,7 +172,7 @@ for ([ 'read', 'a,b' ], [ 'read, bound', 'a' ])
 	answers($role, "SELECT postalytics.status_as_of('1', 'infinity', 'b')", $role eq 'read' ? 'ReturnedToSender' : '', "$role: status_as_of, of b");
 	answers($role, "SELECT count(*) FROM postalytics.journey('1', 'b')", $role eq 'read' ? 1 : 0, "$role: journey, of b");
 }
-is((try('read', "SELECT postalytics.status_as_of('1', 'infinity')"))[0] =~ /HINT:  Name the account/ ? 'hint' : '', 'hint', 'and a hint');
+is((try('read', "SELECT postalytics.status_as_of('1', 'infinity')"))[0] =~ /HINT:  Specify the account/ ? 'hint' : '', 'hint', 'and a hint');
 answers('ingest', "SELECT inserted FROM postalytics.ingest($event)", '1', 'without an account it is of none');
 answers('ingest', "SELECT inserted FROM postalytics.ingest($event, '$_')", '0', "of $_ it is there already") for 'a', 'b';
 answers('ingest, bound', "SELECT inserted FROM postalytics.ingest($event$_)", '0', "a bound role brings its own account's ($_)") for '', ", 'a'", ", ''";
@@ -212,7 +212,7 @@ $session{colleague} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $no
 answers('colleague', "SELECT DISTINCT account FROM postalytics.fetch('own')", 'a', 'a member fetches');
 answers('colleague', "SELECT DISTINCT account FROM postalytics.pieces", 'a', 'and reads');
 $owner->do(q{SELECT postalytics.grant_ingest('ingest, bound', 'b')});
-answers('colleague', "SELECT postalytics.ingest($event)", 'ERROR:  an account must be given', 'one of several accounts must be named');
+answers('colleague', "SELECT postalytics.ingest($event)", 'ERROR:  account must be specified', 'one of several accounts must be named');
 answers('colleague', "SELECT duplicates FROM postalytics.ingest($event, 'b')", '1', 'and then is');
 answers('colleague', "SELECT postalytics.ingest($event, 'c')", 'ERROR:  permission denied for account "c"', 'one that it has');
 $owner->do(q{SELECT postalytics.revoke_ingest('ingest, bound', 'a'), postalytics.revoke_sync('sync', 'own'), postalytics.revoke_read('read, bound', 'a'),

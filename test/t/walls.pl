@@ -1,5 +1,4 @@
-# Ways around the walls that were found to be open once, or look as if they were: each
-# is tried as the role that would gain by it.  What each role may do is in
+# Attempts to cross account boundaries, each made as the role that would benefit.  What each role may do is in
 # privileges.pl, and that two accounts do not touch is in accounts.pl.
 use strict;
 use warnings;
@@ -76,9 +75,9 @@ ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM public.tried WH
 is(join(';', map { @$_ } @{ $superuser->selectall_arrayref("SELECT DISTINCT by || ': ' || result FROM tried") }),
 	'worker: permission denied for sync "theirs", or it does not exist', 'which fetches nothing');
 run('worker', q{CREATE FUNCTION lure() RETURNS SETOF postalytics.delivery LANGUAGE sql SECURITY DEFINER AS $$ SELECT * FROM postalytics.fetch('theirs') $$});
-refused($me, 'SELECT lure()', $denied, 'a SECURITY DEFINER function of a worker is the worker');
+refused($me, 'SELECT lure()', $denied, 'a SECURITY DEFINER function runs with the privileges of its owner');
 run('other', q{CREATE FUNCTION lent() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$ SELECT count(*) FROM postalytics.fetch('theirs', 1) $$});
-is($session{worker}->selectrow_array('SELECT lent()'), 1, 'and one of another worker is that worker');
+is($session{worker}->selectrow_array('SELECT lent()'), 1, 'be that another worker');
 run($me, q{CREATE VIEW opening AS SELECT * FROM postalytics.fetch('theirs'); GRANT SELECT ON opening TO worker});
 refused('worker', 'TABLE opening', $denied, 'a view of the owner runs functions as who asks');
 run($me, 'SET ROLE worker');
@@ -111,7 +110,7 @@ refused('feed', "SELECT postalytics.ingest(NULL, 'b')", qr/permission denied for
 run($me, "INSERT INTO postalytics.field_names VALUES ('account', 'account')");
 run('feed', q{SELECT postalytics.ingest('[{"mailId": "taught", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "taught", "account": "b"}]')});
 run('feed', q{INSERT INTO postalytics.inbox (payload) VALUES ('{"mailId": "taught", "eventType": 4, "eventDate": "2026-10-07", "account": "b"}')});
-refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot be bound to the empty account/, "nobody is bound to what has none ($_)") for 'ingest', 'read';
+refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot be bound to the empty account/, "a role cannot be bound to the empty account ($_)") for 'ingest', 'read';
 run($me, q{SELECT postalytics.ingest('[{"mailId": "agency", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "agency", "account": "b", "to": {"email": "b@example"}},
 	{"mailId": "agency", "to": {"email": "b@example"}}, {"mailId": "agency", "account": 7, "eventType": 3}]')});
 is(join(';', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, reason FROM postalytics.rejects ORDER BY reject_id") }),
@@ -124,13 +123,13 @@ is(join(',', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, pi
 	' agency 1,7 agency 1,a taught 3,b agency 2', 'a path that was taught counts for no bound role, nor when a reject is retried');
 run($me, "DELETE FROM postalytics.field_names");
 
-# An error in the middle of a statement leaves who one is.
+# An error within a statement restores the current user.
 $session{feed}->do(q{INSERT INTO postalytics.inbox (mail_id, event_type, event_date, account) VALUES ('x', '4', '2026-10-06', 'a'), ('x', '4', '2026-10-06', 'b')});
 is($session{feed}->selectrow_array('SELECT current_user'), 'feed', 'after an error in inbox');
 refused('feed', 'TABLE postalytics.pieces', qr/permission denied/, 'and what one may');
 run('feed', q{CREATE FUNCTION peek() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN current_user || (SELECT count(*) FROM postalytics.pieces); EXCEPTION WHEN others THEN RETURN 'nobody'; END $$});
 run('feed', q{INSERT INTO postalytics.inbox (mail_id, event_type, event_date) SELECT peek() || i, '4', '2026-10-06' FROM generate_series(1, 3) AS i});
-is($superuser->selectrow_array("SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'nobody%'"), 3, 'what a statement on inbox evaluates, it evaluates as who wrote it');
+is($superuser->selectrow_array("SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'nobody%'"), 3, 'expressions in an INSERT on inbox are evaluated as the caller');
 
 # A reader of one account: what it says in its queries sees no other rows.
 run('reader', q{CREATE FUNCTION tell(text, text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'saw %', $2; RETURN true; END $$});
@@ -171,7 +170,7 @@ like(explained('everybody'), qr/Scan (using|on) pieces_x/, 'a reader of all has 
 unlike(explained('everybody'), qr/InitPlan|account/, 'and no condition');
 unlike(explained('reader'), qr/pieces_x/, 'a reader of one has not');
 is($session{everybody}->selectrow_array(q{SELECT count(*) FROM postalytics.pieces WHERE fields ->> 'x' = '7'}), 1, 'the same row');
-run($me, 'DROP POLICY unbound_readers ON postalytics.pieces');
+run($me, 'DROP POLICY readers_of_all ON postalytics.pieces');
 is($session{everybody}->selectrow_array(q{SELECT count(*) FROM postalytics.pieces WHERE fields ->> 'x' = '7'}), 1, 'found without that policy, as after a restore');
 run($me, "SELECT postalytics.grant_read('everybody')");
 like(explained('everybody'), qr/pieces_x/, 'which grant_read brings back');
@@ -184,21 +183,21 @@ my @warnings;
 	local $superuser->{PrintWarn} = 1;
 	run($me, "SELECT postalytics.grant_read('manager')");
 }
-like("@warnings", qr/policies for readers of all accounts were not changed/, 'beside an open transaction a right is given without it');
+like("@warnings", qr/policies for readers of all accounts were not changed/, 'a privilege is granted without the policy while a transaction holds locks');
 cmp_ok($session{manager}->selectrow_array('SELECT count(*) FROM postalytics.pieces'), '>', 1000, 'and holds');
 my $error = $superuser->do("SELECT postalytics.revoke_read('everybody')") ? '' : $superuser->errstr;
-like($error, qr/could not change the policies for readers of all accounts/, 'but none is taken back by half');
+like($error, qr/could not lock tables to change the policies for readers of all accounts/, 'but none is taken back by half');
 cmp_ok($session{everybody}->selectrow_array('SELECT count(*) FROM postalytics.pieces'), '>', 1000, 'it still holds');
 $holder->do('COMMIT');
 $holder->disconnect;
 run($me, "SELECT postalytics.grant_read('everybody', 'a'), postalytics.revoke_read('manager')");
-is($superuser->selectrow_array("SELECT string_agg(DISTINCT rolname, ',') FROM pg_policy, unnest(polroles) AS r JOIN pg_roles AS p ON p.oid = r WHERE polname = 'unbound_readers'"),
+is($superuser->selectrow_array("SELECT string_agg(DISTINCT rolname, ',') FROM pg_policy, unnest(polroles) AS r JOIN pg_roles AS p ON p.oid = r WHERE polname = 'readers_of_all'"),
 	'everybody', 'policies have the roles that read all');
 run($me, "SELECT postalytics.revoke_read('everybody'), postalytics.grant_read('everybody', 'a')");
 is($session{everybody}->selectrow_array("SELECT count(*) FROM postalytics.pieces WHERE account <> 'a'"), 0, 'who reads one account after all, reads one');
-is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'unbound_readers'"), 0, 'and no policy is left');
-run($me, "SELECT postalytics.grant_read('everybody'); DROP POLICY unbound_readers ON postalytics.events; SELECT postalytics.maintain()");
-is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'unbound_readers'"), 6, 'maintain makes them anew');
+is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'readers_of_all'"), 0, 'and no policy is left');
+run($me, "SELECT postalytics.grant_read('everybody'); DROP POLICY readers_of_all ON postalytics.events; SELECT postalytics.maintain()");
+is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'readers_of_all'"), 6, 'maintain creates them again');
 
 # What DROP OWNED takes back does not live on in a role that has the grants through
 # another role.
@@ -255,7 +254,7 @@ $jit->disconnect;
 refused('feed', 'DROP EXTENSION postalytics_status', qr/must be owner of extension/, 'a stranger is told so, and no more');
 refused('feed', "DROP OWNED BY $me", qr/permission denied to drop objects/, 'likewise');
 
-# Settings: nobody sets them for himself, and a change reaches old sessions.
+# Sessions cannot override settings, and a change affects existing sessions.
 refused('reader', "SET postalytics_status.$_ = '1'", qr/invalid configuration parameter name|unrecognized/, "$_ is no parameter")
   for qw(identity keep_payload feed_time_zone earliest latest history retention retention_action premake_months);
 refused('reader', "SELECT postalytics.configure('retention', '1 day')", qr/permission denied for function configure/, 'a reader changes none');

@@ -1,9 +1,8 @@
 /*
- * stated_account.c
- *		The account that a payload names.
+ * payload_account.c
+ *		Reads the account from a payload, for diagnostics only.
  *
- * Whose an event is is not decided by it: whoever sends the event says so, or
- * is bound to an account.
+ * It does not determine the account of the event.
  */
 #include "postgres.h"
 
@@ -11,16 +10,16 @@
 #include "feed/reader.h"
 #include "fmgr.h"
 
-PG_FUNCTION_INFO_V1(postalytics_stated_account);
+PG_FUNCTION_INFO_V1(postalytics_payload_account);
 
 /*
- * stated_account(payload json) returns text
+ * payload_account(payload json) returns text
  *
  * Returns the account that a payload names in one of the spellings of the
  * feed; NULL if it names none.  Strict.
  */
 Datum
-postalytics_stated_account(PG_FUNCTION_ARGS)
+postalytics_payload_account(PG_FUNCTION_ARGS)
 {
 	text	   *payload = PG_GETARG_TEXT_PP(0);
 	EventSource source = {.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload),.account = ""};
@@ -30,7 +29,7 @@ postalytics_stated_account(PG_FUNCTION_ARGS)
 
 	if (!event_read_details(&record, &source, details))
 		PG_RETURN_NULL();
-	account = span_text(&source, details[STATED_ACCOUNT - N_FIELDS]);
+	account = span_text(&source, details[PAYLOAD_ACCOUNT - N_FIELDS]);
 	if (account == (Datum) 0)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(account);

@@ -1,0 +1,12 @@
+/*
+ * payload_account.sql
+ *		The account that a payload names.
+ */
+
+CREATE FUNCTION postalytics.payload_account(payload json)
+RETURNS text
+LANGUAGE c
+STABLE STRICT
+AS 'MODULE_PATHNAME', 'postalytics_payload_account';
+COMMENT ON FUNCTION postalytics.payload_account(json) IS
+    'internal: the account named in a payload, which does not determine the account of the event';
