@@ -133,6 +133,16 @@ SELECT account, count(*) FROM events GROUP BY 1 ORDER BY 1;
 SELECT account, reason FROM rejects;
 SELECT * FROM ingest('[]', repeat('x', 256));
 
+-- With whole seconds two feeds of different precision bring one event, before and
+-- after the year 2000.
+TRUNCATE events, pieces;
+SELECT postalytics.configure('event_precision', 'second');
+SELECT * FROM ingest('[{"mailId": 5, "eventDate": "2026-10-06T14:21:09.987Z", "eventType": 7}, {"mailId": 5, "eventDate": "2026-10-06T14:21:09Z", "eventType": 7},
+                       {"mailId": 5, "eventDate": "1999-10-06T14:21:09.5Z", "eventType": 7}, {"mailId": 5, "eventDate": "1999-10-06T14:21:09Z", "eventType": 7}]');
+SELECT occurred_at FROM events ORDER BY 1;
+SELECT opens, first_opened_at FROM pieces;
+SELECT postalytics.configure('event_precision', NULL);
+
 -- Payloads can be left out; the recipient is kept all the same.
 TRUNCATE events, pieces;
 SELECT postalytics.configure('keep_payload', 'off');

@@ -26,6 +26,15 @@ SELECT replay_sync(NULL, '2026-10-01');
 SELECT test_sync(NULL);
 SELECT grant_sync(current_user::name, NULL);
 
+-- Payloads that name an account do not decide whose their events are: a sync for that
+-- account would wait in vain.
+SELECT inserted FROM ingest('{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, "meta": {"accountId": "a9"}}');
+SELECT name FROM create_sync('vain', accounts => '{a8,a9}');
+SELECT inserted FROM ingest('{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4}', 'a8');
+SELECT name FROM create_sync('not_vain', accounts => '{a8}');
+SELECT drop_sync('vain'), drop_sync('not_vain');
+TRUNCATE events, pieces, deliveries;
+
 -- A role that may change syncs is not kept from it by their checks.
 CREATE ROLE regress_postalytics_admin;
 GRANT SELECT, UPDATE ON syncs TO regress_postalytics_admin;

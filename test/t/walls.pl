@@ -250,6 +250,41 @@ is($superuser->selectrow_array(q{SELECT count(*) FROM postalytics.rejects WHERE 
 	$superuser->selectrow_array(q{SELECT count(*) FROM postalytics.rejects WHERE payload::text = '7' AND account = 'a'}) > 0, 1, 'as they are');
 $jit->disconnect;
 
+# Rows go straight into tables that have row-level security, for whoever brings them.
+$superuser->do("SET track_functions = 'all'");
+$superuser->selectrow_array(q{SELECT inserted FROM postalytics.ingest('{"mailId": "direct", "eventType": 4, "eventDate": "2026-10-06"}', 'a')});
+$superuser->do('SELECT pg_stat_force_next_flush()');
+is($superuser->selectrow_array("SELECT COALESCE(sum(calls) FILTER (WHERE funcname = 'events_inserted'), 0) || ' ' || COALESCE(sum(calls) FILTER (WHERE funcname = 'ingest'), 0) FROM pg_stat_user_functions"), '0 1', 'ingest inserts without the trigger');
+$superuser->do('ALTER TABLE postalytics.events FORCE ROW LEVEL SECURITY; RESET track_functions');
+is($session{feed}->selectrow_array(q{SELECT inserted FROM postalytics.ingest('{"mailId": "forced", "eventType": 4, "eventDate": "2026-10-06"}')}), 1, 'and by a query where row-level security is forced');
+run($me, 'ALTER TABLE postalytics.events NO FORCE ROW LEVEL SECURITY');
+
+# A role that has been granted all on the tables, except TRIGGER, adds nothing to them
+# that would run as another.
+run($me, q{CREATE ROLE greedy LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES ON ALL TABLES IN SCHEMA postalytics TO greedy; GRANT USAGE ON ALL SEQUENCES IN SCHEMA postalytics TO greedy});
+$session{greedy} = session('greedy');
+run('greedy', q{CREATE FUNCTION gain(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN EXECUTE 'ALTER ROLE greedy SUPERUSER'; RETURN $1; END $$});
+for my $table (qw(events pieces campaigns rejects deliveries_unfinished syncs bindings configuration field_names events_2026_10))
+{
+	for my $command ("ALTER TABLE postalytics.$table ALTER account SET DEFAULT gain('x')", "CREATE RULE r AS ON INSERT TO postalytics.$table DO ALSO SELECT gain('x')",
+		"CREATE INDEX ON postalytics.$table (gain('x'))", "CREATE POLICY p ON postalytics.$table USING (gain('x') = 'x')", "ALTER TABLE postalytics.$table ADD CHECK (gain('x') = 'x')",
+		"ALTER TABLE postalytics.$table ADD x text GENERATED ALWAYS AS (gain('x')) STORED", "ALTER TABLE postalytics.$table DISABLE ROW LEVEL SECURITY",
+		"CREATE STATISTICS s ON (gain('x')), (gain('y')) FROM postalytics.$table", "ALTER TABLE postalytics.$table INHERIT public.bait")
+	{
+		my $done = $session{greedy}->do($command);
+		ok(!$done && $session{greedy}->errstr =~ /must be owner of|permission denied/, "$table: " . substr($command, 0, 40)) or diag $session{greedy}->errstr;
+	}
+}
+for my $command ('CREATE CAST (postalytics.mail_status AS int) WITHOUT FUNCTION AS IMPLICIT', "CREATE FUNCTION postalytics.label(text) RETURNS text LANGUAGE sql RETURN 'x'",
+	'CREATE OPERATOR postalytics.= (FUNCTION = pg_catalog.int4eq, LEFTARG = int, RIGHTARG = int)', "ALTER TYPE postalytics.mail_status ADD VALUE 'x'", 'CREATE TABLE postalytics.events_2031_01 (x int)',
+	"INSERT INTO postalytics.bindings VALUES ('greedy', 'read', NULL, NULL)", "INSERT INTO postalytics.configuration VALUES ('latest', '0')", "INSERT INTO postalytics.field_names VALUES ('account', 'account')",
+	"INSERT INTO postalytics.events (piece_id, account, status, occurred_at) VALUES ('1', 'b', 'Mailed', '2026-10-06')", "INSERT INTO postalytics.syncs SELECT * FROM postalytics.syncs")
+{
+	my $done = $session{greedy}->do($command);
+	ok(!$done || $done eq '0E0', substr($command, 0, 60)) or diag "$done rows";
+}
+is($superuser->selectrow_array("SELECT rolsuper FROM pg_roles WHERE rolname = 'greedy'"), 0, 'it gains nothing');
+
 # Who may not drop the extension learns nothing of what it holds.
 refused('feed', 'DROP EXTENSION postalytics_status', qr/must be owner of extension/, 'a stranger is told so, and no more');
 refused('feed', "DROP OWNED BY $me", qr/permission denied to drop objects/, 'likewise');
@@ -257,6 +292,21 @@ refused('feed', "DROP OWNED BY $me", qr/permission denied to drop objects/, 'lik
 # Sessions cannot override settings, and a change affects existing sessions.
 refused('reader', "SET postalytics_status.$_ = '1'", qr/invalid configuration parameter name|unrecognized/, "$_ is no parameter")
   for qw(identity keep_payload feed_time_zone earliest latest history retention retention_action premake_months);
+my %invalid = (identity => [ 'piece', '' ], event_precision => [ 'minute' ], keep_payload => [ 'true' ], feed_time_zone => [ 'Nowhere/Land', '' ],
+	earliest => [ '90', '90 ', '+90', '-1 day', '5001 years', 'soon', '1 day; DROP TABLE x' ], latest => [ '2000 years', '7.5' ], history => [ '1 hour', '-1' ], retention => [ '90', '23 hours' ],
+	retention_action => [ 'DROP' ], premake_months => [ '121', '-1', '2.0', '', 'two', '9999999999' ], max_wait => [ '2 days' ]);
+for my $name (sort keys %invalid)
+{
+	my @accepted = grep { $superuser->do('SELECT postalytics.configure(?, ?)', undef, $name, $_) || $superuser->state ne '22023' || $superuser->errstr !~ /HINT:  Allowed values: / } @{ $invalid{$name} };
+	is("@accepted", '', "$name: values that are not allowed");
+}
+refused($me, "SELECT postalytics.configure('speed', 'high')", qr/unrecognized setting "speed"/, 'a setting that does not exist');
+refused($me, 'SELECT postalytics.configure(NULL, NULL)', qr/unrecognized setting ""/, 'nor NULL');
+run($me, "SELECT postalytics.configure(name, NULL) FROM postalytics.settings; SELECT postalytics.configure(name, value) FROM postalytics.settings");
+is($superuser->selectrow_array('SELECT count(*) FROM postalytics.configuration'), 0, 'only values that differ from the default are stored');
+run($me, "SELECT postalytics.configure('latest', '100 years'), postalytics.configure('max_wait', '50 milliseconds')");
+run($me, "SELECT postalytics.create_sync('idle', statuses => '{Addressed}'), postalytics.grant_sync('worker', 'idle')");
+is($session{worker}->selectrow_array("SELECT count(*) FROM postalytics.fetch('idle', max_wait => '1 hour')"), 0, 'fetch waits no longer than the setting allows');
 refused('reader', "SELECT postalytics.configure('retention', '1 day')", qr/permission denied for function configure/, 'a reader changes none');
 is($session{feed}->selectrow_array(q{SELECT rejected FROM postalytics.ingest('{"mailId": "far", "eventType": 4, "eventDate": "2050-01-01"}')}), 0, 'an old session');
 run('manager', "SELECT postalytics.configure('latest', '1 day')");
