@@ -4,4 +4,4 @@
  */
 CREATE ROLE board LOGIN;
 SELECT postalytics.grant_read('board');
-SELECT postalytics.create_sync('board', durable => false);
+SELECT postalytics.create_sync('board', durable => false, notify_events => true);

@@ -9,7 +9,7 @@
  * has been committed by then, one poll after the other.
  */
 CREATE ROLE zapier_in LOGIN PASSWORD 'change me';
-GRANT INSERT ON postalytics.inbox TO zapier_in;
+SELECT postalytics.grant_ingest('zapier_in');
 
 CREATE ROLE zapier_out LOGIN PASSWORD 'change me, too';
 SELECT postalytics.create_sync('zapier');
