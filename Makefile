@@ -52,7 +52,8 @@ DATA = $(filter-out releases/$(INSTALL_SQL), $(wildcard releases/*.sql))
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
 	attack names calendar altered distributed arrives figures
 ISOLATION = same_month same_piece same_event progress two_fetches \
-	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest move_ingest
+	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest move_ingest \
+	grant_drop account_change
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.

@@ -67,12 +67,14 @@ read_table(TableCache *cache, Snapshot snapshot)
 
 /*
  * True if a cache was read with an equivalent snapshot.  Any commit that
- * changed data changes xmax or xcnt.
+ * changed data changes xmax or xcnt, or on a standby subxcnt.
  */
 static bool
 was_read_with(const TableCache *cache, Snapshot snapshot)
 {
-	return cache->xmax == snapshot->xmax && cache->xcnt == snapshot->xcnt && cache->curcid == snapshot->curcid;
+	return !(snapshot->takenDuringRecovery && snapshot->suboverflowed) &&
+		cache->xmax == snapshot->xmax && cache->xcnt == snapshot->xcnt &&
+		cache->subxcnt == snapshot->subxcnt && cache->curcid == snapshot->curcid;
 }
 
 /*
@@ -110,6 +112,7 @@ refresh_cache(TableCache *cache)
 	{
 		cache->xmax = snapshot->xmax;
 		cache->xcnt = snapshot->xcnt;
+		cache->subxcnt = snapshot->subxcnt;
 		cache->curcid = snapshot->curcid;
 	}
 	cache->begin();
@@ -124,8 +127,8 @@ refresh_cache(TableCache *cache)
  * configuration_changed(), a statement trigger on each cached table
  *
  * Invalidates the table's relcache entry, which tells every session at commit
- * that the table has changed.  A restore fires this trigger, so it must do
- * nothing else.  Error 39P01 if it is not called as a trigger.
+ * that the table has changed.  A restore fires this trigger, and replication
+ * does, so it must do nothing else.  Error 39P01 if it is not called as a trigger.
  */
 Datum
 postalytics_configuration_changed(PG_FUNCTION_ARGS)

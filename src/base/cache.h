@@ -27,6 +27,7 @@ typedef struct TableCache
 								 * snapshot with the following */
 	TransactionId xmax;
 	uint32		xcnt;
+	int32		subxcnt;
 	CommandId	curcid;
 	struct TableCache *next;
 } TableCache;

@@ -27,3 +27,4 @@ CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.field_names
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
+ALTER TABLE postalytics.field_names ENABLE ALWAYS TRIGGER configuration_changed;

@@ -48,7 +48,7 @@ typedef struct Candidate
  * rejected.  check_stack_depth() alone would let rejects be stored that a
  * session with less stack left cannot read again.
  */
-#define MAX_DEPTH	1000
+#define MAX_DEPTH	100
 
 /* Number of events between two progress reports. */
 #define PROGRESS_INTERVAL	1024

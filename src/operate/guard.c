@@ -38,14 +38,6 @@ drops_extension(const DropStmt *drop)
 	return false;
 }
 
-/* True if DROP OWNED, without CASCADE, names the extension's owner. */
-static bool
-drops_its_owner(const DropOwnedStmt *drop)
-{
-	return drop->behavior != DROP_CASCADE &&
-		list_member_oid(roleSpecsToIds(drop->roles), extension_owner());
-}
-
 static SqlQuery loss_query = {
 	.sql = "SELECT pg_catalog.format("
 	"           '%s months of events (%s), and with them pieces, campaigns, rejects, syncs and deliveries',"
@@ -74,10 +66,19 @@ describe_loss(void)
 	return loss;
 }
 
-/* Parameters of unbind_query. */
+/* Parameters of bound_query and unbind_query. */
 enum
 {
 	UNBIND_ROLES, N_UNBIND
+};
+
+static SqlQuery bound_query = {
+	.sql = "SELECT"
+	" FROM postalytics.bindings AS b"
+	" WHERE b.role = ANY ($1)",
+	.result = SPI_OK_SELECT,
+	.nparameters = N_UNBIND,
+	.types = {[UNBIND_ROLES] = OIDARRAYOID}
 };
 
 static SqlQuery unbind_query = {
@@ -89,13 +90,12 @@ static SqlQuery unbind_query = {
 };
 
 /*
- * Remove the bindings of the roles that DROP OWNED names, whose privileges it
- * revokes: a role can still have the same privileges through another role.
+ * Remove the bindings of roles whose privileges DROP OWNED revokes: a role can
+ * still have the same privileges through another role.
  */
 static void
-unbind_roles(const DropOwnedStmt *drop)
+unbind_roles(const List *roles)
 {
-	List	   *roles = roleSpecsToIds(drop->roles);
 	Datum	   *elements = palloc(list_length(roles) * sizeof(Datum));
 	Datum		values[N_UNBIND];
 	int			count = 0;
@@ -105,7 +105,10 @@ unbind_roles(const DropOwnedStmt *drop)
 		elements[count++] = ObjectIdGetDatum(lfirst_oid(cell));
 	values[UNBIND_ROLES] = PointerGetDatum(construct_array(elements, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 	SPI_connect();
-	query_run(&unbind_query, values, NULL);
+	/* A DELETE of nothing would still wait for a grant in progress. */
+	query_run(&bound_query, values, NULL);
+	if (SPI_processed > 0)
+		query_run(&unbind_query, values, NULL);
 	SPI_finish();
 }
 
@@ -123,6 +126,8 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
 	Node	   *statement;
 	SavedUser	caller;
+	List	   *dropped = NIL;	/* roles whose objects are dropped */
+	bool		drops = false;	/* the extension, without CASCADE */
 	char	   *loss = NULL;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -130,12 +135,20 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("guard_drop must be called as an event trigger")));
 	statement = trigger->parsetree;
+	if (IsA(statement, DropStmt))
+		drops = drops_extension((DropStmt *) statement);
+	else if (IsA(statement, DropOwnedStmt))
+	{
+		const DropOwnedStmt *drop = (DropOwnedStmt *) statement;
+
+		/* Before switch_to_owner: CURRENT_USER is the caller. */
+		dropped = roleSpecsToIds(drop->roles);
+		drops = drop->behavior != DROP_CASCADE && list_member_oid(dropped, extension_owner());
+	}
 	caller = switch_to_owner();
-	if (IsA(statement, DropOwnedStmt))
-		unbind_roles((DropOwnedStmt *) statement);
-	if (has_privs_of_role(caller.user, extension_owner()) &&
-		((IsA(statement, DropStmt) && drops_extension((DropStmt *) statement)) ||
-		 (IsA(statement, DropOwnedStmt) && drops_its_owner((DropOwnedStmt *) statement))))
+	if (dropped != NIL)
+		unbind_roles(dropped);
+	if (drops && has_privs_of_role(caller.user, extension_owner()))
 		loss = describe_loss();
 	restore_user(caller);
 	if (loss != NULL)

@@ -161,9 +161,9 @@ COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
 -- If field_names maps an account, rejects without one are kept, because a retry can
 -- assign them to any account.
 --
--- Locks: the unfinished deliveries of the account, then SHARE ROW EXCLUSIVE on
--- events, until the transaction ends: no events come in while it runs, of any
--- account.  Writers are not blocked while it waits for either.  Errors: 22004 for
+-- Locks: those of lock_bindings, the unfinished deliveries of the account, then SHARE
+-- ROW EXCLUSIVE on events, until the transaction ends: no events come in while it
+-- runs, of any account.  Writers are not blocked while it waits for any of these.  Errors: 22004 for
 -- NULL, 22023 if the two are the same or the new one is empty, 22001 if the new one is too long, 55P03 if
 -- the lock on events is not available within 10 seconds, or then a row within one,
 -- 25001 unless the transaction is READ COMMITTED.
@@ -191,6 +191,7 @@ BEGIN
         RAISE EXCEPTION 'account is longer than 255 bytes'
             USING ERRCODE = 'string_data_right_truncation';
     END IF;
+    PERFORM postalytics.lock_bindings();
     PERFORM
     FROM postalytics.deliveries_unfinished AS d
     WHERE d.account = old

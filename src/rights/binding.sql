@@ -30,10 +30,14 @@ COMMENT ON COLUMN postalytics.bindings.sync IS 'of sync: the sync';
 SELECT pg_catalog.pg_extension_config_dump('postalytics.bindings',
     'WHERE role::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');
 
+-- For publications of all tables: it has no primary key.
+ALTER TABLE postalytics.bindings REPLICA IDENTITY FULL;
+
 CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.bindings
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
+ALTER TABLE postalytics.bindings ENABLE ALWAYS TRIGGER configuration_changed;
 
 CREATE FUNCTION postalytics.reads_all()
 RETURNS boolean

@@ -96,12 +96,13 @@ $$;
 COMMENT ON FUNCTION postalytics.policy_roles() IS
     'internal: the roles of the policies for readers of all accounts';
 
--- Releases its locks before each pause, so that no session waits for this one while
--- it waits for another.
+-- Waits a tenth of a second for each table, and releases all of them before each
+-- pause, so that other sessions can proceed.
 CREATE FUNCTION postalytics.try_lock_account_tables(patience interval)
 RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
 AS $$
 DECLARE
     deadline timestamptz := clock_timestamp() + patience;
@@ -110,7 +111,7 @@ BEGIN
     LOOP
         BEGIN
             FOREACH each IN ARRAY postalytics.account_tables() LOOP
-                EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', each);
+                EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', each);
             END LOOP;
             RETURN true;
         EXCEPTION
@@ -119,7 +120,7 @@ BEGIN
                     RETURN false;
                 END IF;
         END;
-        PERFORM pg_sleep(0.05);
+        PERFORM pg_sleep(0.4);
     END LOOP;
 END
 $$;
@@ -307,11 +308,25 @@ $$;
 COMMENT ON FUNCTION postalytics.role_oid(name) IS
     'internal: OID of the named role; error if it does not exist or is PUBLIC';
 
+-- Changes of bindings, and of the set of syncs, which they refer to, are made one after
+-- the other.  Neither lock conflicts with writers of events.
+CREATE FUNCTION postalytics.lock_bindings()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    LOCK TABLE postalytics.syncs IN SHARE UPDATE EXCLUSIVE MODE;
+    LOCK TABLE postalytics.bindings IN SHARE ROW EXCLUSIVE MODE;
+END
+$$;
+COMMENT ON FUNCTION postalytics.lock_bindings() IS
+    'internal: lock syncs and bindings for a change of bindings';
+
 -- First deletes bindings of dropped roles, and bindings of this role whose grants were
 -- revoked separately, so that this call does not restore them.
 --
--- Locks: SHARE ROW EXCLUSIVE on bindings, so that these functions run one after the
--- other.  Errors: those of role_oid and update_policies, 22001 for an account
+-- Locks: those of lock_bindings.  Errors: those of role_oid and update_policies, 22001 for an account
 -- that is too long.
 CREATE FUNCTION postalytics.bind_role(role name, privilege text, account text, sync text)
 RETURNS void
@@ -322,7 +337,7 @@ DECLARE
     bound oid := postalytics.role_oid(role);
 BEGIN
     PERFORM postalytics.check_not_distributed();
-    LOCK TABLE postalytics.bindings IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM postalytics.lock_bindings();
     IF octet_length(account) > 255 THEN
         RAISE EXCEPTION 'account is longer than 255 bytes'
             USING ERRCODE = 'string_data_right_truncation';
@@ -374,7 +389,7 @@ DECLARE
     bound oid := postalytics.role_oid(role);
     kinds text[];
 BEGIN
-    LOCK TABLE postalytics.bindings IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM postalytics.lock_bindings();
     kinds := ARRAY(SELECT k.kind FROM postalytics.binding_kinds(bound) AS k);
     DELETE FROM postalytics.bindings AS b
     WHERE b.role = bound
@@ -440,6 +455,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- The sync could be dropped before bind_role has its locks.
+    PERFORM postalytics.lock_bindings();
     IF NOT EXISTS (SELECT
                    FROM postalytics.syncs AS s
                    WHERE s.name = sync) THEN

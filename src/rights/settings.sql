@@ -20,6 +20,7 @@ CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.configuration
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
+ALTER TABLE postalytics.configuration ENABLE ALWAYS TRIGGER configuration_changed;
 
 CREATE FUNCTION postalytics.setting(name text)
 RETURNS text

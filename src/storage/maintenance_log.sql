@@ -9,6 +9,8 @@ CREATE TABLE postalytics.maintenance_log (
     relation text NOT NULL,
     detail text
 );
+-- For publications of all tables: it has no primary key.
+ALTER TABLE postalytics.maintenance_log REPLICA IDENTITY FULL;
 CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
 COMMENT ON TABLE postalytics.maintenance_log IS
     'what maintain() did: a row for each partition that it created, dropped, detached or had to leave; kept for a year';

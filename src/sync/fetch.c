@@ -190,17 +190,26 @@ lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *res
  * what was found.
  */
 static void
-look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
+look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz until = time_after(now, argument(fcinfo, 2, "lease"), "lease");
-	SavedUser	caller = switch_to_owner();
+	TimestampTz now;
+	TimestampTz until;
+	const Sync *sync;
+	SavedUser	caller;
 
 	/*
 	 * In the order in which a month is retired: events first, then
-	 * deliveries.
+	 * deliveries.  What was known of the sync may have changed during the
+	 * wait.
 	 */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
+	now = GetCurrentTimestamp();
+	until = time_after(now, argument(fcinfo, 2, "lease"), "lease");
+	sync = sync_argument(fcinfo);
+	memset(found, 0, sizeof(*found));
+	if (!sync->enabled)
+		return;
+	caller = switch_to_owner();
 	SPI_connect();
 	look_for_due(sync, now, batch, found);
 	apply_verdicts(found, now);
@@ -215,7 +224,7 @@ look_once(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
  * fetch does not block maintain().
  */
 static void
-look_and_release(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *found)
+look_and_release(FunctionCallInfo fcinfo, int batch, Found *found)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -224,7 +233,7 @@ look_and_release(FunctionCallInfo fcinfo, const Sync *sync, int batch, Found *fo
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		look_once(fcinfo, sync, batch, found);
+		look_once(fcinfo, batch, found);
 	}
 	PG_CATCH();
 	{
@@ -261,15 +270,13 @@ fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
 
 	do
 	{
-		const Sync *sync = sync_argument(fcinfo);
-
-		if (!sync->enabled)
+		if (!sync_argument(fcinfo)->enabled)
 			break;
 		CHECK_FOR_INTERRUPTS();
 		if (may_wait)
-			look_and_release(fcinfo, sync, batch, &found);
+			look_and_release(fcinfo, batch, &found);
 		else
-			look_once(fcinfo, sync, batch, &found);
+			look_once(fcinfo, batch, &found);
 		done |= found.count > 0;
 	} while (found.verdict[LEASE].count == 0 &&
 			 (found.count > found.verdict[POSTPONE].count || found.count >= batch));

@@ -91,6 +91,7 @@ CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.syncs
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
+ALTER TABLE postalytics.syncs ENABLE ALWAYS TRIGGER configuration_changed;
 
 -- A binding to a sync ends with it.
 ALTER TABLE postalytics.bindings

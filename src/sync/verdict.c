@@ -333,13 +333,43 @@ has_later_finished(Look *look, const DeliveryRow *row)
 
 /* ---- what is to become of a delivery ---- */
 
-/* True if the sync is for the account of a delivery. */
+/* Parameters of account_query. */
+enum
+{
+	ACCOUNT_SYNC, ACCOUNT_ACCOUNT, N_ACCOUNT
+};
+
+static SqlQuery account_query = {
+	.sql = "SELECT"
+	" FROM postalytics.syncs AS s"
+	" WHERE s.name = $1"
+	"   AND (s.accounts IS NULL OR $2 = ANY (s.accounts))",
+	.result = SPI_OK_SELECT,
+	.nparameters = N_ACCOUNT,
+	.types = {[ACCOUNT_SYNC] = TEXTOID,[ACCOUNT_ACCOUNT] = TEXTOID}
+};
+
+/*
+ * True if the sync is for the account of a delivery.  If it seems not to be,
+ * asks the table: a transaction that changes both becomes visible before other
+ * sessions are told that the sync has changed.
+ */
 static bool
 is_for_account(Look *look, const DeliveryRow *row)
 {
 	text	   *account = DatumGetTextPP(row->account);
+	Datum		values[N_ACCOUNT] = {
+		[ACCOUNT_SYNC] = PointerGetDatum(look->name),
+		[ACCOUNT_ACCOUNT] = row->account
+	};
+	bool		found;
 
-	return is_listed(&look->sync->accounts, VARDATA_ANY(account), VARSIZE_ANY_EXHDR(account));
+	if (is_listed(&look->sync->accounts, VARDATA_ANY(account), VARSIZE_ANY_EXHDR(account)))
+		return true;
+	query_run(&account_query, values, NULL);
+	found = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	return found;
 }
 
 /*
