@@ -3,6 +3,7 @@
 # server with the extension, where nothing is derived or told again.
 use strict;
 use warnings;
+use DBI;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -37,9 +38,31 @@ for (
 	my ($status, $out, $err) = $standby->psql('postgres', "\\set VERBOSITY sqlstate\n$query");
 	like($err, qr/ERROR:  25006/, "$title is refused on a standby");
 }
+
+# A role's bindings, read in a parallel query, are those of its snapshot.  On a standby
+# a transaction can end without a change of the first transaction ids of snapshots.
+my $account_event = sub { "SELECT postalytics.ingest('" . $event->($_[0], 11, 10) . "', '$_[0]')" };
+$primary->safe_psql('postgres', "CREATE ROLE reader LOGIN; SELECT postalytics.grant_read('reader', 'first'); " . join('; ', map { $account_event->($_) } qw(first second)));
+my $binder = DBI->connect('dbi:Pg:' . $primary->connstr('postgres'), undef, undef, { RaiseError => 1, PrintError => 0 });
+$binder->do("BEGIN; SELECT postalytics.revoke_read('reader'), postalytics.grant_read('reader', 'second')");
+$primary->safe_psql('postgres', 'CREATE TABLE later (); CHECKPOINT');
+$primary->wait_for_catchup($standby);
+my $reader = DBI->connect('dbi:Pg:' . $standby->connstr('postgres'), 'reader', undef, { RaiseError => 1, PrintError => 0 });
+$reader->do("SET $_") for 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0', 'force_parallel_mode = on';
+my $whose = "SELECT string_agg(DISTINCT account, ',') FROM postalytics.pieces";
+$reader->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
+is($reader->selectrow_array($whose), 'first', 'a reader on a standby');
+$binder->do('COMMIT');
+$primary->wait_for_catchup($standby);
+is($reader->selectrow_array($whose), 'first', 'reads one account in a transaction');
+$reader->do('COMMIT');
+is($reader->selectrow_array($whose), 'second', 'and what was granted after it');
+$_->disconnect for $binder, $reader;
+$primary->safe_psql('postgres', "SELECT postalytics.revoke_read('reader')");
+$primary->wait_for_catchup($standby);
 $standby->promote;
 is($standby->safe_psql('postgres', $ingest->($event->('d', 4, 12))), '1|0|0', 'promoted, it takes events');
-is($standby->safe_psql('postgres', q{SELECT count(*), count(DISTINCT event_id) FROM postalytics.events}), '5|5', 'its ids go on');
+is($standby->safe_psql('postgres', q{SELECT count(*), count(DISTINCT event_id) FROM postalytics.events}), '7|7', 'its ids go on');
 $standby->stop;
 
 my $second = PostgreSQL::Test::Cluster->new('second');
