@@ -258,8 +258,8 @@ stored = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (
 wrong = connection.execute("""
     SELECT count(*)
     FROM postalytics.pieces AS p
-    FULL JOIN (SELECT piece_id, postalytics.current_status(status, occurred_at) AS status
-               FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
+    FULL JOIN (SELECT piece_id, account, postalytics.current_status(status, occurred_at) AS status
+               FROM postalytics.events GROUP BY 1, 2) AS e USING (piece_id, account)
     WHERE p.status IS DISTINCT FROM e.status""").fetchone()[0]
 print(totals, "memory, kB: session %d early, %d late; worker %d early, %d late" % (early[0], late[0], early[1], late[1]))
 faults = []

@@ -47,8 +47,11 @@ my $binder = DBI->connect('dbi:Pg:' . $primary->connstr('postgres'), undef, unde
 $binder->do("BEGIN; SELECT postalytics.revoke_read('reader'), postalytics.grant_read('reader', 'second')");
 $primary->safe_psql('postgres', 'CREATE TABLE later (); CHECKPOINT');
 $primary->wait_for_catchup($standby);
+# The setting has another name since PostgreSQL 16.
+my $force_parallel = q{SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')};
 my $reader = DBI->connect('dbi:Pg:' . $standby->connstr('postgres'), 'reader', undef, { RaiseError => 1, PrintError => 0 });
-$reader->do("SET $_") for 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0', 'force_parallel_mode = on';
+$reader->do("SET $_") for 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0';
+$reader->do($force_parallel);
 my $whose = "SELECT string_agg(DISTINCT account, ',') FROM postalytics.pieces";
 $reader->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
 is($reader->selectrow_array($whose), 'first', 'a reader on a standby');

@@ -148,8 +148,11 @@ refused('reader', 'SELECT * FROM postalytics.events_2026_10', qr/permission deni
 is($session{reader}->selectrow_array("SELECT count(*) FROM pg_stats WHERE schemaname = 'postalytics' AND tablename IN ('events', 'pieces', 'events_2026_10', 'deliveries_unfinished')"), 0, 'nor by statistics');
 
 # The same in parallel, by a session that has not read its bindings yet.
+# The setting has another name since PostgreSQL 16.
+my $force_parallel = q{SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')};
 my $parallel = session('reader');
-$parallel->do("SET $_") for 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0', 'force_parallel_mode = on';
+$parallel->do("SET $_") for 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0';
+$parallel->do($force_parallel);
 is($parallel->selectrow_array('SELECT count(*) FILTER (WHERE account <> \'a\') FROM postalytics.pieces'), 0, 'in parallel');
 is($parallel->selectrow_array("SELECT count(postalytics.late_from(p)) FROM postalytics.pieces AS p"), 0, 'with a setting read by workers');
 is($parallel->selectrow_array("SELECT count(*) FROM postalytics.pieces AS p WHERE postalytics.status_as_of(p.piece_id, '2026-10-01', p.account) IS NOT NULL"), 0, 'and functions that read');
@@ -235,7 +238,8 @@ $reading->finish;
 
 # Bindings that a transaction saw in parallel queries are not kept for later ones.
 my $slow = session('reader');
-$slow->do($_) for map { "SET $_" } 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0', 'force_parallel_mode = on';
+$slow->do($_) for map { "SET $_" } 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0';
+$slow->do($force_parallel);
 my $whose = "SELECT string_agg(DISTINCT account, ',') FROM postalytics.pieces";
 $slow->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $slow->selectrow_array('SELECT 1 FROM pg_class LIMIT 1');
