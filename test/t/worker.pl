@@ -201,7 +201,8 @@ for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 is(scalar(grep { $_ == 1 } values %told), 70, 'seventy syncs at once');
 $node->safe_psql('postgres', "SELECT postalytics.drop_sync('many' || i) FROM generate_series(1, 70) AS i");
 
-# A new launcher starts no second one.
+# A new launcher starts no second one.  The worker that was ended above may not be back.
+$node->poll_query_until('postgres', 'SELECT running FROM postalytics.worker_status()') or die;
 $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
 my $launcher = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'";
 my $old = $node->safe_psql('postgres', $launcher);
