@@ -128,7 +128,8 @@ refresh_cache(TableCache *cache)
  *
  * Invalidates the table's relcache entry, which tells every session at commit
  * that the table has changed.  A restore fires this trigger, and replication
- * does, so it must do nothing else.  Error 39P01 if it is not called as a trigger.
+ * does, so it must do nothing else.  Error 39P01 if it is not called as a
+ * trigger.
  */
 Datum
 postalytics_configuration_changed(PG_FUNCTION_ARGS)

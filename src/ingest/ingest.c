@@ -25,9 +25,9 @@ PG_FUNCTION_INFO_V1(postalytics_ingest);
  *
  * Locks: ROW EXCLUSIVE on the tables it writes, and rows of events, then
  * pieces, then campaigns, each in key order.  Errors: 42501 if the current
- * user is not bound to the account, or does not name one of several; 22001 for an account of
- * more than 255 bytes, 54001 for JSON that is nested too deeply, 25006 in a
- * read-only transaction.
+ * user is not bound to the account, or does not name one of several; 22001 for
+ * an account of more than 255 bytes, 54001 for JSON that is nested too deeply,
+ * 25006 in a read-only transaction.
  */
 Datum
 postalytics_ingest(PG_FUNCTION_ARGS)

@@ -163,10 +163,10 @@ COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
 --
 -- Locks: those of lock_bindings, the unfinished deliveries of the account, then SHARE
 -- ROW EXCLUSIVE on events, until the transaction ends: no events come in while it
--- runs, of any account.  Writers are not blocked while it waits for any of these.  Errors: 22004 for
--- NULL, 22023 if the two are the same or the new one is empty, 22001 if the new one is too long, 55P03 if
--- the lock on events is not available within 10 seconds, or then a row within one,
--- 25001 unless the transaction is READ COMMITTED.
+-- runs, of any account.  Writers are not blocked while it waits for any of these.
+-- Errors: 22004 for NULL, 22023 if the two are the same or the new one is empty, 22001
+-- if the new one is too long, 55P03 if the lock on events is not available within 10
+-- seconds, or then a row within one, 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.move_account(old text, new text)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -326,8 +326,8 @@ COMMENT ON FUNCTION postalytics.lock_bindings() IS
 -- First deletes bindings of dropped roles, and bindings of this role whose grants were
 -- revoked separately, so that this call does not restore them.
 --
--- Locks: those of lock_bindings.  Errors: those of role_oid and update_policies, 22001 for an account
--- that is too long.
+-- Locks: those of lock_bindings.  Errors: those of role_oid and update_policies, 22001
+-- for an account that is too long.
 CREATE FUNCTION postalytics.bind_role(role name, privilege text, account text, sync text)
 RETURNS void
 LANGUAGE plpgsql

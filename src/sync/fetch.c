@@ -307,9 +307,10 @@ wait_to_look(TimestampTz deadline)
  * returns early, without rows, if a look has only cancelled, superseded,
  * postponed or given up deliveries.
  *
- * Locks: the rows, with SKIP LOCKED.  Errors: those of sync_argument, 22004 for NULL, 22023 for a batch below 1, a
- * negative interval or a sync that is not durable, 25006 in a read-only
- * transaction, 55000 if the extension's tables were altered.
+ * Locks: the rows, with SKIP LOCKED.  Errors: those of sync_argument, 22004
+ * for NULL, 22023 for a batch below 1, a negative interval or a sync that is
+ * not durable, 25006 in a read-only transaction, 55000 if the extension's
+ * tables were altered.
  */
 Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
