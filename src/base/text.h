@@ -42,6 +42,16 @@ equal_texts(const text *a, const text *b)
 	return equal_bytes(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b));
 }
 
+/* True if one of the texts, which are likewise, consists of these bytes. */
+static inline bool
+includes_bytes(text *const *texts, int count, const char *value, uint32 length)
+{
+	for (int i = 0; i < count; i++)
+		if (equal_bytes(VARDATA_ANY(texts[i]), VARSIZE_ANY_EXHDR(texts[i]), value, length))
+			return true;
+	return false;
+}
+
 /* Hash a text that is neither compressed nor out of line. */
 static inline uint32
 hash_text(const text *key)

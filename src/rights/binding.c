@@ -134,10 +134,7 @@ first_binding(Privilege privilege)
 static bool
 includes_account(const AllowedAccounts *bound, const char *account, uint32 length)
 {
-	for (int i = 0; i < bound->count; i++)
-		if (equal_bytes(VARDATA_ANY(bound->accounts[i]), VARSIZE_ANY_EXHDR(bound->accounts[i]), account, length))
-			return true;
-	return false;
+	return includes_bytes(bound->accounts, bound->count, account, length);
 }
 
 /*

@@ -157,14 +157,8 @@ find_sync(const char *name)
 bool
 is_listed(const TextList *list, const char *value, uint32 length)
 {
-	if (list->count == 0)
-		return true;
-	if (value == NULL)
-		return false;
-	for (int i = 0; i < list->count; i++)
-		if (equal_bytes(VARDATA_ANY(list->texts[i]), VARSIZE_ANY_EXHDR(list->texts[i]), value, length))
-			return true;
-	return false;
+	return list->count == 0 ||
+		(value != NULL && includes_bytes(list->texts, list->count, value, length));
 }
 
 /* Error 22023 if a sync has no deliveries. */
