@@ -217,6 +217,7 @@ ok($node->poll_query_until('postgres', $workers, '1'), 'and one only stays');
 $node->safe_psql('postgres', "SELECT postalytics.disable_sync('all'); SELECT postalytics.create_sync('nacked', statuses => '{InTransit}'); SELECT postalytics.create_sync('other', statuses => '{Printed}')");
 $in .= "UNLISTEN *; LISTEN postalytics_nacked; LISTEN postalytics_other;\n";
 hear();
+@heard = ();
 $node->safe_psql('postgres', event('nacked'));
 hear_of(1);
 my $nacked = $node->safe_psql('postgres', "SELECT delivery_id FROM postalytics.fetch('nacked', lease => '1 hour')");
