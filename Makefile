@@ -9,7 +9,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	base/cache.o base/extension.o base/query.o base/table.o \
 	lifecycle/current_status.o lifecycle/lifecycle.o lifecycle/order_support.o \
 	rights/binding.o rights/settings.o \
-	feed/batch.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/validate.o \
+	feed/batch.o feed/call.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/validate.o \
 	feed/timestamp.o feed/value.o \
 	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o \
 	storage/partition.o storage/partition_worker.o \

@@ -14,9 +14,9 @@
 /* Months of events begin with the year 1. */
 #define FIRST_TIME	((date2j(1, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
-/* Create a batch in a memory context of its own, batch->context. */
+/* Create a batch of a call in a memory context of its own, batch->context. */
 EventBatch *
-event_batch_create(MemoryContext parent)
+event_batch_create(MemoryContext parent, Call *call)
 {
 	MemoryContext context = AllocSetContextCreate(parent,
 												  "postalytics events",
@@ -28,6 +28,7 @@ event_batch_create(MemoryContext parent)
 	batch->scratch = AllocSetContextCreate(context, "postalytics event",
 										   ALLOCSET_SMALL_SIZES);
 	batch->settings = *current_settings();
+	batch->call = call;
 	/* Days and months count in UTC. */
 	batch->earliest = Max(FIRST_TIME,
 						  DatumGetTimestamp(DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(now),
@@ -80,9 +81,9 @@ event_batch_add(EventBatch *batch, const EventRecord *record)
 
 /*
  * Add a reject of a source; piece is NULL if it could not be read, and account
- * is NULL for that of the source.  After
- * MAX_REJECTS rejects of one source the others are only counted, because
- * fold_rejects (in ingest/rejects.c) will replace them all by one.
+ * is NULL for that of the source.  After max_rejects rejects of one source the
+ * others are only counted, because ingest/rejects.c will replace them all by
+ * one.
  */
 void
 event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
@@ -91,7 +92,7 @@ event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
 	Reject	   *reject;
 
 	batch->nrejected++;
-	if (source->rejected++ >= MAX_REJECTS)
+	if (source->rejected++ >= batch->settings.max_rejects)
 		return;
 	batch->rejects = enlarge(batch, batch->rejects, batch->nrejects,
 							 &batch->max_rejects, sizeof(Reject));

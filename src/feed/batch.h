@@ -5,12 +5,10 @@
 #ifndef POSTALYTICS_BATCH_H
 #define POSTALYTICS_BATCH_H
 
+#include "feed/call.h"
 #include "feed/event.h"
 #include "rights/settings.h"
 #include "utils/palloc.h"
-
-/* A source with more rejects than this is stored as one reject. */
-#define MAX_REJECTS	1000
 
 typedef struct Reject
 {
@@ -26,6 +24,7 @@ typedef struct EventBatch
 	MemoryContext context;
 	MemoryContext scratch;		/* for the event that is being read */
 	Settings	settings;
+	Call	   *call;
 	TimestampTz earliest;		/* time of an acceptable event */
 	TimestampTz latest;			/* likewise */
 	EventRecord **chunks;
@@ -42,7 +41,7 @@ typedef struct EventBatch
 											 * NULL */
 } EventBatch;
 
-extern EventBatch *event_batch_create(MemoryContext parent);
+extern EventBatch *event_batch_create(MemoryContext parent, Call *call);
 extern void event_batch_add(EventBatch *batch, const EventRecord *record);
 extern EventRecord *event_batch_record(EventBatch *batch, int64 i);
 extern void event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,

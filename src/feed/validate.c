@@ -6,6 +6,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "feed/timestamp.h"
 #include "feed/validate.h"
 #include "feed/value.h"
@@ -16,17 +18,21 @@
 
 #define CANNOT_HOLD		"holds a character that the database cannot hold"
 
-/* Return what is wrong with the text of a field, or NULL. */
+/*
+ * Return what is wrong with the text of a field, or NULL.  max_fields is the
+ * maximum length of FIELDS.
+ */
 static const char *
-check_text(const EventRecord *record, Field field)
+check_text(const EventRecord *record, Field field, uint32 max_fields)
 {
+	uint32		max_length = field == FIELDS ? max_fields : field_info[field].max_length;
 	int			length;
 	const char *value = event_field(record, field, &length);
 
 	if (value == NULL)
 		return length == 0 ? NULL : CANNOT_HOLD;
-	if ((uint32) length > field_info[field].max_length)
-		return psprintf("is longer than %u bytes", field_info[field].max_length);
+	if ((uint32) length > max_length)
+		return psprintf("is longer than %u bytes", max_length);
 	if (field == FIELDS && !is_jsonb(value, length))
 		return "holds a character, number or nesting that jsonb cannot hold";
 	return NULL;
@@ -210,7 +216,7 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 			if (misplaced & (1 << i))
 				return psprintf("%s is neither text nor a number", field_info[i].name);
 		}
-		else if ((wrong = check_text(record, i)) != NULL)
+		else if ((wrong = check_text(record, i, batch->settings.max_fields_size)) != NULL)
 			return psprintf("%s %s", field_info[i].name, wrong);
 	}
 	if (!is_readable(record->source->json + record->payload.offset, record->payload.length))
@@ -227,7 +233,7 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 static void
 drop_if_invalid(EventRecord *record, Field field)
 {
-	if (record->field[field].length > 0 && check_text(record, field) != NULL)
+	if (record->field[field].length > 0 && check_text(record, field, UINT_MAX) != NULL)
 		record->field[field].length = 0;
 }
 
@@ -260,8 +266,9 @@ readable_account(EventRecord *record)
 }
 
 /*
- * Remove the fields of a stored event that are invalid, as settings and the
- * limits may have changed since, and read its expected delivery date.
+ * Remove the fields of a stored event that are invalid, as settings may have
+ * changed since, and read its expected delivery date.  FIELDS may have any
+ * length, because that of a stored event was accepted.
  */
 void
 drop_invalid_fields(EventRecord *record)

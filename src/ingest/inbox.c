@@ -10,6 +10,7 @@
 #include "executor/spi.h"
 #include "feed/reader.h"
 #include "fmgr.h"
+#include "ingest/rejects.h"
 #include "ingest/store.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
@@ -27,6 +28,7 @@ typedef struct Inbox
 {
 	MemoryContext context;
 	AllowedAccounts bound;		/* whose events the current user may bring */
+	Call	   *call;
 	EventBatch *batch;
 	Size		bytes;			/* approximate size of the batch */
 	Spill	   *spill;			/* of earlier batches, or NULL */
@@ -57,7 +59,8 @@ enter_inbox(void)
 	ingest_accounts(&entered->bound);
 	MemoryContextSwitchTo(caller);
 	entered->context = context;
-	entered->batch = event_batch_create(context);
+	entered->call = call_create(context);
+	entered->batch = event_batch_create(context, entered->call);
 	entered->outer = inbox;
 	entered->leave.func = leave_inbox;
 	entered->leave.arg = entered;
@@ -71,11 +74,12 @@ spill_inbox(void)
 {
 	SavedUser	caller = switch_to_owner();
 
+	combine_rejects(inbox->batch);
 	if (inbox->spill == NULL)
 		inbox->spill = spill_create(inbox->context);
 	spill_batch(inbox->batch, inbox->spill);
 	MemoryContextDelete(inbox->batch->context);
-	inbox->batch = event_batch_create(inbox->context);
+	inbox->batch = event_batch_create(inbox->context, inbox->call);
 	inbox->bytes = 0;
 	restore_user(caller);
 }
@@ -87,7 +91,10 @@ store_inbox(void)
 	SavedUser	caller = switch_to_owner();
 
 	if (inbox->spill == NULL)
+	{
+		combine_rejects(inbox->batch);
 		(void) store_batch(inbox->batch, 0);
+	}
 	else
 	{
 		spill_inbox();
@@ -140,8 +147,8 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 }
 
 /*
- * inbox_row(), the row trigger of inbox: reads a row.  Errors: 42501 as for
- * ingest, 39P01 if it is attached to anything else.
+ * inbox_row(), the row trigger of inbox: reads a row.  Errors: 42501 and 54000
+ * as for ingest, 39P01 if it is attached to anything else.
  */
 Datum
 postalytics_inbox_row(PG_FUNCTION_ARGS)
@@ -161,8 +168,9 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 
 	json = inbox_row_json(trigger->tg_trigtuple,
 						  RelationGetDescr(trigger->tg_relation), &account);
-	json = MemoryContextStrdup(inbox->batch->context, json);
 	length = strlen(json);
+	call_check_size(length);
+	json = MemoryContextStrdup(inbox->batch->context, json);
 	event_account = account_of_call(&inbox->bound, account);
 	event_account.name = MemoryContextStrdup(inbox->batch->context, event_account.name);
 	event_batch_read(inbox->batch, json, length, &event_account);

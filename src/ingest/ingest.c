@@ -26,8 +26,9 @@ PG_FUNCTION_INFO_V1(postalytics_ingest);
  * Locks: ROW EXCLUSIVE on the tables it writes, and rows of events, then
  * pieces, then campaigns, each in key order.  Errors: 42501 if the current
  * user is not bound to the account, or does not name one of several; 22001 for
- * an account of more than 255 bytes, 54001 for JSON that is nested too deeply,
- * 25006 in a read-only transaction.
+ * an account of more than 255 bytes, 54000 for a payload larger than setting
+ * max_call_size, 54001 for JSON that is nested too deeply, 25006 in a read-only
+ * transaction.
  */
 Datum
 postalytics_ingest(PG_FUNCTION_ARGS)
@@ -50,12 +51,13 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		return form_result(fcinfo, result);
 	payload = PG_GETARG_TEXT_PP(0);
+	call_check_size(VARSIZE_ANY_EXHDR(payload));
 
 	caller = switch_to_owner();
 	show_progress = progress_is_wanted(VARSIZE_ANY_EXHDR(payload));
 	if (show_progress)
 		progress_begin(VARSIZE_ANY_EXHDR(payload), 0);
-	batch = event_batch_create(CurrentMemoryContext);
+	batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext));
 	batch->progress = show_progress ? progress_bytes_read : NULL;
 	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &event_account);
 	result = store_batch(batch, show_progress ? VARSIZE_ANY_EXHDR(payload) : 0);

@@ -52,19 +52,68 @@ need_month(NeededMonths *needed, TimestampTz time)
 	return month;
 }
 
-/* Create the missing months. */
-static void
-create_months(NeededMonths *needed)
+/* The latest month comes first. */
+static int
+compare_months(const void *a, const void *b)
 {
-	TimestampTz *starts = palloc(needed->count * sizeof(TimestampTz));
+	TimestampTz x = ((const NeededMonth *) a)->start;
+	TimestampTz y = ((const NeededMonth *) b)->start;
 
-	for (int i = 0; i < needed->count; i++)
-		starts[i] = needed->months[i].start;
-	create_months_in_worker(starts, needed->count);
-	for (int i = 0; i < needed->count; i++)
-		if (ensure_leaf(LEAF_MONTH, starts[i]) == LEAF_IN_THE_WAY)
-			needed->months[i].in_the_way =
+	return x > y ? -1 : x < y;
+}
+
+/*
+ * Create missing months, whose starts are given, and set the reason of those
+ * that cannot be created.
+ */
+static void
+create_months(NeededMonth *const *months, int count)
+{
+	TimestampTz *starts = palloc(Max(count, 1) * sizeof(TimestampTz));
+
+	for (int i = 0; i < count; i++)
+		starts[i] = months[i]->start;
+	create_months_in_worker(starts, count);
+	for (int i = 0; i < count; i++)
+	{
+		LeafState	state = ensure_leaf(LEAF_MONTH, starts[i]);
+
+		if (state == LEAF_IN_THE_WAY)
+			months[i]->in_the_way =
 				psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf_name(LEAF_MONTH, starts[i]));
+		else if (state == LEAF_TOO_MANY)
+			months[i]->in_the_way =
+				psprintf("its month does not exist, and setting \"max_months\" allows no more than %d",
+						 current_settings()->max_months);
+	}
+}
+
+/*
+ * Create the missing months of a batch, the latest first, up to the number that
+ * its call may create.
+ */
+static void
+create_missing_months(NeededMonths *needed, EventBatch *batch)
+{
+	int			max_new = batch->settings.max_new_months;
+	NeededMonth **missing = palloc(needed->count * sizeof(NeededMonth *));
+	int			nmissing = 0;
+
+	qsort(needed->months, needed->count, sizeof(NeededMonth), compare_months);
+	for (int i = 0; i < needed->count; i++)
+	{
+		NeededMonth *month = &needed->months[i];
+
+		if (has_leaf(LEAF_MONTH, month->start))
+			continue;
+		if (leaf_name_is_taken(LEAF_MONTH, month->start) || batch->call->new_months++ < max_new)
+			missing[nmissing++] = month;
+		else
+			month->in_the_way =
+				psprintf("its month does not exist, and setting \"max_new_months\" allows a call to create no more than %d",
+						 max_new);
+	}
+	create_months(missing, nmissing);
 }
 
 /*
@@ -90,7 +139,7 @@ ensure_months(EventBatch *batch)
 				 errhint("Try again.")));
 	for (int64 i = 0; i < batch->nrecords; i++)
 		(void) need_month(&needed, event_batch_record(batch, i)->key.occurred_at);
-	create_months(&needed);
+	create_missing_months(&needed, batch);
 	for (int64 i = batch->nrecords - 1; i >= 0; i--)
 	{
 		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->key.occurred_at);

@@ -34,6 +34,8 @@ static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
 	[REJECT_PAYLOAD] = COLUMN_NOT_NULL("payload", JSONOID),
 };
 
+/* ---- many rejects of a source ---- */
+
 /*
  * Keep only the first reject of a source that has too many, with the whole
  * source as its payload and the number in its reason.
@@ -48,7 +50,7 @@ fold_rejects(EventBatch *batch)
 		Reject	   *reject = &batch->rejects[i];
 		EventSource *source = reject->source;
 
-		if (source->rejected > MAX_REJECTS)
+		if (source->rejected > batch->settings.max_rejects)
 		{
 			if (source->folded)
 				continue;
@@ -65,6 +67,108 @@ fold_rejects(EventBatch *batch)
 	}
 	batch->nrejects = n;
 }
+
+/* ---- many rejects of a statement on inbox ---- */
+
+/* Compare rejects by account, and in the order of arrival. */
+static int
+compare_rejects(const void *a, const void *b)
+{
+	const Reject *x = a;
+	const Reject *y = b;
+	int			result = strcmp(x->account, y->account);
+
+	if (result != 0)
+		return result;
+	if (x->source->number != y->source->number)
+		return x->source->number < y->source->number ? -1 : 1;
+	return x->payload.offset < y->payload.offset ? -1 : 1;
+}
+
+/* Replace rejects of one account by one, whose payload is an array of theirs. */
+static Reject
+combine(EventBatch *batch, const Reject *rejects, int64 count)
+{
+	MemoryContext caller = MemoryContextSwitchTo(batch->context);
+	EventSource *source = palloc0(sizeof(EventSource));
+	Reject		combined = rejects[0];
+	StringInfoData json;
+
+	initStringInfo(&json);
+	for (int64 i = 0; i < count; i++)
+	{
+		appendStringInfoString(&json, i == 0 ? "[" : ",");
+		appendBinaryStringInfo(&json, rejects[i].source->json + rejects[i].payload.offset, rejects[i].payload.length);
+	}
+	appendStringInfoChar(&json, ']');
+	source->json = json.data;
+	source->length = json.len;
+	source->account = combined.account;
+	combined.source = source;
+	combined.piece = NULL;
+	combined.payload.offset = 0;
+	combined.payload.length = json.len;
+	combined.reason = psprintf(INT64_FORMAT " events rejected; the first: %s", count, combined.reason);
+	MemoryContextSwitchTo(caller);
+	return combined;
+}
+
+/* Limit of the payload of a combined reject, in bytes. */
+#define COMBINED_BYTES	(64 * 1024 * 1024)
+
+/*
+ * Return how many of the rejects are combined with the first one: those of its
+ * account, as far as their payloads are not too large together.
+ */
+static int64
+count_combined(const Reject *rejects, int64 count)
+{
+	uint64		bytes = rejects[0].payload.length;
+	int64		n = 1;
+
+	for (; n < count && strcmp(rejects[n].account, rejects[0].account) == 0; n++)
+	{
+		bytes += rejects[n].payload.length + 1;
+		if (bytes > COMBINED_BYTES)
+			break;
+	}
+	return n;
+}
+
+/*
+ * If the rows of a statement on inbox have more rejects than are stored one by
+ * one, combine the others by account.  The rejects of a row that has too many
+ * by itself are left to fold_rejects.
+ */
+void
+combine_rejects(EventBatch *batch)
+{
+	int			max_rejects = batch->settings.max_rejects;
+	Reject	   *others = MemoryContextAllocHuge(batch->context, Max(batch->nrejects, 1) * sizeof(Reject));
+	int64		nothers = 0;
+	int64		nrejects = 0;
+
+	for (int64 i = 0; i < batch->nrejects; i++)
+	{
+		Reject		reject = batch->rejects[i];
+
+		if (reject.source->rejected > max_rejects || batch->call->rejects++ < max_rejects)
+			batch->rejects[nrejects++] = reject;
+		else
+			others[nothers++] = reject;
+	}
+	qsort(others, nothers, sizeof(Reject), compare_rejects);
+	for (int64 i = 0; i < nothers;)
+	{
+		int64		n = count_combined(others + i, nothers - i);
+
+		batch->rejects[nrejects++] = n == 1 ? others[i] : combine(batch, others + i, n);
+		i += n;
+	}
+	batch->nrejects = nrejects;
+}
+
+/* ---- the table ---- */
 
 static SqlQuery insert_query = {
 	.sql = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"

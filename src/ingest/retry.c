@@ -70,6 +70,7 @@ read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64
 		[READ_ALL] = BoolGetDatum(bound->all),
 		[READ_ACCOUNTS] = account_array(bound)
 	};
+	Call	   *call = batch->call;
 	int			count;
 
 	query_run(&read_query, values, NULL);
@@ -89,6 +90,8 @@ read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64
 		event_account.is_fixed = event_account.name[0] != '\0';
 		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
 
+		batch->call = call_create(batch->context);
+
 		/*
 		 * SPI's memory outlives the batch, as SPI_finish is called after the
 		 * insert.
@@ -96,6 +99,7 @@ read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64
 		(*retried)[i].source = event_batch_read(batch, VARDATA_ANY(payload),
 												VARSIZE_ANY_EXHDR(payload), &event_account);
 	}
+	batch->call = call;
 	return count;
 }
 
@@ -194,7 +198,7 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
 
 		if (reject->source->accepted > 0)
 			batch->rejects[n++] = *reject;
-		else if (reject->source->rejected <= MAX_REJECTS && strcmp(reject->reason, old->reason) != 0)
+		else if (reject->source->rejected <= batch->settings.max_rejects && strcmp(reject->reason, old->reason) != 0)
 			update_reason(old->reject_id, reject->reason);
 	}
 	batch->nrejects = n;
@@ -222,6 +226,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	IngestResult result;
 	AllowedAccounts bound = {.all = may_manage()};
 	SavedUser	caller;
+	Call	   *call = call_create(CurrentMemoryContext);
 	Spill	   *spill = spill_create(CurrentMemoryContext);
 	int64		last = 0;
 	int64		newest;
@@ -234,7 +239,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	newest = newest_reject();	/* to exclude those that are stored anew */
 	do
 	{
-		EventBatch *batch = event_batch_create(CurrentMemoryContext);
+		EventBatch *batch = event_batch_create(CurrentMemoryContext, call);
 		Retried    *retried;
 
 		SPI_connect();

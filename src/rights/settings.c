@@ -72,7 +72,17 @@ typedef enum SettingName
 	SETTING_RETENTION,
 	SETTING_RETENTION_ACTION,
 	SETTING_PREMAKE_MONTHS,
+	SETTING_PIECE_RETENTION,
+	SETTING_PIECE_RETENTION_ACTION,
+	SETTING_REJECT_RETENTION,
+	SETTING_AUDIT_RETENTION,
 	SETTING_MAX_WAIT,
+	SETTING_MAX_MONTHS,
+	SETTING_MAX_NEW_MONTHS,
+	SETTING_MAX_CALL_SIZE,
+	SETTING_MAX_FIELDS_SIZE,
+	SETTING_MAX_REJECTS,
+	SETTING_MAX_CAMPAIGNS,
 	N_SETTINGS
 } SettingName;
 
@@ -86,8 +96,9 @@ typedef struct SettingInfo
 	const char *allowed;		/* the values that is_valid accepts, in words */
 	bool		(*is_valid) (const struct SettingInfo *info, const char *value);
 	const char *choices[MAX_CHOICES];
-	const char *min;			/* of intervals: smallest value other than 0 */
-	const char *max;			/* of intervals and counts */
+	const char *min;			/* of sizes, counts, and intervals other than
+								 * 0 */
+	const char *max;			/* of sizes, intervals and counts */
 } SettingInfo;
 
 static bool
@@ -106,7 +117,32 @@ is_count(const SettingInfo *info, const char *value)
 	long		count = strtol(value, &end, 10);
 
 	return value[0] >= '0' && value[0] <= '9' && *end == '\0' &&
-		strlen(value) <= 9 && count <= atol(info->max);
+		strlen(value) <= 9 && count >= atol(info->min) && count <= atol(info->max);
+}
+
+/* Read a size in bytes, such as 64kB; false if it is not one. */
+static bool
+parse_size(const char *value, int *size)
+{
+	return parse_int(value, size, GUC_UNIT_BYTE, NULL);
+}
+
+/* Likewise, for a value that is known to be one. */
+static int
+to_size(const char *value)
+{
+	int			size = 0;
+
+	(void) parse_size(value, &size);
+	return size;
+}
+
+static bool
+is_size(const SettingInfo *info, const char *value)
+{
+	int			size;
+
+	return parse_size(value, &size) && size >= to_size(info->min) && size <= to_size(info->max);
 }
 
 static bool
@@ -258,7 +294,43 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 		.description = "Sets the number of monthly partitions that maintain() creates in advance.",
 		.allowed = "0 to 120",
 		.is_valid = is_count,
+		.min = "0",
 		.max = "120"
+	},
+	[SETTING_PIECE_RETENTION] = {
+		.name = "piece_retention",
+		.default_value = "0",
+		.description = "Sets how long a mail piece is kept after its last event; 0 keeps it forever.",
+		.allowed = "0, or an interval with a unit, from 1 day to 1000 years",
+		.is_valid = is_duration,
+		.min = "1 day",
+		.max = "1000 years"
+	},
+	[SETTING_PIECE_RETENTION_ACTION] = {
+		.name = "piece_retention_action",
+		.default_value = "anonymise",
+		.description = "Sets whether maintain() removes only the recipient of pieces older than piece_retention, or deletes the pieces.",
+		.allowed = "anonymise or delete",
+		.is_valid = is_choice,
+		.choices = {"anonymise", "delete"}
+	},
+	[SETTING_REJECT_RETENTION] = {
+		.name = "reject_retention",
+		.default_value = "0",
+		.description = "Sets how long rejects are kept; 0 keeps them forever.",
+		.allowed = "0, or an interval with a unit, from 1 day to 1000 years",
+		.is_valid = is_duration,
+		.min = "1 day",
+		.max = "1000 years"
+	},
+	[SETTING_AUDIT_RETENTION] = {
+		.name = "audit_retention",
+		.default_value = "1 year",
+		.description = "Sets how long rows of audit_log are kept; 0 keeps them forever.",
+		.allowed = "0, or an interval with a unit, from 1 day to 1000 years",
+		.is_valid = is_duration,
+		.min = "1 day",
+		.max = "1000 years"
 	},
 	[SETTING_MAX_WAIT] = {
 		.name = "max_wait",
@@ -268,6 +340,60 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 		.is_valid = is_duration,
 		.min = "1 microsecond",
 		.max = "1 day"
+	},
+	[SETTING_MAX_MONTHS] = {
+		.name = "max_months",
+		.default_value = "240",
+		.description = "Sets the maximum number of monthly partitions of events.",
+		.allowed = "1 to 100000",
+		.is_valid = is_count,
+		.min = "1",
+		.max = "100000"
+	},
+	[SETTING_MAX_NEW_MONTHS] = {
+		.name = "max_new_months",
+		.default_value = "36",
+		.description = "Sets the maximum number of monthly partitions that one call creates.",
+		.allowed = "1 to 100000",
+		.is_valid = is_count,
+		.min = "1",
+		.max = "100000"
+	},
+	[SETTING_MAX_CALL_SIZE] = {
+		.name = "max_call_size",
+		.default_value = "256MB",
+		.description = "Sets the maximum size of the JSON of one call of ingest, or of one row of inbox.",
+		.allowed = "1kB to 1GB",
+		.is_valid = is_size,
+		.min = "1kB",
+		.max = "1GB"
+	},
+	[SETTING_MAX_FIELDS_SIZE] = {
+		.name = "max_fields_size",
+		.default_value = "64kB",
+		.description = "Sets the maximum size of an event's fields.",
+		.allowed = "1kB to 16MB",
+		.is_valid = is_size,
+		.min = "1kB",
+		.max = "16MB"
+	},
+	[SETTING_MAX_REJECTS] = {
+		.name = "max_rejects",
+		.default_value = "1000",
+		.description = "Sets the maximum number of rejects of one call that are stored one by one; more are stored as one.",
+		.allowed = "1 to 1000000",
+		.is_valid = is_count,
+		.min = "1",
+		.max = "1000000"
+	},
+	[SETTING_MAX_CAMPAIGNS] = {
+		.name = "max_campaigns",
+		.default_value = "10000",
+		.description = "Sets the maximum number of campaigns that the events of one call may name.",
+		.allowed = "1 to 1000000",
+		.is_valid = is_count,
+		.min = "1",
+		.max = "1000000"
 	}
 };
 
@@ -342,6 +468,12 @@ end_settings(void)
 	history = to_interval(setting_values[SETTING_HISTORY]);
 	settings.has_history = !is_zero(&history);
 	settings.max_wait = to_interval(setting_values[SETTING_MAX_WAIT]);
+	settings.max_months = atoi(setting_values[SETTING_MAX_MONTHS]);
+	settings.max_new_months = atoi(setting_values[SETTING_MAX_NEW_MONTHS]);
+	settings.max_call_size = to_size(setting_values[SETTING_MAX_CALL_SIZE]);
+	settings.max_fields_size = to_size(setting_values[SETTING_MAX_FIELDS_SIZE]);
+	settings.max_rejects = atoi(setting_values[SETTING_MAX_REJECTS]);
+	settings.max_campaigns = atoi(setting_values[SETTING_MAX_CAMPAIGNS]);
 }
 
 static TableCache settings_cache = {

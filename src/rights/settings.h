@@ -26,6 +26,12 @@ typedef struct Settings
 	Interval	latest;			/* after now */
 	bool		has_history;	/* history is not zero */
 	Interval	max_wait;
+	int			max_months;
+	int			max_new_months;
+	int			max_call_size;	/* bytes */
+	int			max_fields_size;	/* bytes */
+	int			max_rejects;
+	int			max_campaigns;
 } Settings;
 
 extern int	setting_notify_interval;	/* milliseconds */

@@ -44,7 +44,7 @@ CREATE FUNCTION postalytics.known_settings(
     OUT description text)
 RETURNS SETOF record
 LANGUAGE c
-ROWS 11
+ROWS 21
 AS 'MODULE_PATHNAME', 'postalytics_known_settings';
 COMMENT ON FUNCTION postalytics.known_settings() IS
     'internal: names, defaults, allowed values and descriptions of all settings';

@@ -85,7 +85,8 @@ ensure_day(TimestampTz time)
  * and returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on events
  * if one is missing.  Errors: 22023 if until is not after "from", 22008 for a
  * time that no month can hold, 42P07 if another table has a month's name,
- * 55P03 if the lock is not available in time.
+ * 53400 if there are as many months as setting max_months allows, 55P03 if the
+ * lock is not available in time.
  */
 Datum
 postalytics_ensure_partitions(PG_FUNCTION_ARGS)

@@ -21,6 +21,7 @@
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "pgstat.h"
+#include "rights/settings.h"
 #include "storage/latch.h"
 #include "storage/partition.h"
 #include "storage/lmgr.h"
@@ -253,6 +254,21 @@ has_leaf(LeafKind kind, TimestampTz time)
 	return has;
 }
 
+/* True if there are as many leaves as setting max_months allows. */
+static bool
+is_full(LeafKind kind)
+{
+	Relation	parent;
+	int			count;
+
+	if (kind != LEAF_MONTH)
+		return false;
+	parent = table_open(parent_relation(kind), AccessShareLock);
+	count = RelationGetPartitionDesc(parent, true)->nparts;
+	table_close(parent, AccessShareLock);
+	return count >= current_settings()->max_months;
+}
+
 /* Likewise, also if the leaf was committed only just now. */
 bool
 has_new_leaf(LeafKind kind, TimestampTz time)
@@ -383,6 +399,8 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 		return LEAF_EXISTS;
 	if (leaf_name_is_taken(kind, time))
 		return LEAF_IN_THE_WAY;
+	if (is_full(kind))
+		return LEAF_TOO_MANY;
 	lock = lock_parent(kind, time, timeout);
 	if (lock == PARENT_BUSY)
 		ereport(ERROR,
@@ -395,13 +413,15 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 		return LEAF_EXISTS;
 	if (look_up_name(leaf_name(kind, time)) != NAME_FREE)
 		return LEAF_IN_THE_WAY;
+	if (is_full(kind))
+		return LEAF_TOO_MANY;
 	create_leaf(parent, leaf_name(kind, time), parent->start(time));
 	return LEAF_CREATED;
 }
 
 /*
- * Create the leaf for a time unless it exists; true if it was created.  Error
- * 42P07 if its name is taken.
+ * Create the leaf for a time unless it exists; true if it was created.  Errors:
+ * 42P07 if its name is taken, 53400 if setting max_months does not allow it.
  */
 static bool
 create_missing_leaf(LeafKind kind, TimestampTz time)
@@ -414,13 +434,19 @@ create_missing_leaf(LeafKind kind, TimestampTz time)
 				 errmsg("table \"%s.%s\" is not a partition of %s", EXTENSION_SCHEMA,
 						leaf_name(kind, time), parents[kind].name),
 				 errhint("Attach it again, or rename it.")));
+	if (state == LEAF_TOO_MANY)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("cannot create another partition of \"%s.%s\"", EXTENSION_SCHEMA, parents[kind].name),
+				 errdetail("Setting \"max_months\" allows %d.", current_settings()->max_months),
+				 errhint("Let maintain() retire months that are no longer needed, by setting \"retention\", or increase the limit.")));
 	return state == LEAF_CREATED;
 }
 
 /*
  * Create the missing leaves for times from "from" to before until, and return
  * their number.  Errors: 22023 if until is not after "from", 22008 for a time
- * that no leaf can hold, 42P07 if a leaf's name is taken, 55P03 as
+ * that no leaf can hold, 42P07 and 53400 as create_missing_leaf, 55P03 as
  * ensure_leaf.
  */
 int32

@@ -18,8 +18,9 @@ typedef enum LeafState
 {
 	LEAF_EXISTS,
 	LEAF_CREATED,
-	LEAF_IN_THE_WAY				/* something that is not a partition has its
+	LEAF_IN_THE_WAY,			/* something that is not a partition has its
 								 * name */
+	LEAF_TOO_MANY				/* setting max_months does not allow it */
 } LeafState;
 
 typedef enum ParentLock

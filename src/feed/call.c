@@ -1,0 +1,83 @@
+/*
+ * call.c
+ *		What one call has brought so far, for the limits of a call.
+ *
+ * A call is one of ingest, or a statement on inbox, which may need several
+ * batches.  A reject that is read again was a call of its own.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "base/extension.h"
+#include "common/hashfn.h"
+#include "feed/call.h"
+#include "rights/settings.h"
+
+/* A campaign, by the hash of its id and account. */
+typedef struct SeenCampaign
+{
+	uint64		hash;
+	char		status;			/* for simplehash */
+} SeenCampaign;
+
+#define SH_PREFIX		seen
+#define SH_ELEMENT_TYPE SeenCampaign
+#define SH_KEY_TYPE		uint64
+#define SH_KEY			hash
+#define SH_HASH_KEY(tb, key) ((uint32) (key))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* Begin a call, which lasts as long as the memory context. */
+Call *
+call_create(MemoryContext context)
+{
+	Call	   *call = MemoryContextAllocZero(context, sizeof(Call));
+
+	call->context = context;
+	return call;
+}
+
+/*
+ * Count the campaign that an event names.  False if the call already names
+ * max_campaigns others.  Two campaigns with the same hash count as one.
+ */
+bool
+call_add_campaign(Call *call, const EventRecord *record, int max_campaigns)
+{
+	int			length;
+	const char *id = event_field(record, CAMPAIGN_ID, &length);
+	uint64		hash;
+	bool		found;
+
+	if (id == NULL)
+		return true;
+	hash = hash_bytes_extended((const unsigned char *) record->key.account, record->key.account_length, 0);
+	hash = hash_bytes_extended((const unsigned char *) id, length, hash);
+	if (call->campaigns == NULL)
+		call->campaigns = seen_create(call->context, 16, NULL);
+	else if (hash == call->last_campaign)
+		return true;
+	if (call->campaigns->members >= max_campaigns && seen_lookup(call->campaigns, hash) == NULL)
+		return false;
+	(void) seen_insert(call->campaigns, hash, &found);
+	call->last_campaign = hash;
+	return true;
+}
+
+/* Error 54000 if a text is larger than one call may bring. */
+void
+call_check_size(uint32 length)
+{
+	const Settings *settings = current_settings();
+
+	if (length > settings->max_call_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("payload of %u bytes is too large", length),
+				 errdetail("Setting \"max_call_size\" allows %d bytes.", settings->max_call_size),
+				 errhint("Split it into several calls, or change the setting with %s.configure.", EXTENSION_SCHEMA)));
+}

@@ -1,0 +1,25 @@
+/*
+ * call.h
+ *		What one call has brought so far, for the limits of a call.
+ */
+#ifndef POSTALYTICS_CALL_H
+#define POSTALYTICS_CALL_H
+
+#include "feed/event.h"
+#include "utils/palloc.h"
+
+/* A call of ingest, or a statement on inbox. */
+typedef struct Call
+{
+	MemoryContext context;
+	struct seen_hash *campaigns;	/* that its events name, or NULL */
+	uint64		last_campaign;	/* of the last event that named one */
+	int64		rejects;		/* that were stored one by one */
+	int			new_months;		/* that it has created */
+} Call;
+
+extern Call *call_create(MemoryContext context);
+extern bool call_add_campaign(Call *call, const EventRecord *record, int max_campaigns);
+extern void call_check_size(uint32 length);
+
+#endif							/* POSTALYTICS_CALL_H */
