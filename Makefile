@@ -9,7 +9,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	base/cache.o base/extension.o base/query.o base/table.o \
 	lifecycle/current_status.o lifecycle/lifecycle.o lifecycle/order_support.o \
 	rights/binding.o rights/settings.o \
-	feed/batch.o feed/call.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/validate.o \
+	feed/batch.o feed/call.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/payload_events.o feed/validate.o \
 	feed/timestamp.o feed/value.o \
 	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o \
 	storage/partition.o storage/partition_worker.o \
@@ -30,8 +30,8 @@ SQL = $(addprefix src/, \
 	rights/install.sql \
 	base/table.sql base/cache.sql base/lock.sql base/acl.sql \
 	lifecycle/lifecycle.sql lifecycle/current_status.sql \
-	rights/settings.sql rights/binding.sql \
-	feed/field_name.sql feed/payload_account.sql \
+	rights/settings.sql rights/audit.sql rights/binding.sql \
+	feed/field_name.sql feed/payload_account.sql feed/payload_events.sql \
 	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
 	sync/sync.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
@@ -41,7 +41,9 @@ SQL = $(addprefix src/, \
 	report/bar.sql report/payload.sql report/calendar.sql report/facts.sql \
 	report/campaign_report.sql report/piece_report.sql report/funnel.sql \
 	report/response_report.sql \
-	operate/configure.sql operate/move_account.sql operate/maintain.sql operate/drop_campaign.sql operate/guard.sql \
+	operate/configure.sql operate/move_account.sql operate/rebuild.sql \
+	operate/retract.sql operate/forget.sql operate/retire_pieces.sql operate/maintain.sql \
+	operate/drop_campaign.sql operate/metrics.sql operate/guard.sql \
 	worker/status.sql \
 	rights/grant.sql)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql

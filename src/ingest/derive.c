@@ -1,7 +1,7 @@
 /*
  * derive.c
  *		Passes rows of events, in the order of pieces, to all that is derived from
- *		them: journeys and syncs.
+ *		them: journeys, campaigns and syncs.
  *
  * However rows are inserted, this is where they pass: from store.c, from the
  * trigger in inserted.c, or from refold.c.  What is kept of a piece is
@@ -13,6 +13,7 @@
 #include "feed/reader.h"
 #include "ingest/derive.h"
 #include "ingest/offer.h"
+#include "journey/campaign.h"
 #include "journey/journey.h"
 #include "sync/match.h"
 #include "utils/memutils.h"
@@ -24,16 +25,16 @@ struct Derivation
 	MemoryContext piece_context;	/* for what is kept of the current piece */
 	EventKey	key;			/* of the current piece; NULL in it before the
 								 * first */
-	JourneyWriter *journeys;
+	JourneyWriter *journeys;	/* or NULL, as syncs */
+	CampaignWriter *campaigns;
 	SyncMatch  *syncs;
 };
 
 /*
- * Begin to derive pieces and deliveries from events.  Needs an SPI connection
- * until derive_end.  If are_new is false, no deliveries are written.
+ * Begin to derive from events.  Needs an SPI connection until derive_end.
  */
 Derivation *
-derive_begin(bool are_new)
+derive_begin(DeriveKind kind)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "postalytics derive",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -42,8 +43,11 @@ derive_begin(bool are_new)
 	derivation->context = context;
 	derivation->piece_context = AllocSetContextCreate(context, "postalytics piece",
 													  ALLOCSET_DEFAULT_SIZES);
-	derivation->journeys = journey_writer_create(context);
-	derivation->syncs = are_new ? sync_match_begin(context) : NULL;
+	if (kind != DERIVE_CAMPAIGNS)
+		derivation->journeys = journey_writer_create(context, kind == DERIVE_PIECES);
+	derivation->campaigns = campaign_writer_create(context);
+	if (kind == DERIVE_NEW)
+		derivation->syncs = sync_match_begin(context);
 	return derivation;
 }
 
@@ -58,7 +62,7 @@ derive_piece(Derivation *derivation, const EventKey *key)
 
 	if (derivation->key.piece != NULL && piece_compare(&derivation->key, key) == 0)
 		return derivation->piece_context;
-	if (derivation->key.piece != NULL)
+	if (derivation->key.piece != NULL && derivation->journeys != NULL)
 		journey_next_piece(derivation->journeys);
 	MemoryContextReset(derivation->piece_context);
 	copy = MemoryContextAlloc(derivation->piece_context, key->piece_length + key->account_length + 1);
@@ -74,7 +78,9 @@ derive_piece(Derivation *derivation, const EventKey *key)
 void
 derive_row(Derivation *derivation, const EventRow *row)
 {
-	journey_add(derivation->journeys, row);
+	if (derivation->journeys != NULL)
+		journey_add(derivation->journeys, row);
+	campaign_add(derivation->campaigns, row);
 	if (derivation->syncs != NULL)
 		sync_match_event(derivation->syncs, row);
 }
@@ -163,7 +169,9 @@ derive_slot(Derivation *derivation, TupleTableSlot *slot)
 void
 derive_end(Derivation *derivation)
 {
-	journey_finish(derivation->journeys);
+	if (derivation->journeys != NULL)
+		journey_finish(derivation->journeys);
+	campaign_finish(derivation->campaigns);
 	if (derivation->syncs != NULL)
 		sync_match_finish(derivation->syncs);
 	MemoryContextDelete(derivation->context);

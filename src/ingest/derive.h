@@ -9,9 +9,18 @@
 #include "storage/events.h"
 #include "utils/palloc.h"
 
+/* What is derived. */
+typedef enum DeriveKind
+{
+	DERIVE_NEW,					/* everything, from new events */
+	DERIVE_PIECES,				/* pieces and campaigns, from all events of
+								 * these pieces */
+	DERIVE_CAMPAIGNS			/* only campaigns */
+} DeriveKind;
+
 typedef struct Derivation Derivation;
 
-extern Derivation *derive_begin(bool are_new);
+extern Derivation *derive_begin(DeriveKind kind);
 extern MemoryContext derive_piece(Derivation *derivation, const EventKey *key);
 extern void derive_row(Derivation *derivation, const EventRow *row);
 extern void derive_slot(Derivation *derivation, TupleTableSlot *slot);

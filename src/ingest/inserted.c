@@ -153,7 +153,7 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 
 	check_columns(trigger->tg_relation, events_columns, N_EVENTS_COLUMNS);
 	SPI_connect();
-	derivation = derive_begin(true);
+	derivation = derive_begin(DERIVE_NEW);
 	order_rows(&ordered, trigger->tg_newtable, RelationGetDescr(trigger->tg_relation));
 	while (next_row(&ordered))
 		derive_slot(derivation, ordered.slot);

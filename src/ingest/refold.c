@@ -1,48 +1,20 @@
 /*
  * refold.c
- *		Derives pieces again from the events that are stored.
+ *		Derives pieces and campaigns again from the events that are stored.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "base/compat.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "ingest/derive.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(postalytics_refold_pieces);
-
-/* Parameters of delete_query and events_query. */
-enum
-{
-	REFOLD_PIECE_IDS, REFOLD_ACCOUNT, N_REFOLD
-};
-
-static SqlQuery delete_query = {
-	.sql = "DELETE FROM postalytics.pieces AS p"
-	" WHERE p.piece_id = ANY ($1)"
-	"   AND p.account = $2",
-	.result = SPI_OK_DELETE,
-	.nparameters = N_REFOLD,
-	.types = {[REFOLD_PIECE_IDS] = TEXTARRAYOID,[REFOLD_ACCOUNT] = TEXTOID}
-};
-
-/* Has the columns of events in their order, as derive_slot needs them. */
-static const char events_query[] =
-"SELECT e.event_id, e.piece_id, e.account, e.status, e.occurred_at,"
-"       e.received_at, e.campaign_id, e.payload"
-" FROM postalytics.events AS e"
-" WHERE e.piece_id = ANY ($1)"
-"   AND e.account = $2"
-" ORDER BY e.piece_id";
-
-/* Open a cursor over the stored events of pieces. */
-static Portal
-open_events(Datum *values)
-{
-	return SPI_cursor_open_with_args(NULL, events_query, N_REFOLD, delete_query.types, values, NULL, false, 0);
-}
+PG_FUNCTION_INFO_V1(postalytics_refold_campaign);
 
 /* Pass rows to a derivation, which may run statements of its own. */
 static void
@@ -59,28 +31,24 @@ derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 	SPI_freetuptable(rows);
 }
 
+/* What the queries select: events, as derive_slot needs them. */
+#define EVENTS_COLUMNS \
+	"e.event_id, e.piece_id, e.account, e.status, e.occurred_at, e.received_at, e.campaign_id, e.payload"
+
 #define FETCH_ROWS	1000
 
 /*
- * refold_pieces(piece_ids text[], account text) returns bigint
- *
- * Deletes the rows of these pieces of an account, derives them again from the stored events, and
- * returns the number of those events.  What came only from payloads that are
- * not kept, or from retired months, is lost.  Strict.  Locks: the rows of
- * pieces.  The caller must prevent concurrent inserts of their events.
+ * Derive again from the events that a query selects, and return their number.
+ * It has the parameters of another one.
  */
-Datum
-postalytics_refold_pieces(PG_FUNCTION_ARGS)
+static int64
+derive_from(const char *sql, const SqlQuery *other, Datum *values, DeriveKind kind)
 {
-	Datum		values[N_REFOLD] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
-	Derivation *derivation;
-	Portal		cursor;
+	Portal		cursor = SPI_cursor_open_with_args(NULL, sql, other->nparameters, (Oid *) other->types,
+												   values, NULL, false, 0);
+	Derivation *derivation = derive_begin(kind);
 	int64		count = 0;
 
-	SPI_connect();
-	query_run(&delete_query, values, NULL);
-	cursor = open_events(values);
-	derivation = derive_begin(false);
 	for (;;)
 	{
 		SPI_cursor_fetch(cursor, true, FETCH_ROWS);
@@ -91,6 +59,122 @@ postalytics_refold_pieces(PG_FUNCTION_ARGS)
 	}
 	derive_end(derivation);
 	SPI_cursor_close(cursor);
+	return count;
+}
+
+/* ---- pieces ---- */
+
+/* Parameters of delete_query and piece_events. */
+enum
+{
+	REFOLD_PIECE_IDS, REFOLD_ACCOUNT, N_REFOLD
+};
+
+static SqlQuery delete_query = {
+	.sql = "DELETE FROM postalytics.pieces AS p"
+	" WHERE p.piece_id = ANY ($1)"
+	"   AND p.account = $2"
+	"   AND NOT EXISTS (SELECT"
+	"                   FROM postalytics.events AS e"
+	"                   WHERE (e.piece_id, e.account) = (p.piece_id, p.account))",
+	.result = SPI_OK_DELETE,
+	.nparameters = N_REFOLD,
+	.types = {[REFOLD_PIECE_IDS] = TEXTARRAYOID,[REFOLD_ACCOUNT] = TEXTOID}
+};
+
+static const char piece_events[] =
+"SELECT " EVENTS_COLUMNS
+" FROM postalytics.events AS e"
+" WHERE e.piece_id = ANY ($1)"
+"   AND e.account = $2"
+" ORDER BY e.piece_id";
+
+/*
+ * refold_pieces(piece_ids text[], account text) returns bigint
+ *
+ * Derives the rows of these pieces of an account again from the stored events,
+ * deletes the rows of pieces that have none, and returns the number of those
+ * events.  What came only from payloads that are not kept, or from retired
+ * months, is lost.  Strict.
+ *
+ * Locks: the rows of pieces, which the caller must have locked in key order.  A
+ * call of ingest that inserts events of them then waits, and adds what it
+ * brings afterwards; the events of one that has finished are read here.  If a
+ * piece has no row to lock, the caller must prevent the insertion of its
+ * events.
+ */
+Datum
+postalytics_refold_pieces(PG_FUNCTION_ARGS)
+{
+	Datum		values[N_REFOLD] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	int64		count;
+
+	SPI_connect();
+	query_run(&delete_query, values, NULL);
+	count = derive_from(piece_events, &delete_query, values, DERIVE_PIECES);
+	SPI_finish();
+	PG_RETURN_INT64(count);
+}
+
+/* ---- a campaign ---- */
+
+/* Parameters of forget_name_query, campaign_events and drop_query. */
+enum
+{
+	CAMPAIGN_CAMPAIGN_ID, CAMPAIGN_ACCOUNT, N_CAMPAIGN
+};
+
+static SqlQuery forget_name_query = {
+	.sql = "UPDATE postalytics.campaigns AS c"
+	" SET name = NULL,"
+	"     named_on = NULL"
+	" WHERE (c.campaign_id, c.account) = ($1, $2)",
+	.result = SPI_OK_UPDATE,
+	.nparameters = N_CAMPAIGN,
+	.types = {[CAMPAIGN_CAMPAIGN_ID] = TEXTOID,[CAMPAIGN_ACCOUNT] = TEXTOID}
+};
+
+static SqlQuery drop_query = {
+	.sql = "DELETE FROM postalytics.campaigns AS c"
+	" WHERE (c.campaign_id, c.account) = ($1, $2)",
+	.result = SPI_OK_DELETE,
+	.nparameters = N_CAMPAIGN,
+	.types = {[CAMPAIGN_CAMPAIGN_ID] = TEXTOID,[CAMPAIGN_ACCOUNT] = TEXTOID}
+};
+
+static const char campaign_events[] =
+"SELECT " EVENTS_COLUMNS
+" FROM postalytics.events AS e"
+" WHERE e.campaign_id = $1"
+"   AND e.account = $2"
+" ORDER BY e.piece_id";
+
+/*
+ * refold_campaign(campaign_id text, account text) returns bigint
+ *
+ * Derives the row of a campaign again from the stored events, all of which are
+ * read, deletes it if there are none, and returns their number.  What came only
+ * from payloads that are not kept is lost.  Strict.  Locks: the row.
+ */
+Datum
+postalytics_refold_campaign(PG_FUNCTION_ARGS)
+{
+	Datum		values[N_CAMPAIGN] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	int64		count;
+
+	SPI_connect();
+	query_run(&forget_name_query, values, NULL);
+
+	/*
+	 * The campaign is written if its row, as the active snapshot has it,
+	 * lacks the name.
+	 */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	count = derive_from(campaign_events, &forget_name_query, values, DERIVE_CAMPAIGNS);
+	PopActiveSnapshot();
+	if (count == 0)
+		query_run(&drop_query, values, NULL);
 	SPI_finish();
 	PG_RETURN_INT64(count);
 }

@@ -1,6 +1,6 @@
 /*
  * refold.sql
- *		Pieces derived again from stored events.
+ *		Pieces and campaigns derived again from stored events.
  */
 
 CREATE FUNCTION postalytics.refold_pieces(piece_ids text[], account text)
@@ -10,3 +10,11 @@ STRICT
 AS 'MODULE_PATHNAME', 'postalytics_refold_pieces';
 COMMENT ON FUNCTION postalytics.refold_pieces(text[], text) IS
     'internal: make the rows of an account''s pieces again from the events that are stored; how many events';
+
+CREATE FUNCTION postalytics.refold_campaign(campaign_id text, account text)
+RETURNS bigint
+LANGUAGE c
+STRICT
+AS 'MODULE_PATHNAME', 'postalytics_refold_campaign';
+COMMENT ON FUNCTION postalytics.refold_campaign(text, text) IS
+    'internal: make the row of an account''s campaign again from the events that are stored; how many events';

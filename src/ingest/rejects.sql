@@ -15,12 +15,13 @@ CREATE TABLE postalytics.rejects (
     reason text NOT NULL,
     payload json NOT NULL
 );
+CREATE INDEX rejects_received_at_idx ON postalytics.rejects (received_at);
 COMMENT ON TABLE postalytics.rejects IS
     'what arrived and could not be understood, whole, with the reason';
 COMMENT ON COLUMN postalytics.rejects.account IS 'the account, determined as in events; empty if none was given';
 COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
 COMMENT ON COLUMN postalytics.rejects.payload IS
-    'the event as it came; of a call with more than 1,000 rejected events the whole call, once';
+    'the event as it came; of a call with more rejected events than the setting max_rejects the whole call, once';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');

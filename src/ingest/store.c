@@ -71,7 +71,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 static void
 derive_new(Offer *offer)
 {
-	Derivation *derivation = derive_begin(true);
+	Derivation *derivation = derive_begin(DERIVE_NEW);
 
 	offer_rewind(offer);
 	while (offer_next(offer))

@@ -10,7 +10,7 @@
 
 #include "access/table.h"
 #include "base/query.h"
-#include "journey/campaign.h"
+#include "catalog/pg_type.h"
 #include "journey/journey.h"
 #include "journey/piece.h"
 #include "miscadmin.h"
@@ -43,8 +43,8 @@ struct JourneyWriter
 	Tuplestorestate *rows;		/* of pieces, for the query */
 	int64		count;
 	Row			row;			/* that is being built */
+	bool		replace;		/* stored rows, rather than merge with them */
 	Journey		journey;
-	CampaignWriter *campaigns;
 };
 
 /* The number of rows that the query writes at once. */
@@ -62,9 +62,13 @@ begin_journey(Journey *journey)
 	journey->last_event_at = DT_NOBEGIN;
 }
 
-/* Fold events into pieces, and write them; needs an SPI connection. */
+/*
+ * Fold events into pieces, and write them; needs an SPI connection.  If replace
+ * is true, they are all events of their pieces, and stored rows are replaced;
+ * otherwise, stored rows were folded from other events, and are merged.
+ */
 JourneyWriter *
-journey_writer_create(MemoryContext parent)
+journey_writer_create(MemoryContext parent, bool replace)
 {
 	JourneyWriter *writer = MemoryContextAllocZero(parent, sizeof(JourneyWriter));
 	MemoryContext caller;
@@ -76,7 +80,7 @@ journey_writer_create(MemoryContext parent)
 	caller = MemoryContextSwitchTo(parent);
 	writer->row = new_row(RelationGetDescr(writer->pieces));
 	MemoryContextSwitchTo(caller);
-	writer->campaigns = campaign_writer_create(parent);
+	writer->replace = replace;
 	begin_journey(&writer->journey);
 	return writer;
 }
@@ -143,7 +147,6 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
 	if (row->record != NULL)
 		add_record(journey, row->record, status, mark);
-	campaign_add(writer->campaigns, row);
 }
 
 /* ---- writing ---- */
@@ -211,6 +214,12 @@ set_columns(Row row, const Journey *journey)
 	piece_set_marks(row, journey->marks);
 }
 
+/* Parameters of write_query. */
+enum
+{
+	WRITE_REPLACE, N_WRITE
+};
+
 /*
  * The rows are in piece order, so that concurrent calls lock pieces in one
  * order.
@@ -247,18 +256,22 @@ static SqlQuery write_query = {
 	"             m.first_event_at, m.last_event_at, m.expected_delivery_at, m.country,"
 	"             m.first_name, m.last_name, m.company, m.email, m.zip, m.fields, m.last_url,"
 	"             m.marks"
-	"      FROM postalytics.merge_piece(p, excluded) AS m)",
-	.result = SPI_OK_INSERT
+	"      FROM postalytics.merge_piece(CASE WHEN $1 THEN NULL ELSE p END, excluded) AS m)",
+	.result = SPI_OK_INSERT,
+	.nparameters = N_WRITE,
+	.types = {[WRITE_REPLACE] = BOOLOID}
 };
 
 /* Write the rows that were kept for the query. */
 static void
 write_kept(JourneyWriter *writer)
 {
+	Datum		values[N_WRITE] = {[WRITE_REPLACE] = BoolGetDatum(writer->replace)};
+
 	if (writer->count == 0)
 		return;
 	register_rows("journeys", RelationGetDescr(writer->pieces), writer->rows, writer->count);
-	query_run(&write_query, NULL, NULL);
+	query_run(&write_query, values, NULL);
 	SPI_unregister_relation("journeys");
 	tuplestore_end(writer->rows);
 	writer->rows = NULL;
@@ -289,13 +302,14 @@ journey_next_piece(JourneyWriter *writer)
 	memset(writer->row.nulls, true, RelationGetDescr(writer->pieces)->natts * sizeof(bool));
 	set_columns(writer->row, &writer->journey);
 	if (writer->direct != NULL)
-		direct_upsert(writer->direct, writer->row.values, writer->row.nulls, piece_merge);
+		direct_upsert(writer->direct, writer->row.values, writer->row.nulls,
+					  writer->replace ? NULL : piece_merge);
 	else
 		keep_row(writer);
 	begin_journey(&writer->journey);
 }
 
-/* Write what is left, and the campaigns. */
+/* Write what is left. */
 void
 journey_finish(JourneyWriter *writer)
 {
@@ -304,6 +318,5 @@ journey_finish(JourneyWriter *writer)
 	if (writer->direct != NULL)
 		direct_close(writer->direct);
 	write_kept(writer);
-	campaign_finish(writer->campaigns);
 	table_close(writer->pieces, NoLock);
 }

@@ -10,7 +10,7 @@
 
 typedef struct JourneyWriter JourneyWriter;
 
-extern JourneyWriter *journey_writer_create(MemoryContext parent);
+extern JourneyWriter *journey_writer_create(MemoryContext parent, bool replace);
 extern void journey_add(JourneyWriter *writer, const EventRow *row);
 extern void journey_next_piece(JourneyWriter *writer);
 extern void journey_finish(JourneyWriter *writer);

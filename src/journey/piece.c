@@ -364,20 +364,26 @@ piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_
 /*
  * merge_piece(stored pieces, new pieces) returns pieces
  *
- * Merges two rows of a piece that were made from different events.  Strict.
- * Error 22023 for marks that the extension has not made.
+ * Merges two rows of a piece that were made from different events.  If one is
+ * NULL, returns the other.  Error 22023 for marks that the extension has not made.
  */
 Datum
 postalytics_merge_piece(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader stored = PG_GETARG_HEAPTUPLEHEADER(0);
-	HeapTupleHeader fresh = PG_GETARG_HEAPTUPLEHEADER(1);
-	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(fresh),
-												 HeapTupleHeaderGetTypMod(fresh));
+	HeapTupleHeader stored;
+	HeapTupleHeader fresh;
+	TupleDesc	tupdesc;
 	Row			rows[2];
 	HeapTupleData tuple = {0};
 	HeapTuple	merged;
 
+	if (PG_ARGISNULL(0) && PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_DATUM(PG_GETARG_DATUM(PG_ARGISNULL(0) ? 1 : 0));
+	stored = PG_GETARG_HEAPTUPLEHEADER(0);
+	fresh = PG_GETARG_HEAPTUPLEHEADER(1);
+	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(fresh), HeapTupleHeaderGetTypMod(fresh));
 	rows[0] = new_row(tupdesc);
 	rows[1] = new_row(tupdesc);
 	tuple.t_data = stored;

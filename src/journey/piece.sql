@@ -73,10 +73,10 @@ SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');
 CREATE FUNCTION postalytics.merge_piece(stored postalytics.pieces, new postalytics.pieces)
 RETURNS postalytics.pieces
 LANGUAGE c
-IMMUTABLE STRICT PARALLEL SAFE
+IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_merge_piece';
 COMMENT ON FUNCTION postalytics.merge_piece(postalytics.pieces, postalytics.pieces) IS
-    'internal: a piece''s row from two, that have different events of it';
+    'internal: a piece''s row from two, that have different events of it; if one is NULL, the other';
 
 -- A body in quotes, for what is parsed at creation keeps users from adding
 -- columns to pieces; so the operator is named in full.

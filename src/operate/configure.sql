@@ -15,9 +15,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     differs boolean := postalytics.check_setting(name, value);
+    previous text := postalytics.setting(name);
 BEGIN
     PERFORM postalytics.check_not_distributed();
-    IF name = 'identity' AND COALESCE(value, 'mail') <> postalytics.setting(name) THEN
+    IF name = 'identity' AND COALESCE(value, 'mail') <> previous THEN
         PERFORM postalytics.check_read_committed('configure');
         PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE');
         IF EXISTS (SELECT FROM postalytics.events)
@@ -36,6 +37,7 @@ BEGIN
         DELETE FROM postalytics.configuration AS c
         WHERE c.name = configure.name;
     END IF;
+    PERFORM postalytics.audit('configure', name, NULL, format('from %s to %s', previous, COALESCE(value, 'the default')));
 END
 $$;
 COMMENT ON FUNCTION postalytics.configure(text, text) IS

@@ -108,11 +108,13 @@ COMMENT ON FUNCTION postalytics.account_of_campaign(text, text) IS
 CREATE FUNCTION postalytics.drop_campaign(campaign_id text, account text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     owner text;
     naming text[];
+    deleted bigint;
 BEGIN
     PERFORM postalytics.check_read_committed('drop_campaign');
     PERFORM postalytics.check_not_distributed();
@@ -130,7 +132,9 @@ BEGIN
     ORDER BY d.delivery_id
     FOR UPDATE;
     PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
-    RETURN postalytics.delete_campaign(campaign_id, owner, postalytics.pieces_of_campaign(campaign_id, owner, naming));
+    deleted := postalytics.delete_campaign(campaign_id, owner, postalytics.pieces_of_campaign(campaign_id, owner, naming));
+    PERFORM postalytics.audit('drop_campaign', campaign_id, owner, format('events: %s', deleted));
+    RETURN deleted;
 END
 $$;
 COMMENT ON FUNCTION postalytics.drop_campaign(text, text) IS

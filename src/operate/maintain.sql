@@ -1,6 +1,6 @@
 /*
  * maintain.sql
- *		maintain: partitions created in advance and retired.
+ *		maintain: partitions created in advance, and old data retired.
  */
 
 -- Days come before months: a session that has locked events must not wait for
@@ -141,11 +141,16 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $$
 DECLARE
-    made integer;
+    made integer := 0;
 BEGIN
-    made := postalytics.ensure_partitions(now(),
-        (date_trunc('month', now() AT TIME ZONE 'UTC')
-         + make_interval(months => 1 + postalytics.setting('premake_months')::integer)) AT TIME ZONE 'UTC');
+    BEGIN
+        made := postalytics.ensure_partitions(now(),
+            (date_trunc('month', now() AT TIME ZONE 'UTC')
+             + make_interval(months => 1 + postalytics.setting('premake_months')::integer)) AT TIME ZONE 'UTC');
+    EXCEPTION
+        WHEN configuration_limit_exceeded THEN
+            RETURN NEXT postalytics.log_maintenance('failed', 'postalytics.events', SQLERRM);
+    END;
     IF made > 0 THEN
         RETURN NEXT postalytics.log_maintenance('create', 'postalytics.events', format('partitions: %s', made));
     END IF;
@@ -182,6 +187,8 @@ BEGIN
     LOCK TABLE postalytics.maintenance_log IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
     DELETE FROM postalytics.maintenance_log AS l
     WHERE l.at < now() - '1 year'::interval;
+    DELETE FROM postalytics.audit_log AS l
+    WHERE l.at < now() - NULLIF(postalytics.setting('audit_retention')::interval, '0');
     RETURN true;
 EXCEPTION
     WHEN lock_not_available THEN
@@ -194,8 +201,9 @@ COMMENT ON FUNCTION postalytics.begin_maintenance() IS
 -- Safe to run at any time.  If another maintain() is running, it does nothing.
 -- For each table it retires leaves until the first that it cannot retire,
 -- because a lock is not available within a second or an object depends on the
--- leaf.  Locks are held until the transaction ends; the background worker uses
--- a transaction for each leaf instead.  Errors: 25001 unless the transaction is
+-- leaf.  Of old pieces and rejects it retires a limited number, and continues there
+-- the next time.  Locks are held until the transaction ends; the background worker
+-- uses a transaction for each leaf and each part instead, and retires all.  Errors: 25001 unless the transaction is
 -- READ COMMITTED.
 CREATE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
@@ -208,6 +216,7 @@ DECLARE
     done postalytics.maintenance_log;
     busy regclass;
     has_dropped_days boolean := false;
+    part record;
 BEGIN
     IF NOT postalytics.begin_maintenance() THEN
         RETURN;
@@ -227,7 +236,21 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
+    FOR i IN 1 .. 500 LOOP
+        part := postalytics.retire_pieces();
+        IF part.done IS NOT NULL THEN
+            RETURN NEXT part.done;
+        END IF;
+        EXIT WHEN NOT part.more;
+    END LOOP;
+    FOR i IN 1 .. 50 LOOP
+        part := postalytics.retire_rejects();
+        IF part.done IS NOT NULL THEN
+            RETURN NEXT part.done;
+        END IF;
+        EXIT WHEN NOT part.more;
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION postalytics.maintain() IS
-    'make the partitions ahead, retire months beyond retention and history beyond history; what was done';
+    'make the partitions ahead, and retire what is older than the settings retention, history, piece_retention and reject_retention; what was done';

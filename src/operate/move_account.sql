@@ -172,6 +172,8 @@ RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    moved bigint;
 BEGIN
     PERFORM postalytics.check_read_committed('move_account');
     PERFORM postalytics.check_not_distributed();
@@ -198,7 +200,9 @@ BEGIN
     ORDER BY d.delivery_id
     FOR UPDATE;
     PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
-    RETURN postalytics.move_rows(old, new);
+    moved := postalytics.move_rows(old, new);
+    PERFORM postalytics.audit('move_account', NULL, old, format('to %L, events: %s', new, moved));
+    RETURN moved;
 END
 $$;
 COMMENT ON FUNCTION postalytics.move_account(text, text) IS

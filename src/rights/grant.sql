@@ -46,6 +46,10 @@ ALTER TABLE postalytics.bindings ENABLE ROW LEVEL SECURITY;
 CREATE POLICY managers ON postalytics.bindings
     FOR SELECT
     USING ((SELECT postalytics.is_manager()));
+ALTER TABLE postalytics.audit_log ENABLE ROW LEVEL SECURITY;
+CREATE POLICY managers ON postalytics.audit_log
+    FOR SELECT
+    USING ((SELECT postalytics.is_manager()));
 ALTER TABLE postalytics.configuration ENABLE ROW LEVEL SECURITY;
 ALTER TABLE postalytics.field_names ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.field_names
@@ -207,8 +211,8 @@ AS $$
                       postalytics.zip_time_zone(text),
                       postalytics.bar(double precision, double precision, integer),
                       postalytics.rate(bigint, bigint)'),
-        ('read all', 'SELECT ON postalytics.field_names, postalytics.settings, postalytics.maintenance_log'),
-        ('read all', 'EXECUTE ON FUNCTION postalytics.known_settings(), postalytics.worker_status()'),
+        ('read all', 'SELECT ON postalytics.field_names, postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
+        ('read all', 'EXECUTE ON FUNCTION postalytics.known_settings(), postalytics.worker_status(), postalytics.waiting_fetches()'),
         ('sync', 'EXECUTE ON FUNCTION
                       postalytics.fetch(text, integer, interval, interval),
                       postalytics.ack(text, bigint[], integer[]),
@@ -217,7 +221,8 @@ AS $$
         ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.field_names'),
         ('manage', 'SELECT, UPDATE (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered,
                                     durable, max_attempts, notify_events) ON postalytics.syncs'),
-        ('manage', 'SELECT ON postalytics.settings, postalytics.bindings, postalytics.maintenance_log'),
+        ('manage', 'SELECT ON postalytics.settings, postalytics.bindings, postalytics.maintenance_log, postalytics.audit_log,
+                        postalytics.metrics'),
         ('manage', 'EXECUTE ON FUNCTION
                       postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean,
                                               integer, text, boolean, timestamptz, boolean),
@@ -226,9 +231,14 @@ AS $$
                       postalytics.retry_rejects(), postalytics.configure(text, text),
                       postalytics.setting(text), postalytics.known_settings(),
                       postalytics.maintain(), postalytics.ensure_partitions(timestamptz, timestamptz),
-                      postalytics.worker_status()'),
-        ('monitor', 'SELECT ON postalytics.settings, postalytics.maintenance_log'),
-        ('monitor', 'EXECUTE ON FUNCTION postalytics.setting(text), postalytics.known_settings(), postalytics.worker_status()')
+                      postalytics.worker_status(), postalytics.waiting_fetches(),
+                      postalytics.rebuild_pieces(text[], text),
+                      postalytics.retract_event(text, postalytics.mail_status, timestamptz, text),
+                      postalytics.forget(text, text, text, text, boolean),
+                      postalytics.drop_campaign(text, text)'),
+        ('monitor', 'SELECT ON postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
+        ('monitor', 'EXECUTE ON FUNCTION postalytics.setting(text), postalytics.known_settings(), postalytics.worker_status(),
+                      postalytics.waiting_fetches()')
     ) AS p (kind, privilege)
     WHERE p.kind = sql_privileges.kind
 $$;
@@ -367,6 +377,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
     PERFORM postalytics.update_grants(bound, '{}');
     PERFORM postalytics.update_policies('10 s');
+    PERFORM postalytics.audit('grant_' || privilege, role, account, 'sync ' || sync);
     IF account IS NOT NULL AND EXISTS (SELECT
                                        FROM postalytics.bindings AS b
                                        WHERE b.role = bound
@@ -400,6 +411,7 @@ BEGIN
                                                   EXCEPT
                                                   SELECT k.kind FROM postalytics.binding_kinds(bound) AS k));
     PERFORM postalytics.update_policies('10 s');
+    PERFORM postalytics.audit('revoke_' || privilege, role, account, 'sync ' || sync);
 END
 $$;
 COMMENT ON FUNCTION postalytics.unbind_role(name, text, text, text) IS
@@ -486,7 +498,7 @@ AS $$
     SELECT postalytics.bind_role(role, 'manage', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_manage(name) IS
-    'let a role manage syncs, settings, names of fields, rejects and partitions, of all accounts';
+    'let a role manage syncs, settings, names of fields, rejects and partitions, and correct and erase data, of all accounts';
 
 CREATE FUNCTION postalytics.revoke_manage(role name)
 RETURNS void
@@ -506,7 +518,7 @@ AS $$
     SELECT postalytics.bind_role(role, 'monitor', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_monitor(name) IS
-    'let a role see settings, worker status and the maintenance log, but no data';
+    'let a role see settings, metrics, worker status and the maintenance log, but no data';
 
 CREATE FUNCTION postalytics.revoke_monitor(role name)
 RETURNS void

@@ -326,8 +326,8 @@ replace_stored(DirectTable *table)
 }
 
 /*
- * Insert a row, or merge it with the stored row that has the same primary key
- * and replace that row.  Waits for a transaction that holds the stored row.
+ * Insert a row, or replace the stored row that has the same primary key by it,
+ * merged with that row unless merge is NULL.  Waits for a transaction that holds the stored row.
  * Error 40001 if the transaction's snapshot cannot see it.
  */
 void
@@ -347,8 +347,9 @@ direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, Direct
 		{
 			check_visible(table);
 			slot_getallattrs(table->stored);
-			merge(table->row->tts_values, table->row->tts_isnull,
-				  table->stored->tts_values, table->stored->tts_isnull);
+			if (merge != NULL)
+				merge(table->row->tts_values, table->row->tts_isnull,
+					  table->stored->tts_values, table->stored->tts_isnull);
 			written = replace_stored(table);
 		}
 	}

@@ -6,20 +6,49 @@
 -- The bounds of a day of deliveries are IN ('2026-11-23'), those of a month of
 -- events FROM (...) TO ('2026-12-01 ...').
 CREATE FUNCTION postalytics.leaves(parent regclass)
-RETURNS TABLE (leaf regclass, ends_at timestamptz)
+RETURNS TABLE (leaf regclass, starts_at timestamptz, ends_at timestamptz)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 SET timezone = 'UTC'
 AS $$
     SELECT c.oid::regclass,
+           (regexp_match(b.bound, '(?:FROM|IN) \(''([^'']*)''\)'))[1]::timestamptz,
            COALESCE((regexp_match(b.bound, 'TO \(''([^'']*)''\)'))[1]::timestamptz,
                     (regexp_match(b.bound, 'IN \(''([^'']*)''\)'))[1]::timestamptz + '1 day')
     FROM pg_inherits AS i
     JOIN pg_class AS c ON c.oid = i.inhrelid
     CROSS JOIN LATERAL pg_get_expr(c.relpartbound, c.oid) AS b (bound)
     WHERE i.inhparent = parent
-    ORDER BY 2
+    ORDER BY 3
 $$;
 COMMENT ON FUNCTION postalytics.leaves(regclass) IS
-    'internal: the leaves of events or deliveries, and when each ends';
+    'internal: the leaves of events or deliveries, and when each begins and ends; NULL for a bound that is no time';
+
+-- A month that maintain() has detached is a table like any other.  One that belongs
+-- to somebody else is not trusted, because its triggers would run as the caller.
+CREATE FUNCTION postalytics.detached_months()
+RETURNS SETOF regclass
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.oid::regclass
+    FROM pg_class AS c
+    JOIN pg_class AS e ON e.oid = 'postalytics.events'::regclass
+    WHERE c.relnamespace = e.relnamespace
+      AND c.relkind = 'r'
+      AND NOT c.relispartition
+      AND (c.relowner = e.relowner OR (SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = c.relowner))
+      AND NOT EXISTS (SELECT
+                      FROM pg_attribute AS a
+                      WHERE a.attrelid = e.oid
+                        AND a.attname IN ('event_id', 'piece_id', 'account', 'status', 'occurred_at', 'payload')
+                        AND NOT EXISTS (SELECT
+                                        FROM pg_attribute AS d
+                                        WHERE d.attrelid = c.oid
+                                          AND (d.attname, d.atttypid) = (a.attname, a.atttypid)))
+    ORDER BY c.relname
+$$;
+COMMENT ON FUNCTION postalytics.detached_months() IS
+    'internal: the months that were detached from events and are still in the schema';

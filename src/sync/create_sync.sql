@@ -284,6 +284,7 @@ BEGIN
     DELETE FROM postalytics.syncs AS s
     WHERE s.name = drop_sync.name;
     PERFORM postalytics.delete_deliveries(name);
+    PERFORM postalytics.audit('drop_sync', name, NULL, NULL);
 END
 $$;
 COMMENT ON FUNCTION postalytics.drop_sync(text) IS

@@ -12,7 +12,9 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/query.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -33,6 +35,9 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
 
 /* How often a fetch that waits looks again, in milliseconds. */
 #define LOOK_INTERVAL	50
+
+/* As in metrics.sql. */
+#define WAITING_FETCH	1
 
 /* ---- the verdicts ---- */
 
@@ -297,6 +302,21 @@ wait_to_look(TimestampTz deadline)
 }
 
 /*
+ * Show in pg_locks whether this session waits in fetch: as a lock on part 1 of
+ * the extension, which conflicts with nothing.
+ */
+static void
+show_waiting(bool waiting)
+{
+	Oid			extension = get_extension_oid(EXTENSION_NAME, false);
+
+	if (waiting)
+		LockDatabaseObject(ExtensionRelationId, extension, WAITING_FETCH, AccessShareLock);
+	else
+		UnlockDatabaseObject(ExtensionRelationId, extension, WAITING_FETCH, AccessShareLock);
+}
+
+/*
  * fetch(sync text, batch integer, lease interval, max_wait interval)
  * returns setof delivery
  *
@@ -320,6 +340,7 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	Interval	longest = current_settings()->max_wait;
 	TimestampTz deadline = Min(time_after(now, argument(fcinfo, 3, "max_wait"), "max_wait"),
 							   time_after(now, IntervalPGetDatum(&longest), "max_wait"));
+	bool		waits = false;
 
 	if (batch < 1)
 		ereport(ERROR,
@@ -329,7 +350,14 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	while (!fetch_due(fcinfo, batch, GetCurrentTimestamp() < deadline) &&
 		   GetCurrentTimestamp() < deadline)
+	{
+		if (!waits)
+			show_waiting(true);
+		waits = true;
 		wait_to_look(deadline);
+	}
+	if (waits)
+		show_waiting(false);
 	return (Datum) 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * maintenance.c
- *		Does what maintain() does, with a transaction for each partition, so that
- *		no lock is held while the next partition is retired.
+ *		Does what maintain() does, with a transaction for each partition and each
+ *		part of a table, so that no lock is held while the next one is retired.
  */
 #include "postgres.h"
 
@@ -101,6 +101,37 @@ static SqlQuery ahead_query = {
 	.result = SPI_OK_SELECT
 };
 
+static SqlQuery pieces_query = {
+	.sql = "SELECT"
+	" FROM postalytics.retire_pieces() AS r"
+	" WHERE (SELECT postalytics.begin_maintenance())"
+	"   AND r.more",
+	.result = SPI_OK_SELECT
+};
+
+static SqlQuery rejects_query = {
+	.sql = "SELECT"
+	" FROM postalytics.retire_rejects() AS r"
+	" WHERE (SELECT postalytics.begin_maintenance())"
+	"   AND r.more",
+	.result = SPI_OK_SELECT
+};
+
+/*
+ * Run a query that retires part of a table, and returns a row if there is more.
+ */
+static bool
+retire_part(SqlQuery *query)
+{
+	bool		more;
+
+	transaction_begin("maintaining");
+	query_run(query, NULL, NULL);
+	more = SPI_processed > 0;
+	transaction_commit();
+	return more;
+}
+
 static void
 maintain_by_leaf(MemoryContext context)
 {
@@ -118,6 +149,31 @@ maintain_by_leaf(MemoryContext context)
 
 		if (old->parent != busy && !retire(old))
 			busy = old->parent;
+	}
+}
+
+/* The steps of maintenance; the last two are repeated while there is more. */
+typedef enum Step
+{
+	STEP_LEAVES,
+	STEP_PIECES,
+	STEP_REJECTS,
+	N_STEPS
+} Step;
+
+/* Take a step, and return the next one; N_STEPS after the last. */
+static Step
+take_step(Step step, MemoryContext context)
+{
+	switch (step)
+	{
+		case STEP_LEAVES:
+			maintain_by_leaf(context);
+			return STEP_PIECES;
+		case STEP_PIECES:
+			return retire_part(&pieces_query) ? step : STEP_REJECTS;
+		default:
+			return retire_part(&rejects_query) ? step : N_STEPS;
 	}
 }
 
@@ -140,13 +196,15 @@ log_failure(const char *message)
 }
 
 /*
- * Run maintenance.  An error does not stop the worker: it is logged, and its
- * message is returned in memory that the caller frees.  NULL if there was
- * none.
+ * Run the next step of maintenance; *more is true if there are others, between
+ * which the worker can notify.  An error does not stop the worker: it is
+ * logged, and its message is returned in memory that the caller frees.  NULL if
+ * there was none.
  */
 char *
-run_maintenance(void)
+run_maintenance(bool *more)
 {
+	static Step step = STEP_LEAVES;
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "postalytics maintenance",
 												  ALLOCSET_SMALL_SIZES);
@@ -154,7 +212,8 @@ run_maintenance(void)
 
 	PG_TRY();
 	{
-		maintain_by_leaf(context);
+		step = take_step(step, context);
+		*more = step != N_STEPS;
 	}
 	PG_CATCH();
 	{
@@ -167,8 +226,11 @@ run_maintenance(void)
 		AbortCurrentTransaction();
 		failure = MemoryContextStrdup(TopMemoryContext, error->message);
 		log_failure(failure);
+		*more = false;
 	}
 	PG_END_TRY();
+	if (!*more)
+		step = STEP_LEAVES;
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 	return failure;

@@ -5,6 +5,6 @@
 #ifndef POSTALYTICS_MAINTENANCE_H
 #define POSTALYTICS_MAINTENANCE_H
 
-extern char *run_maintenance(void);
+extern char *run_maintenance(bool *more);
 
 #endif							/* POSTALYTICS_MAINTENANCE_H */

@@ -313,11 +313,15 @@ maintenance_is_due(void)
 								   setting_maintenance_interval * 1000);
 }
 
-/* Do maintenance, and show it in worker_status(). */
-static void
+/*
+ * Do a step of maintenance, and show it in worker_status().  True if there are
+ * more.
+ */
+static bool
 maintain(void)
 {
-	char	   *failure = run_maintenance();
+	bool		more;
+	char	   *failure = run_maintenance(&more);
 
 	if (failure != NULL)
 	{
@@ -327,6 +331,7 @@ maintain(void)
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	my_slot->maintained_at = GetCurrentTimestamp();
 	LWLockRelease(wake_shared->lock);
+	return more;
 }
 
 static void
@@ -335,6 +340,8 @@ work(void)
 	static Told told;
 	TimestampTz looked_at = DT_NOBEGIN; /* to announce all that is due at
 										 * first */
+
+	bool		maintaining = false;
 
 	for (;;)
 	{
@@ -347,10 +354,10 @@ work(void)
 		}
 		take_told(&told);
 		next = notify_syncs(&told, &looked_at);
-		if (maintenance_is_due())
-			maintain();
+		if (maintaining || maintenance_is_due())
+			maintaining = maintain();
 		sleep_until(TimestampTzPlusMilliseconds(looked_at, setting_notify_interval));
-		if (go_idle())
+		if (!maintaining && go_idle())
 		{
 			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
 

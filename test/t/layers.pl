@@ -43,7 +43,7 @@ planted('SQL that names a function above', 'sync/planted.sql',
 	"SELECT postalytics.maintain();\n",
 	'src/sync/planted.sql -> src/operate/maintain.sql: names maintain');
 planted('a circle within a room', 'journey/planted.c',
-	"extern void journey_add(void);\nvoid planted(void) { journey_add(); }\nvoid campaign_add(void) { }\n",
+	"extern void journey_add(void);\nvoid planted(void) { journey_add(); }\nvoid open_pieces(void) { }\n",
 	'src/journey/journey -> src/journey/planted -> src/journey/journey: a circle');
 
 done_testing();

@@ -1,0 +1,291 @@
+/*
+ * forget.sql
+ *		forget: erases a person.
+ *
+ * A person is whoever is the recipient of mail pieces: events give a contact id and an
+ * e-mail address, in any spelling that field_names maps.  Rejects are searched for the
+ * address anywhere in their payload, because they are not understood.
+ */
+
+-- Erases the recipient of pieces of an account, or with anonymise false the pieces as
+-- a whole, from all tables except rejects, including detached months.
+--
+-- With anonymise, what reports count stays: events without their payloads, and pieces
+-- without their recipients.  A piece id that is made from a contact id (setting identity)
+-- is replaced by a random one.  Deliveries are deleted in both cases.
+--
+-- Locks: the unfinished deliveries of the pieces in the order of delivery_id, then the
+-- rows of the pieces in key order.  Events that are being inserted meanwhile are not
+-- seen: they come after the erasure.
+CREATE FUNCTION postalytics.erase_pieces(piece_ids text[], account text, anonymise boolean)
+RETURNS TABLE (relation text, affected bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    owned CONSTANT text := 'piece_id = ANY ($1) AND account = $2';
+    month regclass;
+    old_ids text[];
+    new_ids text[];
+BEGIN
+    PERFORM
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.piece_id = ANY (piece_ids)
+      AND d.account = erase_pieces.account
+    ORDER BY d.delivery_id
+    FOR UPDATE;
+    PERFORM
+    FROM postalytics.pieces AS p
+    WHERE p.piece_id = ANY (piece_ids)
+      AND p.account = erase_pieces.account
+    ORDER BY p.piece_id
+    FOR UPDATE;
+    SELECT array_agg(p.piece_id), array_agg('anonymous/' || gen_random_uuid())
+    INTO old_ids, new_ids
+    FROM postalytics.pieces AS p
+    WHERE p.piece_id = ANY (piece_ids)
+      AND p.account = erase_pieces.account
+      AND p.piece_id = p.campaign_id || '/' || p.contact_id;
+
+    relation := 'postalytics.deliveries';
+    DELETE FROM postalytics.deliveries AS d
+    WHERE d.piece_id = ANY (piece_ids)
+      AND d.account = erase_pieces.account;
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    RETURN NEXT;
+    FOREACH month IN ARRAY ARRAY['postalytics.events'::regclass] || ARRAY(SELECT postalytics.detached_months()) LOOP
+        relation := month;
+        EXECUTE format(CASE
+                           WHEN anonymise THEN 'UPDATE %s SET payload = NULL,
+                                                              piece_id = COALESCE($4[array_position($3, piece_id)], piece_id)
+                                                WHERE %s'
+                           ELSE 'DELETE FROM %s WHERE %s'
+                       END, month, owned)
+        USING piece_ids, account, old_ids, new_ids;
+        GET DIAGNOSTICS affected = ROW_COUNT;
+        RETURN NEXT;
+    END LOOP;
+    relation := 'postalytics.pieces';
+    IF anonymise THEN
+        UPDATE postalytics.pieces AS p
+        SET piece_id = COALESCE(new_ids[array_position(old_ids, p.piece_id)], p.piece_id),
+            contact_id = NULL,
+            first_name = NULL,
+            last_name = NULL,
+            company = NULL,
+            email = NULL,
+            zip = NULL,
+            fields = NULL,
+            last_url = NULL
+        WHERE p.piece_id = ANY (piece_ids)
+          AND p.account = erase_pieces.account;
+    ELSE
+        DELETE FROM postalytics.pieces AS p
+        WHERE p.piece_id = ANY (piece_ids)
+          AND p.account = erase_pieces.account;
+    END IF;
+    GET DIAGNOSTICS affected = ROW_COUNT;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION postalytics.erase_pieces(text[], text, boolean) IS
+    'internal: erase pieces of an account, or only their recipients; the number of rows in each table';
+
+-- A payload that cannot contain either in any spelling is not read.
+CREATE FUNCTION postalytics.names_recipient(payload json, contact_id text, email text)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (strpos(lower(payload::text), lower(contact_id)) > 0
+            OR strpos(lower(payload::text), lower(email)) > 0
+            OR payload::text ~ '\\|\d[eE]')
+       AND EXISTS (SELECT
+                   FROM postalytics.payload_events(payload) AS e
+                   WHERE e.contact_id = names_recipient.contact_id
+                      OR lower(btrim(e.email)) = lower(names_recipient.email))
+$$;
+COMMENT ON FUNCTION postalytics.names_recipient(json, text, text) IS
+    'internal: true if a payload gives this contact id or e-mail address';
+
+-- Without an account, searches all.
+CREATE FUNCTION postalytics.pieces_of_recipient(contact_id text, email text, piece_id text, account text)
+RETURNS TABLE (found_id text, found_account text)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    month regclass;
+BEGIN
+    IF contact_id IS NOT NULL OR email IS NOT NULL THEN
+        RETURN QUERY
+        SELECT p.piece_id, p.account
+        FROM postalytics.pieces AS p
+        WHERE (p.contact_id = pieces_of_recipient.contact_id OR lower(btrim(p.email)) = lower(pieces_of_recipient.email))
+          AND (pieces_of_recipient.account IS NULL OR p.account = pieces_of_recipient.account);
+    END IF;
+    RETURN QUERY
+    SELECT p.piece_id, p.account
+    FROM postalytics.pieces AS p
+    WHERE p.piece_id = pieces_of_recipient.piece_id
+      AND (pieces_of_recipient.account IS NULL OR p.account = pieces_of_recipient.account);
+    FOREACH month IN ARRAY ARRAY['postalytics.events'::regclass] || ARRAY(SELECT postalytics.detached_months()) LOOP
+        RETURN QUERY EXECUTE format('SELECT DISTINCT e.piece_id, e.account
+                                     FROM %s AS e
+                                     WHERE ($1 IS NULL OR e.account = $1)
+                                       AND %s', month,
+                                    CASE
+                                        WHEN contact_id IS NULL AND email IS NULL THEN 'e.piece_id = $4'
+                                        ELSE '(e.piece_id = $4 OR postalytics.names_recipient(e.payload, $2, $3))'
+                                    END)
+        USING account, contact_id, email, piece_id;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.pieces_of_recipient(text, text, text, text) IS
+    'internal: the pieces, possibly more than once, that a person has or had according to any event';
+
+-- What rejects are searched for: the ids of the pieces, and the contact ids and
+-- addresses that they have or had.
+CREATE FUNCTION postalytics.names_of_recipient(
+    piece_ids text[],
+    account text,
+    contact_id text,
+    email text,
+    OUT contact_ids text[],
+    OUT emails text[])
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT array_agg(DISTINCT n.contact_id) FILTER (WHERE n.contact_id IS NOT NULL),
+           array_agg(DISTINCT lower(btrim(n.email))) FILTER (WHERE n.email ~ '\S')
+    FROM (
+        SELECT names_of_recipient.contact_id, names_of_recipient.email
+        UNION ALL
+        SELECT p.contact_id, p.email
+        FROM postalytics.pieces AS p
+        WHERE p.piece_id = ANY (piece_ids)
+          AND p.account = names_of_recipient.account
+        UNION ALL
+        SELECT f.contact_id, f.email
+        FROM postalytics.events AS e
+        CROSS JOIN LATERAL postalytics.payload_events(e.payload) AS f
+        WHERE e.piece_id = ANY (piece_ids)
+          AND e.account = names_of_recipient.account
+    ) AS n
+$$;
+COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text, text, text) IS
+    'internal: the contact ids and e-mail addresses of pieces, according to any event';
+
+-- A reject can consist of many events.  Then only those of the person are removed, and
+-- the others are kept as an array.
+CREATE FUNCTION postalytics.erase_rejects(piece_ids text[], account text, contact_ids text[], emails text[])
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    reject record;
+    kept record;
+    erased bigint := 0;
+BEGIN
+    FOR reject IN
+        SELECT r.reject_id, r.payload
+        FROM postalytics.rejects AS r
+        WHERE r.account = erase_rejects.account
+          AND (r.piece_id = ANY (piece_ids)
+               OR postalytics.mentions(r.payload, emails)
+               OR EXISTS (SELECT
+                          FROM postalytics.payload_events(r.payload) AS e
+                          WHERE e.piece_id = ANY (piece_ids)
+                             OR e.contact_id = ANY (contact_ids)))
+        ORDER BY r.reject_id
+        FOR UPDATE
+    LOOP
+        SELECT json_agg(e.event) AS events, count(*) AS number
+        INTO kept
+        FROM postalytics.payload_events(reject.payload) AS e
+        WHERE (e.piece_id = ANY (piece_ids)
+               OR e.contact_id = ANY (contact_ids)
+               OR postalytics.mentions(e.event, emails)) IS NOT TRUE;
+        IF kept.number = 0 THEN
+            DELETE FROM postalytics.rejects AS r
+            WHERE r.reject_id = reject.reject_id;
+        ELSE
+            UPDATE postalytics.rejects AS r
+            SET payload = kept.events,
+                piece_id = NULL,
+                reason = format('%s events of a call that were rejected or stored', kept.number)
+            WHERE r.reject_id = reject.reject_id;
+        END IF;
+        erased := erased + 1;
+    END LOOP;
+    RETURN erased;
+END
+$$;
+COMMENT ON FUNCTION postalytics.erase_rejects(text[], text, text[], text[]) IS
+    'internal: remove the events of a person from the rejects of an account; the number of rejects';
+
+-- Searches all events of the account, and those of detached months.  Does not block
+-- ingest.  What arrives while it runs is not found: a second call, which finds nothing,
+-- verifies the erasure.
+--
+-- Locks: the rejects that it changes, then those of erase_pieces.  Errors: 22023 if
+-- neither a contact id, an e-mail address nor a piece is given, 21000 if the account is
+-- not given and the person is found in more than one, 25001 unless the transaction is
+-- READ COMMITTED.
+CREATE FUNCTION postalytics.forget(
+    contact_id text DEFAULT NULL,
+    email text DEFAULT NULL,
+    piece_id text DEFAULT NULL,
+    account text DEFAULT NULL,
+    anonymise boolean DEFAULT false)
+RETURNS TABLE (relation text, action text, affected bigint)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sought_contact text := NULLIF(btrim(contact_id), '');
+    sought_email text := NULLIF(btrim(email), '');
+    sought_piece text := NULLIF(btrim(piece_id), '');
+    piece_ids text[];
+    accounts text[];
+    names record;
+BEGIN
+    PERFORM postalytics.check_read_committed('forget');
+    PERFORM postalytics.check_not_distributed();
+    IF num_nonnulls(sought_contact, sought_email, sought_piece) = 0 THEN
+        RAISE EXCEPTION 'a contact id, an e-mail address or a piece must be specified'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'For example, forget(email => ''ann@example.com'').';
+    END IF;
+    SELECT array_agg(DISTINCT p.found_id), array_agg(DISTINCT p.found_account)
+    INTO piece_ids, accounts
+    FROM postalytics.pieces_of_recipient(sought_contact, sought_email, sought_piece, account) AS p;
+    IF cardinality(accounts) > 1 THEN
+        RAISE EXCEPTION 'the person is found in more than one account'
+            USING ERRCODE = 'cardinality_violation',
+                  HINT = 'Specify the account as an argument, and call it for each account that is to forget the person.';
+    END IF;
+    account := COALESCE(account, accounts[1], '');
+    names := postalytics.names_of_recipient(piece_ids, account, sought_contact, sought_email);
+    relation := 'postalytics.rejects';
+    action := 'delete';
+    affected := postalytics.erase_rejects(piece_ids || sought_piece, account, names.contact_ids, names.emails);
+    RETURN NEXT;
+    RETURN QUERY
+    SELECT e.relation,
+           CASE WHEN forget.anonymise AND e.relation <> 'postalytics.deliveries' THEN 'anonymise' ELSE 'delete' END,
+           e.affected
+    FROM postalytics.erase_pieces(COALESCE(piece_ids, '{}'), account, COALESCE(anonymise, false)) AS e;
+    PERFORM postalytics.audit('forget', NULL, account,
+                              format('pieces: %s%s', COALESCE(cardinality(piece_ids), 0),
+                                     CASE WHEN anonymise THEN ', anonymised' END));
+END
+$$;
+COMMENT ON FUNCTION postalytics.forget(text, text, text, text, boolean) IS
+    'erase a person, given a contact id, e-mail address or piece, or with anonymise only the recipient; returns a row for each table searched';

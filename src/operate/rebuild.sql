@@ -1,0 +1,170 @@
+/*
+ * rebuild.sql
+ *		rebuild_pieces: derives pieces again from their stored events.
+ */
+
+-- Errors: 21000 if the account is not given and the pieces exist in more than one.
+CREATE FUNCTION postalytics.account_of_pieces(piece_ids text[], account text)
+RETURNS text
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    accounts text[];
+BEGIN
+    IF account IS NOT NULL THEN
+        RETURN account;
+    END IF;
+    SELECT array_agg(a.account)
+    INTO accounts
+    FROM (
+        SELECT p.account
+        FROM postalytics.pieces AS p
+        WHERE p.piece_id = ANY (piece_ids)
+        UNION
+        SELECT e.account
+        FROM postalytics.events AS e
+        WHERE e.piece_id = ANY (piece_ids)
+    ) AS a;
+    IF cardinality(accounts) > 1 THEN
+        RAISE EXCEPTION 'pieces exist in more than one account'
+            USING ERRCODE = 'cardinality_violation',
+                  HINT = 'Specify the account as an argument.';
+    END IF;
+    RETURN COALESCE(accounts[1], '');
+END
+$$;
+COMMENT ON FUNCTION postalytics.account_of_pieces(text[], text) IS
+    'internal: the account of pieces, or an error';
+
+-- Locks: the rows of pieces in key order, until the transaction ends.  A piece that
+-- has events but no row cannot be locked, so then SHARE ROW EXCLUSIVE on events comes
+-- first.  Errors: 55P03 if that lock is not available within 10 seconds.
+CREATE FUNCTION postalytics.lock_pieces(piece_ids text[], account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT
+               FROM postalytics.events AS e
+               WHERE e.piece_id = ANY (piece_ids)
+                 AND e.account = lock_pieces.account
+                 AND NOT EXISTS (SELECT
+                                 FROM postalytics.pieces AS p
+                                 WHERE (p.piece_id, p.account) = (e.piece_id, e.account))) THEN
+        PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
+    END IF;
+    PERFORM
+    FROM postalytics.pieces AS p
+    WHERE p.piece_id = ANY (piece_ids)
+      AND p.account = lock_pieces.account
+    ORDER BY p.piece_id
+    FOR UPDATE;
+END
+$$;
+COMMENT ON FUNCTION postalytics.lock_pieces(text[], text) IS
+    'internal: lock the rows of an account''s pieces';
+
+-- Errors: 22023 if a piece has had events in a month that is no longer part of
+-- events, because it could not be derived from the others.
+CREATE FUNCTION postalytics.check_not_retired(piece_ids text[], account text)
+RETURNS void
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    retired record;
+    detached regclass;
+BEGIN
+    SELECT p.piece_id, to_char(min(t.at) AT TIME ZONE 'UTC', 'YYYY-MM') AS month
+    INTO retired
+    FROM postalytics.pieces AS p
+    CROSS JOIN LATERAL unnest(ARRAY[p.first_event_at, p.last_event_at]
+                              || ARRAY(SELECT postalytics.reached_at(p, s)
+                                       FROM unnest(enum_range(NULL::postalytics.mail_status)) AS s)) AS t (at)
+    WHERE p.piece_id = ANY (piece_ids)
+      AND p.account = check_not_retired.account
+      AND t.at IS NOT NULL
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.leaves('postalytics.events') AS l
+                      WHERE t.at >= COALESCE(l.starts_at, '-infinity')
+                        AND t.at < COALESCE(l.ends_at, 'infinity'))
+    GROUP BY p.piece_id
+    ORDER BY p.piece_id
+    LIMIT 1;
+    IF FOUND THEN
+        PERFORM postalytics.raise_retired(retired.piece_id, retired.month);
+    END IF;
+    FOR detached IN SELECT postalytics.detached_months() LOOP
+        EXECUTE format('SELECT e.piece_id, to_char(e.occurred_at AT TIME ZONE ''UTC'', ''YYYY-MM'') AS month
+                        FROM %s AS e
+                        WHERE e.piece_id = ANY ($1)
+                          AND e.account = $2
+                        LIMIT 1', detached)
+        INTO retired
+        USING piece_ids, account;
+        IF retired.piece_id IS NOT NULL THEN
+            PERFORM postalytics.raise_retired(retired.piece_id, retired.month);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_not_retired(text[], text) IS
+    'internal: an error if a piece has had events in a retired month';
+
+CREATE FUNCTION postalytics.raise_retired(piece_id text, month text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'piece "%" has events in month %, which was retired', piece_id, month
+        USING ERRCODE = 'invalid_parameter_value',
+              DETAIL = 'It cannot be derived from the events that are left.',
+              HINT = 'If the month was detached, attach it again.';
+END
+$$;
+COMMENT ON FUNCTION postalytics.raise_retired(text, text) IS
+    'internal: the error that a piece has had events in a retired month';
+
+-- Works through the pieces in batches, in key order, and does not block the ingest of
+-- other pieces.  A piece without events is deleted.  What came only from payloads that
+-- are not kept is lost.
+--
+-- Locks: those of lock_pieces.  Errors: those of account_of_pieces, lock_pieces and
+-- check_not_retired, 22004 for NULL, 25001 unless the transaction is READ COMMITTED.
+CREATE FUNCTION postalytics.rebuild_pieces(piece_ids text[], account text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    batch_size CONSTANT integer := 1000;
+    owner text;
+    ids text[];
+    batch text[];
+    events bigint := 0;
+BEGIN
+    PERFORM postalytics.check_read_committed('rebuild_pieces');
+    PERFORM postalytics.check_not_distributed();
+    IF piece_ids IS NULL THEN
+        RAISE EXCEPTION 'piece_ids must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    owner := postalytics.account_of_pieces(piece_ids, account);
+    ids := ARRAY(SELECT DISTINCT p.piece_id COLLATE "C" FROM unnest(piece_ids) AS p (piece_id) WHERE p.piece_id IS NOT NULL ORDER BY 1);
+    FOR i IN 1 .. cardinality(ids) BY batch_size LOOP
+        batch := ids[i : i + batch_size - 1];
+        PERFORM postalytics.lock_pieces(batch, owner);
+        PERFORM postalytics.check_not_retired(batch, owner);
+        events := events + postalytics.refold_pieces(batch, owner);
+    END LOOP;
+    RETURN events;
+END
+$$;
+COMMENT ON FUNCTION postalytics.rebuild_pieces(text[], text) IS
+    'derive pieces again from their stored events, after these were changed by hand; returns the number of events';

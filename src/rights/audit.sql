@@ -1,0 +1,41 @@
+/*
+ * audit.sql
+ *		audit_log: who changed settings and privileges, and who removed data.
+ *
+ * Names, ids and addresses of recipients, and ids of their mail pieces, are not
+ * recorded.  maintain() deletes rows older than the setting audit_retention.
+ */
+
+CREATE TABLE postalytics.audit_log (
+    at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    login name NOT NULL DEFAULT SESSION_USER,
+    role name,
+    action text NOT NULL,
+    object text,
+    account text,
+    detail text
+);
+-- For publications of all tables: it has no primary key.
+ALTER TABLE postalytics.audit_log REPLICA IDENTITY FULL;
+CREATE INDEX audit_log_at_idx ON postalytics.audit_log (at);
+COMMENT ON TABLE postalytics.audit_log IS
+    'who changed settings and privileges, and who removed data, for as long as the setting audit_retention says';
+COMMENT ON COLUMN postalytics.audit_log.at IS 'when the action was taken';
+COMMENT ON COLUMN postalytics.audit_log.login IS 'the role that logged in';
+COMMENT ON COLUMN postalytics.audit_log.role IS 'the role that it had assumed with SET ROLE, or NULL';
+COMMENT ON COLUMN postalytics.audit_log.action IS 'the function that was called';
+COMMENT ON COLUMN postalytics.audit_log.object IS 'the setting, role, campaign or sync';
+COMMENT ON COLUMN postalytics.audit_log.account IS 'the account, if the action concerns one';
+COMMENT ON COLUMN postalytics.audit_log.detail IS 'what changed; never about a recipient';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.audit_log', '');
+
+CREATE FUNCTION postalytics.audit(action text, object text, account text, detail text)
+RETURNS void
+LANGUAGE sql
+BEGIN ATOMIC
+    INSERT INTO postalytics.audit_log (role, action, object, account, detail)
+    VALUES (NULLIF(pg_catalog.current_setting('role'), 'none'), action, object, account, detail);
+END;
+COMMENT ON FUNCTION postalytics.audit(text, text, text, text) IS
+    'internal: record an action in audit_log';
