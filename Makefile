@@ -52,10 +52,10 @@ DATA_built = $(INSTALL_SQL)
 DATA = $(filter-out releases/$(INSTALL_SQL), $(wildcard releases/*.sql))
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
-	attack names calendar altered distributed arrives figures
+	attack names calendar altered distributed arrives figures limits correct forget
 ISOLATION = same_month same_piece same_event progress two_fetches \
 	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest move_ingest \
-	grant_drop account_change
+	grant_drop account_change correct_ingest
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.

@@ -180,6 +180,21 @@ $$;
 COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text, text, text) IS
     'internal: the contact ids and e-mail addresses of pieces, according to any event';
 
+CREATE FUNCTION postalytics.is_about(payload json, piece_ids text[], contact_ids text[], emails text[])
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT COALESCE(postalytics.mentions(payload, emails), false)
+        OR EXISTS (SELECT
+                   FROM postalytics.payload_events(payload) AS e
+                   WHERE e.piece_id = ANY (piece_ids)
+                      OR e.contact_id = ANY (contact_ids))
+$$;
+COMMENT ON FUNCTION postalytics.is_about(json, text[], text[], text[]) IS
+    'internal: true if what was not understood is about a person, or contains something that is';
+
 -- A reject can consist of many events.  Then only those of the person are removed, and
 -- the others are kept as an array.
 CREATE FUNCTION postalytics.erase_rejects(piece_ids text[], account text, contact_ids text[], emails text[])
@@ -196,21 +211,14 @@ BEGIN
         SELECT r.reject_id, r.payload
         FROM postalytics.rejects AS r
         WHERE r.account = erase_rejects.account
-          AND (r.piece_id = ANY (piece_ids)
-               OR postalytics.mentions(r.payload, emails)
-               OR EXISTS (SELECT
-                          FROM postalytics.payload_events(r.payload) AS e
-                          WHERE e.piece_id = ANY (piece_ids)
-                             OR e.contact_id = ANY (contact_ids)))
+          AND (r.piece_id = ANY (piece_ids) OR postalytics.is_about(r.payload, piece_ids, contact_ids, emails))
         ORDER BY r.reject_id
         FOR UPDATE
     LOOP
         SELECT json_agg(e.event) AS events, count(*) AS number
         INTO kept
         FROM postalytics.payload_events(reject.payload) AS e
-        WHERE (e.piece_id = ANY (piece_ids)
-               OR e.contact_id = ANY (contact_ids)
-               OR postalytics.mentions(e.event, emails)) IS NOT TRUE;
+        WHERE NOT postalytics.is_about(e.event, piece_ids, contact_ids, emails);
         IF kept.number = 0 THEN
             DELETE FROM postalytics.rejects AS r
             WHERE r.reject_id = reject.reject_id;
@@ -266,6 +274,14 @@ BEGIN
     SELECT array_agg(DISTINCT p.found_id), array_agg(DISTINCT p.found_account)
     INTO piece_ids, accounts
     FROM postalytics.pieces_of_recipient(sought_contact, sought_email, sought_piece, account) AS p;
+    IF account IS NULL THEN
+        accounts := ARRAY(SELECT unnest(accounts)
+                          UNION
+                          SELECT r.account
+                          FROM postalytics.rejects AS r
+                          WHERE r.piece_id = sought_piece
+                             OR postalytics.is_about(r.payload, ARRAY[sought_piece], ARRAY[sought_contact], ARRAY[sought_email]));
+    END IF;
     IF cardinality(accounts) > 1 THEN
         RAISE EXCEPTION 'the person is found in more than one account'
             USING ERRCODE = 'cardinality_violation',

@@ -132,10 +132,10 @@ COMMENT ON FUNCTION postalytics.raise_retired(text, text) IS
 
 -- Works through the pieces in batches, in key order, and does not block the ingest of
 -- other pieces.  A piece without events is deleted.  What came only from payloads that
--- are not kept is lost.
+-- are not kept is lost.  NULL, as array_agg of nothing returns it, has no pieces.
 --
 -- Locks: those of lock_pieces.  Errors: those of account_of_pieces, lock_pieces and
--- check_not_retired, 22004 for NULL, 25001 unless the transaction is READ COMMITTED.
+-- check_not_retired, 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.rebuild_pieces(piece_ids text[], account text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -151,10 +151,6 @@ DECLARE
 BEGIN
     PERFORM postalytics.check_read_committed('rebuild_pieces');
     PERFORM postalytics.check_not_distributed();
-    IF piece_ids IS NULL THEN
-        RAISE EXCEPTION 'piece_ids must not be NULL'
-            USING ERRCODE = 'null_value_not_allowed';
-    END IF;
     owner := postalytics.account_of_pieces(piece_ids, account);
     ids := ARRAY(SELECT DISTINCT p.piece_id COLLATE "C" FROM unnest(piece_ids) AS p (piece_id) WHERE p.piece_id IS NOT NULL ORDER BY 1);
     FOR i IN 1 .. cardinality(ids) BY batch_size LOOP

@@ -15,6 +15,10 @@ AS $$
                        FROM postalytics.pieces AS p
                        WHERE (p.campaign_id, p.account) = (event.campaign_id, event.account)
                          AND p.piece_id <> event.piece_id)
+           AND NOT EXISTS (SELECT
+                           FROM postalytics.events AS e
+                           WHERE (e.campaign_id, e.account) = (event.campaign_id, event.account)
+                             AND e.event_id <> event.event_id)
         OR EXISTS (SELECT
                    FROM postalytics.campaigns AS c
                    CROSS JOIN LATERAL postalytics.payload_events(event.payload) AS f

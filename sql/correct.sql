@@ -1,0 +1,122 @@
+-- Corrections: pieces derived again, and events taken back.
+CREATE EXTENSION postalytics_status;
+SET search_path = public, postalytics;
+SET timezone = 'UTC';
+CREATE VIEW state AS
+SELECT piece_id, account, status, status_at, response, opens, contact_id, first_name, campaign_id, first_event_at, last_event_at FROM pieces;
+SELECT create_sync('crm'), create_sync('fast', statuses => '{Mailed}');
+SELECT ingest('[
+	{"mailId": "p", "eventType": 10, "eventDate": "2026-10-01", "campaignId": "c", "campaignName": "Autumn", "to": {"id": 48, "firstName": "Ann"}},
+	{"mailId": "p", "eventType": 11, "eventDate": "2026-10-03"},
+	{"mailId": "p", "eventType": 3, "eventDate": "2026-10-09", "to": {"id": 49, "firstName": "Bob"}},
+	{"mailId": "p", "eventType": 7, "eventDate": "2026-10-05"},
+	{"mailId": "p", "eventType": 7, "eventDate": "2026-10-06"},
+	{"mailId": "q", "eventType": 11, "eventDate": "2026-10-03", "campaignId": "c", "campaignName": "Spring"}]');
+SELECT * FROM state ORDER BY 1;
+
+-- Taking an event back takes its deliveries that wait, or that a worker holds, with it.
+SELECT piece_id, status FROM postalytics.fetch('crm', batch => 1);
+SELECT * FROM retract_event('p', 'Printed', '2026-10-01');
+SELECT * FROM state WHERE piece_id = 'p';
+SELECT * FROM campaigns;
+-- A delivery that was done is reported: the CRM has been told.
+SELECT ack('fast', array_agg(delivery_id)) FROM postalytics.fetch('fast');
+SELECT sync, state, deleted FROM retract_event('p', 'Mailed', '2026-10-03 02:00+02');
+SELECT sync, state FROM deliveries WHERE piece_id = 'p' AND status = 'Mailed';
+-- A return that was none, a visit, and then the last event.
+SELECT deleted FROM retract_event('p', 'ReturnedToSender', '2026-10-09');
+SELECT * FROM state WHERE piece_id = 'p';
+SELECT deleted FROM retract_event('p', 'pURLOpened', '2026-10-06');
+SELECT * FROM state WHERE piece_id = 'p';
+SELECT deleted FROM retract_event('p', 'pURLOpened', '2026-10-05');
+SELECT * FROM state WHERE piece_id = 'p';
+-- It can come again.
+SELECT ingest('{"mailId": "p", "eventType": 7, "eventDate": "2026-10-05"}');
+SELECT * FROM state WHERE piece_id = 'p';
+-- The name of the campaign is that of the events that are left, and it goes with the last.
+SELECT ingest('{"mailId": "r", "eventType": 11, "eventDate": "2026-10-04", "campaignId": "c", "campaignName": "Winter"}');
+SELECT name, named_on FROM campaigns;
+SELECT deleted FROM retract_event('r', 'Mailed', '2026-10-04');
+SELECT name, named_on FROM campaigns;
+SELECT deleted FROM retract_event('q', 'Mailed', '2026-10-03');
+SELECT name, named_on FROM campaigns;
+
+-- Refusals.
+SELECT retract_event('p', 'Mailed', '2026-10-03');
+SELECT retract_event('nothing', 'Mailed', '2026-10-03');
+SELECT retract_event(NULL, NULL, NULL);
+SELECT ingest('{"mailId": "p", "eventType": 7, "eventDate": "2026-10-05"}', 'acme');
+SELECT retract_event('p', 'pURLOpened', '2026-10-05');
+SELECT rebuild_pieces('{p}');
+SELECT deleted FROM retract_event('p', 'pURLOpened', '2026-10-05', 'acme');
+SELECT rebuild_pieces(NULL);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT rebuild_pieces('{p}');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT retract_event('p', 'pURLOpened', '2026-10-05');
+ROLLBACK;
+
+-- Whole seconds.
+SELECT configure('event_precision', 'second');
+SELECT ingest('{"mailId": "s", "eventType": 11, "eventDate": "2026-10-03T01:02:03.456Z"}');
+SELECT deleted FROM retract_event('s', 'Mailed', '2026-10-03 01:02:03.456');
+SELECT configure('event_precision', NULL);
+
+-- Events that were deleted or changed by hand: the piece is derived from those that are left.
+TRUNCATE events, pieces, campaigns, deliveries;
+SELECT ingest('[
+	{"mailId": "p", "eventType": 10, "eventDate": "2026-10-01", "campaignId": "c", "to": {"id": 48, "firstName": "Ann"}},
+	{"mailId": "p", "eventType": 7, "eventDate": "2026-10-05"}, {"mailId": "p", "eventType": 7, "eventDate": "2026-10-06"},
+	{"mailId": "q", "eventType": 11, "eventDate": "2026-10-03"}, {"mailId": "r", "eventType": 11, "eventDate": "2026-10-03"}]');
+-- Tables of users may refer to pieces, and have a trigger on them.
+CREATE TABLE note (piece_id text, account text DEFAULT '', FOREIGN KEY (piece_id, account) REFERENCES pieces ON DELETE CASCADE);
+INSERT INTO note VALUES ('p'), ('q');
+CREATE TABLE heard (piece_id text, action text, status mail_status, opens int);
+CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	INSERT INTO public.heard SELECT COALESCE(new.piece_id, old.piece_id), tg_op, new.status, new.opens; RETURN NULL; END $$;
+CREATE TRIGGER hear AFTER INSERT OR UPDATE OR DELETE ON pieces FOR EACH ROW EXECUTE FUNCTION hear();
+DELETE FROM events WHERE status = 'pURLOpened' AND occurred_at = '2026-10-06';
+DELETE FROM events WHERE piece_id = 'q';
+UPDATE events SET occurred_at = '2026-10-02' WHERE piece_id = 'r';
+SELECT rebuild_pieces('{r,p,q,nothing,NULL,p}');
+SELECT * FROM state ORDER BY 1;
+SELECT * FROM note;
+SELECT * FROM heard ORDER BY 1;
+DROP TRIGGER hear ON pieces;
+-- Without a trigger no query writes the rows; columns of users stay.
+ALTER TABLE pieces ADD COLUMN remark text;
+UPDATE pieces SET remark = 'call him' WHERE piece_id = 'p';
+UPDATE pieces SET opens = 99, status = NULL WHERE piece_id = 'p';
+SELECT rebuild_pieces('{p}');
+SELECT opens, status, remark FROM pieces WHERE piece_id = 'p';
+ALTER TABLE pieces DROP COLUMN remark;
+UPDATE pieces SET opens = 99, status = NULL WHERE piece_id = 'p';
+SELECT rebuild_pieces('{p}');
+SELECT opens, status FROM pieces WHERE piece_id = 'p';
+-- A row that is gone comes back, and twice is once.
+DELETE FROM pieces WHERE piece_id = 'r';
+SELECT rebuild_pieces('{r}'), rebuild_pieces('{r}');
+SELECT * FROM state WHERE piece_id = 'r';
+-- Many are done in batches.
+SELECT ingest(json_agg(json_build_object('mailId', 'm' || i, 'eventType', 11, 'eventDate', '2026-10-03'))) FROM generate_series(1, 2500) AS i;
+UPDATE pieces SET status = 'Printed' WHERE piece_id LIKE 'm%';
+SELECT rebuild_pieces(array_agg(piece_id ORDER BY random())) FROM pieces WHERE piece_id LIKE 'm%';
+SELECT status, count(*) FROM pieces WHERE piece_id LIKE 'm%' GROUP BY 1;
+
+-- A piece that has events in a retired month keeps what they said.
+SELECT ingest('[{"mailId": "old", "eventType": 11, "eventDate": "2026-07-30"}, {"mailId": "old", "eventType": 7, "eventDate": "2026-10-02"},
+	{"mailId": "old", "eventType": 4, "eventDate": "2026-08-03"}]');
+ALTER TABLE events DETACH PARTITION events_2026_07;
+SELECT rebuild_pieces('{p,old}');
+SELECT retract_event('old', 'InTransit', '2026-08-03');
+-- Whichever month it is, and also if the row does not show it.
+ALTER TABLE events ATTACH PARTITION events_2026_07 FOR VALUES FROM ('2026-07-01') TO ('2026-08-01');
+SELECT ingest('{"mailId": "old", "eventType": 7, "eventDate": "2026-09-30"}');
+SELECT ingest('{"mailId": "old", "eventType": 7, "eventDate": "2026-08-30"}');
+ALTER TABLE events DETACH PARTITION events_2026_09;
+SELECT rebuild_pieces('{old}');
+DROP TABLE events_2026_09;
+SELECT rebuild_pieces('{old}');
+SELECT login = session_user AS login, action, object, account, detail FROM audit_log WHERE action <> 'configure' ORDER BY at;
+DROP EXTENSION postalytics_status CASCADE;

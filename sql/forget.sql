@@ -1,0 +1,95 @@
+-- A person is erased, and nobody else.
+CREATE EXTENSION postalytics_status;
+SET search_path = public, postalytics;
+SET timezone = 'UTC';
+CREATE VIEW found AS
+SELECT p.account, p.piece_id, p.first_name, p.status FROM pieces AS p ORDER BY 1, 2;
+SELECT create_sync('crm');
+-- Ann is known by her contact id, by one address, and earlier by another; Joanna's
+-- address ends like hers, and Bob has her contact id in another account.
+SELECT ingest('[
+	{"mailId": "a1", "eventType": 11, "eventDate": "2026-10-01", "campaignId": "c", "to": {"id": 48, "firstName": "Ann", "email": "ANN@example.com"}, "url": "https://ann.example/"},
+	{"mailId": "a2", "eventType": 11, "eventDate": "2026-10-01", "campaignId": "c", "to": {"id": 7, "firstName": "Ann", "email": "ann\u0040example.com"}},
+	{"mailId": "a2", "eventType": 4, "eventDate": "2026-10-02", "campaignId": "c", "to": {"id": 7, "firstName": "Ann", "email": "ann@new.example"}},
+	{"mailId": "j1", "eventType": 11, "eventDate": "2026-10-01", "campaignId": "c", "to": {"id": 480, "firstName": "Joanna", "email": "joann@example.com"}},
+	{"mailId": "n1", "eventType": 11, "eventDate": "2026-10-01", "campaignId": "c", "to": {"id": 4.8e1, "firstName": "Annie"}}]', 'one');
+SELECT ingest('{"mailId": "a1", "eventType": 11, "eventDate": "2026-10-01", "to": {"id": 48, "firstName": "Bob", "email": "bob@example.com"}}', 'two');
+
+-- What is not understood names her, too: alone, among others, and anywhere.
+SELECT ingest('{"mailId": "a1", "eventType": 11, "eventDate": "x"}', 'one'),
+	ingest('{"mailId": "j1", "eventType": 11, "eventDate": "x", "to": {"email": "joann@example.com"}}', 'one'),
+	ingest('["Ann <Ann@Example.com>"]', 'one'),
+	ingest('{"eventType": 11, "to": {"id": 48}}', 'one'), ingest('{"eventType": 11, "to": {"id": 48}}', 'two'),
+	ingest('{"note": "ann@example.com"}', 'two');
+SELECT configure('max_rejects', '1');
+SELECT ingest('{"batch": 9, "data": [{"mailId": "j1", "eventType": 11}, {"mailId": "j2", "eventType": 4, "eventDate": "2026-10-03"}, {"mailId": "a9", "to": {"email": "ann@example.com"}}, 17]}', 'one');
+SELECT account, piece_id, reason, payload FROM rejects ORDER BY reject_id;
+
+SELECT forget();
+SELECT forget(email => ' ', contact_id => '');
+SELECT forget(contact_id => '48');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT forget(contact_id => '48', account => 'one');
+ROLLBACK;
+
+SELECT delivery_id > 0 AS leased, piece_id FROM postalytics.fetch('crm', batch => 1);
+SELECT * FROM forget(email => ' Ann@example.com ');
+SELECT * FROM forget(email => ' Ann@example.com ', account => 'one');
+SELECT * FROM found;
+SELECT piece_id, account FROM deliveries ORDER BY 2, 1;
+SELECT account, piece_id, reason, payload FROM rejects ORDER BY reject_id;
+-- A second call finds nothing.
+SELECT * FROM forget(email => 'ann@example.com', account => 'one');
+-- The rewritten reject can be retried: what was stored is there already.
+INSERT INTO field_names VALUES ('batch date', 'event_date');
+SELECT retry_rejects();
+DELETE FROM field_names WHERE path = 'batch date';
+
+-- A person of whom there is only what was not understood.
+SELECT ingest('{"note": "zoe@example.com"}', 'three');
+SELECT relation, affected FROM forget(email => 'zoe@example.com') WHERE affected > 0;
+-- By contact id, in any spelling of the number, in one account.
+SELECT relation, affected FROM forget(contact_id => '48', account => 'one') WHERE affected > 0;
+SELECT * FROM found;
+SELECT account, payload FROM rejects WHERE payload::text LIKE '%48%' ORDER BY 1;
+
+-- By piece, and only the recipient.
+SELECT relation, action, affected FROM forget(piece_id => 'j1', anonymise => true);
+SELECT account, piece_id, status, campaign_id, contact_id, first_name, email FROM pieces ORDER BY 1, 2;
+SELECT piece_id, campaign_id, status, payload FROM events WHERE account = 'one' ORDER BY 1;
+-- An event that comes a second time brings nobody back, one that is new does.
+SELECT ingest('{"mailId": "j1", "eventType": 11, "eventDate": "2026-10-01", "to": {"firstName": "Joanna"}}', 'one');
+SELECT first_name FROM pieces WHERE piece_id = 'j1';
+
+-- Detached months are searched, and named.
+SELECT ingest('[{"mailId": "d", "eventType": 11, "eventDate": "2026-08-01", "to": {"id": 99, "firstName": "Dora", "email": "dora@example.com"}},
+	{"mailId": "d", "eventType": 4, "eventDate": "2026-10-01"},
+	{"mailId": "e", "eventType": 11, "eventDate": "2026-08-01", "to": {"id": 98, "firstName": "Eve"}},
+	{"mailId": "f", "eventType": 11, "eventDate": "2026-08-02", "to": {"id": 99, "firstName": "Dora"}}]');
+ALTER TABLE events DETACH PARTITION events_2026_08;
+ALTER TABLE events_2026_08 RENAME TO august;
+UPDATE pieces SET contact_id = NULL, email = NULL WHERE account = '';
+SELECT * FROM forget(contact_id => '99');
+SELECT piece_id, payload #>> '{to,firstName}' AS first_name FROM august;
+SELECT * FROM found WHERE account = '';
+SELECT * FROM forget(contact_id => '98', anonymise => true);
+SELECT piece_id, payload FROM august;
+
+-- A piece that is named after its recipient gets another name.
+TRUNCATE events, pieces, campaigns, rejects, deliveries, august;
+SELECT configure('identity', 'contact');
+SELECT ingest('[{"mailId": "m", "eventType": 11, "eventDate": "2026-10-01", "campaignId": "c", "to": {"id": 48, "firstName": "Ann"}},
+	{"mailId": "m", "eventType": 4, "eventDate": "2026-10-02", "campaignId": "c", "to": {"id": 48, "firstName": "Ann"}},
+	{"mailId": "x", "eventType": 4, "eventDate": "2026-10-02"}]');
+SELECT * FROM found;
+SELECT relation, action, affected FROM forget(contact_id => '48', anonymise => true);
+SELECT p.piece_id ~ '^anonymous/[-0-9a-f]{36}$' AS renamed, p.status, count(*) AS events
+FROM pieces AS p JOIN events AS e USING (piece_id, account) GROUP BY p.piece_id, p.status ORDER BY 1;
+SELECT pieces, mailed, in_transit FROM campaign_funnel;
+SELECT action, object, account, detail FROM audit_log WHERE action = 'forget' ORDER BY at;
+
+-- What is an address, and what only looks like one.
+SELECT t, mentions(to_json(t), '{ann@example.com,NULL,""}') FROM unnest(ARRAY['ann@example.com', 'ANN@EXAMPLE.COM', 'joann@example.com', 'ann@example.com.au', 'ann@example.com-x',
+	'<ann@example.com>', 'mailto:ann@example.com?x', 'a,ann@example.com;b', 'éann@example.com', 'ann@example', '']) AS t;
+SELECT mentions('{"a": [{"b": "x"}, 1, {"\u0061nn@example.com": null}]}', '{ann@example.com}'), mentions('[1, true, null]', '{1}'), mentions('"x"', NULL);
+DROP EXTENSION postalytics_status CASCADE;
