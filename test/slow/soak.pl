@@ -17,7 +17,7 @@ $node->append_conf('postgresql.conf', "max_connections = 60\ndeadlock_timeout = 
 log_lock_waits = off\nautovacuum_naptime = '5s'");
 $node->start;
 $node->safe_psql('postgres', q{
-	CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d');
+	CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'), postalytics.configure('max_months', '100000');
 	SELECT postalytics.create_sync('all');
 	SELECT postalytics.create_sync('some', statuses => '{Mailed,InTransit}', unless => '{ReturnedToSender}', latest_only => true);
 	CREATE TABLE result (inserted bigint, duplicates bigint, rejected bigint, sent bigint);
