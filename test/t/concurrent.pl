@@ -65,6 +65,11 @@ my @waiting = map {
 	\%fetch
 } 1 .. 3;
 $node->poll_query_until('postgres', "SELECT count(*) = 3 FROM pg_stat_activity WHERE wait_event = 'Extension' AND query LIKE '%waited_for%'") or die;
+# They are seen by a monitor, which sees no other session's times.
+$node->safe_psql('postgres', "CREATE ROLE monitor LOGIN; SELECT postalytics.grant_monitor('monitor')");
+my $metrics = "SELECT name, value > 0 FROM postalytics.metrics WHERE name LIKE '%waiting%' ORDER BY 1";
+is($node->safe_psql('postgres', $metrics, extra_params => [ '-U', 'monitor' ]), "oldest_waiting_fetch_seconds|t\nwaiting_fetches|t", 'a monitor sees that fetches wait');
+is($node->safe_psql('postgres', "SELECT value FROM postalytics.metrics WHERE name = 'waiting_fetches'"), '3', 'and how many');
 $node->safe_psql('postgres', "SELECT postalytics.configure('retention', '1d')");
 is($node->safe_psql('postgres', "SELECT count(*) FILTER (WHERE action = 'failed'), count(*) FILTER (WHERE relation LIKE '%.deliveries_%'), count(*) > 5
 	FROM postalytics.maintain() WHERE action <> 'create'"), '0|1|t', 'months and days are dropped while fetches wait');
@@ -72,6 +77,11 @@ $node->safe_psql('postgres', q{SELECT postalytics.ingest('[{"mailId": "w1", "eve
 	{"mailId": "w3", "eventDate": "2026-10-06", "eventType": 4}]')});
 $_->{run}->finish for @waiting;
 is(join('', sort map { $_->{out} } @waiting), "w1\nw2\nw3\n", 'and then get what is theirs');
+is($node->safe_psql('postgres', $metrics), "oldest_waiting_fetch_seconds|f\nwaiting_fetches|f", 'and wait no longer');
+# One that does not return to its client, but goes on in its transaction, does not wait.
+is($node->safe_psql('postgres', "BEGIN; SELECT FROM postalytics.fetch('waited_for', max_wait => '60 ms'); $metrics"), "oldest_waiting_fetch_seconds|f\nwaiting_fetches|f", 'nor does one whose time is over');
+# Nor does it wait for longer than the setting allows.
+is($node->safe_psql('postgres', "SELECT postalytics.configure('max_wait', '50 ms'); SET statement_timeout = '100s'; SELECT count(*) FROM postalytics.fetch('waited_for', max_wait => '1 hour')"), "\n0", 'max_wait limits the argument');
 
 $node->stop;
 done_testing();

@@ -315,6 +315,19 @@ $node->append_conf('postgresql.conf', "postalytics_status.maintenance_interval =
 $node->reload;
 ok($node->poll_query_until('postgres', 'SELECT last_maintenance_at IS NOT NULL FROM postalytics.worker_status()'), 'maintain() is called');
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.maintenance_log WHERE action = 'create'"), '>', 0, 'and makes months');
+# Old pieces are retired part by part, and rejects in batches; it tells of events meanwhile.
+$node->safe_psql('postgres', q{
+	SELECT postalytics.ingest(json_agg(json_build_object('mailId', 'old ' || i, 'eventType', 11, 'eventDate', '2026-01-05', 'to', json_build_object('firstName', repeat('x', 500))))) FROM generate_series(1, 5000) AS i;
+	INSERT INTO postalytics.rejects (received_at, reason, payload) SELECT now() - interval '1 year', 'x', 'null' FROM generate_series(1, 10001);
+	SELECT postalytics.drop_sync('all');
+	SELECT postalytics.configure('piece_retention', '30 days'), postalytics.configure('reject_retention', '30 days')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 5000 FROM postalytics.pieces WHERE piece_id LIKE 'old%' AND first_name IS NULL}), 'old pieces lose their recipients');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM postalytics.rejects}), 'and old rejects are deleted');
+is($node->safe_psql('postgres', q{SELECT sum(substring(detail FROM '\d+')::int), count(*) > 1 FROM postalytics.maintenance_log WHERE relation = 'postalytics.rejects'}), '10001|t', 'in batches');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.maintenance_log WHERE relation = 'postalytics.pieces'}), '>', 1, 'as the pieces were');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'old%' AND payload IS NOT NULL}), '0', 'their events have no payload');
+$node->safe_psql('postgres', q{SELECT postalytics.create_sync('all')});
+
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no more tables'; END $$;
 	CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()});
