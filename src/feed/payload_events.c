@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "base/compat.h"
+#include "base/text.h"
 #include "catalog/pg_type.h"
 #include "feed/reader.h"
 #include "feed/value.h"
@@ -19,6 +20,7 @@
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(postalytics_payload_events);
+PG_FUNCTION_INFO_V1(postalytics_names_recipient);
 PG_FUNCTION_INFO_V1(postalytics_mentions);
 
 /* ---- the events of a payload ---- */
@@ -89,6 +91,49 @@ postalytics_payload_events(PG_FUNCTION_ARGS)
 	}
 	MemoryContextDelete(batch->context);
 	return (Datum) 0;
+}
+
+/* ---- the recipient of a stored event ---- */
+
+/* True if a field of an event is this text, apart from whitespace around it. */
+static bool
+is_field(const EventRecord *record, Field field, const text *sought, bool ignore_case)
+{
+	int			length;
+	const char *value = event_field(record, field, &length);
+
+	if (value == NULL)
+		return false;
+	value = trim(value, &length);
+	if (length != VARSIZE_ANY_EXHDR(sought))
+		return false;
+	return ignore_case ? pg_strncasecmp(value, VARDATA_ANY(sought), length) == 0 :
+		memcmp(value, VARDATA_ANY(sought), length) == 0;
+}
+
+/*
+ * names_recipient(payload json, contact_id text, email text) returns boolean
+ *
+ * True if the payload of a stored event gives this contact id, or this e-mail
+ * address in upper or lower case.  NULL is not looked for; a NULL payload gives
+ * nothing.
+ */
+Datum
+postalytics_names_recipient(PG_FUNCTION_ARGS)
+{
+	text	   *payload;
+	EventSource source = {.account = ""};
+	EventRecord record;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	payload = PG_GETARG_TEXT_PP(0);
+	source.json = VARDATA_ANY(payload);
+	source.length = VARSIZE_ANY_EXHDR(payload);
+	if (!event_read_fields(&record, &source))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL((!PG_ARGISNULL(1) && is_field(&record, CONTACT_ID, PG_GETARG_TEXT_PP(1), false)) ||
+				   (!PG_ARGISNULL(2) && is_field(&record, EMAIL, PG_GETARG_TEXT_PP(2), true)));
 }
 
 /* ---- e-mail addresses anywhere in a payload ---- */

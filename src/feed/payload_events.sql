@@ -17,6 +17,14 @@ AS 'MODULE_PATHNAME', 'postalytics_payload_events';
 COMMENT ON FUNCTION postalytics.payload_events(json) IS
     'internal: the events in a payload, valid or not, and what they name';
 
+CREATE FUNCTION postalytics.names_recipient(payload json, contact_id text, email text)
+RETURNS boolean
+LANGUAGE c
+STABLE
+AS 'MODULE_PATHNAME', 'postalytics_names_recipient';
+COMMENT ON FUNCTION postalytics.names_recipient(json, text, text) IS
+    'internal: true if the payload of a stored event gives this contact id or e-mail address';
+
 CREATE FUNCTION postalytics.mentions(payload json, addresses text[])
 RETURNS boolean
 LANGUAGE c

@@ -91,24 +91,6 @@ $$;
 COMMENT ON FUNCTION postalytics.erase_pieces(text[], text, boolean) IS
     'internal: erase pieces of an account, or only their recipients; the number of rows in each table';
 
--- A payload that cannot contain either in any spelling is not read.
-CREATE FUNCTION postalytics.names_recipient(payload json, contact_id text, email text)
-RETURNS boolean
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT (strpos(lower(payload::text), lower(contact_id)) > 0
-            OR strpos(lower(payload::text), lower(email)) > 0
-            OR payload::text ~ '\\|\d[eE]')
-       AND EXISTS (SELECT
-                   FROM postalytics.payload_events(payload) AS e
-                   WHERE e.contact_id = names_recipient.contact_id
-                      OR lower(btrim(e.email)) = lower(names_recipient.email))
-$$;
-COMMENT ON FUNCTION postalytics.names_recipient(json, text, text) IS
-    'internal: true if a payload gives this contact id or e-mail address';
-
 -- Without an account, searches all.
 CREATE FUNCTION postalytics.pieces_of_recipient(contact_id text, email text, piece_id text, account text)
 RETURNS TABLE (found_id text, found_account text)
