@@ -89,7 +89,19 @@ SELECT pieces, mailed, in_transit FROM campaign_funnel;
 SELECT action, object, account, detail FROM audit_log WHERE action = 'forget' ORDER BY at;
 
 -- What is an address, and what only looks like one.
-SELECT t, mentions(to_json(t), '{ann@example.com,NULL,""}') FROM unnest(ARRAY['ann@example.com', 'ANN@EXAMPLE.COM', 'joann@example.com', 'ann@example.com.au', 'ann@example.com-x',
-	'<ann@example.com>', 'mailto:ann@example.com?x', 'a,ann@example.com;b', 'éann@example.com', 'ann@example', '']) AS t;
-SELECT mentions('{"a": [{"b": "x"}, 1, {"\u0061nn@example.com": null}]}', '{ann@example.com}'), mentions('[1, true, null]', '{1}'), mentions('"x"', NULL);
+SELECT t, is_about(to_json(t), NULL, NULL, '{ann@example.com,NULL,""}') FROM unnest(ARRAY['ann@example.com', 'ANN@EXAMPLE.COM', 'joann@example.com', 'ann@example.com.au', 'ann@example.com-x',
+	'<ann@example.com>', 'mailto:ann@example.com?x', 'a,ann@example.com;b', 'éann@example.com', 'ann@example', '@', '']) AS t;
+SELECT is_about('{"a": [{"b": "x"}, 1, {"\u0061nn@example.com": null}]}', NULL, NULL, '{ann@example.com}'), is_about('[1, true, null]', '{1}', '{1}', '{1}'), is_about(NULL, NULL, NULL, NULL);
+SELECT is_about('{"contactId": 4.8e1}', NULL, '{48}', NULL), is_about('{"mailId": "x"}', '{x}', NULL, NULL), is_about('{"x": {"id": 48}, "note": "x"}', '{x}', '{48}', NULL);
+-- Of more than 100,000 none is told apart.
+TRUNCATE rejects;
+SELECT ingest(('[' || repeat('0,', 100000) || '{"mailId": "z"}, "zoe@example.com"]')::json), ingest(('[' || repeat('0,', 99998) || '{"mailId": "z"}, "zoe@example.com"]')::json);
+SELECT relation, affected FROM forget(email => 'zoe@example.com') WHERE affected > 0;
+SELECT reason, json_array_length(payload) FROM rejects;
+SELECT ingest(('[' || repeat('0,', 100000) || '{"mailId": "z"}]')::json);
+SELECT relation, affected FROM forget(piece_id => 'z') WHERE affected > 0;
+SELECT reason, json_array_length(payload) FROM rejects;
+-- An address that is none is not looked for in rejects.
+SELECT ingest('{"mailId": "none", "eventType": 11, "eventDate": "2026-10-01", "to": {"id": 1, "email": "none"}}'), ingest('{"note": "none"}');
+SELECT relation, affected FROM forget(email => 'NONE') WHERE affected > 0;
 DROP EXTENSION postalytics_status CASCADE;

@@ -97,6 +97,12 @@ INSERT INTO field_names VALUES ('ref', 'event_date');
 SELECT retry_rejects();
 SELECT account, count(*) FROM events WHERE piece_id LIKE 'r%' GROUP BY 1 ORDER BY 1;
 SELECT count(*) FROM rejects;
+-- Those whose month cannot be created are among them.
+SELECT configure('max_new_months', '1'), configure('max_rejects', '2');
+INSERT INTO inbox (payload) SELECT event('many', 60 + i)::json FROM generate_series(1, 9) AS i;
+SELECT substring(reason FROM '^.*does not exist') AS reason, json_typeof(payload) FROM rejects ORDER BY reject_id;
+TRUNCATE rejects;
+SELECT configure('max_new_months', NULL), configure('max_rejects', '3');
 -- A row that has too many by itself is kept whole beside them.
 INSERT INTO inbox (payload) VALUES ('1'), ('[1, 2, 3, 4]'), ('2'), ('3'), ('4'), ('5');
 SELECT reason, payload FROM rejects ORDER BY reject_id;

@@ -31,13 +31,17 @@ typedef struct SeenCampaign
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* Begin a call, which lasts as long as the memory context. */
+/*
+ * Begin a call of ingest, or a statement on inbox, which lasts as long as the
+ * memory context.
+ */
 Call *
-call_create(MemoryContext context)
+call_create(MemoryContext context, bool is_statement)
 {
 	Call	   *call = MemoryContextAllocZero(context, sizeof(Call));
 
 	call->context = context;
+	call->is_statement = is_statement;
 	return call;
 }
 

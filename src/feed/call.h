@@ -12,13 +12,14 @@
 typedef struct Call
 {
 	MemoryContext context;
+	bool		is_statement;	/* on inbox */
 	struct seen_hash *campaigns;	/* that its events name, or NULL */
 	uint64		last_campaign;	/* of the last event that named one */
 	int64		rejects;		/* that were stored one by one */
 	int			new_months;		/* that it has created */
 } Call;
 
-extern Call *call_create(MemoryContext context);
+extern Call *call_create(MemoryContext context, bool is_statement);
 extern bool call_add_campaign(Call *call, const EventRecord *record, int max_campaigns);
 extern void call_check_size(uint32 length);
 

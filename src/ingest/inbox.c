@@ -10,7 +10,6 @@
 #include "executor/spi.h"
 #include "feed/reader.h"
 #include "fmgr.h"
-#include "ingest/rejects.h"
 #include "ingest/store.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
@@ -59,7 +58,7 @@ enter_inbox(void)
 	ingest_accounts(&entered->bound);
 	MemoryContextSwitchTo(caller);
 	entered->context = context;
-	entered->call = call_create(context);
+	entered->call = call_create(context, true);
 	entered->batch = event_batch_create(context, entered->call);
 	entered->outer = inbox;
 	entered->leave.func = leave_inbox;
@@ -74,7 +73,6 @@ spill_inbox(void)
 {
 	SavedUser	caller = switch_to_owner();
 
-	combine_rejects(inbox->batch);
 	if (inbox->spill == NULL)
 		inbox->spill = spill_create(inbox->context);
 	spill_batch(inbox->batch, inbox->spill);
@@ -91,10 +89,7 @@ store_inbox(void)
 	SavedUser	caller = switch_to_owner();
 
 	if (inbox->spill == NULL)
-	{
-		combine_rejects(inbox->batch);
 		(void) store_batch(inbox->batch, 0);
-	}
 	else
 	{
 		spill_inbox();

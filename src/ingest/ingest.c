@@ -57,7 +57,7 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 	show_progress = progress_is_wanted(VARSIZE_ANY_EXHDR(payload));
 	if (show_progress)
 		progress_begin(VARSIZE_ANY_EXHDR(payload), 0);
-	batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext));
+	batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext, false));
 	batch->progress = show_progress ? progress_bytes_read : NULL;
 	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &event_account);
 	result = store_batch(batch, show_progress ? VARSIZE_ANY_EXHDR(payload) : 0);

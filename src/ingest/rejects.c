@@ -140,7 +140,7 @@ count_combined(const Reject *rejects, int64 count)
  * one, combine the others by account.  The rejects of a row that has too many
  * by itself are left to fold_rejects.
  */
-void
+static void
 combine_rejects(EventBatch *batch)
 {
 	int			max_rejects = batch->settings.max_rejects;
@@ -194,6 +194,8 @@ insert_rejects(EventBatch *batch)
 
 	if (batch->nrejects == 0)
 		return;
+	if (batch->call->is_statement)
+		combine_rejects(batch);
 	fold_rejects(batch);
 	rejects = table_open(extension_relation("rejects"), RowExclusiveLock);
 	check_columns(rejects, rejects_columns, N_REJECTS_COLUMNS);

@@ -7,7 +7,6 @@
 
 #include "feed/batch.h"
 
-extern void combine_rejects(EventBatch *batch);
 extern void insert_rejects(EventBatch *batch);
 
 #endif							/* POSTALYTICS_REJECTS_H */

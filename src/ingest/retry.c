@@ -90,7 +90,7 @@ read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64
 		event_account.is_fixed = event_account.name[0] != '\0';
 		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
 
-		batch->call = call_create(batch->context);
+		batch->call = call_create(batch->context, false);
 
 		/*
 		 * SPI's memory outlives the batch, as SPI_finish is called after the
@@ -226,7 +226,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	IngestResult result;
 	AllowedAccounts bound = {.all = may_manage()};
 	SavedUser	caller;
-	Call	   *call = call_create(CurrentMemoryContext);
+	Call	   *call = call_create(CurrentMemoryContext, false);
 	Spill	   *spill = spill_create(CurrentMemoryContext);
 	int64		last = 0;
 	int64		newest;

@@ -130,7 +130,8 @@ COMMENT ON FUNCTION postalytics.pieces_of_recipient(text, text, text, text) IS
     'internal: the pieces, possibly more than once, that a person has or had according to any event';
 
 -- What rejects are searched for: the ids of the pieces, and the contact ids and
--- addresses that they have or had.
+-- addresses that they have or had.  An address without an @, such as "none", is
+-- anybody's.
 CREATE FUNCTION postalytics.names_of_recipient(
     piece_ids text[],
     account text,
@@ -143,7 +144,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT array_agg(DISTINCT n.contact_id) FILTER (WHERE n.contact_id IS NOT NULL),
-           array_agg(DISTINCT lower(btrim(n.email))) FILTER (WHERE n.email ~ '\S')
+           array_agg(DISTINCT lower(btrim(n.email))) FILTER (WHERE n.email ~ '\S@\S')
     FROM (
         SELECT names_of_recipient.contact_id, names_of_recipient.email
         UNION ALL
@@ -154,7 +155,7 @@ AS $$
         UNION ALL
         SELECT f.contact_id, f.email
         FROM postalytics.events AS e
-        CROSS JOIN LATERAL postalytics.payload_events(e.payload) AS f
+        CROSS JOIN LATERAL postalytics.payload_fields(e.payload) AS f
         WHERE e.piece_id = ANY (piece_ids)
           AND e.account = names_of_recipient.account
     ) AS n
@@ -162,23 +163,8 @@ $$;
 COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text, text, text) IS
     'internal: the contact ids and e-mail addresses of pieces, according to any event';
 
-CREATE FUNCTION postalytics.is_about(payload json, piece_ids text[], contact_ids text[], emails text[])
-RETURNS boolean
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT COALESCE(postalytics.mentions(payload, emails), false)
-        OR EXISTS (SELECT
-                   FROM postalytics.payload_events(payload) AS e
-                   WHERE e.piece_id = ANY (piece_ids)
-                      OR e.contact_id = ANY (contact_ids))
-$$;
-COMMENT ON FUNCTION postalytics.is_about(json, text[], text[], text[]) IS
-    'internal: true if what was not understood is about a person, or contains something that is';
-
 -- A reject can consist of many events.  Then only those of the person are removed, and
--- the others are kept as an array.
+-- the others are kept as an array; of more than 100,000 rejected events, none is.
 CREATE FUNCTION postalytics.erase_rejects(piece_ids text[], account text, contact_ids text[], emails text[])
 RETURNS bigint
 LANGUAGE plpgsql
@@ -199,8 +185,8 @@ BEGIN
     LOOP
         SELECT json_agg(e.event) AS events, count(*) AS number
         INTO kept
-        FROM postalytics.payload_events(reject.payload) AS e
-        WHERE NOT postalytics.is_about(e.event, piece_ids, contact_ids, emails);
+        FROM postalytics.rejected_events(reject.payload, piece_ids, contact_ids, emails) AS e
+        WHERE NOT e.is_about;
         IF kept.number = 0 THEN
             DELETE FROM postalytics.rejects AS r
             WHERE r.reject_id = reject.reject_id;

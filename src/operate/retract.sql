@@ -21,12 +21,12 @@ AS $$
                              AND e.event_id <> event.event_id)
         OR EXISTS (SELECT
                    FROM postalytics.campaigns AS c
-                   CROSS JOIN LATERAL postalytics.payload_events(event.payload) AS f
+                   CROSS JOIN LATERAL postalytics.payload_fields(event.payload) AS f
                    WHERE (c.campaign_id, c.account) = (event.campaign_id, event.account)
                      AND (c.name, c.named_on) = (f.campaign_name, (event.occurred_at AT TIME ZONE 'UTC')::date)
                      AND NOT EXISTS (SELECT
                                      FROM postalytics.events AS e
-                                     CROSS JOIN LATERAL postalytics.payload_events(e.payload) AS g
+                                     CROSS JOIN LATERAL postalytics.payload_fields(e.payload) AS g
                                      WHERE (e.campaign_id, e.account) = (c.campaign_id, c.account)
                                        AND e.occurred_at >= c.named_on::timestamp AT TIME ZONE 'UTC'
                                        AND e.occurred_at < (c.named_on + 1)::timestamp AT TIME ZONE 'UTC'

@@ -1,0 +1,41 @@
+/*
+ * person.sql
+ *		Whom a payload is about.
+ */
+
+CREATE FUNCTION postalytics.payload_fields(payload json, OUT campaign_name text, OUT contact_id text, OUT email text)
+LANGUAGE c
+STABLE STRICT
+AS 'MODULE_PATHNAME', 'postalytics_payload_fields';
+COMMENT ON FUNCTION postalytics.payload_fields(json) IS
+    'internal: fields of the payload of a stored event';
+
+CREATE FUNCTION postalytics.names_recipient(payload json, contact_id text, email text)
+RETURNS boolean
+LANGUAGE c
+STABLE
+AS 'MODULE_PATHNAME', 'postalytics_names_recipient';
+COMMENT ON FUNCTION postalytics.names_recipient(json, text, text) IS
+    'internal: true if the payload of a stored event contains this contact id or e-mail address';
+
+CREATE FUNCTION postalytics.is_about(payload json, piece_ids text[], contact_ids text[], emails text[])
+RETURNS boolean
+LANGUAGE c
+STABLE
+AS 'MODULE_PATHNAME', 'postalytics_is_about';
+COMMENT ON FUNCTION postalytics.is_about(json, text[], text[], text[]) IS
+    'internal: true if a reject, or an event in it, is about a person';
+
+CREATE FUNCTION postalytics.rejected_events(
+    payload json,
+    piece_ids text[],
+    contact_ids text[],
+    emails text[],
+    OUT event json,
+    OUT is_about boolean)
+RETURNS SETOF record
+LANGUAGE c
+STABLE
+AS 'MODULE_PATHNAME', 'postalytics_rejected_events';
+COMMENT ON FUNCTION postalytics.rejected_events(json, text[], text[], text[]) IS
+    'internal: the events in a reject, and whether each is about a person';
