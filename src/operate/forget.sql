@@ -91,6 +91,15 @@ $$;
 COMMENT ON FUNCTION postalytics.erase_pieces(text[], text, boolean) IS
     'internal: erase pieces of an account, or only their recipients; the number of rows in each table';
 
+-- As values of the feed are compared (base/text.h).
+CREATE FUNCTION postalytics.trimmed(value text)
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+RETURN pg_catalog.btrim(value, E' \t\n\v\f\r');
+COMMENT ON FUNCTION postalytics.trimmed(text) IS
+    'internal: a text without the whitespace around it';
+
 -- Without an account, searches all.
 CREATE FUNCTION postalytics.pieces_of_recipient(contact_id text, email text, piece_id text, account text)
 RETURNS TABLE (found_id text, found_account text)
@@ -105,7 +114,7 @@ BEGIN
         RETURN QUERY
         SELECT p.piece_id, p.account
         FROM postalytics.pieces AS p
-        WHERE (p.contact_id = pieces_of_recipient.contact_id OR lower(btrim(p.email)) = lower(pieces_of_recipient.email))
+        WHERE (p.contact_id = pieces_of_recipient.contact_id OR lower(postalytics.trimmed(p.email)) = lower(pieces_of_recipient.email))
           AND (pieces_of_recipient.account IS NULL OR p.account = pieces_of_recipient.account);
     END IF;
     RETURN QUERY
@@ -144,7 +153,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT array_agg(DISTINCT n.contact_id) FILTER (WHERE n.contact_id IS NOT NULL),
-           array_agg(DISTINCT lower(btrim(n.email))) FILTER (WHERE n.email ~ '\S@\S')
+           array_agg(DISTINCT lower(postalytics.trimmed(n.email))) FILTER (WHERE n.email ~ '\S@\S')
     FROM (
         SELECT names_of_recipient.contact_id, names_of_recipient.email
         UNION ALL
@@ -225,9 +234,9 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    sought_contact text := NULLIF(btrim(contact_id), '');
-    sought_email text := NULLIF(btrim(email), '');
-    sought_piece text := NULLIF(btrim(piece_id), '');
+    sought_contact text := NULLIF(postalytics.trimmed(contact_id), '');
+    sought_email text := NULLIF(postalytics.trimmed(email), '');
+    sought_piece text := NULLIF(postalytics.trimmed(piece_id), '');
     piece_ids text[];
     accounts text[];
     names record;

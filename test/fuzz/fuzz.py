@@ -181,8 +181,9 @@ def resident(pid):
 
 connection = psycopg.connect(autocommit=True)
 if connection.info.server_version >= 150000:
-    connection.execute("SELECT postalytics.configure('latest', '36500d')")
+    connection.execute("SELECT postalytics.configure('latest', '36500d'), postalytics.configure('max_months', '100000'), postalytics.configure('max_new_months', '100000')")
 connection.execute("SET client_min_messages = error")
+connection.execute("CREATE TEMP TABLE taught (piece_id text, account text)")
 before = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
 totals = {"calls": 0, "events": 0, "known": 0, "inserted": 0, "duplicates": 0, "rejected": 0, "errors": 0}
 early = None
@@ -210,7 +211,8 @@ def call_raw(payload):
 
 
 def call_taught(payload):
-    """With a spelling of the user's own, for this call."""
+    """With a spelling of the user's own, for this call.  Its pieces are read otherwise afterwards."""
+    newest = connection.execute("SELECT last_value FROM postalytics.event_id_seq").fetchone()
     path, field = rng.choice(NAMES[3:]), rng.choice(["mail_id", "event_type", "event_date", "fields", "contact_id", "url"])
     try:
         connection.execute("INSERT INTO postalytics.field_names VALUES (%s, %s)", (path, field))
@@ -220,6 +222,7 @@ def call_taught(payload):
         call(payload)
     finally:
         connection.execute("DELETE FROM postalytics.field_names")
+        connection.execute("INSERT INTO taught SELECT piece_id, account FROM postalytics.events WHERE event_id >= %s", newest)
 
 
 def insert_into_inbox(text):
@@ -261,6 +264,26 @@ wrong = connection.execute("""
     FULL JOIN (SELECT piece_id, account, postalytics.current_status(status, occurred_at) AS status
                FROM postalytics.events GROUP BY 1, 2) AS e USING (piece_id, account)
     WHERE p.status IS DISTINCT FROM e.status""").fetchone()[0]
+
+# Whom a payload is about can be told of every one, and pieces that are derived again
+# are what they were.
+told = connection.execute(r"""
+    SELECT (SELECT count(*)
+            FROM postalytics.rejects AS r
+            WHERE postalytics.is_about(r.payload, '{4,77120/9921734}', '{2}', '{ann@example.com}')
+                  <> (SELECT bool_or(e.is_about) FROM postalytics.rejected_events(r.payload, '{4,77120/9921734}', '{2}', '{ann@example.com}') AS e)),
+           (SELECT count(*)
+            FROM postalytics.events AS e, postalytics.payload_fields(e.payload) AS f
+            WHERE postalytics.names_recipient(e.payload, f.contact_id, f.email) <> (f.contact_id IS NOT NULL OR f.email IS NOT NULL)
+              AND f.email !~ '^\s|\s$')""").fetchone()
+connection.execute("CREATE TEMP TABLE pieces AS SELECT * FROM postalytics.pieces")
+connection.execute("SELECT postalytics.rebuild_pieces(array_agg(piece_id), account) FROM pieces GROUP BY account")
+rebuilt = connection.execute("""
+    SELECT count(*)
+    FROM pieces AS old
+    FULL JOIN postalytics.pieces AS new USING (piece_id, account)
+    WHERE old::text IS DISTINCT FROM new::text
+      AND NOT EXISTS (SELECT FROM taught AS t WHERE (t.piece_id, t.account) = (piece_id, account))""").fetchone()[0]
 print(totals, "memory, kB: session %d early, %d late; worker %d early, %d late" % (early[0], late[0], early[1], late[1]))
 faults = []
 if stored[0] - before[0] != totals["inserted"]:
@@ -269,6 +292,10 @@ if stored[1] - before[1] != totals["rejected"]:
     faults.append("%d rejects are there" % (stored[1] - before[1]))
 if wrong:
     faults.append("%d pieces are not what their events make them" % wrong)
+if told != (0, 0):
+    faults.append("%d rejects and %d events are told differently in two ways" % told)
+if rebuilt:
+    faults.append("%d pieces are not the same when they are derived again" % rebuilt)
 if any(after > 1.1 * before + 4000 for before, after in zip(early, late)):
     faults.append("memory grows")
 if 0 in (totals["inserted"], totals["rejected"], totals["duplicates"]) or totals["known"] < totals["events"] / 2:
