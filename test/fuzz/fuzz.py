@@ -267,7 +267,7 @@ wrong = connection.execute("""
 
 # Whom a payload is about can be told of every one, and pieces that are derived again
 # are what they were.
-told = connection.execute(r"""
+told = connection.execute("""
     SELECT (SELECT count(*)
             FROM postalytics.rejects AS r
             WHERE postalytics.is_about(r.payload, '{4,77120/9921734}', '{2}', '{ann@example.com}')
@@ -275,7 +275,7 @@ told = connection.execute(r"""
            (SELECT count(*)
             FROM postalytics.events AS e, postalytics.payload_fields(e.payload) AS f
             WHERE postalytics.names_recipient(e.payload, f.contact_id, f.email) <> (f.contact_id IS NOT NULL OR f.email IS NOT NULL)
-              AND f.email !~ '^\s|\s$')""").fetchone()
+              AND postalytics.trimmed(f.email) = f.email)""").fetchone()
 connection.execute("CREATE TEMP TABLE pieces AS SELECT * FROM postalytics.pieces")
 connection.execute("SELECT postalytics.rebuild_pieces(array_agg(piece_id), account) FROM pieces GROUP BY account")
 rebuilt = connection.execute("""
