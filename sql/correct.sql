@@ -23,7 +23,7 @@ SELECT * FROM campaigns;
 SELECT ack('fast', array_agg(delivery_id)) FROM postalytics.fetch('fast');
 SELECT sync, state, deleted FROM retract_event('p', 'Mailed', '2026-10-03 02:00+02');
 SELECT sync, state FROM deliveries WHERE piece_id = 'p' AND status = 'Mailed';
--- A return that was none, a visit, and then the last event.
+-- Retract a return, a visit, and then the last event.
 SELECT deleted FROM retract_event('p', 'ReturnedToSender', '2026-10-09');
 SELECT * FROM state WHERE piece_id = 'p';
 SELECT deleted FROM retract_event('p', 'pURLOpened', '2026-10-06');
@@ -41,7 +41,7 @@ SELECT name, named_on FROM campaigns;
 SELECT deleted FROM retract_event('q', 'Mailed', '2026-10-03');
 SELECT name, named_on FROM campaigns;
 
--- Refusals.
+-- Errors.
 SELECT retract_event('p', 'Mailed', '2026-10-03');
 SELECT retract_event('nothing', 'Mailed', '2026-10-03');
 SELECT retract_event(NULL, NULL, NULL);

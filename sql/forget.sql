@@ -48,7 +48,7 @@ DELETE FROM field_names WHERE path = 'batch date';
 -- Whitespace around it is no part of an address.
 SELECT ingest('{"mailId": "t", "eventType": 11, "eventDate": "2026-10-01", "to": {"email": "\t tim@example.com\n"}}', 'three'), ingest('{"note": "tim@example.com"}', 'three');
 SELECT relation, affected FROM forget(email => E'tim@example.com\t') WHERE affected > 0;
--- A person of whom there is only what was not understood.
+-- A person who occurs only in rejects.
 SELECT ingest('{"note": "zoe@example.com"}', 'three');
 SELECT relation, affected FROM forget(email => 'zoe@example.com') WHERE affected > 0;
 -- By contact id, in any spelling of the number, in one account.

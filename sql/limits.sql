@@ -127,7 +127,7 @@ SELECT piece_id, status, response, first_name, contact_id, country, last_url FRO
 SELECT piece_id, status, campaign_id, payload IS NULL AS "no payload" FROM events ORDER BY piece_id, status;
 -- A second time there is nothing to do.
 SELECT action, relation, detail FROM maintain() WHERE relation = 'postalytics.pieces';
--- A piece of which a sync has still to be told waits for that.
+-- A piece with an unfinished delivery is skipped.
 SELECT ack('crm', array_agg(delivery_id)) FROM postalytics.fetch('crm');
 SELECT action, relation, detail FROM maintain() WHERE relation = 'postalytics.pieces';
 SELECT campaign_id, pieces, in_transit, purl_opened FROM campaign_funnel;

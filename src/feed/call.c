@@ -1,9 +1,9 @@
 /*
  * call.c
- *		What one call has brought so far, for the limits of a call.
+ *		Counts what a call has brought, to enforce the limits of a call.
  *
  * A call is one of ingest, or a statement on inbox, which may need several
- * batches.  A reject that is read again was a call of its own.
+ * batches.  A reject that is retried counts as a call of its own.
  */
 #include "postgres.h"
 
@@ -72,7 +72,7 @@ call_add_campaign(Call *call, const EventRecord *record, int max_campaigns)
 	return true;
 }
 
-/* Error 54000 if a text is larger than one call may bring. */
+/* Check the size of a payload.  Error 54000 if it exceeds max_call_size. */
 void
 call_check_size(uint32 length)
 {
@@ -81,7 +81,7 @@ call_check_size(uint32 length)
 	if (length > settings->max_call_size)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("payload of %u bytes is too large", length),
+				 errmsg("payload of %u bytes exceeds the maximum size", length),
 				 errdetail("Setting \"max_call_size\" allows %d bytes.", settings->max_call_size),
-				 errhint("Split it into several calls, or change the setting with %s.configure.", EXTENSION_SCHEMA)));
+				 errhint("Split the payload into several calls or rows, or increase the setting with %s.configure.", EXTENSION_SCHEMA)));
 }

@@ -1,6 +1,6 @@
 /*
  * call.h
- *		What one call has brought so far, for the limits of a call.
+ *		Counts what a call has brought, to enforce the limits of a call.
  */
 #ifndef POSTALYTICS_CALL_H
 #define POSTALYTICS_CALL_H
@@ -15,8 +15,9 @@ typedef struct Call
 	bool		is_statement;	/* on inbox */
 	struct seen_hash *campaigns;	/* that its events name, or NULL */
 	uint64		last_campaign;	/* of the last event that named one */
-	int64		rejects;		/* that were stored one by one */
-	int			new_months;		/* that it has created */
+	int64		rejects;		/* number, including those beyond max_rejects */
+	int			new_months;		/* missing months it needed, including those
+								 * beyond max_new_months */
 } Call;
 
 extern Call *call_create(MemoryContext context, bool is_statement);

@@ -1,6 +1,6 @@
 /*
  * person.c
- *		Finds out whom a payload is about, to erase a person.
+ *		Decides whether a payload is about a person who is to be erased.
  */
 #include "postgres.h"
 
@@ -87,7 +87,7 @@ is_field(const EventRecord *record, Field field, const text *sought, bool ignore
  * names_recipient(payload json, contact_id text, email text) returns boolean
  *
  * True if the payload of a stored event contains this contact id, or this
- * e-mail address in upper or lower case, as the recipient's.  If one of them is
+ * e-mail address, ignoring case, as the recipient's.  If one of them is
  * NULL, only the other is compared.  False if the payload is NULL.
  */
 Datum
@@ -198,8 +198,8 @@ contains_address(const char *string, int length, const Texts *addresses)
 }
 
 /*
- * True if a string in the JSON, be it a name or a value, contains an address of
- * the person; with ids, also if a string or number is one of the person's ids.
+ * True if a string in the JSON, key or value, contains an address of the person,
+ * or, if ids is true, a scalar equals one of the person's ids.
  */
 static bool
 mentions(const char *json, int json_length, const Person *person, bool ids)
@@ -248,9 +248,9 @@ event_is_about(const EventSource *source, Span span, const char *piece, int piec
 }
 
 /*
- * Events of a reject that are told apart.  More would need too much memory, as
- * an empty one has two bytes; then the reject is about the person as a whole or
- * not at all.
+ * Maximum number of rejected events that are examined one by one, to limit
+ * memory: an empty event has two bytes of JSON.  A larger reject is about the
+ * person as a whole or not at all.
  */
 #define MAX_EVENTS		100000
 
@@ -319,7 +319,7 @@ search_reject(text *payload, const Person *person, ReturnSetInfo *result)
  *
  * True if the payload of a reject, or an event in it, is about a person: it
  * names one of the pieces or contact ids, or contains one of the e-mail
- * addresses anywhere, in upper or lower case.  NULL arrays are empty; false if
+ * addresses anywhere, ignoring case.  NULL arrays are empty; false if
  * the payload is NULL.  Errors: 54001 for JSON that is nested too deeply.
  */
 Datum
@@ -336,7 +336,8 @@ postalytics_is_about(PG_FUNCTION_ARGS)
  *
  * Returns everything in the payload of a reject that ingest stores or rejects
  * as an event, and whether it is about a person, as is_about.  Returns the
- * payload as a whole if it has more than MAX_EVENTS rejected events.
+ * payload as a whole if it has more than MAX_EVENTS rejected events.  Errors: as
+ * is_about.
  */
 Datum
 postalytics_rejected_events(PG_FUNCTION_ARGS)

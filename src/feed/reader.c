@@ -334,7 +334,7 @@ add_candidate(Reader *reader, Candidate *candidate)
 	caller = MemoryContextSwitchTo(batch->scratch);
 	wrong = validate_event(&candidate->record, candidate->misplaced, batch);
 	if (wrong == NULL && !call_add_campaign(batch->call, &candidate->record, batch->settings.max_campaigns))
-		wrong = psprintf("the call names more than %d campaigns, which setting \"max_campaigns\" does not allow",
+		wrong = psprintf("the call names more campaigns than setting \"max_campaigns\" allows (%d)",
 						 batch->settings.max_campaigns);
 	if (wrong == NULL)
 		event_batch_add(batch, &candidate->record);

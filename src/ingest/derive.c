@@ -25,7 +25,7 @@ struct Derivation
 	MemoryContext piece_context;	/* for what is kept of the current piece */
 	EventKey	key;			/* of the current piece; NULL in it before the
 								 * first */
-	JourneyWriter *journeys;	/* or NULL, as syncs */
+	JourneyWriter *journeys;	/* NULL if only campaigns are derived */
 	CampaignWriter *campaigns;
 	SyncMatch  *syncs;
 };

@@ -22,12 +22,12 @@ typedef struct NeededMonth
 {
 	TimestampTz start;
 	TimestampTz end;
-	const char *in_the_way;		/* why it cannot exist, or NULL */
+	const char *why_not;		/* why it cannot exist, or NULL */
 } NeededMonth;
 
 typedef struct NeededMonths
 {
-	NeededMonth *months;		/* in no order, as they are few */
+	NeededMonth *months;		/* searched one by one, as they are few */
 	int			count;
 } NeededMonths;
 
@@ -48,11 +48,11 @@ need_month(NeededMonths *needed, TimestampTz time)
 	month = &needed->months[needed->count++];
 	month->start = month_start(time);
 	month->end = next_month(month->start);
-	month->in_the_way = NULL;
+	month->why_not = NULL;
 	return month;
 }
 
-/* The latest month comes first. */
+/* qsort comparator: the latest month first. */
 static int
 compare_months(const void *a, const void *b)
 {
@@ -62,10 +62,7 @@ compare_months(const void *a, const void *b)
 	return x > y ? -1 : x < y;
 }
 
-/*
- * Create missing months, whose starts are given, and set the reason of those
- * that cannot be created.
- */
+/* Create these months, and record for each that cannot be created why not. */
 static void
 create_months(NeededMonth *const *months, int count)
 {
@@ -79,11 +76,11 @@ create_months(NeededMonth *const *months, int count)
 		LeafState	state = ensure_leaf(LEAF_MONTH, starts[i]);
 
 		if (state == LEAF_IN_THE_WAY)
-			months[i]->in_the_way =
+			months[i]->why_not =
 				psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf_name(LEAF_MONTH, starts[i]));
 		else if (state == LEAF_TOO_MANY)
-			months[i]->in_the_way =
-				psprintf("its month does not exist, and setting \"max_months\" allows no more than %d",
+			months[i]->why_not =
+				psprintf("its month does not exist, and there are already as many months as setting \"max_months\" allows (%d)",
 						 current_settings()->max_months);
 	}
 }
@@ -109,8 +106,8 @@ create_missing_months(NeededMonths *needed, EventBatch *batch)
 		if (leaf_name_is_taken(LEAF_MONTH, month->start) || batch->call->new_months++ < max_new)
 			missing[nmissing++] = month;
 		else
-			month->in_the_way =
-				psprintf("its month does not exist, and setting \"max_new_months\" allows a call to create no more than %d",
+			month->why_not =
+				psprintf("its month does not exist, and setting \"max_new_months\" allows one call to create only %d months",
 						 max_new);
 	}
 	create_months(missing, nmissing);
@@ -144,8 +141,8 @@ ensure_months(EventBatch *batch)
 	{
 		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->key.occurred_at);
 
-		if (month->in_the_way != NULL)
-			event_batch_reject(batch, i, month->in_the_way);
+		if (month->why_not != NULL)
+			event_batch_reject(batch, i, month->why_not);
 	}
 }
 

@@ -38,8 +38,8 @@ derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 #define FETCH_ROWS	1000
 
 /*
- * Derive again from the events that a query selects, and return their number.
- * It has the parameters of another one.
+ * Derive from the events that a query selects, and return their number.  Its
+ * parameters have the types of those of "other".
  */
 static int64
 derive_from(const char *sql, const SqlQuery *other, Datum *values, DeriveKind kind)
@@ -97,11 +97,10 @@ static const char piece_events[] =
  * events.  What came only from payloads that are not kept, or from retired
  * months, is lost.  Strict.
  *
- * Locks: the rows of pieces, which the caller must have locked in key order.  A
- * call of ingest that inserts events of them then waits, and adds what it
- * brings afterwards; the events of one that has finished are read here.  If a
- * piece has no row to lock, the caller must prevent the insertion of its
- * events.
+ * Locks: the rows of pieces, which the caller must already have locked in key
+ * order.  A concurrent ingest of these pieces either has committed, and its
+ * events are read here, or waits for the rows and merges its events afterwards.
+ * If a piece has no row, the caller must prevent the insertion of its events.
  */
 Datum
 postalytics_refold_pieces(PG_FUNCTION_ARGS)
@@ -118,13 +117,13 @@ postalytics_refold_pieces(PG_FUNCTION_ARGS)
 
 /* ---- a campaign ---- */
 
-/* Parameters of forget_name_query, campaign_events and drop_query. */
+/* Parameters of clear_name_query, campaign_events and drop_query. */
 enum
 {
 	CAMPAIGN_CAMPAIGN_ID, CAMPAIGN_ACCOUNT, N_CAMPAIGN
 };
 
-static SqlQuery forget_name_query = {
+static SqlQuery clear_name_query = {
 	.sql = "UPDATE postalytics.campaigns AS c"
 	" SET name = NULL,"
 	"     named_on = NULL"
@@ -163,15 +162,15 @@ postalytics_refold_campaign(PG_FUNCTION_ARGS)
 	int64		count;
 
 	SPI_connect();
-	query_run(&forget_name_query, values, NULL);
+	query_run(&clear_name_query, values, NULL);
 
 	/*
-	 * The campaign is written if its row, as the active snapshot has it,
-	 * lacks the name.
+	 * A campaign is written only if its row, as the active snapshot shows it,
+	 * differs; so make the cleared name visible.
 	 */
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	count = derive_from(campaign_events, &forget_name_query, values, DERIVE_CAMPAIGNS);
+	count = derive_from(campaign_events, &clear_name_query, values, DERIVE_CAMPAIGNS);
 	PopActiveSnapshot();
 	if (count == 0)
 		query_run(&drop_query, values, NULL);

@@ -9,7 +9,7 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_refold_pieces';
 COMMENT ON FUNCTION postalytics.refold_pieces(text[], text) IS
-    'internal: make the rows of an account''s pieces again from the events that are stored; how many events';
+    'internal: derive an account''s pieces again from their stored events; returns the number of events';
 
 CREATE FUNCTION postalytics.refold_campaign(campaign_id text, account text)
 RETURNS bigint
@@ -17,4 +17,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_refold_campaign';
 COMMENT ON FUNCTION postalytics.refold_campaign(text, text) IS
-    'internal: make the row of an account''s campaign again from the events that are stored; how many events';
+    'internal: derive an account''s campaign again from its stored events; returns the number of events';

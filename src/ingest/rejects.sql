@@ -21,7 +21,7 @@ COMMENT ON TABLE postalytics.rejects IS
 COMMENT ON COLUMN postalytics.rejects.account IS 'the account, determined as in events; empty if none was given';
 COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
 COMMENT ON COLUMN postalytics.rejects.payload IS
-    'the event as it came; of a call with more rejected events than the setting max_rejects the whole call, once';
+    'the event as it came; if a call has more rejected events than the setting max_rejects, the whole call; for further rejects of a statement on inbox, an array of them';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');

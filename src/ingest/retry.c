@@ -90,6 +90,7 @@ read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64
 		event_account.is_fixed = event_account.name[0] != '\0';
 		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
 
+		/* Campaigns are limited per reject, new months for all together. */
 		batch->call = call_create(batch->context, false);
 
 		/*

@@ -43,7 +43,7 @@ struct JourneyWriter
 	Tuplestorestate *rows;		/* of pieces, for the query */
 	int64		count;
 	Row			row;			/* that is being built */
-	bool		replace;		/* stored rows, rather than merge with them */
+	bool		replace;		/* stored rows instead of merging */
 	Journey		journey;
 };
 
@@ -63,9 +63,10 @@ begin_journey(Journey *journey)
 }
 
 /*
- * Fold events into pieces, and write them; needs an SPI connection.  If replace
- * is true, they are all events of their pieces, and stored rows are replaced;
- * otherwise, stored rows were folded from other events, and are merged.
+ * Begin to fold events into pieces and write them.  Needs an SPI connection.  If
+ * replace is true, the caller adds all events of each piece, and the result
+ * replaces the stored row; otherwise it adds only events that were not folded
+ * before, and the result is merged with the stored row.
  */
 JourneyWriter *
 journey_writer_create(MemoryContext parent, bool replace)

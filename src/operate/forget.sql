@@ -7,23 +7,47 @@
  * address anywhere in their payload, because they are not understood.
  */
 
--- Erases the recipient of pieces of an account, or with anonymise false the pieces as
--- a whole, from all tables except rejects, including detached months.
---
--- With anonymise, what reports count stays: events without their payloads, and pieces
--- without their recipients.  A piece id that is made from a contact id (setting identity)
--- is replaced by a random one.  Deliveries are deleted in both cases.
+-- The columns that identify a recipient; erase_pieces clears them.
+CREATE FUNCTION postalytics.has_recipient(piece postalytics.pieces)
+RETURNS boolean
+LANGUAGE sql
+IMMUTABLE
+AS $$
+SELECT num_nonnulls(piece.contact_id, piece.first_name, piece.last_name, piece.company, piece.email, piece.zip,
+                    piece.fields, piece.last_url) OPERATOR(pg_catalog.>) 0
+$$;
+COMMENT ON FUNCTION postalytics.has_recipient(postalytics.pieces) IS
+    'internal: true if a piece has anything that identifies its recipient';
+
+CREATE FUNCTION postalytics.event_tables()
+RETURNS SETOF regclass
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'postalytics.events'::regclass
+    UNION ALL
+    SELECT m
+    FROM postalytics.detached_months() AS m
+$$;
+COMMENT ON FUNCTION postalytics.event_tables() IS
+    'internal: events, and the months that were detached from it';
+
+-- Deletes pieces of an account with their events, also from detached months, or removes
+-- only their recipients if anonymise is true: then pieces and events stay, without what
+-- identifies the recipient, so that reports count the same.  A piece id that read_piece
+-- (validate.c) made from campaign id and contact id is replaced with a random one.
+-- Deliveries are deleted in both cases.  Returns a row for each table.
 --
 -- Locks: the unfinished deliveries of the pieces in the order of delivery_id, then the
--- rows of the pieces in key order.  Events that are being inserted meanwhile are not
--- seen: they come after the erasure.
+-- rows of the pieces in key order.  Events that others are inserting are not found.
 CREATE FUNCTION postalytics.erase_pieces(piece_ids text[], account text, anonymise boolean)
 RETURNS TABLE (relation text, affected bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    owned CONSTANT text := 'piece_id = ANY ($1) AND account = $2';
+    condition CONSTANT text := 'piece_id = ANY ($1) AND account = $2';
     month regclass;
     old_ids text[];
     new_ids text[];
@@ -53,14 +77,14 @@ BEGIN
       AND d.account = erase_pieces.account;
     GET DIAGNOSTICS affected = ROW_COUNT;
     RETURN NEXT;
-    FOREACH month IN ARRAY ARRAY['postalytics.events'::regclass] || ARRAY(SELECT postalytics.detached_months()) LOOP
+    FOR month IN SELECT postalytics.event_tables() LOOP
         relation := month;
         EXECUTE format(CASE
                            WHEN anonymise THEN 'UPDATE %s SET payload = NULL,
                                                               piece_id = COALESCE($4[array_position($3, piece_id)], piece_id)
                                                 WHERE %s'
                            ELSE 'DELETE FROM %s WHERE %s'
-                       END, month, owned)
+                       END, month, condition)
         USING piece_ids, account, old_ids, new_ids;
         GET DIAGNOSTICS affected = ROW_COUNT;
         RETURN NEXT;
@@ -122,7 +146,7 @@ BEGIN
     FROM postalytics.pieces AS p
     WHERE p.piece_id = pieces_of_recipient.piece_id
       AND (pieces_of_recipient.account IS NULL OR p.account = pieces_of_recipient.account);
-    FOREACH month IN ARRAY ARRAY['postalytics.events'::regclass] || ARRAY(SELECT postalytics.detached_months()) LOOP
+    FOR month IN SELECT postalytics.event_tables() LOOP
         RETURN QUERY EXECUTE format('SELECT DISTINCT e.piece_id, e.account
                                      FROM %s AS e
                                      WHERE ($1 IS NULL OR e.account = $1)
@@ -138,39 +162,39 @@ $$;
 COMMENT ON FUNCTION postalytics.pieces_of_recipient(text, text, text, text) IS
     'internal: the pieces, possibly more than once, that a person has or had according to any event';
 
--- What rejects are searched for: the ids of the pieces, and the contact ids and
--- addresses that they have or had.  An address without an @, such as "none", is
--- anybody's.
-CREATE FUNCTION postalytics.names_of_recipient(
-    piece_ids text[],
-    account text,
-    contact_id text,
-    email text,
-    OUT contact_ids text[],
-    OUT emails text[])
-LANGUAGE sql
+-- Returns the contact ids and e-mail addresses that the pieces, or their events, give for
+-- the recipient.  Rejects are searched for these.  Values without an @, such as "none",
+-- are ignored: they do not identify anybody.
+CREATE FUNCTION postalytics.names_of_recipient(piece_ids text[], account text, OUT contact_ids text[], OUT emails text[])
+LANGUAGE plpgsql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT array_agg(DISTINCT n.contact_id) FILTER (WHERE n.contact_id IS NOT NULL),
-           array_agg(DISTINCT lower(postalytics.trimmed(n.email))) FILTER (WHERE n.email ~ '\S@\S')
-    FROM (
-        SELECT names_of_recipient.contact_id, names_of_recipient.email
-        UNION ALL
-        SELECT p.contact_id, p.email
-        FROM postalytics.pieces AS p
-        WHERE p.piece_id = ANY (piece_ids)
-          AND p.account = names_of_recipient.account
-        UNION ALL
-        SELECT f.contact_id, f.email
-        FROM postalytics.events AS e
-        CROSS JOIN LATERAL postalytics.payload_fields(e.payload) AS f
-        WHERE e.piece_id = ANY (piece_ids)
-          AND e.account = names_of_recipient.account
-    ) AS n
+DECLARE
+    month regclass;
+    found record;
+BEGIN
+    SELECT array_agg(DISTINCT p.contact_id), array_agg(DISTINCT p.email)
+    INTO contact_ids, emails
+    FROM postalytics.pieces AS p
+    WHERE p.piece_id = ANY (piece_ids)
+      AND p.account = names_of_recipient.account;
+    FOR month IN SELECT postalytics.event_tables() LOOP
+        EXECUTE format('SELECT array_agg(DISTINCT f.contact_id) AS contact_ids, array_agg(DISTINCT f.email) AS emails
+                        FROM %s AS e
+                        CROSS JOIN LATERAL postalytics.payload_fields(e.payload) AS f
+                        WHERE e.piece_id = ANY ($1)
+                          AND e.account = $2', month)
+        INTO found
+        USING piece_ids, account;
+        contact_ids := contact_ids || found.contact_ids;
+        emails := emails || found.emails;
+    END LOOP;
+    emails := ARRAY(SELECT DISTINCT lower(postalytics.trimmed(e)) FROM unnest(emails) AS e WHERE e ~ '\S@\S');
+END
 $$;
-COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text, text, text) IS
-    'internal: the contact ids and e-mail addresses of pieces, according to any event';
+COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text) IS
+    'internal: the contact ids and e-mail addresses of pieces, according to pieces and events';
 
 -- A reject can consist of many events.  Then only those of the person are removed, and
 -- the others are kept as an array; of more than 100,000 rejected events, none is.
@@ -203,7 +227,7 @@ BEGIN
             UPDATE postalytics.rejects AS r
             SET payload = kept.events,
                 piece_id = NULL,
-                reason = format('%s events of a call that were rejected or stored', kept.number)
+                reason = format('%s events left after others of the same payload were erased', kept.number)
             WHERE r.reject_id = reject.reject_id;
         END IF;
         erased := erased + 1;
@@ -214,14 +238,15 @@ $$;
 COMMENT ON FUNCTION postalytics.erase_rejects(text[], text, text[], text[]) IS
     'internal: remove the events of a person from the rejects of an account; the number of rejects';
 
--- Searches all events of the account, and those of detached months.  Does not block
--- ingest.  What arrives while it runs is not found: a second call, which finds nothing,
--- verifies the erasure.
+-- Erases what matches any of the arguments; NULL and empty ones are ignored.  Without an
+-- account, the person must exist in only one.  Reads all events, also those of detached
+-- months.  Does not block ingest, except of the same pieces; events that arrive meanwhile
+-- are not found, so a second call, which finds nothing, verifies the erasure.
 --
 -- Locks: the rejects that it changes, then those of erase_pieces.  Errors: 22023 if
--- neither a contact id, an e-mail address nor a piece is given, 21000 if the account is
--- not given and the person is found in more than one, 25001 unless the transaction is
--- READ COMMITTED.
+-- neither a contact id, an e-mail address nor a piece is given, 21000 if the person exists
+-- in more than one account and none is given, 25001 unless the transaction is READ
+-- COMMITTED.
 CREATE FUNCTION postalytics.forget(
     contact_id text DEFAULT NULL,
     email text DEFAULT NULL,
@@ -260,15 +285,16 @@ BEGIN
                              OR postalytics.is_about(r.payload, ARRAY[sought_piece], ARRAY[sought_contact], ARRAY[sought_email]));
     END IF;
     IF cardinality(accounts) > 1 THEN
-        RAISE EXCEPTION 'the person is found in more than one account'
+        RAISE EXCEPTION 'person exists in more than one account'
             USING ERRCODE = 'cardinality_violation',
-                  HINT = 'Specify the account as an argument, and call it for each account that is to forget the person.';
+                  HINT = 'Specify the account as an argument, and call the function for each account from which the person is to be erased.';
     END IF;
     account := COALESCE(account, accounts[1], '');
-    names := postalytics.names_of_recipient(piece_ids, account, sought_contact, sought_email);
+    names := postalytics.names_of_recipient(piece_ids, account);
     relation := 'postalytics.rejects';
     action := 'delete';
-    affected := postalytics.erase_rejects(piece_ids || sought_piece, account, names.contact_ids, names.emails);
+    affected := postalytics.erase_rejects(piece_ids || sought_piece, account,
+                                          names.contact_ids || sought_contact, names.emails || sought_email);
     RETURN NEXT;
     RETURN QUERY
     SELECT e.relation,

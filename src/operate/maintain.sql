@@ -174,7 +174,9 @@ $$;
 COMMENT ON FUNCTION postalytics.make_ahead() IS
     'internal: make the months and days ahead; what was done';
 
--- Does not wait: false if another maintain() has not ended yet.
+-- Deletes old rows of maintenance_log and audit_log, and locks maintenance_log, until
+-- the transaction ends, against another maintain().  Does not wait: returns false if
+-- another has not ended.  Errors: 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.begin_maintenance()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -201,9 +203,10 @@ COMMENT ON FUNCTION postalytics.begin_maintenance() IS
 -- Safe to run at any time.  If another maintain() is running, it does nothing.
 -- For each table it retires leaves until the first that it cannot retire,
 -- because a lock is not available within a second or an object depends on the
--- leaf.  Of old pieces and rejects it retires a limited number, and continues there
--- the next time.  Locks are held until the transaction ends; the background worker
--- uses a transaction for each leaf and each part instead, and retires all.  Errors: 25001 unless the transaction is
+-- leaf.  Of pieces it reads up to 500 parts (retire_pieces), and of rejects it
+-- deletes up to 50 (retire_rejects); the next call continues.  Locks are held until the
+-- transaction ends; the background worker uses a transaction for each leaf and part, and
+-- processes all of them.  Errors: 25001 unless the transaction is
 -- READ COMMITTED.
 CREATE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
@@ -253,4 +256,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.maintain() IS
-    'make the partitions ahead, and retire what is older than the settings retention, history, piece_retention and reject_retention; what was done';
+    'create partitions in advance, and retire what is older than the settings retention, history, piece_retention and reject_retention allow; returns what was done';

@@ -3,9 +3,10 @@
  *		metrics: numbers for monitoring.
  */
 
--- A session that waits in fetch holds a lock on part 1 of the extension (fetch.c).
+-- A session that waits in fetch holds a lock on the extension with objsubid 1
+-- (show_waiting in fetch.c).
 -- SECURITY DEFINER, because other sessions' times are not visible to everybody.
-CREATE FUNCTION postalytics.waiting_fetches(OUT number bigint, OUT longest interval)
+CREATE FUNCTION postalytics.waiting_fetches(OUT waiting bigint, OUT longest interval)
 LANGUAGE sql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -21,7 +22,7 @@ AS $$
       AND l.objsubid = 1
 $$;
 COMMENT ON FUNCTION postalytics.waiting_fetches() IS
-    'the number of sessions that wait in fetch, and for how long the first has waited';
+    'the number of sessions that wait in fetch, and the time since the oldest of these statements began';
 
 CREATE VIEW postalytics.metrics
 WITH (security_invoker = true) AS
@@ -29,9 +30,9 @@ SELECT m.name,
        m.value
 FROM postalytics.waiting_fetches() AS w
 CROSS JOIN LATERAL (VALUES
-    ('waiting_fetches', w.number::double precision),
+    ('waiting_fetches', w.waiting::double precision),
     ('oldest_waiting_fetch_seconds', COALESCE(pg_catalog.date_part('epoch', w.longest), 0))) AS m (name, value);
 COMMENT ON VIEW postalytics.metrics IS
-    'numbers for monitoring, a row each';
+    'numbers for monitoring, one row per metric';
 COMMENT ON COLUMN postalytics.metrics.name IS 'name of the metric';
 COMMENT ON COLUMN postalytics.metrics.value IS 'its current value';

@@ -3,7 +3,8 @@
  *		rebuild_pieces: derives pieces again from their stored events.
  */
 
--- Errors: 21000 if the account is not given and the pieces exist in more than one.
+-- Returns the account if it is given, otherwise the only one in which the pieces
+-- exist; '' if there is none.  Errors: 21000 if they exist in more than one.
 CREATE FUNCTION postalytics.account_of_pieces(piece_ids text[], account text)
 RETURNS text
 LANGUAGE plpgsql
@@ -67,8 +68,8 @@ $$;
 COMMENT ON FUNCTION postalytics.lock_pieces(text[], text) IS
     'internal: lock the rows of an account''s pieces';
 
--- Errors: 22023 if a piece has had events in a month that is no longer part of
--- events, because it could not be derived from the others.
+-- A piece cannot be derived again if some of its events are in a month that was dropped
+-- or detached.  Errors: 22023 if there is such a piece.
 CREATE FUNCTION postalytics.check_not_retired(piece_ids text[], account text)
 RETURNS void
 LANGUAGE plpgsql
@@ -123,8 +124,8 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'piece "%" has events in month %, which was retired', piece_id, month
         USING ERRCODE = 'invalid_parameter_value',
-              DETAIL = 'It cannot be derived from the events that are left.',
-              HINT = 'If the month was detached, attach it again.';
+              DETAIL = 'The piece cannot be derived from the remaining events.',
+              HINT = 'If the month was detached, attach it to postalytics.events again.';
 END
 $$;
 COMMENT ON FUNCTION postalytics.raise_retired(text, text) IS
@@ -132,7 +133,8 @@ COMMENT ON FUNCTION postalytics.raise_retired(text, text) IS
 
 -- Works through the pieces in batches, in key order, and does not block the ingest of
 -- other pieces.  A piece without events is deleted.  What came only from payloads that
--- are not kept is lost.  NULL, as array_agg of nothing returns it, has no pieces.
+-- were not kept is lost.  NULL stands for no pieces, as array_agg returns it for no
+-- rows.
 --
 -- Locks: those of lock_pieces.  Errors: those of account_of_pieces, lock_pieces and
 -- check_not_retired, 25001 unless the transaction is READ COMMITTED.

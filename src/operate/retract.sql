@@ -3,8 +3,8 @@
  *		retract_event: takes a wrong event back.
  */
 
--- True if a campaign no longer has its name, or is no longer named at all, without an
--- event: then all its events have to be read again.
+-- True if, without this event, its campaign would have no event or piece left, or
+-- would lose its current name.  The caller must then derive the campaign again.
 CREATE FUNCTION postalytics.campaign_depends_on(event postalytics.events)
 RETURNS boolean
 LANGUAGE sql
@@ -34,13 +34,13 @@ AS $$
                                        AND g.campaign_name = c.name))
 $$;
 COMMENT ON FUNCTION postalytics.campaign_depends_on(postalytics.events) IS
-    'internal: true if the campaign of an event cannot stay as it is without the event';
+    'internal: true if the campaign of an event must be derived again when the event is deleted';
 
--- Returns each delivery of the event.  Those that were not finished are deleted,
--- including one that a worker holds.  What was done cannot be undone: the CRM has been
--- told.
+-- Returns a row for each delivery of the event.  Deliveries that are waiting, leased or
+-- dead are deleted; finished ones are only returned, because the CRM may have been
+-- updated.
 --
--- Locks: the rows of syncs against replay_sync; SHARE ROW EXCLUSIVE on events if the
+-- Locks: FOR KEY SHARE on all rows of syncs, against replay_sync; SHARE ROW EXCLUSIVE on events if the
 -- campaign has to be derived again; the unfinished deliveries of the event in the order
 -- of delivery_id; then those of lock_pieces.  Errors: 42704 if there is no such event,
 -- those of account_of_pieces, lock_pieces and check_not_retired, 25001 unless the
@@ -73,9 +73,9 @@ BEGIN
     FROM postalytics.events AS e
     WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (retract_event.piece_id, owner, retract_event.status, at);
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'event does not exist'
+        RAISE EXCEPTION 'event % of piece "%" at % does not exist', status, piece_id, at
             USING ERRCODE = 'undefined_object',
-                  HINT = 'Events are in postalytics.events; the time must be the same to the microsecond.';
+                  HINT = 'The events of the piece are in postalytics.events; the time must match exactly.';
     END IF;
     PERFORM
     FROM postalytics.syncs AS s
@@ -94,13 +94,13 @@ BEGIN
     DELETE FROM postalytics.events AS e
     WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (event.piece_id, owner, event.status, at);
     RETURN QUERY
-    WITH gone AS (
+    WITH retracted AS (
         DELETE FROM postalytics.deliveries_unfinished AS d
         WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (event.piece_id, owner, event.status, at)
         RETURNING d.sync, d.delivery_id, d.state
     )
-    SELECT g.sync, g.delivery_id, g.state, true
-    FROM gone AS g
+    SELECT r.sync, r.delivery_id, r.state, true
+    FROM retracted AS r
     UNION ALL
     SELECT d.sync, d.delivery_id, d.state, false
     FROM postalytics.deliveries AS d

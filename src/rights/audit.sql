@@ -1,6 +1,6 @@
 /*
  * audit.sql
- *		audit_log: who changed settings and privileges, and who removed data.
+ *		audit_log: calls that changed settings or privileges, or removed or moved data.
  *
  * Names, ids and addresses of recipients, and ids of their mail pieces, are not
  * recorded.  maintain() deletes rows older than the setting audit_retention.
@@ -19,17 +19,20 @@ CREATE TABLE postalytics.audit_log (
 ALTER TABLE postalytics.audit_log REPLICA IDENTITY FULL;
 CREATE INDEX audit_log_at_idx ON postalytics.audit_log (at);
 COMMENT ON TABLE postalytics.audit_log IS
-    'who changed settings and privileges, and who removed data, for as long as the setting audit_retention says';
+    'calls that changed settings or privileges, or removed or moved data; kept for as long as the setting audit_retention says';
 COMMENT ON COLUMN postalytics.audit_log.at IS 'when the action was taken';
 COMMENT ON COLUMN postalytics.audit_log.login IS 'the role that logged in';
 COMMENT ON COLUMN postalytics.audit_log.role IS 'the role that it had assumed with SET ROLE, or NULL';
 COMMENT ON COLUMN postalytics.audit_log.action IS 'the function that was called';
-COMMENT ON COLUMN postalytics.audit_log.object IS 'the setting, role, campaign or sync';
+COMMENT ON COLUMN postalytics.audit_log.object IS 'the setting, role, campaign or sync that the action was about, or NULL';
 COMMENT ON COLUMN postalytics.audit_log.account IS 'the account, if the action concerns one';
 COMMENT ON COLUMN postalytics.audit_log.detail IS 'what changed; never about a recipient';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.audit_log', '');
 
+-- Its callers run as the owner, so CURRENT_USER would not tell who called: the role
+-- that logged in and the one assumed with SET ROLE are recorded instead.  object,
+-- account and detail may be NULL.
 CREATE FUNCTION postalytics.audit(action text, object text, account text, detail text)
 RETURNS void
 LANGUAGE sql

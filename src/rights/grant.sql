@@ -498,7 +498,7 @@ AS $$
     SELECT postalytics.bind_role(role, 'manage', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_manage(name) IS
-    'let a role manage syncs, settings, names of fields, rejects and partitions, and correct and erase data, of all accounts';
+    'let a role manage syncs, settings, field names, rejects and partitions, correct and erase data, and drop campaigns, of all accounts';
 
 CREATE FUNCTION postalytics.revoke_manage(role name)
 RETURNS void

@@ -326,8 +326,8 @@ replace_stored(DirectTable *table)
 }
 
 /*
- * Insert a row, or replace the stored row that has the same primary key by it,
- * merged with that row unless merge is NULL.  Waits for a transaction that holds the stored row.
+ * Insert a row.  If a stored row has the same primary key, replace it: with the
+ * result of merge, or with the row itself if merge is NULL.  Waits for a transaction that holds the stored row.
  * Error 40001 if the transaction's snapshot cannot see it.
  */
 void

@@ -254,21 +254,6 @@ has_leaf(LeafKind kind, TimestampTz time)
 	return has;
 }
 
-/* True if there are as many leaves as setting max_months allows. */
-static bool
-is_full(LeafKind kind)
-{
-	Relation	parent;
-	int			count;
-
-	if (kind != LEAF_MONTH)
-		return false;
-	parent = table_open(parent_relation(kind), AccessShareLock);
-	count = RelationGetPartitionDesc(parent, true)->nparts;
-	table_close(parent, AccessShareLock);
-	return count >= current_settings()->max_months;
-}
-
 /* Likewise, also if the leaf was committed only just now. */
 bool
 has_new_leaf(LeafKind kind, TimestampTz time)
@@ -281,6 +266,21 @@ has_new_leaf(LeafKind kind, TimestampTz time)
 	 */
 	RelationCacheInvalidateEntry(parent_relation(kind));
 	return has_leaf(kind, time);
+}
+
+/* True if there are as many leaves as setting max_months allows. */
+static bool
+has_max_months(LeafKind kind)
+{
+	Relation	parent;
+	int			count;
+
+	if (kind != LEAF_MONTH)
+		return false;
+	parent = table_open(parent_relation(kind), AccessShareLock);
+	count = RelationGetPartitionDesc(parent, true)->nparts;
+	table_close(parent, AccessShareLock);
+	return count >= current_settings()->max_months;
 }
 
 /* ---- creating a leaf ---- */
@@ -399,7 +399,7 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 		return LEAF_EXISTS;
 	if (leaf_name_is_taken(kind, time))
 		return LEAF_IN_THE_WAY;
-	if (is_full(kind))
+	if (has_max_months(kind))
 		return LEAF_TOO_MANY;
 	lock = lock_parent(kind, time, timeout);
 	if (lock == PARENT_BUSY)
@@ -413,7 +413,7 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 		return LEAF_EXISTS;
 	if (look_up_name(leaf_name(kind, time)) != NAME_FREE)
 		return LEAF_IN_THE_WAY;
-	if (is_full(kind))
+	if (has_max_months(kind))
 		return LEAF_TOO_MANY;
 	create_leaf(parent, leaf_name(kind, time), parent->start(time));
 	return LEAF_CREATED;
@@ -438,8 +438,8 @@ create_missing_leaf(LeafKind kind, TimestampTz time)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("cannot create another partition of \"%s.%s\"", EXTENSION_SCHEMA, parents[kind].name),
-				 errdetail("Setting \"max_months\" allows %d.", current_settings()->max_months),
-				 errhint("Let maintain() retire months that are no longer needed, by setting \"retention\", or increase the limit.")));
+				 errdetail("There are as many monthly partitions as setting \"max_months\" allows (%d).", current_settings()->max_months),
+				 errhint("Set \"retention\" so that maintain() retires old months, or increase \"max_months\".")));
 	return state == LEAF_CREATED;
 }
 

@@ -23,10 +23,11 @@ AS $$
     ORDER BY 3
 $$;
 COMMENT ON FUNCTION postalytics.leaves(regclass) IS
-    'internal: the leaves of events or deliveries, and when each begins and ends; NULL for a bound that is no time';
+    'internal: the leaves of events or deliveries, and when each begins and ends; NULL for a bound that is not a timestamp';
 
--- A month that maintain() has detached is a table like any other.  One that belongs
--- to somebody else is not trusted, because its triggers would run as the caller.
+-- A detached month is an ordinary table, under any name; it is recognized by its
+-- columns.  Tables of other owners are excluded, because their triggers would run with
+-- the caller's privileges.
 CREATE FUNCTION postalytics.detached_months()
 RETURNS SETOF regclass
 LANGUAGE sql

@@ -36,7 +36,7 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
 /* How often a fetch that waits looks again, in milliseconds. */
 #define LOOK_INTERVAL	50
 
-/* As in metrics.sql. */
+/* objsubid of the lock that a waiting fetch holds; see metrics.sql. */
 #define WAITING_FETCH	1
 
 /* ---- the verdicts ---- */
@@ -302,8 +302,9 @@ wait_to_look(TimestampTz deadline)
 }
 
 /*
- * Show in pg_locks whether this session waits in fetch: as a lock on part 1 of
- * the extension, which conflicts with nothing.
+ * Show in pg_locks that this session waits in fetch, or no longer does: ACCESS
+ * SHARE on the extension with objsubid WAITING_FETCH, which nothing conflicts
+ * with.
  */
 static void
 show_waiting(bool waiting)
@@ -327,7 +328,8 @@ show_waiting(bool waiting)
  * returns early, without rows, if a look has only cancelled, superseded,
  * postponed or given up deliveries.
  *
- * Locks: the rows, with SKIP LOCKED.  Errors: those of sync_argument, 22004
+ * Locks: the rows, with SKIP LOCKED; while it waits, also that of show_waiting.
+ * Errors: those of sync_argument, 22004
  * for NULL, 22023 for a batch below 1, a negative interval or a sync that is
  * not durable, 25006 in a read-only transaction, 55000 if the extension's
  * tables were altered.
@@ -340,7 +342,7 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	Interval	longest = current_settings()->max_wait;
 	TimestampTz deadline = Min(time_after(now, argument(fcinfo, 3, "max_wait"), "max_wait"),
 							   time_after(now, IntervalPGetDatum(&longest), "max_wait"));
-	bool		waits = false;
+	bool		is_waiting = false;
 
 	if (batch < 1)
 		ereport(ERROR,
@@ -351,12 +353,12 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	while (!fetch_due(fcinfo, batch, GetCurrentTimestamp() < deadline) &&
 		   GetCurrentTimestamp() < deadline)
 	{
-		if (!waits)
+		if (!is_waiting)
 			show_waiting(true);
-		waits = true;
+		is_waiting = true;
 		wait_to_look(deadline);
 	}
-	if (waits)
+	if (is_waiting)
 		show_waiting(false);
 	return (Datum) 0;
 }

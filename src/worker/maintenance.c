@@ -118,7 +118,8 @@ static SqlQuery rejects_query = {
 };
 
 /*
- * Run a query that retires part of a table, and returns a row if there is more.
+ * Run a query that retires part of a table and returns a row if parts are left.
+ * True if so; false also if another maintain() is running.
  */
 static bool
 retire_part(SqlQuery *query)
@@ -152,7 +153,10 @@ maintain_by_leaf(MemoryContext context)
 	}
 }
 
-/* The steps of maintenance; the last two are repeated while there is more. */
+/*
+ * The steps of maintenance.  STEP_PIECES and STEP_REJECTS are repeated until no
+ * parts are left.
+ */
 typedef enum Step
 {
 	STEP_LEAVES,
@@ -196,10 +200,9 @@ log_failure(const char *message)
 }
 
 /*
- * Run the next step of maintenance; *more is true if there are others, between
- * which the worker can notify.  An error does not stop the worker: it is
- * logged, and its message is returned in memory that the caller frees.  NULL if
- * there was none.
+ * Run the next step of maintenance, and set *more to whether other steps follow;
+ * the worker sends notifications in between.  An error is logged, and ends the
+ * step.  Returns its message, which the caller frees, or NULL.
  */
 char *
 run_maintenance(bool *more)
@@ -213,7 +216,6 @@ run_maintenance(bool *more)
 	PG_TRY();
 	{
 		step = take_step(step, context);
-		*more = step != N_STEPS;
 	}
 	PG_CATCH();
 	{
@@ -226,9 +228,10 @@ run_maintenance(bool *more)
 		AbortCurrentTransaction();
 		failure = MemoryContextStrdup(TopMemoryContext, error->message);
 		log_failure(failure);
-		*more = false;
+		step++;
 	}
 	PG_END_TRY();
+	*more = step != N_STEPS;
 	if (!*more)
 		step = STEP_LEAVES;
 	MemoryContextSwitchTo(caller);

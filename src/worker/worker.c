@@ -314,8 +314,8 @@ maintenance_is_due(void)
 }
 
 /*
- * Do a step of maintenance, and show it in worker_status().  True if there are
- * more.
+ * Do a step of maintenance, and show it in worker_status().  True if other steps
+ * follow.
  */
 static bool
 maintain(void)

@@ -1,6 +1,6 @@
-# A role that may only ingest, for one account, does its worst: months, campaigns,
-# rejects and fields without end.  Another account's calls and readers go on, and
-# nothing that sessions share is exhausted.
+# A role that may only ingest, for one account, sends as many months, campaigns,
+# rejects and fields as it can.  Calls and readers of another account must continue,
+# and no shared resource may be exhausted.
 # FLOOD: seconds, 600 by hand.
 use strict;
 use warnings;
@@ -78,7 +78,7 @@ $before = size('rejects');
 $node->safe_psql('postgres', "INSERT INTO postalytics.inbox (account, mail_id) SELECT 'evil', 0 FROM generate_series(1, $zeros)");
 cmp_ok(size('rejects') - $before, '<', 2 * $zeros, 'nor do as many rows of a statement');
 is($node->safe_psql('postgres', "SELECT sum((regexp_match(reason, '^(\\d+) events'))[1]::int) + count(*) FILTER (WHERE reason NOT LIKE '% events rejected%') FROM postalytics.rejects"),
-	2 * $zeros + 1, 'all of them are told of');
+	2 * $zeros + 1, 'all of them are counted');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.rejects'), '<', 1010, 'in few rows');
 
 my %flood = (
@@ -101,7 +101,7 @@ while ($hostile->{handle}->pumpable)
 }
 transactions($hostile);
 my @done = map { transactions($_) } @others;
-cmp_ok($_, '>', 0, 'and is served') for @done;
+cmp_ok($_, '>', 0, 'calls of the other account succeed') for @done;
 note(sprintf "the other account: %.0f calls a second alone, %.0f beside the flood; %.0f reads a second", $alone / 5, $done[0] / $seconds, $done[1] / $seconds);
 
 # Whatever it brings: its dates lie within ten years.

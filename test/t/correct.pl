@@ -1,6 +1,6 @@
-# Events taken back: ingesting all and retracting some is the same as ingesting the
-# rest, in every table, whatever the order; and so it is beside running ingest, with
-# pieces being rebuilt and workers at work.  SEED repeats a run.
+# Ingesting events and retracting some of them must leave every table as if only the
+# others had been ingested, in any order, and also while ingest, rebuild_pieces and
+# workers run concurrently.  SEED repeats a run.
 use strict;
 use warnings;
 use DBI;

@@ -1,5 +1,6 @@
-# A person who is in every table of three accounts is erased from one of them: a dump,
-# and the detached months, hold nothing of that person any more, and all of the others.
+# Erases a person who is in every table of three accounts from one of them: nothing of
+# the person may be left there, in a dump or a detached month, and the other accounts
+# must not change.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

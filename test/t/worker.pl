@@ -315,7 +315,7 @@ $node->append_conf('postgresql.conf', "postalytics_status.maintenance_interval =
 $node->reload;
 ok($node->poll_query_until('postgres', 'SELECT last_maintenance_at IS NOT NULL FROM postalytics.worker_status()'), 'maintain() is called');
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.maintenance_log WHERE action = 'create'"), '>', 0, 'and makes months');
-# Old pieces are retired part by part, and rejects in batches; it tells of events meanwhile.
+# Old pieces are retired part by part, and rejects in batches.
 $node->safe_psql('postgres', q{
 	SELECT postalytics.ingest(json_agg(json_build_object('mailId', 'old ' || i, 'eventType', 11, 'eventDate', '2026-01-05', 'to', json_build_object('firstName', repeat('x', 500))))) FROM generate_series(1, 5000) AS i;
 	INSERT INTO postalytics.rejects (received_at, reason, payload) SELECT now() - interval '1 year', 'x', 'null' FROM generate_series(1, 10001);
