@@ -107,4 +107,5 @@ SELECT reason, json_array_length(payload) FROM rejects;
 -- An address that is none is not looked for in rejects.
 SELECT ingest('{"mailId": "none", "eventType": 11, "eventDate": "2026-10-01", "to": {"id": 1, "email": "none"}}'), ingest('{"note": "none"}');
 SELECT relation, affected FROM forget(email => 'NONE') WHERE affected > 0;
+DROP TABLE august;
 DROP EXTENSION postalytics_status CASCADE;
