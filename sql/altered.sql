@@ -13,7 +13,7 @@ AS $$
     SELECT ingest(json_build_object('mailId', piece, 'eventType', code, 'eventDate', '2026-10-06'))::text
 $$;
 CREATE VIEW query_merges AS
-SELECT pg_stat_get_xact_function_calls('merge_piece(pieces, pieces)'::regprocedure) AS calls;
+SELECT pg_stat_get_xact_function_calls('merge_piece(pieces, pieces, boolean)'::regprocedure) AS calls;
 
 -- Another key of pieces, by which three pieces could become one row.
 SELECT ingest_one('a', 4);

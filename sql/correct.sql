@@ -118,5 +118,40 @@ ALTER TABLE events DETACH PARTITION events_2026_09;
 SELECT rebuild_pieces('{old}');
 DROP TABLE events_2026_09;
 SELECT rebuild_pieces('{old}');
-SELECT login = session_user AS login, action, object, account, detail FROM audit_log WHERE action <> 'configure' ORDER BY at;
+-- Also if the month is there again, because of a late event.
+SELECT ingest('[{"mailId": "late", "eventType": 11, "eventDate": "2019-06-30", "to": {"firstName": "Moe"}}, {"mailId": "late", "eventType": 4, "eventDate": "2026-10-02"}]');
+SELECT configure('retention', '6 years');
+SELECT action, relation FROM maintain() WHERE relation LIKE '%events_2019_0%';
+SELECT configure('retention', NULL);
+SELECT ingest('{"mailId": "later", "eventType": 11, "eventDate": "2019-06-29"}');
+SELECT rebuild_pieces('{late}');
+SELECT retract_event('late', 'InTransit', '2026-10-02');
+SELECT deleted FROM retract_event('later', 'Mailed', '2019-06-29');
+
+-- What only payloads said that were not kept stays.
+SELECT configure('keep_payload', 'off');
+SELECT ingest('[{"mailId": "k", "eventType": 11, "eventDate": "2026-10-01", "campaignId": "k", "campaignName": "Kept", "to": {"firstName": "Kim", "country": "US"}},
+	{"mailId": "k", "eventType": 3, "eventDate": "2026-10-02", "campaignId": "k"}]');
+SELECT deleted FROM retract_event('k', 'ReturnedToSender', '2026-10-02');
+SELECT status, first_name, country, campaign_id, (SELECT name FROM campaigns WHERE campaign_id = 'k') FROM pieces WHERE piece_id = 'k';
+SELECT configure('keep_payload', NULL);
+SELECT ingest('{"mailId": "k", "eventType": 4, "eventDate": "2026-10-03", "to": {"firstName": "Kit"}}');
+SELECT deleted FROM retract_event('k', 'InTransit', '2026-10-03');
+SELECT status, first_name, country FROM pieces WHERE piece_id = 'k';
+-- So it is if a query writes the rows.
+CREATE TRIGGER hear AFTER INSERT OR UPDATE OR DELETE ON pieces FOR EACH ROW EXECUTE FUNCTION hear();
+SELECT rebuild_pieces('{k}');
+SELECT status, first_name, country FROM pieces WHERE piece_id = 'k';
+DROP TRIGGER hear ON pieces;
+-- A recipient who was removed does not come back with a correction.
+SELECT ingest('[{"mailId": "x", "eventType": 11, "eventDate": "2026-10-01", "to": {"firstName": "Xi", "country": "US"}}, {"mailId": "x", "eventType": 4, "eventDate": "2026-10-02"}]');
+SELECT sum(affected) FROM forget(piece_id => 'x', anonymise => true);
+SELECT deleted FROM retract_event('x', 'InTransit', '2026-10-02');
+SELECT status, first_name, country FROM pieces WHERE piece_id = 'x';
+-- A time that was stored before whole seconds were asked for.
+SELECT ingest('{"mailId": "f", "eventType": 11, "eventDate": "2026-10-03T01:02:03.456Z"}');
+SELECT configure('event_precision', 'second');
+SELECT deleted FROM retract_event('f', 'Mailed', '2026-10-03 01:02:03.456');
+SELECT configure('event_precision', NULL);
+SELECT login = session_user AS login, action, object, account, detail FROM audit_log WHERE action NOT IN ('configure', 'forget') ORDER BY at;
 DROP EXTENSION postalytics_status CASCADE;

@@ -48,6 +48,11 @@ DELETE FROM field_names WHERE path = 'batch date';
 -- Whitespace around it is no part of an address.
 SELECT ingest('{"mailId": "t", "eventType": 11, "eventDate": "2026-10-01", "to": {"email": "\t tim@example.com\n"}}', 'three'), ingest('{"note": "tim@example.com"}', 'three');
 SELECT relation, affected FROM forget(email => E'tim@example.com\t') WHERE affected > 0;
+-- An address field can have more than the address.
+SELECT ingest('{"mailId": "w", "eventType": 11, "eventDate": "2026-10-01", "to": {"email": "Will <will@example.com>; x@example.com"}}', 'three');
+SELECT nack('crm', array_agg(delivery_id), 'seen with Will@example.com') FROM postalytics.fetch('crm') WHERE piece_id = 'j1';
+SELECT relation, affected FROM forget(email => 'will@example.com', account => 'three') WHERE affected > 0;
+SELECT * FROM forget(email => 'will@example.com', account => 'one') WHERE affected > 0;
 -- A person who occurs only in rejects.
 SELECT ingest('{"note": "zoe@example.com"}', 'three');
 SELECT relation, affected FROM forget(email => 'zoe@example.com') WHERE affected > 0;
@@ -92,16 +97,51 @@ SELECT pieces, mailed, in_transit FROM campaign_funnel;
 SELECT action, object, account, detail FROM audit_log WHERE action = 'forget' ORDER BY at;
 
 -- What is an address, and what only looks like one.
-SELECT t, is_about(to_json(t), NULL, NULL, '{ann@example.com,NULL,""}') FROM unnest(ARRAY['ann@example.com', 'ANN@EXAMPLE.COM', 'joann@example.com', 'ann@example.com.au', 'ann@example.com-x',
-	'<ann@example.com>', 'mailto:ann@example.com?x', 'a,ann@example.com;b', 'éann@example.com', 'ann@example', '@', '']) AS t;
-SELECT is_about('{"a": [{"b": "x"}, 1, {"\u0061nn@example.com": null}]}', NULL, NULL, '{ann@example.com}'), is_about('[1, true, null]', '{1}', '{1}', '{1}'), is_about(NULL, NULL, NULL, NULL);
-SELECT is_about('{"contactId": 4.8e1}', NULL, '{48}', NULL), is_about('{"mailId": "x"}', '{x}', NULL, NULL), is_about('{"x": {"id": 48}, "note": "x"}', '{x}', '{48}', NULL);
+SELECT t, mentions(to_json(t), '{ann@example.com,NULL,"",none}') FROM unnest(ARRAY['ann@example.com', 'ANN@EXAMPLE.COM', 'joann@example.com', 'ann@example.com.au', 'ann@example.com-x',
+	'<ann@example.com>', 'mailto:ann@example.com?x', 'a,ann@example.com;b', 'éann@example.com', 'ann@example', '@', '', 'Mail ann@example.com.', 'ann@example.com_old', 'none',
+	'https://x.example/?e=ann%40example.com&a', 'https://x.example/%3Fe%3dann%40example.com', 'joann%40example.com', 'ann%4', E'x\nann@example.com\ty', '"ann@example.com"']) AS t;
+SELECT j, mentions(j::json, '{ann@example.com}') FROM unnest(ARRAY['{"a": [{"b": "x"}, 1, {"\u0061nn@example.com": null}]}', '["ann@example.com\u0000"]', '["\ud800 ann@example.com"]', '"\u00e9ann@example.com"',
+	'[1, true, null, {}]']) AS j;
+SELECT mentions(NULL, '{x@y}'), mentions('"x@y"', NULL);
+SELECT is_about('{"contactId": 4.8e1}', 'a', 'a', NULL, '{48}', NULL), is_about('{"mailId": "x"}', 'a', NULL, '{x}', NULL, NULL), is_about('{"x": {"id": 48}, "note": "x"}', 'a', 'a', '{x}', '{48}', NULL),
+	is_about('{"mailId": "x"}', 'a', 'b', '{x}', NULL, NULL), is_about(NULL, NULL, NULL, NULL, NULL, NULL);
+
+-- A feed of many clients: what was not understood is whose the payload says.
+TRUNCATE rejects;
+INSERT INTO field_names VALUES ('client', 'account');
+SELECT ingest('[{"client": "a", "mailId": 1, "to": {"email": "una@example.com"}}, {"client": "b", "mailId": 1, "to": {"email": "una@example.com"}}, {"to": {"email": "una@example.com"}}]');
+SELECT forget(email => 'una@example.com');
+SELECT relation, affected FROM forget(email => 'una@example.com', account => 'a') WHERE affected > 0;
+SELECT account, reason, payload FROM rejects;
+SELECT relation, affected FROM forget(email => 'una@example.com', account => 'b') WHERE affected > 0;
+SELECT relation, affected FROM forget(email => 'una@example.com') WHERE affected > 0;
+SELECT count(*) FROM rejects;
+DELETE FROM field_names WHERE path = 'client';
+
+-- An address in a member that is not mapped, or of somebody else's piece, is only counted.
+TRUNCATE events, pieces, campaigns, rejects, deliveries;
+SELECT ingest('[{"mailId": "u1", "eventType": 11, "eventDate": "2026-10-01", "customer": {"mail": "una@example.com"}},
+	{"mailId": "u2", "eventType": 11, "eventDate": "2026-10-01", "fields": {"friend": "Una@example.com"}}]');
+SELECT * FROM forget(email => 'una@example.com') WHERE affected > 0;
+INSERT INTO field_names VALUES ('customer.mail', 'email');
+SELECT * FROM forget(email => 'una@example.com') WHERE affected > 0;
+DELETE FROM field_names WHERE path = 'customer.mail';
+
+-- Payloads that deliveries have from a retired month.
+TRUNCATE events, pieces, campaigns, deliveries;
+SELECT ingest('{"mailId": "v1", "eventType": 11, "eventDate": "2019-06-01", "to": {"email": "old@example.com"}}'),
+	ingest('{"mailId": "v1", "eventType": 4, "eventDate": "2026-10-02", "to": {"email": "new@example.com"}}');
+SELECT configure('retention', '6 years');
+SELECT action, relation FROM maintain() WHERE relation LIKE '%events_2019_06';
+SELECT relation, affected FROM forget(email => 'old@example.com') WHERE affected > 0;
+SELECT count(*) FROM pieces;
+SELECT configure('retention', NULL);
 -- Of more than 100,000 none is told apart.
 TRUNCATE rejects;
 SELECT ingest(('[' || repeat('0,', 100000) || '{"mailId": "z"}, "zoe@example.com"]')::json), ingest(('[' || repeat('0,', 99998) || '{"mailId": "z"}, "zoe@example.com"]')::json);
 SELECT relation, affected FROM forget(email => 'zoe@example.com') WHERE affected > 0;
 SELECT reason, json_array_length(payload) FROM rejects;
-SELECT ingest(('[' || repeat('0,', 100000) || '{"mailId": "z"}]')::json);
+SELECT ingest(('[' || repeat('0,', 100000) || '{"mailId": "z"}]')::json), ingest(('[' || repeat('0,', 100000) || '{"mailId": "0", "note": "z"}]')::json);
 SELECT relation, affected FROM forget(piece_id => 'z') WHERE affected > 0;
 SELECT reason, json_array_length(payload) FROM rejects;
 -- An address that is none is not looked for in rejects.

@@ -137,8 +137,39 @@ SELECT piece_id FROM pieces;
 SELECT DISTINCT piece_id FROM events;
 SELECT count(*) FROM deliveries;
 
--- The audit log has a retention of its own.
+-- A piece that cannot be deleted does not keep others from it, and is told of.
+SELECT ingest(json_agg(json_build_object('mailId', 'ref ' || i, 'eventType', 11, 'eventDate', '2001-01-05'))) FROM generate_series(1, 9) AS i;
+SELECT ack('crm', array_agg(delivery_id)) FROM postalytics.fetch('crm');
+CREATE TABLE note (piece_id text, account text DEFAULT '', FOREIGN KEY (piece_id, account) REFERENCES pieces);
+INSERT INTO note VALUES ('ref 3'), ('ref 7');
+SELECT action, relation, detail FROM maintain() WHERE relation = 'postalytics.pieces';
+SELECT piece_id FROM pieces WHERE piece_id LIKE 'ref%' ORDER BY 1;
+DROP TABLE note;
+-- Nor is one of which a delivery is dead.
+SELECT configure('piece_retention', NULL);
+SELECT ingest('{"mailId": "dead", "eventType": 3, "eventDate": "2001-01-05", "to": {"firstName": "Dee"}}');
+SELECT nack('crm', array_agg(delivery_id), 'no', dead => true) FROM postalytics.fetch('crm');
+SELECT configure('piece_retention', '1 year');
+SELECT action, relation, detail FROM maintain() WHERE relation = 'postalytics.pieces';
+SELECT piece_id, first_name FROM pieces WHERE piece_id ~ 'ref|dead';
+-- Payloads are removed also if they name nobody in a field that is known.
+SELECT configure('piece_retention_action', NULL), drop_sync('crm');
+SELECT ingest('{"mailId": "street", "eventType": 11, "eventDate": "2001-01-05", "to": {"address": "12 Larch Street"}}');
+SELECT action, relation, detail FROM maintain() WHERE relation = 'postalytics.pieces';
+SELECT payload FROM events WHERE piece_id = 'street';
+SELECT action, relation, detail FROM maintain() WHERE relation = 'postalytics.pieces';
+
+-- The audit log has a retention of its own, which only the owner can change.
+CREATE ROLE regress_manager;
+SELECT grant_manage('regress_manager');
+SET SESSION AUTHORIZATION regress_manager;
+SELECT configure('audit_retention', '1 day');
+SELECT configure('max_rejects', '5');
+RESET SESSION AUTHORIZATION;
+SELECT configure('max_rejects', NULL), revoke_manage('regress_manager');
+SELECT login, action, object, detail FROM audit_log WHERE login = 'regress_manager';
+DROP ROLE regress_manager;
 UPDATE audit_log SET at = now() - interval '366 days' WHERE object = 'max_months';
 SELECT count(*) FROM maintain();
-SELECT login = session_user AS login, role, action, object, detail FROM audit_log ORDER BY at;
+SELECT login = session_user AS login, role, action, object, detail FROM audit_log WHERE object !~ '^max_' ORDER BY at;
 DROP EXTENSION postalytics_status CASCADE;

@@ -91,8 +91,10 @@ event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
 {
 	Reject	   *reject;
 
+	int64		number = source->rejected++ - batch->skip_rejects;
+
 	batch->nrejected++;
-	if (source->rejected++ >= batch->settings.max_rejects)
+	if (number < 0 || number >= batch->settings.max_rejects)
 		return;
 	batch->rejects = enlarge(batch, batch->rejects, batch->nrejects,
 							 &batch->max_rejects, sizeof(Reject));

@@ -27,6 +27,7 @@ typedef struct EventSource
 	int64		accepted;		/* number of its events */
 	int64		rejected;		/* likewise */
 	bool		folded;			/* its rejects are stored as one */
+	const char *first_reason;	/* of them */
 } EventSource;
 
 /*

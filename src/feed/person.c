@@ -11,7 +11,6 @@
 #include "base/text.h"
 #include "catalog/pg_type.h"
 #include "feed/reader.h"
-#include "feed/value.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -22,6 +21,8 @@
 
 PG_FUNCTION_INFO_V1(postalytics_payload_fields);
 PG_FUNCTION_INFO_V1(postalytics_names_recipient);
+PG_FUNCTION_INFO_V1(postalytics_is_recipient);
+PG_FUNCTION_INFO_V1(postalytics_mentions);
 PG_FUNCTION_INFO_V1(postalytics_is_about);
 PG_FUNCTION_INFO_V1(postalytics_rejected_events);
 
@@ -67,42 +68,7 @@ postalytics_payload_fields(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }
 
-/* True if a field of an event is this text, apart from whitespace around it. */
-static bool
-is_field(const EventRecord *record, Field field, const text *sought, bool ignore_case)
-{
-	int			length;
-	const char *value = event_field(record, field, &length);
-
-	if (value == NULL)
-		return false;
-	value = trim(value, &length);
-	if (length != VARSIZE_ANY_EXHDR(sought))
-		return false;
-	return ignore_case ? pg_strncasecmp(value, VARDATA_ANY(sought), length) == 0 :
-		memcmp(value, VARDATA_ANY(sought), length) == 0;
-}
-
-/*
- * names_recipient(payload json, contact_id text, email text) returns boolean
- *
- * True if the payload of a stored event contains this contact id, or this
- * e-mail address, ignoring case, as the recipient's.  If one of them is
- * NULL, only the other is compared.  False if the payload is NULL.
- */
-Datum
-postalytics_names_recipient(PG_FUNCTION_ARGS)
-{
-	EventSource source;
-	EventRecord record;
-
-	if (PG_ARGISNULL(0) || !read_payload(PG_GETARG_TEXT_PP(0), &source, &record))
-		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL((!PG_ARGISNULL(1) && is_field(&record, CONTACT_ID, PG_GETARG_TEXT_PP(1), false)) ||
-				   (!PG_ARGISNULL(2) && is_field(&record, EMAIL, PG_GETARG_TEXT_PP(2), true)));
-}
-
-/* ---- rejects ---- */
+/* ---- e-mail addresses anywhere ---- */
 
 /* Texts that are searched for. */
 typedef struct Texts
@@ -110,14 +76,6 @@ typedef struct Texts
 	text	  **texts;
 	int			count;
 } Texts;
-
-/* What identifies a person. */
-typedef struct Person
-{
-	Texts		piece_ids;
-	Texts		contact_ids;
-	Texts		emails;			/* with an @ in each */
-} Person;
 
 /* Read an argument of type text[]; NULL is empty, and NULL elements are skipped. */
 static Texts
@@ -138,29 +96,26 @@ texts_argument(FunctionCallInfo fcinfo, int argument)
 	return result;
 }
 
-/* Read the arguments after the payload. */
-static Person
-person_arguments(FunctionCallInfo fcinfo)
+static bool
+is_alnum(char c)
 {
-	Person		person;
-
-	person.piece_ids = texts_argument(fcinfo, 1);
-	person.contact_ids = texts_argument(fcinfo, 2);
-	person.emails = texts_argument(fcinfo, 3);
-	return person;
+	return IS_HIGHBIT_SET(c) || isalnum((unsigned char) c);
 }
 
+/* True if an address that begins here could be the end of a longer one. */
 static bool
-includes(const Texts *texts, const char *value, int length)
+continues_before(const char *string, int start)
 {
-	return includes_bytes(texts->texts, texts->count, value, length);
+	return start > 0 && (is_alnum(string[start - 1]) || strchr("._%+-", string[start - 1]) != NULL);
 }
 
-/* True for a character that can be part of an e-mail address. */
+/* True if an address that ends here could be the beginning of a longer one. */
 static bool
-is_address_char(char c)
+continues_after(const char *string, int length, int end)
 {
-	return IS_HIGHBIT_SET(c) || isalnum((unsigned char) c) || (c != '\0' && strchr("._%+-@", c) != NULL);
+	if (end < length && (string[end] == '.' || string[end] == '-'))
+		end++;
+	return end < length && is_alnum(string[end]);
 }
 
 /*
@@ -177,8 +132,7 @@ is_address_at(const char *string, int length, int at, const text *address)
 
 	return start >= 0 && end <= length &&
 		pg_strncasecmp(string + start, VARDATA_ANY(address), address_length) == 0 &&
-		(start == 0 || !is_address_char(string[start - 1])) &&
-		(end == length || !is_address_char(string[end]));
+		!continues_before(string, start) && !continues_after(string, length, end);
 }
 
 /* True if a string contains one of the addresses. */
@@ -187,8 +141,9 @@ contains_address(const char *string, int length, const Texts *addresses)
 {
 	const char *sign = string;
 
-	while (addresses->count > 0 && (sign = memchr(sign, '@', string + length - sign)) != NULL)
+	while ((sign = memchr(sign, '@', string + length - sign)) != NULL)
 	{
+		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < addresses->count; i++)
 			if (is_address_at(string, length, sign - string, addresses->texts[i]))
 				return true;
@@ -197,49 +152,216 @@ contains_address(const char *string, int length, const Texts *addresses)
 	return false;
 }
 
+/* Any letter, of which no address can be the end. */
+#define LETTER	'x'
+
+/* Return the value of hexadecimal digits, or -1. */
+static int
+hex_value(const char *digits, int count)
+{
+	int			value = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		char		c = pg_ascii_tolower((unsigned char) digits[i]);
+
+		if (!isxdigit((unsigned char) c))
+			return -1;
+		value = 16 * value + (c <= '9' ? c - '0' : c - 'a' + 10);
+	}
+	return value;
+}
+
 /*
- * True if a string in the JSON, key or value, contains an address of the person,
- * or, if ids is true, a scalar equals one of the person's ids.
+ * Decode the ASCII characters that a string has in the form of \u0040 or %40.
+ * Letters of other scripts become a letter, and all else a blank, as control
+ * characters such as \n do.  Unlike unescape, this does not fail for what the
+ * database cannot hold.
+ */
+static const char *
+decode_loosely(const char *string, int length, char sign, int *decoded_length)
+{
+	char	   *decoded = palloc(length + 1);
+	int			digits = sign == '%' ? 2 : 4;
+	int			n = 0;
+
+	for (int i = 0; i < length; i++)
+	{
+		int			start = i + (sign == '%' ? 1 : 2);
+		int			value = -1;
+
+		if (string[i] == sign && sign == '\\' && i + 1 < length && string[i + 1] != 'u')
+		{
+			i++;
+			decoded[n++] = strchr("\"\\/", string[i]) != NULL ? string[i] : ' ';
+			continue;
+		}
+		if (string[i] == sign && start + digits <= length && (sign == '%' || string[i + 1] == 'u'))
+			value = hex_value(string + start, digits);
+		if (value < 0)
+		{
+			decoded[n++] = string[i];
+			continue;
+		}
+		decoded[n++] = value > 0 && value < 0x80 ? value : value >= 0xC0 && value < 0x2000 ? LETTER : ' ';
+		i = start + digits - 1;
+	}
+	*decoded_length = n;
+	return decoded;
+}
+
+/* As is_recipient below. */
+static bool
+is_recipient(const char *value, int length, text *email)
+{
+	Texts		addresses = {&email, 1};
+
+	if (contains_address(value, length, &addresses))
+		return true;
+	value = trim(value, &length);
+	return length == VARSIZE_ANY_EXHDR(email) && pg_strncasecmp(value, VARDATA_ANY(email), length) == 0;
+}
+
+/* True if a string as JSON has it, without its quotes, contains an address. */
+static bool
+string_mentions(const char *string, int length, const Texts *addresses)
+{
+	if (memchr(string, '\\', length) != NULL)
+		string = decode_loosely(string, length, '\\', &length);
+	if (contains_address(string, length, addresses))
+		return true;
+	if (memchr(string, '%', length) == NULL)
+		return false;
+	string = decode_loosely(string, length, '%', &length);
+	return contains_address(string, length, addresses);
+}
+
+/*
+ * True if a string in the JSON, key or value, contains one of the addresses:
+ * ignoring case, also as part of a URL, but not of a longer address.
  */
 static bool
-mentions(const char *json, int json_length, const Person *person, bool ids)
+mentions(const char *json, int length, const Texts *addresses)
 {
-	JsonLexContext *lex = compat_json_lexer(json, json_length, GetDatabaseEncoding(), false);
+	JsonLexContext *lex = compat_json_lexer(json, length, GetDatabaseEncoding(), false);
 
+	if (addresses->count == 0)
+		return false;
 	while (json_lex(lex) == JSON_SUCCESS && lex->token_type != JSON_TOKEN_END)
 	{
-		bool		is_string = lex->token_type == JSON_TOKEN_STRING;
-		const char *value = lex->token_start + is_string;
-		int			length = lex->token_terminator - lex->token_start - 2 * is_string;
-
 		CHECK_FOR_INTERRUPTS();
-		if (is_string && memchr(value, '\\', length) != NULL)
-			value = unescape(value, length, &length);
-		if (value == NULL)
-			continue;
-		if (is_string && contains_address(value, length, &person->emails))
-			return true;
-		if (ids && (includes(&person->piece_ids, value, length) || includes(&person->contact_ids, value, length)))
+		if (lex->token_type == JSON_TOKEN_STRING &&
+			string_mentions(lex->token_start + 1, lex->token_terminator - lex->token_start - 2, addresses))
 			return true;
 	}
 	return false;
 }
 
 /*
- * True if something that ingest stores or rejects as an event is about the
- * person.  Its piece is NULL if it is unknown.
+ * mentions(payload json, emails text[]) returns boolean
+ *
+ * True if a string in the payload, key or value, contains one of the e-mail
+ * addresses.  NULL elements are ignored; false if an argument is NULL.
  */
-static bool
-event_is_about(const EventSource *source, Span span, const char *piece, int piece_length, const Person *person)
+Datum
+postalytics_mentions(PG_FUNCTION_ARGS)
 {
-	EventSource part = {.json = source->json + span.offset,.length = span.length,.account = ""};
+	Texts		emails = texts_argument(fcinfo, 1);
+	text	   *payload;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(false);
+	payload = PG_GETARG_TEXT_PP(0);
+	PG_RETURN_BOOL(mentions(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &emails));
+}
+
+/* ---- the recipient of a stored event ---- */
+
+/*
+ * names_recipient(payload json, contact_id text, email text) returns boolean
+ *
+ * True if the payload of a stored event contains this contact id, or this
+ * e-mail address, ignoring case, as the recipient's.  If one of them is NULL,
+ * only the other is compared.  False if the payload is NULL.
+ */
+Datum
+postalytics_names_recipient(PG_FUNCTION_ARGS)
+{
+	EventSource source;
+	EventRecord record;
+	const char *value;
+	int			length;
+
+	if (PG_ARGISNULL(0) || !read_payload(PG_GETARG_TEXT_PP(0), &source, &record))
+		PG_RETURN_BOOL(false);
+	value = event_field(&record, CONTACT_ID, &length);
+	if (value != NULL && !PG_ARGISNULL(1))
+	{
+		text	   *contact_id = PG_GETARG_TEXT_PP(1);
+
+		if (equal_bytes(value, length, VARDATA_ANY(contact_id), VARSIZE_ANY_EXHDR(contact_id)))
+			PG_RETURN_BOOL(true);
+	}
+	value = event_field(&record, EMAIL, &length);
+	PG_RETURN_BOOL(value != NULL && !PG_ARGISNULL(2) && is_recipient(value, length, PG_GETARG_TEXT_PP(2)));
+}
+
+/*
+ * is_recipient(value text, email text) returns boolean
+ *
+ * True if the value of an e-mail field is this address, ignoring case, or
+ * contains it, as in "Ann <ann@example.com>".  Strict.
+ */
+Datum
+postalytics_is_recipient(PG_FUNCTION_ARGS)
+{
+	text	   *value = PG_GETARG_TEXT_PP(0);
+
+	PG_RETURN_BOOL(is_recipient(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value), PG_GETARG_TEXT_PP(1)));
+}
+
+/* ---- rejects ---- */
+
+/* What identifies a person, in one account. */
+typedef struct Person
+{
+	const char *account;		/* NULL for any */
+	Texts		piece_ids;
+	Texts		contact_ids;
+	Texts		emails;
+} Person;
+
+/* An event of a reject. */
+typedef struct RejectedEvent
+{
+	Span		payload;
+	const char *piece;			/* NULL if it is unknown */
+	int			piece_length;
+	const char *account;
+	int			account_length;
+} RejectedEvent;
+
+static bool
+includes(const Texts *texts, const char *value, int length)
+{
+	return includes_bytes(texts->texts, texts->count, value, length);
+}
+
+/* True if an event of a reject is about the person. */
+static bool
+event_is_about(const EventSource *source, const RejectedEvent *event, const Person *person)
+{
+	EventSource part = {.json = source->json + event->payload.offset,.length = event->payload.length,.account = ""};
 	EventRecord record;
 	const char *contact;
 	int			length;
 
-	if (piece != NULL && includes(&person->piece_ids, piece, piece_length))
+	if (person->account != NULL &&
+		!equal_bytes(person->account, strlen(person->account), event->account, event->account_length))
+		return false;
+	if (event->piece != NULL && includes(&person->piece_ids, event->piece, event->piece_length))
 		return true;
-	if (mentions(part.json, part.length, person, false))
+	if (mentions(part.json, part.length, &person->emails))
 		return true;
 	if (!event_read_fields(&record, &part))
 		return false;
@@ -247,105 +369,167 @@ event_is_about(const EventSource *source, Span span, const char *piece, int piec
 	return contact != NULL && includes(&person->contact_ids, contact, length);
 }
 
+/* Return the i-th of the events that a batch has read. */
+static RejectedEvent
+rejected_event(EventBatch *batch, int64 i)
+{
+	if (i < batch->nrecords)
+	{
+		const EventRecord *record = event_batch_record(batch, i);
+		RejectedEvent event = {record->payload, record->key.piece, record->key.piece_length,
+		record->key.account, record->key.account_length};
+
+		return event;
+	}
+	else
+	{
+		const Reject *reject = &batch->rejects[i - batch->nrecords];
+		RejectedEvent event = {reject->payload, reject->piece, reject->piece == NULL ? 0 : strlen(reject->piece),
+		reject->account, strlen(reject->account)};
+
+		return event;
+	}
+}
+
+/* Return a row of rejected_events. */
+static void
+put_event(ReturnSetInfo *result, const EventSource *source, Span payload, const char *account, int account_length, bool is_about)
+{
+	Datum		values[] = {
+		span_json(source, payload),
+		PointerGetDatum(cstring_to_text_with_len(account, account_length)),
+		BoolGetDatum(is_about)
+	};
+	bool		nulls[lengthof(values)] = {false};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
 /*
- * Maximum number of rejected events that are examined one by one, to limit
- * memory: an empty event has two bytes of JSON.  A larger reject is about the
- * person as a whole or not at all.
+ * Maximum number of rejected events that are in memory at a time, as an empty
+ * event has two bytes of JSON.  A reject with more of them is not split.
  */
 #define MAX_EVENTS		100000
 
 /*
- * Go through the events of a reject.  If result is not NULL, it gets a row for
- * each of them, with whether it is about the person; otherwise the search ends
- * with the first that is.  True if one is.
+ * Read the events of a reject, of which the first "skip" rejected ones are left
+ * out, and return the number of all rejected ones.  If result is not NULL, it
+ * gets a row for each event; otherwise the search ends with the first one that
+ * is about the person.  *found is set if one is.
  */
-static bool
-search_reject(text *payload, const Person *person, ReturnSetInfo *result)
+static int64
+search_events(text *payload, const EventAccount *account, int64 skip, const Person *person,
+			  ReturnSetInfo *result, bool *found)
 {
-	const char *json = VARDATA_ANY(payload);
-	uint32		length = VARSIZE_ANY_EXHDR(payload);
-	EventAccount none = {"", true};
 	EventBatch *batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext, false));
-	MemoryContext caller;
 	EventSource *source;
-	int64		count;
-	bool		found = false;
+	int64		rejected;
 
 	batch->settings.max_rejects = MAX_EVENTS;
 	batch->settings.max_campaigns = INT_MAX;
-	source = event_batch_read(batch, json, length, &none);
-	count = source->rejected > MAX_EVENTS ? 1 : batch->nrecords + batch->nrejects;
-	for (int64 i = 0; i < count && (result != NULL || !found); i++)
+	batch->skip_rejects = skip;
+	source = event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), account);
+	rejected = source->rejected;
+	for (int64 i = skip > 0 ? batch->nrecords : 0; i < batch->nrecords + batch->nrejects && (result != NULL || !*found); i++)
 	{
-		Span		span = {0, length};
-		bool		is_about;
+		MemoryContext caller = MemoryContextSwitchTo(batch->scratch);
+		RejectedEvent event = rejected_event(batch, i);
+		bool		is_about = event_is_about(source, &event, person);
 
-		caller = MemoryContextSwitchTo(batch->scratch);
-		if (source->rejected > MAX_EVENTS)
-			is_about = mentions(json, length, person, true);
-		else if (i < batch->nrecords)
-		{
-			const EventRecord *record = event_batch_record(batch, i);
-
-			span = record->payload;
-			is_about = event_is_about(source, span, record->key.piece, record->key.piece_length, person);
-		}
-		else
-		{
-			const Reject *reject = &batch->rejects[i - batch->nrecords];
-
-			span = reject->payload;
-			is_about = event_is_about(source, span, reject->piece, reject->piece == NULL ? 0 : strlen(reject->piece), person);
-		}
 		if (result != NULL)
-		{
-			Datum		values[] = {span_json(source, span), BoolGetDatum(is_about)};
-			bool		nulls[lengthof(values)] = {false};
-
-			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-		}
-		found |= is_about;
+			put_event(result, source, event.payload, event.account, event.account_length, is_about);
+		*found |= is_about;
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(batch->scratch);
 		CHECK_FOR_INTERRUPTS();
 	}
 	MemoryContextDelete(batch->context);
+	return rejected;
+}
+
+/* True if an event of a reject is about the person. */
+static bool
+search_reject(text *payload, const EventAccount *account, const Person *person)
+{
+	bool		found = false;
+	int64		skip = 0;
+	int64		rejected;
+
+	do
+	{
+		rejected = search_events(payload, account, skip, person, NULL, &found);
+		skip += MAX_EVENTS;
+	} while (!found && skip < rejected);
 	return found;
 }
 
+/* Read the arguments after the payload; the first is the account of the reject. */
+static Person
+person_arguments(FunctionCallInfo fcinfo, EventAccount *account)
+{
+	Person		person;
+
+	account->name = PG_ARGISNULL(1) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	account->is_fixed = account->name[0] != '\0';
+	person.account = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	person.piece_ids = texts_argument(fcinfo, 3);
+	person.contact_ids = texts_argument(fcinfo, 4);
+	person.emails = texts_argument(fcinfo, 5);
+	return person;
+}
+
 /*
- * is_about(payload json, piece_ids text[], contact_ids text[], emails text[])
- * returns boolean
+ * is_about(payload json, reject_account text, account text, piece_ids text[],
+ *		contact_ids text[], emails text[]) returns boolean
  *
- * True if the payload of a reject, or an event in it, is about a person: it
- * names one of the pieces or contact ids, or contains one of the e-mail
- * addresses anywhere, ignoring case.  NULL arrays are empty; false if
- * the payload is NULL.  Errors: 54001 for JSON that is nested too deeply.
+ * True if an event in the payload of a reject belongs to an account, and names
+ * one of the pieces or contact ids, or contains one of the e-mail addresses
+ * anywhere.  An event belongs to the account of the reject, or if that is empty
+ * to the one that field_names maps.  account NULL is any account; NULL arrays
+ * are empty; false if the payload is NULL.  Errors: 54001 for JSON that is
+ * nested too deeply.
  */
 Datum
 postalytics_is_about(PG_FUNCTION_ARGS)
 {
-	Person		person = person_arguments(fcinfo);
+	EventAccount account;
+	Person		person = person_arguments(fcinfo, &account);
 
-	PG_RETURN_BOOL(!PG_ARGISNULL(0) && search_reject(PG_GETARG_TEXT_PP(0), &person, NULL));
+	PG_RETURN_BOOL(!PG_ARGISNULL(0) && search_reject(PG_GETARG_TEXT_PP(0), &account, &person));
 }
 
 /*
- * rejected_events(payload json, piece_ids text[], contact_ids text[],
- *		emails text[]) returns setof (event json, is_about boolean)
+ * rejected_events(payload json, reject_account text, account text,
+ *		piece_ids text[], contact_ids text[], emails text[])
+ *		returns setof (event json, event_account text,
+ *		is_about boolean)
  *
  * Returns everything in the payload of a reject that ingest stores or rejects
- * as an event, and whether it is about a person, as is_about.  Returns the
- * payload as a whole if it has more than MAX_EVENTS rejected events.  Errors: as
- * is_about.
+ * as an event, its account, and whether it is about a person, as is_about.  A
+ * payload with more than MAX_EVENTS rejected events is returned as a whole,
+ * with the account of the reject.  Errors: as is_about.
  */
 Datum
 postalytics_rejected_events(PG_FUNCTION_ARGS)
 {
-	Person		person = person_arguments(fcinfo);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	EventAccount account;
+	Person		person = person_arguments(fcinfo, &account);
+	text	   *payload;
+	bool		found = false;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (!PG_ARGISNULL(0))
-		(void) search_reject(PG_GETARG_TEXT_PP(0), &person, (ReturnSetInfo *) fcinfo->resultinfo);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
+	payload = PG_GETARG_TEXT_PP(0);
+	if (search_events(payload, &account, 0, &person, result, &found) > MAX_EVENTS)
+	{
+		EventSource source = {.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload)};
+		Span		whole = {0, source.length};
+
+		tuplestore_clear(result->setResult);
+		put_event(result, &source, whole, account.name, strlen(account.name),
+				  found || search_reject(payload, &account, &person));
+	}
 	return (Datum) 0;
 }

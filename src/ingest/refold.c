@@ -94,8 +94,8 @@ static const char piece_events[] =
  *
  * Derives the rows of these pieces of an account again from the stored events,
  * deletes the rows of pieces that have none, and returns the number of those
- * events.  What came only from payloads that are not kept, or from retired
- * months, is lost.  Strict.
+ * events.  What came only from payloads that were not kept stays; what came from
+ * retired months is lost.  Strict.
  *
  * Locks: the rows of pieces, which the caller must already have locked in key
  * order.  A concurrent ingest of these pieces either has committed, and its

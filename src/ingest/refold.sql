@@ -3,10 +3,16 @@
  *		Pieces and campaigns derived again from stored events.
  */
 
+-- The settings make the planner look up each piece, however large it thinks the tables
+-- are.
 CREATE FUNCTION postalytics.refold_pieces(piece_ids text[], account text)
 RETURNS bigint
 LANGUAGE c
 STRICT
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_refold_pieces';
 COMMENT ON FUNCTION postalytics.refold_pieces(text[], text) IS
     'internal: derive an account''s pieces again from their stored events; returns the number of events';

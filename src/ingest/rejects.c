@@ -10,6 +10,7 @@
 #include "base/extension.h"
 #include "base/query.h"
 #include "base/table.h"
+#include "base/text.h"
 #include "catalog/pg_type.h"
 #include "ingest/rejects.h"
 #include "miscadmin.h"
@@ -59,6 +60,7 @@ fold_rejects(EventBatch *batch)
 			reject->account = source->account;
 			reject->payload.offset = 0;
 			reject->payload.length = source->length;
+			source->first_reason = reject->reason;
 			reject->reason = MemoryContextStrdup(batch->context,
 												 psprintf(INT64_FORMAT " events rejected; the first: %s",
 														  source->rejected, reject->reason));
@@ -85,6 +87,19 @@ compare_rejects(const void *a, const void *b)
 	return x->payload.offset < y->payload.offset ? -1 : 1;
 }
 
+/* Append a reject to the elements of an array, or those of a folded one. */
+static void
+append_elements(StringInfo array, const Reject *reject)
+{
+	int			length = reject->payload.length;
+	const char *json = trim(reject->source->json + reject->payload.offset, &length);
+
+	if (reject->source->folded && json[0] == '[')
+		appendBinaryStringInfo(array, json + 1, length - 2);
+	else
+		appendBinaryStringInfo(array, json, length);
+}
+
 /* Replace rejects of one account by one, whose payload is an array of theirs. */
 static Reject
 combine(EventBatch *batch, const Reject *rejects, int64 count)
@@ -92,23 +107,28 @@ combine(EventBatch *batch, const Reject *rejects, int64 count)
 	MemoryContext caller = MemoryContextSwitchTo(batch->context);
 	EventSource *source = palloc0(sizeof(EventSource));
 	Reject		combined = rejects[0];
+	int64		nevents = 0;
 	StringInfoData json;
 
 	initStringInfo(&json);
+	appendStringInfoChar(&json, '[');
 	for (int64 i = 0; i < count; i++)
 	{
-		appendStringInfoString(&json, i == 0 ? "[" : ",");
-		appendBinaryStringInfo(&json, rejects[i].source->json + rejects[i].payload.offset, rejects[i].payload.length);
+		if (i > 0)
+			appendStringInfoChar(&json, ',');
+		append_elements(&json, &rejects[i]);
+		nevents += rejects[i].source->folded ? rejects[i].source->rejected : 1;
 	}
 	appendStringInfoChar(&json, ']');
 	source->json = json.data;
 	source->length = json.len;
 	source->account = combined.account;
+	combined.reason = psprintf(INT64_FORMAT " events rejected; the first: %s", nevents,
+							   rejects[0].source->folded ? rejects[0].source->first_reason : rejects[0].reason);
 	combined.source = source;
 	combined.piece = NULL;
 	combined.payload.offset = 0;
 	combined.payload.length = json.len;
-	combined.reason = psprintf(INT64_FORMAT " events rejected; the first: %s", count, combined.reason);
 	MemoryContextSwitchTo(caller);
 	return combined;
 }
@@ -137,8 +157,7 @@ count_combined(const Reject *rejects, int64 count)
 
 /*
  * If the rows of a statement on inbox have more rejects than are stored one by
- * one, combine the others by account.  The rejects of a row that has too many
- * by itself are left to fold_rejects.
+ * one, combine the others by account.
  */
 static void
 combine_rejects(EventBatch *batch)
@@ -152,7 +171,7 @@ combine_rejects(EventBatch *batch)
 	{
 		Reject		reject = batch->rejects[i];
 
-		if (reject.source->rejected > max_rejects || batch->call->rejects++ < max_rejects)
+		if (batch->call->rejects++ < max_rejects)
 			batch->rejects[nrejects++] = reject;
 		else
 			others[nothers++] = reject;
@@ -194,9 +213,9 @@ insert_rejects(EventBatch *batch)
 
 	if (batch->nrejects == 0)
 		return;
+	fold_rejects(batch);
 	if (batch->call->is_statement)
 		combine_rejects(batch);
-	fold_rejects(batch);
 	rejects = table_open(extension_relation("rejects"), RowExclusiveLock);
 	check_columns(rejects, rejects_columns, N_REJECTS_COLUMNS);
 	rows = tuplestore_begin_heap(false, false, work_mem);

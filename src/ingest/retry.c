@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/query.h"
@@ -18,8 +20,12 @@
 
 PG_FUNCTION_INFO_V1(postalytics_retry_rejects);
 
-/* Number of rejects that are read at once. */
+/*
+ * Limits of what is read at once: rejects, and bytes of their payloads, which
+ * can be as large as calls.
+ */
 #define RETRY_CHUNK		10000
+#define RETRY_BYTES		(64 * 1024 * 1024)
 
 /* A reject that is being read again. */
 typedef struct Retried
@@ -32,29 +38,65 @@ typedef struct Retried
 /* Parameters of read_query. */
 enum
 {
-	READ_AFTER, READ_UNTIL, READ_LIMIT, READ_ALL, READ_ACCOUNTS, N_READ
+	READ_AFTER, READ_UNTIL, READ_ALL, READ_ACCOUNTS, N_READ
 };
 
-static SqlQuery read_query = {
-	.sql = "SELECT r.reject_id, r.reason, r.account, r.payload"
-	" FROM postalytics.rejects AS r"
-	" WHERE r.reject_id > $1"
-	"   AND r.reject_id <= $2"
-	"   AND r.payload IS NOT NULL"
-	"   AND ($4 OR r.account = ANY ($5))"
-	" ORDER BY r.reject_id"
-	" LIMIT $3"
-	" FOR UPDATE SKIP LOCKED",
-	.result = SPI_OK_SELECT,
-	.nparameters = N_READ,
-	.types = {
+static const char read_query[] =
+"SELECT r.reject_id, r.reason, r.account, r.payload"
+" FROM postalytics.rejects AS r"
+" WHERE r.reject_id > $1"
+"   AND r.reject_id <= $2"
+"   AND r.payload IS NOT NULL"
+"   AND ($3 OR r.account = ANY ($4))"
+" ORDER BY r.reject_id"
+" FOR UPDATE SKIP LOCKED";
+
+/* Open a cursor over the rejects of these accounts in a range of reject_ids. */
+static Portal
+open_rejects(const AllowedAccounts *bound, int64 after, int64 until)
+{
+	Oid			types[N_READ] = {
 		[READ_AFTER] = INT8OID,
 		[READ_UNTIL] = INT8OID,
-		[READ_LIMIT] = INT8OID,
 		[READ_ALL] = BOOLOID,
 		[READ_ACCOUNTS] = TEXTARRAYOID
-	}
-};
+	};
+	Datum		values[N_READ] = {
+		[READ_AFTER] = Int64GetDatum(after),
+		[READ_UNTIL] = Int64GetDatum(until),
+		[READ_ALL] = BoolGetDatum(bound->all),
+		[READ_ACCOUNTS] = account_array(bound)
+	};
+
+	return SPI_cursor_open_with_args(NULL, read_query, N_READ, types, values, NULL, false, 0);
+}
+
+/*
+ * Read a row of read_query into the batch, and return the size of its payload.
+ * A reject counts as a call of its own, except for new months.
+ */
+static uint32
+read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retried)
+{
+	Call	   *call = batch->call;
+	bool		isnull;
+	text	   *payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
+	EventAccount account;
+
+	account.name = SPI_getvalue(row, tupdesc, 3);
+	account.is_fixed = account.name[0] != '\0';
+	retried->reject_id = DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
+	retried->reason = SPI_getvalue(row, tupdesc, 2);
+	batch->call = call_create(batch->context, false);
+
+	/*
+	 * SPI's memory outlives the batch, as SPI_finish is called after the
+	 * insert.
+	 */
+	retried->source = event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &account);
+	batch->call = call;
+	return VARSIZE_ANY_EXHDR(payload);
+}
 
 /*
  * Read the next rejects of these accounts, of those up to a reject_id, into
@@ -63,44 +105,19 @@ static SqlQuery read_query = {
 static int
 read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64 until, Retried **retried)
 {
-	Datum		values[N_READ] = {
-		[READ_AFTER] = Int64GetDatum(after),
-		[READ_UNTIL] = Int64GetDatum(until),
-		[READ_LIMIT] = Int64GetDatum(RETRY_CHUNK),
-		[READ_ALL] = BoolGetDatum(bound->all),
-		[READ_ACCOUNTS] = account_array(bound)
-	};
-	Call	   *call = batch->call;
-	int			count;
+	Portal		cursor = open_rejects(bound, after, until);
+	int			count = 0;
+	uint64		bytes = 0;
 
-	query_run(&read_query, values, NULL);
-	count = SPI_processed;
-	*retried = MemoryContextAlloc(batch->context, Max(count, 1) * sizeof(Retried));
-	for (int i = 0; i < count; i++)
+	*retried = MemoryContextAlloc(batch->context, RETRY_CHUNK * sizeof(Retried));
+	while (count < RETRY_CHUNK && bytes < RETRY_BYTES)
 	{
-		HeapTuple	row = SPI_tuptable->vals[i];
-		TupleDesc	tupdesc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		text	   *payload;
-		EventAccount event_account;
-
-		(*retried)[i].reject_id = DatumGetInt64(SPI_getbinval(row, tupdesc, 1, &isnull));
-		(*retried)[i].reason = SPI_getvalue(row, tupdesc, 2);
-		event_account.name = SPI_getvalue(row, tupdesc, 3);
-		event_account.is_fixed = event_account.name[0] != '\0';
-		payload = DatumGetTextPP(SPI_getbinval(row, tupdesc, 4, &isnull));
-
-		/* Campaigns are limited per reject, new months for all together. */
-		batch->call = call_create(batch->context, false);
-
-		/*
-		 * SPI's memory outlives the batch, as SPI_finish is called after the
-		 * insert.
-		 */
-		(*retried)[i].source = event_batch_read(batch, VARDATA_ANY(payload),
-												VARSIZE_ANY_EXHDR(payload), &event_account);
+		SPI_cursor_fetch(cursor, true, 1);
+		if (SPI_processed == 0)
+			break;
+		bytes += read_reject(batch, SPI_tuptable->vals[0], SPI_tuptable->tupdesc, &(*retried)[count++]);
 	}
-	batch->call = call;
+	SPI_cursor_close(cursor);
 	return count;
 }
 
@@ -218,14 +235,16 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
  * user may ingest.
  * Those of which anything is understood are deleted, and what is still wrong
  * in them is stored as new rejects.  Rejects that another call is retrying are
- * skipped.  Locks and errors are those of ingest; 42501 if the current user
+ * skipped.  The settings max_campaigns and max_new_months do not apply to a
+ * manager.  Locks and errors are those of ingest; 42501 if the current user
  * may not bring events.
  */
 Datum
 postalytics_retry_rejects(PG_FUNCTION_ARGS)
 {
 	IngestResult result;
-	AllowedAccounts bound = {.all = may_manage()};
+	bool		is_manager = may_manage();
+	AllowedAccounts bound = {.all = is_manager};
 	SavedUser	caller;
 	Call	   *call = call_create(CurrentMemoryContext, false);
 	Spill	   *spill = spill_create(CurrentMemoryContext);
@@ -243,6 +262,8 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 		EventBatch *batch = event_batch_create(CurrentMemoryContext, call);
 		Retried    *retried;
 
+		if (is_manager)
+			batch->settings.max_campaigns = batch->settings.max_new_months = INT_MAX;
 		SPI_connect();
 		count = read_rejects(batch, &bound, last, newest, &retried);
 		if (count > 0)

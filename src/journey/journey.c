@@ -33,6 +33,7 @@ typedef struct Journey
 	int64		marks[N_MARKS];
 	text	   *campaign_id;
 	const EventRecord *section[N_SECTIONS];
+	bool		has_unknown;	/* the payload of an event was not kept */
 } Journey;
 
 struct JourneyWriter
@@ -148,6 +149,8 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
 	if (row->record != NULL)
 		add_record(journey, row->record, status, mark);
+	else
+		journey->has_unknown = true;
 }
 
 /* ---- writing ---- */
@@ -257,7 +260,7 @@ static SqlQuery write_query = {
 	"             m.first_event_at, m.last_event_at, m.expected_delivery_at, m.country,"
 	"             m.first_name, m.last_name, m.company, m.email, m.zip, m.fields, m.last_url,"
 	"             m.marks"
-	"      FROM postalytics.merge_piece(CASE WHEN $1 THEN NULL ELSE p END, excluded) AS m)",
+	"      FROM postalytics.merge_piece(p, excluded, $1) AS m)",
 	.result = SPI_OK_INSERT,
 	.nparameters = N_WRITE,
 	.types = {[WRITE_REPLACE] = BOOLOID}
@@ -300,11 +303,17 @@ keep_row(JourneyWriter *writer)
 void
 journey_next_piece(JourneyWriter *writer)
 {
+	Journey    *journey = &writer->journey;
+
 	memset(writer->row.nulls, true, RelationGetDescr(writer->pieces)->natts * sizeof(bool));
+	/* The campaign is a column of events, and thus known. */
+	for (int i = SECTION_CONTACT; writer->replace && journey->has_unknown && i < N_SECTIONS; i++)
+		if (journey->marks[SECTION_MARK(i)] == NO_MARK)
+			journey->marks[SECTION_MARK(i)] = UNKNOWN_MARK;
 	set_columns(writer->row, &writer->journey);
 	if (writer->direct != NULL)
 		direct_upsert(writer->direct, writer->row.values, writer->row.nulls,
-					  writer->replace ? NULL : piece_merge);
+					  writer->replace ? piece_replace : piece_merge);
 	else
 		keep_row(writer);
 	begin_journey(&writer->journey);

@@ -362,28 +362,52 @@ piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_
 }
 
 /*
- * merge_piece(stored pieces, new pieces) returns pieces
+ * Replace the stored row of a piece by one made from all of its events: a
+ * DirectMerge.  Sections with UNKNOWN_MARK stay.
+ */
+void
+piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
+{
+	Row			row = {values, nulls};
+	int64		marks[N_MARKS];
+	int64		stored_marks[N_MARKS];
+
+	read_marks(values, nulls, marks);
+	read_marks(stored, stored_nulls, stored_marks);
+	for (int i = 0; i < N_PIECE_COLUMNS; i++)
+	{
+		int			merge = merge_of(i);
+
+		if (merge >= MERGE_SECTION && marks[SECTION_MARK(merge - MERGE_SECTION)] == UNKNOWN_MARK)
+		{
+			values[i] = stored[i];
+			nulls[i] = stored_nulls[i];
+		}
+	}
+	for (int i = 0; i < N_MARKS; i++)
+		if (marks[i] == UNKNOWN_MARK)
+			marks[i] = stored_marks[i];
+	piece_set_marks(row, marks);
+}
+
+/*
+ * merge_piece(stored pieces, new pieces, replace boolean) returns pieces
  *
- * Merges two rows of a piece that were made from different events.  If one is
- * NULL, returns the other.  Error 22023 for marks that the extension has not made.
+ * Merges two rows of a piece that were made from different events, or replaces
+ * the first by the second, which was made from all of its events.  Strict.
+ * Error 22023 for marks that the extension has not made.
  */
 Datum
 postalytics_merge_piece(PG_FUNCTION_ARGS)
 {
-	HeapTupleHeader stored;
-	HeapTupleHeader fresh;
-	TupleDesc	tupdesc;
+	HeapTupleHeader stored = PG_GETARG_HEAPTUPLEHEADER(0);
+	HeapTupleHeader fresh = PG_GETARG_HEAPTUPLEHEADER(1);
+	TupleDesc	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(fresh),
+												 HeapTupleHeaderGetTypMod(fresh));
 	Row			rows[2];
 	HeapTupleData tuple = {0};
 	HeapTuple	merged;
 
-	if (PG_ARGISNULL(0) && PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_DATUM(PG_GETARG_DATUM(PG_ARGISNULL(0) ? 1 : 0));
-	stored = PG_GETARG_HEAPTUPLEHEADER(0);
-	fresh = PG_GETARG_HEAPTUPLEHEADER(1);
-	tupdesc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(fresh), HeapTupleHeaderGetTypMod(fresh));
 	rows[0] = new_row(tupdesc);
 	rows[1] = new_row(tupdesc);
 	tuple.t_data = stored;
@@ -392,7 +416,10 @@ postalytics_merge_piece(PG_FUNCTION_ARGS)
 	tuple.t_data = fresh;
 	tuple.t_len = HeapTupleHeaderGetDatumLength(fresh);
 	heap_deform_tuple(&tuple, tupdesc, rows[1].values, rows[1].nulls);
-	piece_merge(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
+	if (PG_GETARG_BOOL(2))
+		piece_replace(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
+	else
+		piece_merge(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
 	merged = heap_form_tuple(tupdesc, rows[1].values, rows[1].nulls);
 	ReleaseTupleDesc(tupdesc);
 	PG_RETURN_DATUM(HeapTupleGetDatum(merged));

@@ -55,6 +55,12 @@ typedef enum Section
 #define NO_MARK			PG_INT64_MIN
 
 /*
+ * Of a section that no known payload decides, while other payloads were not
+ * kept: piece_replace keeps the stored one.
+ */
+#define UNKNOWN_MARK	(NO_MARK + 1)
+
+/*
  * Of events at the same time, the one with the later status in the enum is the
  * later.
  */
@@ -68,5 +74,6 @@ extern Relation open_pieces(LOCKMODE mode);
 extern bool piece_has_reached(TupleTableSlot *piece, uint16 statuses);
 extern void piece_set_marks(Row row, const int64 *marks);
 extern void piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
+extern void piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
 
 #endif							/* POSTALYTICS_PIECE_H */

@@ -70,13 +70,13 @@ COMMENT ON COLUMN postalytics.pieces.marks IS 'internal: which event decided eac
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');
 
-CREATE FUNCTION postalytics.merge_piece(stored postalytics.pieces, new postalytics.pieces)
+CREATE FUNCTION postalytics.merge_piece(stored postalytics.pieces, new postalytics.pieces, replace boolean)
 RETURNS postalytics.pieces
 LANGUAGE c
-IMMUTABLE PARALLEL SAFE
+IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_merge_piece';
-COMMENT ON FUNCTION postalytics.merge_piece(postalytics.pieces, postalytics.pieces) IS
-    'internal: a piece''s row from two, that have different events of it; if one is NULL, the other';
+COMMENT ON FUNCTION postalytics.merge_piece(postalytics.pieces, postalytics.pieces, boolean) IS
+    'internal: a piece''s row from two, that have different events of it, or with replace the second, which has all';
 
 -- A body in quotes, for what is parsed at creation keeps users from adding
 -- columns to pieces; so the operator is named in full.

@@ -5,6 +5,7 @@
 
 -- Locks: to change identity, SHARE on events until the transaction ends.  Errors:
 -- 42704 if there is no such setting, 22023 for a value that is not allowed; for
+-- audit_retention also 42501 if the session's user does not act for the owner; for
 -- identity also 55000 if there are events, 25001 unless the transaction is READ
 -- COMMITTED, and 55P03 if the lock is not available within 10 seconds.
 CREATE FUNCTION postalytics.configure(name text, value text)
@@ -18,6 +19,11 @@ DECLARE
     previous text := postalytics.setting(name);
 BEGIN
     PERFORM postalytics.check_not_distributed();
+    IF name = 'audit_retention' AND NOT pg_has_role(session_user, current_user, 'USAGE') THEN
+        RAISE EXCEPTION 'permission denied to change setting "audit_retention"'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Only the owner of the extension can change it.';
+    END IF;
     IF name = 'identity' AND COALESCE(value, 'mail') <> previous THEN
         PERFORM postalytics.check_read_committed('configure');
         PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE');

@@ -39,17 +39,22 @@ COMMENT ON FUNCTION postalytics.event_tables() IS
 -- (validate.c) made from campaign id and contact id is replaced with a random one.
 -- Deliveries are deleted in both cases.  Returns a row for each table.
 --
--- Locks: the unfinished deliveries of the pieces in the order of delivery_id, then the
--- rows of the pieces in key order.  Events that others are inserting are not found.
+-- As in lock_pieces, the settings make the planner look up each piece.
+--
+-- Locks: the unfinished deliveries of the pieces in the order of delivery_id, ROW
+-- EXCLUSIVE on events, then the rows of the pieces in key order.  Events that others are
+-- inserting are not found.
 CREATE FUNCTION postalytics.erase_pieces(piece_ids text[], account text, anonymise boolean)
 RETURNS TABLE (relation text, affected bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
 AS $$
 DECLARE
-    condition CONSTANT text := 'piece_id = ANY ($1) AND account = $2';
     month regclass;
-    old_ids text[];
     new_ids text[];
 BEGIN
     PERFORM
@@ -58,18 +63,20 @@ BEGIN
       AND d.account = erase_pieces.account
     ORDER BY d.delivery_id
     FOR UPDATE;
+    LOCK TABLE ONLY postalytics.events IN ROW EXCLUSIVE MODE;
     PERFORM
     FROM postalytics.pieces AS p
     WHERE p.piece_id = ANY (piece_ids)
       AND p.account = erase_pieces.account
     ORDER BY p.piece_id
     FOR UPDATE;
-    SELECT array_agg(p.piece_id), array_agg('anonymous/' || gen_random_uuid())
-    INTO old_ids, new_ids
-    FROM postalytics.pieces AS p
-    WHERE p.piece_id = ANY (piece_ids)
-      AND p.account = erase_pieces.account
-      AND p.piece_id = p.campaign_id || '/' || p.contact_id;
+    SELECT array_agg(CASE
+                         WHEN p.piece_id = p.campaign_id || '/' || p.contact_id THEN 'anonymous/' || gen_random_uuid()
+                         ELSE i.piece_id
+                     END ORDER BY i.place)
+    INTO new_ids
+    FROM unnest(piece_ids) WITH ORDINALITY AS i (piece_id, place)
+    LEFT JOIN postalytics.pieces AS p ON (p.piece_id, p.account) = (i.piece_id, erase_pieces.account);
 
     relation := 'postalytics.deliveries';
     DELETE FROM postalytics.deliveries AS d
@@ -80,19 +87,24 @@ BEGIN
     FOR month IN SELECT postalytics.event_tables() LOOP
         relation := month;
         EXECUTE format(CASE
-                           WHEN anonymise THEN 'UPDATE %s SET payload = NULL,
-                                                              piece_id = COALESCE($4[array_position($3, piece_id)], piece_id)
-                                                WHERE %s'
-                           ELSE 'DELETE FROM %s WHERE %s'
-                       END, month, condition)
-        USING piece_ids, account, old_ids, new_ids;
+                           WHEN anonymise THEN 'UPDATE %s AS e
+                                                SET payload = NULL,
+                                                    piece_id = i.new_id
+                                                FROM unnest($1, $3) AS i (piece_id, new_id)
+                                                WHERE e.piece_id = i.piece_id
+                                                  AND e.account = $2'
+                           ELSE 'DELETE FROM %s AS e
+                                 WHERE e.piece_id = ANY ($1)
+                                   AND e.account = $2'
+                       END, month)
+        USING piece_ids, account, new_ids;
         GET DIAGNOSTICS affected = ROW_COUNT;
         RETURN NEXT;
     END LOOP;
     relation := 'postalytics.pieces';
     IF anonymise THEN
         UPDATE postalytics.pieces AS p
-        SET piece_id = COALESCE(new_ids[array_position(old_ids, p.piece_id)], p.piece_id),
+        SET piece_id = i.new_id,
             contact_id = NULL,
             first_name = NULL,
             last_name = NULL,
@@ -101,8 +113,8 @@ BEGIN
             zip = NULL,
             fields = NULL,
             last_url = NULL
-        WHERE p.piece_id = ANY (piece_ids)
-          AND p.account = erase_pieces.account;
+        FROM unnest(piece_ids, new_ids) AS i (piece_id, new_id)
+        WHERE (p.piece_id, p.account) = (i.piece_id, erase_pieces.account);
     ELSE
         DELETE FROM postalytics.pieces AS p
         WHERE p.piece_id = ANY (piece_ids)
@@ -138,8 +150,14 @@ BEGIN
         RETURN QUERY
         SELECT p.piece_id, p.account
         FROM postalytics.pieces AS p
-        WHERE (p.contact_id = pieces_of_recipient.contact_id OR lower(postalytics.trimmed(p.email)) = lower(pieces_of_recipient.email))
+        WHERE (p.contact_id = pieces_of_recipient.contact_id OR postalytics.is_recipient(p.email, pieces_of_recipient.email))
           AND (pieces_of_recipient.account IS NULL OR p.account = pieces_of_recipient.account);
+        -- These have the payloads of events of retired months.
+        RETURN QUERY
+        SELECT d.piece_id, d.account
+        FROM postalytics.deliveries_unfinished AS d
+        WHERE postalytics.names_recipient(d.payload, contact_id, email)
+          AND (pieces_of_recipient.account IS NULL OR d.account = pieces_of_recipient.account);
     END IF;
     RETURN QUERY
     SELECT p.piece_id, p.account
@@ -163,8 +181,9 @@ COMMENT ON FUNCTION postalytics.pieces_of_recipient(text, text, text, text) IS
     'internal: the pieces, possibly more than once, that a person has or had according to any event';
 
 -- Returns the contact ids and e-mail addresses that the pieces, or their events, give for
--- the recipient.  Rejects are searched for these.  Values without an @, such as "none",
--- are ignored: they do not identify anybody.
+-- the recipient.  Rejects are searched for these.  Values that do not identify anybody are
+-- ignored: a contact id that other pieces have, too, and an e-mail field that does not
+-- have exactly one address.
 CREATE FUNCTION postalytics.names_of_recipient(piece_ids text[], account text, OUT contact_ids text[], OUT emails text[])
 LANGUAGE plpgsql
 STABLE
@@ -179,7 +198,12 @@ BEGIN
     FROM postalytics.pieces AS p
     WHERE p.piece_id = ANY (piece_ids)
       AND p.account = names_of_recipient.account;
-    FOR month IN SELECT postalytics.event_tables() LOOP
+    FOR month IN
+        SELECT t
+        FROM postalytics.event_tables() AS t
+        UNION ALL
+        SELECT 'postalytics.deliveries_unfinished'
+    LOOP
         EXECUTE format('SELECT array_agg(DISTINCT f.contact_id) AS contact_ids, array_agg(DISTINCT f.email) AS emails
                         FROM %s AS e
                         CROSS JOIN LATERAL postalytics.payload_fields(e.payload) AS f
@@ -190,11 +214,37 @@ BEGIN
         contact_ids := contact_ids || found.contact_ids;
         emails := emails || found.emails;
     END LOOP;
-    emails := ARRAY(SELECT DISTINCT lower(postalytics.trimmed(e)) FROM unnest(emails) AS e WHERE e ~ '\S@\S');
+    contact_ids := ARRAY(SELECT DISTINCT c.contact_id
+                         FROM unnest(contact_ids) AS c (contact_id)
+                         WHERE NOT EXISTS (SELECT
+                                           FROM postalytics.pieces AS p
+                                           WHERE (p.contact_id, p.account) = (c.contact_id, names_of_recipient.account)
+                                             AND p.piece_id <> ALL (piece_ids)));
+    emails := ARRAY(SELECT DISTINCT lower(substring(e FROM '[^\s<>;,:"()]+@[^\s<>;,:"()]+'))
+                    FROM unnest(emails) AS e
+                    WHERE e ~ '^[^@]*[^\s@]@[^\s@][^@]*$');
 END
 $$;
 COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text) IS
     'internal: the contact ids and e-mail addresses of pieces, according to pieces and events';
+
+-- A reject without an account can have events of any, if field_names maps an account;
+-- each of them then belongs to the one that it names.
+CREATE FUNCTION postalytics.may_have_events_of(reject_account text, account text)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT account IS NULL
+        OR reject_account = account
+        OR reject_account = ''
+           AND EXISTS (SELECT
+                       FROM postalytics.field_names AS f
+                       WHERE f.field = 'account')
+$$;
+COMMENT ON FUNCTION postalytics.may_have_events_of(text, text) IS
+    'internal: true if a reject of the first account can have events of the second; NULL for any';
 
 -- A reject can consist of many events.  Then only those of the person are removed, and
 -- the others are kept as an array; of more than 100,000 rejected events, none is.
@@ -209,16 +259,17 @@ DECLARE
     erased bigint := 0;
 BEGIN
     FOR reject IN
-        SELECT r.reject_id, r.payload
+        SELECT r.reject_id, r.account, r.payload
         FROM postalytics.rejects AS r
-        WHERE r.account = erase_rejects.account
-          AND (r.piece_id = ANY (piece_ids) OR postalytics.is_about(r.payload, piece_ids, contact_ids, emails))
+        WHERE postalytics.may_have_events_of(r.account, erase_rejects.account)
+          AND (r.account = erase_rejects.account AND r.piece_id = ANY (piece_ids)
+               OR postalytics.is_about(r.payload, r.account, erase_rejects.account, piece_ids, contact_ids, emails))
         ORDER BY r.reject_id
         FOR UPDATE
     LOOP
         SELECT json_agg(e.event) AS events, count(*) AS number
         INTO kept
-        FROM postalytics.rejected_events(reject.payload, piece_ids, contact_ids, emails) AS e
+        FROM postalytics.rejected_events(reject.payload, reject.account, erase_rejects.account, piece_ids, contact_ids, emails) AS e
         WHERE NOT e.is_about;
         IF kept.number = 0 THEN
             DELETE FROM postalytics.rejects AS r
@@ -238,10 +289,56 @@ $$;
 COMMENT ON FUNCTION postalytics.erase_rejects(text[], text, text[], text[]) IS
     'internal: remove the events of a person from the rejects of an account; the number of rejects';
 
+-- Counts events, deliveries and pieces that contain one of the e-mail addresses anywhere:
+-- in a member that is not mapped to the recipient's address, in a worker's error message,
+-- in fields or in a URL.
+CREATE FUNCTION postalytics.count_mentions(account text, emails text[])
+RETURNS TABLE (relation text, affected bigint)
+LANGUAGE plpgsql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    month regclass;
+BEGIN
+    FOR month IN SELECT postalytics.event_tables() LOOP
+        relation := month;
+        EXECUTE format('SELECT count(*)
+                        FROM %s AS e
+                        WHERE e.account = $1
+                          AND postalytics.mentions(e.payload, $2)', month)
+        INTO affected
+        USING account, emails;
+        RETURN NEXT;
+    END LOOP;
+    relation := 'postalytics.deliveries';
+    SELECT count(*)
+    INTO affected
+    FROM postalytics.deliveries AS d
+    WHERE d.account = count_mentions.account
+      AND d.failed_at IS NOT NULL
+      AND postalytics.mentions(to_json(d.errors), emails);
+    RETURN NEXT;
+    relation := 'postalytics.pieces';
+    SELECT count(*)
+    INTO affected
+    FROM postalytics.pieces AS p
+    WHERE p.account = count_mentions.account
+      AND num_nonnulls(p.fields, p.last_url) > 0
+      AND postalytics.mentions(json_build_array(p.fields, p.last_url), emails);
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
+    'internal: how many events, deliveries and pieces of an account contain an e-mail address';
+
 -- Erases what matches any of the arguments; NULL and empty ones are ignored.  Without an
 -- account, the person must exist in only one.  Reads all events, also those of detached
 -- months.  Does not block ingest, except of the same pieces; events that arrive meanwhile
 -- are not found, so a second call, which finds nothing, verifies the erasure.
+--
+-- What is left of the person's addresses is only counted (action mention), because it is
+-- in events, deliveries and pieces of somebody else, or in a member that is not mapped.
 --
 -- Locks: the rejects that it changes, then those of erase_pieces.  Errors: 22023 if
 -- neither a contact id, an e-mail address nor a piece is given, 21000 if the person exists
@@ -279,28 +376,35 @@ BEGIN
     IF account IS NULL THEN
         accounts := ARRAY(SELECT unnest(accounts)
                           UNION
-                          SELECT r.account
+                          SELECT e.event_account
                           FROM postalytics.rejects AS r
-                          WHERE r.piece_id = sought_piece
-                             OR postalytics.is_about(r.payload, ARRAY[sought_piece], ARRAY[sought_contact], ARRAY[sought_email]));
+                          CROSS JOIN LATERAL postalytics.rejected_events(r.payload, r.account, NULL, ARRAY[sought_piece],
+                                                                         ARRAY[sought_contact], ARRAY[sought_email]) AS e
+                          WHERE postalytics.is_about(r.payload, r.account, NULL, ARRAY[sought_piece], ARRAY[sought_contact], ARRAY[sought_email])
+                            AND e.is_about);
+        IF cardinality(accounts) > 1 THEN
+            RAISE EXCEPTION 'person exists in more than one account'
+                USING ERRCODE = 'cardinality_violation',
+                      HINT = 'Specify the account as an argument, and call the function for each account from which the person is to be erased.';
+        END IF;
+        account := COALESCE(accounts[1], '');
     END IF;
-    IF cardinality(accounts) > 1 THEN
-        RAISE EXCEPTION 'person exists in more than one account'
-            USING ERRCODE = 'cardinality_violation',
-                  HINT = 'Specify the account as an argument, and call the function for each account from which the person is to be erased.';
-    END IF;
-    account := COALESCE(account, accounts[1], '');
     names := postalytics.names_of_recipient(piece_ids, account);
+    names.contact_ids := names.contact_ids || sought_contact;
+    names.emails := names.emails || sought_email;
     relation := 'postalytics.rejects';
     action := 'delete';
-    affected := postalytics.erase_rejects(piece_ids || sought_piece, account,
-                                          names.contact_ids || sought_contact, names.emails || sought_email);
+    affected := postalytics.erase_rejects(piece_ids || sought_piece, account, names.contact_ids, names.emails);
     RETURN NEXT;
     RETURN QUERY
     SELECT e.relation,
            CASE WHEN forget.anonymise AND e.relation <> 'postalytics.deliveries' THEN 'anonymise' ELSE 'delete' END,
            e.affected
     FROM postalytics.erase_pieces(COALESCE(piece_ids, '{}'), account, COALESCE(anonymise, false)) AS e;
+    RETURN QUERY
+    SELECT m.relation, 'mention', m.affected
+    FROM postalytics.count_mentions(account, names.emails) AS m
+    WHERE m.affected > 0;
     PERFORM postalytics.audit('forget', NULL, account,
                               format('pieces: %s%s', COALESCE(cardinality(piece_ids), 0),
                                      CASE WHEN anonymise THEN ', anonymised' END));

@@ -91,6 +91,11 @@ BEGIN
     END IF;
     EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', leaf);
     carried := postalytics.carry_payloads(leaf, false);
+    INSERT INTO postalytics.retired_months AS r (starts_at, ends_at)
+    SELECT COALESCE(l.starts_at, '-infinity'), COALESCE(l.ends_at, 'infinity')
+    FROM postalytics.leaves('postalytics.events') AS l
+    WHERE l.leaf = retire_month.leaf
+    ON CONFLICT DO NOTHING;
     IF retention_action = 'drop' THEN
         EXECUTE format('DROP TABLE %s', leaf);
     ELSE

@@ -60,7 +60,7 @@ AS $$
     SELECT m.*
     FROM old_row AS o
     JOIN new_row AS n ON n.piece_id = o.piece_id
-    CROSS JOIN LATERAL postalytics.merge_piece(o.piece, n.piece) AS m;
+    CROSS JOIN LATERAL postalytics.merge_piece(o.piece, n.piece, false) AS m;
     UPDATE postalytics.pieces AS p
     SET account = new
     WHERE p.account = old

@@ -39,41 +39,50 @@ $$;
 COMMENT ON FUNCTION postalytics.account_of_pieces(text[], text) IS
     'internal: the account of pieces, or an error';
 
--- Locks: the rows of pieces in key order, until the transaction ends.  A piece that
--- has events but no row cannot be locked, so then SHARE ROW EXCLUSIVE on events comes
--- first.  Errors: 55P03 if that lock is not available within 10 seconds.
+-- Locks the rows of pieces in key order, until the transaction ends, and returns their
+-- ids.  A piece that has events but no row gets one, which refold_pieces replaces.  A
+-- piece that is not returned appeared meanwhile, and is as ingest has just made it.
+--
+-- The settings make the planner look up each piece, however large it thinks the tables
+-- are.
 CREATE FUNCTION postalytics.lock_pieces(piece_ids text[], account text)
-RETURNS void
+RETURNS text[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
 AS $$
 BEGIN
-    IF EXISTS (SELECT
-               FROM postalytics.events AS e
-               WHERE e.piece_id = ANY (piece_ids)
-                 AND e.account = lock_pieces.account
-                 AND NOT EXISTS (SELECT
-                                 FROM postalytics.pieces AS p
-                                 WHERE (p.piece_id, p.account) = (e.piece_id, e.account))) THEN
-        PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
-    END IF;
-    PERFORM
-    FROM postalytics.pieces AS p
-    WHERE p.piece_id = ANY (piece_ids)
-      AND p.account = lock_pieces.account
-    ORDER BY p.piece_id
-    FOR UPDATE;
+    INSERT INTO postalytics.pieces (piece_id, account, opens, completions, first_event_at, last_event_at, marks)
+    SELECT DISTINCT e.piece_id, e.account, 0, 0, 'infinity'::timestamptz, '-infinity'::timestamptz, '\xffffffff'::bytea
+    FROM postalytics.events AS e
+    WHERE e.piece_id = ANY (piece_ids)
+      AND e.account = lock_pieces.account
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.pieces AS p
+                      WHERE (p.piece_id, p.account) = (e.piece_id, e.account))
+    ORDER BY e.piece_id
+    ON CONFLICT DO NOTHING;
+    RETURN ARRAY(SELECT p.piece_id
+                 FROM postalytics.pieces AS p
+                 WHERE p.piece_id = ANY (piece_ids)
+                   AND p.account = lock_pieces.account
+                 ORDER BY p.piece_id
+                 FOR UPDATE);
 END
 $$;
 COMMENT ON FUNCTION postalytics.lock_pieces(text[], text) IS
-    'internal: lock the rows of an account''s pieces';
+    'internal: lock the rows of an account''s pieces, and return their ids';
 
 -- A piece cannot be derived again if some of its events are in a month that was dropped
--- or detached.  Errors: 22023 if there is such a piece.
+-- or detached: one of its times is in such a month, and no stored event has that time; or
+-- a detached month has events of it.  The caller has locked events, so that no month is
+-- retired meanwhile.  Errors: 22023 if there is such a piece.
 CREATE FUNCTION postalytics.check_not_retired(piece_ids text[], account text)
 RETURNS void
 LANGUAGE plpgsql
-STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -88,11 +97,18 @@ BEGIN
                                        FROM unnest(enum_range(NULL::postalytics.mail_status)) AS s)) AS t (at)
     WHERE p.piece_id = ANY (piece_ids)
       AND p.account = check_not_retired.account
-      AND t.at IS NOT NULL
-      AND NOT EXISTS (SELECT
-                      FROM postalytics.leaves('postalytics.events') AS l
-                      WHERE t.at >= COALESCE(l.starts_at, '-infinity')
-                        AND t.at < COALESCE(l.ends_at, 'infinity'))
+      AND isfinite(t.at)
+      AND (NOT EXISTS (SELECT
+                       FROM postalytics.leaves('postalytics.events') AS l
+                       WHERE t.at >= COALESCE(l.starts_at, '-infinity')
+                         AND t.at < COALESCE(l.ends_at, 'infinity'))
+           OR EXISTS (SELECT
+                      FROM postalytics.retired_months AS m
+                      WHERE t.at >= m.starts_at
+                        AND t.at < m.ends_at)
+              AND NOT EXISTS (SELECT
+                              FROM postalytics.events AS e
+                              WHERE (e.piece_id, e.account, e.occurred_at) = (p.piece_id, p.account, t.at)))
     GROUP BY p.piece_id
     ORDER BY p.piece_id
     LIMIT 1;
@@ -133,11 +149,12 @@ COMMENT ON FUNCTION postalytics.raise_retired(text, text) IS
 
 -- Works through the pieces in batches, in key order, and does not block the ingest of
 -- other pieces.  A piece without events is deleted.  What came only from payloads that
--- were not kept is lost.  NULL stands for no pieces, as array_agg returns it for no
--- rows.
+-- were not kept stays as it is.  NULL stands for no pieces, as array_agg returns it for
+-- no rows.
 --
--- Locks: those of lock_pieces.  Errors: those of account_of_pieces, lock_pieces and
--- check_not_retired, 25001 unless the transaction is READ COMMITTED.
+-- Locks: ACCESS SHARE on events, then those of lock_pieces.  Errors: those of
+-- account_of_pieces and check_not_retired, 25001 unless the transaction is READ
+-- COMMITTED.
 CREATE FUNCTION postalytics.rebuild_pieces(piece_ids text[], account text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -148,18 +165,18 @@ DECLARE
     batch_size CONSTANT integer := 1000;
     owner text;
     ids text[];
-    batch text[];
+    locked text[];
     events bigint := 0;
 BEGIN
     PERFORM postalytics.check_read_committed('rebuild_pieces');
     PERFORM postalytics.check_not_distributed();
+    LOCK TABLE ONLY postalytics.events IN ACCESS SHARE MODE;
     owner := postalytics.account_of_pieces(piece_ids, account);
     ids := ARRAY(SELECT DISTINCT p.piece_id COLLATE "C" FROM unnest(piece_ids) AS p (piece_id) WHERE p.piece_id IS NOT NULL ORDER BY 1);
     FOR i IN 1 .. cardinality(ids) BY batch_size LOOP
-        batch := ids[i : i + batch_size - 1];
-        PERFORM postalytics.lock_pieces(batch, owner);
-        PERFORM postalytics.check_not_retired(batch, owner);
-        events := events + postalytics.refold_pieces(batch, owner);
+        locked := postalytics.lock_pieces(ids[i : i + batch_size - 1], owner);
+        PERFORM postalytics.check_not_retired(locked, owner);
+        events := events + postalytics.refold_pieces(locked, owner);
     END LOOP;
     RETURN events;
 END

@@ -18,13 +18,80 @@ COMMENT ON TABLE postalytics.retirement_progress IS
 COMMENT ON COLUMN postalytics.retirement_progress.next_page IS 'page number';
 INSERT INTO postalytics.retirement_progress VALUES (0);
 
--- Reads the next 200 pages of pieces.  Skips pieces that others have locked, and those
--- with waiting or leased deliveries.  more: there are pages left; done: NULL if nothing
--- was retired.  Locks: the row of retirement_progress, the pieces with SKIP LOCKED, then
--- those of erase_pieces.
+-- Erases pieces as erase_pieces does, except those for which that fails, because a row
+-- refers to them for example: if it fails, each half is tried by itself.  Returns the
+-- number of pieces for which it has failed, and the last error.
+CREATE FUNCTION postalytics.try_erase_pieces(piece_ids text[], account text, anonymise boolean, OUT failed bigint, OUT error text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    half integer := cardinality(piece_ids) / 2;
+    rest record;
+BEGIN
+    failed := 0;
+    BEGIN
+        PERFORM postalytics.erase_pieces(piece_ids, account, anonymise);
+        RETURN;
+    EXCEPTION
+        WHEN others THEN
+            error := SQLERRM;
+    END;
+    IF half = 0 THEN
+        failed := 1;
+        RETURN;
+    END IF;
+    rest := postalytics.try_erase_pieces(piece_ids[1 : half], account, anonymise);
+    failed := rest.failed;
+    rest := postalytics.try_erase_pieces(piece_ids[half + 1 :], account, anonymise);
+    failed := failed + rest.failed;
+END
+$$;
+COMMENT ON FUNCTION postalytics.try_erase_pieces(text[], text, boolean) IS
+    'internal: erase those pieces of an account that can be; how many cannot, and an error';
+
+-- The old pieces in a range of pages, locked.  Skips pieces that others have locked, those
+-- with unfinished deliveries, and those that are anonymised already.
+CREATE FUNCTION postalytics.old_pieces(first_page bigint, pages bigint, max_age interval, anonymise boolean)
+RETURNS TABLE (account text, piece_ids text[])
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+    SELECT o.account, array_agg(o.piece_id)
+    FROM (
+        SELECT p.piece_id, p.account
+        FROM postalytics.pieces AS p
+        WHERE p.ctid >= format('(%s,0)', first_page)::tid
+          AND p.ctid < format('(%s,0)', first_page + pages)::tid
+          AND p.last_event_at < now() - max_age
+          AND NOT EXISTS (SELECT
+                          FROM postalytics.deliveries_unfinished AS d
+                          WHERE (d.piece_id, d.account) = (p.piece_id, p.account))
+          AND (NOT anonymise
+               OR postalytics.has_recipient(p)
+               OR EXISTS (SELECT
+                          FROM postalytics.events AS e
+                          WHERE (e.piece_id, e.account) = (p.piece_id, p.account)
+                            AND e.occurred_at BETWEEN p.first_event_at AND p.last_event_at
+                            AND e.payload IS NOT NULL))
+        FOR UPDATE OF p SKIP LOCKED
+    ) AS o
+    GROUP BY o.account
+$$;
+COMMENT ON FUNCTION postalytics.old_pieces(bigint, bigint, interval, boolean) IS
+    'internal: the pieces in some pages of the table that are to be retired';
+
+-- Reads the next 200 pages of pieces.  more: there are pages left; done: NULL if there
+-- was nothing to retire.  Locks: the row of retirement_progress, the pieces with SKIP
+-- LOCKED, then those of erase_pieces, for each of which it waits up to a second.
 CREATE FUNCTION postalytics.retire_pieces(OUT more boolean, OUT done postalytics.maintenance_log)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $$
 DECLARE
     pages CONSTANT bigint := 200;
@@ -32,7 +99,10 @@ DECLARE
     anonymise CONSTANT boolean := postalytics.setting('piece_retention_action') = 'anonymise';
     first_page bigint;
     old record;
+    rest record;
     retired bigint := 0;
+    failed bigint := 0;
+    error text;
 BEGIN
     more := false;
     IF max_age = '0' THEN
@@ -44,30 +114,24 @@ BEGIN
     FOR UPDATE;
     more := (first_page + pages) * current_setting('block_size')::bigint < pg_relation_size('postalytics.pieces');
     FOR old IN
-        SELECT o.account, array_agg(o.piece_id) AS piece_ids
-        FROM (
-            SELECT p.piece_id, p.account
-            FROM postalytics.pieces AS p
-            WHERE p.ctid >= format('(%s,0)', first_page)::tid
-              AND p.ctid < format('(%s,0)', first_page + pages)::tid
-              AND p.last_event_at < now() - max_age
-              AND (NOT anonymise OR postalytics.has_recipient(p))
-              AND NOT EXISTS (SELECT
-                              FROM postalytics.deliveries_unfinished AS d
-                              WHERE (d.piece_id, d.account) = (p.piece_id, p.account)
-                                AND d.due_at < 'infinity')
-            FOR UPDATE OF p SKIP LOCKED
-        ) AS o
-        GROUP BY o.account
+        SELECT o.account, o.piece_ids
+        FROM postalytics.old_pieces(first_page, pages, max_age, anonymise) AS o
     LOOP
-        PERFORM postalytics.erase_pieces(old.piece_ids, old.account, anonymise);
-        retired := retired + cardinality(old.piece_ids);
+        rest := postalytics.try_erase_pieces(old.piece_ids, old.account, anonymise);
+        retired := retired + cardinality(old.piece_ids) - rest.failed;
+        failed := failed + rest.failed;
+        error := COALESCE(rest.error, error);
     END LOOP;
     UPDATE postalytics.retirement_progress
     SET next_page = CASE WHEN more THEN first_page + pages ELSE 0 END;
-    IF retired > 0 THEN
-        done := postalytics.log_maintenance(CASE WHEN anonymise THEN 'anonymise' ELSE 'delete' END,
-                                            'postalytics.pieces', format('pieces: %s', retired));
+    IF retired + failed > 0 THEN
+        done := postalytics.log_maintenance(CASE
+                                                WHEN failed > 0 THEN 'failed'
+                                                WHEN anonymise THEN 'anonymise'
+                                                ELSE 'delete'
+                                            END, 'postalytics.pieces',
+                                            format('pieces: %s', retired)
+                                            || CASE WHEN failed > 0 THEN format(', failed: %s (%s)', failed, error) ELSE '' END);
     END IF;
 END
 $$;

@@ -36,15 +36,121 @@ $$;
 COMMENT ON FUNCTION postalytics.campaign_depends_on(postalytics.events) IS
     'internal: true if the campaign of an event must be derived again when the event is deleted';
 
+-- Derives a campaign again.  If the payload of an event was not kept, its name is unknown,
+-- and the campaign keeps the one that it has.  Locks: as refold_campaign; the caller
+-- prevents the insertion of events.
+CREATE FUNCTION postalytics.rebuild_campaign(campaign_id text, account text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    old postalytics.campaigns;
+BEGIN
+    SELECT c.*
+    INTO old
+    FROM postalytics.campaigns AS c
+    WHERE (c.campaign_id, c.account) = (rebuild_campaign.campaign_id, rebuild_campaign.account)
+    FOR UPDATE;
+    PERFORM postalytics.refold_campaign(campaign_id, account);
+    UPDATE postalytics.campaigns AS c
+    SET name = old.name,
+        named_on = old.named_on
+    WHERE (c.campaign_id, c.account) = (rebuild_campaign.campaign_id, rebuild_campaign.account)
+      AND c.name IS NULL
+      AND EXISTS (SELECT
+                  FROM postalytics.events AS e
+                  WHERE (e.campaign_id, e.account) = (c.campaign_id, c.account)
+                    AND e.payload IS NULL);
+END
+$$;
+COMMENT ON FUNCTION postalytics.rebuild_campaign(text, text) IS
+    'internal: derive a campaign again from its stored events, as far as they are known';
+
+-- Deletes an event with its unfinished deliveries, and derives its piece again.  Returns
+-- its deliveries.  The caller has locked the deliveries that existed before.  Locks: ROW
+-- EXCLUSIVE on events, then those of lock_pieces.  Errors: those of check_not_retired, 42704 if the event no longer
+-- exists.
+CREATE FUNCTION postalytics.delete_event(event postalytics.events)
+RETURNS TABLE (sync text, delivery_id bigint, state postalytics.delivery_state, deleted boolean)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    locked text[];
+BEGIN
+    LOCK TABLE ONLY postalytics.events IN ROW EXCLUSIVE MODE;
+    locked := postalytics.lock_pieces(ARRAY[event.piece_id], event.account);
+    PERFORM postalytics.check_not_retired(locked, event.account);
+    DELETE FROM postalytics.events AS e
+    WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (event.piece_id, event.account, event.status, event.occurred_at);
+    IF NOT FOUND THEN
+        PERFORM postalytics.raise_undefined_event(event.piece_id, event.status, event.occurred_at);
+    END IF;
+    RETURN QUERY
+    WITH retracted AS (
+        DELETE FROM postalytics.deliveries_unfinished AS d
+        WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (event.piece_id, event.account, event.status, event.occurred_at)
+        RETURNING d.sync, d.delivery_id, d.state
+    )
+    SELECT r.sync, r.delivery_id, r.state, true
+    FROM retracted AS r
+    UNION ALL
+    SELECT d.sync, d.delivery_id, d.state, false
+    FROM postalytics.deliveries AS d
+    WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (event.piece_id, event.account, event.status, event.occurred_at)
+      AND d.finished_at IS NOT NULL
+    ORDER BY 1, 2;
+    PERFORM postalytics.refold_pieces(locked, event.account);
+END
+$$;
+COMMENT ON FUNCTION postalytics.delete_event(postalytics.events) IS
+    'internal: delete an event, and derive its piece again; returns its deliveries';
+
+-- Likewise, and derives the campaign again.  The caller has locked events; a lock timeout
+-- limits the wait for rows that others have locked.
+CREATE FUNCTION postalytics.delete_event_of_campaign(event postalytics.events)
+RETURNS TABLE (sync text, delivery_id bigint, state postalytics.delivery_state, deleted boolean)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT d.*
+    FROM postalytics.delete_event(event) AS d;
+    PERFORM postalytics.rebuild_campaign(event.campaign_id, event.account);
+END
+$$;
+COMMENT ON FUNCTION postalytics.delete_event_of_campaign(postalytics.events) IS
+    'internal: delete an event, and derive its piece and campaign again; returns its deliveries';
+
+CREATE FUNCTION postalytics.raise_undefined_event(piece_id text, status postalytics.mail_status, occurred_at timestamptz)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'event % of piece "%" at % does not exist', status, piece_id, occurred_at
+        USING ERRCODE = 'undefined_object',
+              HINT = 'The events of the piece are in postalytics.events; the time must match exactly.';
+END
+$$;
+COMMENT ON FUNCTION postalytics.raise_undefined_event(text, postalytics.mail_status, timestamptz) IS
+    'internal: the error that an event does not exist';
+
 -- Returns a row for each delivery of the event.  Deliveries that are waiting, leased or
 -- dead are deleted; finished ones are only returned, because the CRM may have been
--- updated.
+-- updated.  A time with a fraction is also compared in whole seconds, as it is stored
+-- with the setting event_precision.
 --
--- Locks: FOR KEY SHARE on all rows of syncs, against replay_sync; SHARE ROW EXCLUSIVE on events if the
--- campaign has to be derived again; the unfinished deliveries of the event in the order
--- of delivery_id; then those of lock_pieces.  Errors: 42704 if there is no such event,
--- those of account_of_pieces, lock_pieces and check_not_retired, 25001 unless the
--- transaction is READ COMMITTED.
+-- Locks: ACCESS SHARE on events; FOR KEY SHARE on all rows of syncs, against
+-- replay_sync; the unfinished deliveries of the event in the order of delivery_id; if the
+-- campaign has to be derived again, SHARE ROW EXCLUSIVE on events; then those of
+-- delete_event.  Writers are not blocked while it waits for any of these.  Errors: 42704 if
+-- there is no such event, those of account_of_pieces and check_not_retired, 55P03 if the
+-- campaign has to be derived again and the lock on events is not available within 10
+-- seconds, or then a row within one, 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.retract_event(
     piece_id text,
     status postalytics.mail_status,
@@ -57,59 +163,41 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     owner text;
-    at timestamptz := CASE postalytics.setting('event_precision')
-                          WHEN 'second' THEN date_trunc('second', occurred_at)
-                          ELSE occurred_at
-                      END;
     event postalytics.events;
-    refolds_campaign boolean;
 BEGIN
     PERFORM postalytics.check_read_committed('retract_event');
     PERFORM postalytics.check_not_distributed();
+    LOCK TABLE ONLY postalytics.events IN ACCESS SHARE MODE;
     owner := postalytics.account_of_pieces(ARRAY[piece_id], account);
     PERFORM postalytics.check_not_retired(ARRAY[piece_id], owner);
     SELECT e.*
     INTO event
     FROM postalytics.events AS e
-    WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (retract_event.piece_id, owner, retract_event.status, at);
+    WHERE (e.piece_id, e.account, e.status) = (retract_event.piece_id, owner, retract_event.status)
+      AND e.occurred_at IN (retract_event.occurred_at, date_trunc('second', retract_event.occurred_at))
+    ORDER BY e.occurred_at = retract_event.occurred_at DESC
+    LIMIT 1;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'event % of piece "%" at % does not exist', status, piece_id, at
-            USING ERRCODE = 'undefined_object',
-                  HINT = 'The events of the piece are in postalytics.events; the time must match exactly.';
+        PERFORM postalytics.raise_undefined_event(piece_id, status, occurred_at);
     END IF;
     PERFORM
     FROM postalytics.syncs AS s
     ORDER BY s.name
     FOR KEY SHARE;
-    refolds_campaign := event.campaign_id IS NOT NULL AND postalytics.campaign_depends_on(event);
-    IF refolds_campaign THEN
-        PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
-    END IF;
     PERFORM
     FROM postalytics.deliveries_unfinished AS d
-    WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (event.piece_id, event.account, event.status, at)
+    WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (event.piece_id, event.account, event.status, event.occurred_at)
     ORDER BY d.delivery_id
     FOR UPDATE;
-    PERFORM postalytics.lock_pieces(ARRAY[event.piece_id], owner);
-    DELETE FROM postalytics.events AS e
-    WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (event.piece_id, owner, event.status, at);
-    RETURN QUERY
-    WITH retracted AS (
-        DELETE FROM postalytics.deliveries_unfinished AS d
-        WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (event.piece_id, owner, event.status, at)
-        RETURNING d.sync, d.delivery_id, d.state
-    )
-    SELECT r.sync, r.delivery_id, r.state, true
-    FROM retracted AS r
-    UNION ALL
-    SELECT d.sync, d.delivery_id, d.state, false
-    FROM postalytics.deliveries AS d
-    WHERE (d.piece_id, d.account, d.status, d.occurred_at) = (event.piece_id, owner, event.status, at)
-      AND d.finished_at IS NOT NULL
-    ORDER BY 1, 2;
-    PERFORM postalytics.refold_pieces(ARRAY[event.piece_id], owner);
-    IF refolds_campaign THEN
-        PERFORM postalytics.refold_campaign(event.campaign_id, owner);
+    IF event.campaign_id IS NOT NULL AND postalytics.campaign_depends_on(event) THEN
+        PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
+        RETURN QUERY
+        SELECT d.*
+        FROM postalytics.delete_event_of_campaign(event) AS d;
+    ELSE
+        RETURN QUERY
+        SELECT d.*
+        FROM postalytics.delete_event(event) AS d;
     END IF;
     PERFORM postalytics.audit('retract_event', event.campaign_id, owner, event.status::text);
 END

@@ -326,8 +326,8 @@ replace_stored(DirectTable *table)
 }
 
 /*
- * Insert a row.  If a stored row has the same primary key, replace it: with the
- * result of merge, or with the row itself if merge is NULL.  Waits for a transaction that holds the stored row.
+ * Insert a row.  If a stored row has the same primary key, replace it with the
+ * result of merge.  Waits for a transaction that holds the stored row.
  * Error 40001 if the transaction's snapshot cannot see it.
  */
 void
@@ -347,9 +347,8 @@ direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, Direct
 		{
 			check_visible(table);
 			slot_getallattrs(table->stored);
-			if (merge != NULL)
-				merge(table->row->tts_values, table->row->tts_isnull,
-					  table->stored->tts_values, table->stored->tts_isnull);
+			merge(table->row->tts_values, table->row->tts_isnull,
+				  table->stored->tts_values, table->stored->tts_isnull);
 			written = replace_stored(table);
 		}
 	}

@@ -53,3 +53,16 @@ AS $$
 $$;
 COMMENT ON FUNCTION postalytics.detached_months() IS
     'internal: the months that were detached from events and are still in the schema';
+
+-- The times of months that maintain() has dropped or detached.  A month can be created
+-- again by a late event, and would then look as if it had all of its events.
+CREATE TABLE postalytics.retired_months (
+    starts_at timestamptz NOT NULL PRIMARY KEY,
+    ends_at timestamptz NOT NULL
+);
+COMMENT ON TABLE postalytics.retired_months IS
+    'the months of events that maintain() has dropped or detached';
+COMMENT ON COLUMN postalytics.retired_months.starts_at IS 'when the month begins';
+COMMENT ON COLUMN postalytics.retired_months.ends_at IS 'when it ends';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.retired_months', '');

@@ -270,8 +270,8 @@ wrong = connection.execute("""
 told = connection.execute("""
     SELECT (SELECT count(*)
             FROM postalytics.rejects AS r
-            WHERE postalytics.is_about(r.payload, '{4,77120/9921734}', '{2}', '{ann@example.com}')
-                  <> (SELECT bool_or(e.is_about) FROM postalytics.rejected_events(r.payload, '{4,77120/9921734}', '{2}', '{ann@example.com}') AS e)),
+            WHERE postalytics.is_about(r.payload, r.account, NULL, '{4,77120/9921734}', '{2}', '{ann@example.com}')
+                  <> (SELECT bool_or(e.is_about) FROM postalytics.rejected_events(r.payload, r.account, NULL, '{4,77120/9921734}', '{2}', '{ann@example.com}') AS e)),
            (SELECT count(*)
             FROM postalytics.events AS e, postalytics.payload_fields(e.payload) AS f
             WHERE postalytics.names_recipient(e.payload, f.contact_id, f.email) <> (f.contact_id IS NOT NULL OR f.email IS NOT NULL)

@@ -25,19 +25,19 @@ sub recipient
 		"email": "Philippa.F\@example.com", "address": "12 Larch Street $account", "city": "Town of $account", "zip": "04101"},
 		"url": "https://pf.example/?a=$account", "meta": {"campaignId": "c", "fields": {"nickname": "Pip of $account"}}} =~ s/\s+/ /gr;
 }
-my $months = "ARRAY['2026-07-03', '2026-08-03', '2026-09-03', '2026-10-03']";
+my $months = "ARRAY['2018-07-03', '2018-08-03', '2026-09-03', '2026-10-03']";
 for my $account (@accounts)
 {
 	my $to = recipient($account);
 	$node->safe_psql('postgres', qq{
 		SELECT postalytics.ingest(json_agg(format('{"mailId": "piece of $account", "eventType": %s, "eventDate": "%s", %s}', type, day, '$to')::json), '$account')
 		FROM unnest($months, ARRAY[10, 11, 3, 7]) AS e (day, type);
-		SELECT postalytics.ingest('{"mailId": "second of $account", "eventType": 11, "eventDate": "2026-07-05", $to}', '$account');
-		SELECT postalytics.ingest('{"mailId": "neighbour of $account", "eventType": 11, "eventDate": "2026-07-05", "to": {"firstName": "Neighbour", "email": "a.philippa.f\@example.com"}}', '$account');
+		SELECT postalytics.ingest('{"mailId": "second of $account", "eventType": 11, "eventDate": "2018-07-05", $to}', '$account');
+		SELECT postalytics.ingest('{"mailId": "neighbour of $account", "eventType": 11, "eventDate": "2018-07-05", "to": {"firstName": "Neighbour", "email": "a.philippa.f\@example.com"}}', '$account');
 		-- rejects: one event, what is no event, a whole call, and rows of a statement
-		SELECT postalytics.ingest('{"mailId": "piece of $account", "eventType": 99, "eventDate": "2026-07-05", $to}', '$account');
+		SELECT postalytics.ingest('{"mailId": "piece of $account", "eventType": 99, "eventDate": "2018-07-05", $to}', '$account');
 		SELECT postalytics.ingest('"Philippa $account <philippa.f\@example.com>, 12 Larch Street $account"', '$account');
-		SELECT postalytics.ingest('{"data": [{"eventType": 11, $to}, {"mailId": "neighbour of $account", "eventType": 4, "eventDate": "2026-07-06"}, 1, 2]}', '$account');
+		SELECT postalytics.ingest('{"data": [{"eventType": 11, $to}, {"mailId": "neighbour of $account", "eventType": 4, "eventDate": "2018-07-06"}, 1, 2]}', '$account');
 		INSERT INTO postalytics.inbox (account, mail_id, email, first_name)
 		SELECT '$account', 'row ' || i, CASE WHEN i = 5 THEN 'PHILIPPA.F\@EXAMPLE.COM' END, CASE WHEN i = 5 THEN 'Philippa $account' END FROM generate_series(1, 6) AS i});
 }
@@ -48,12 +48,12 @@ $node->safe_psql('postgres', q{
 	FROM unnest(ARRAY['crm', 'failing']) AS sync, postalytics.fetch(sync) WHERE email ~ '^P' GROUP BY sync, account;
 	SELECT postalytics.ack('crm', array_agg(delivery_id)) FROM postalytics.fetch('crm') WHERE email ~ '^P';
 	SELECT count(*) FROM postalytics.fetch('crm', lease => '1 hour');
-	SELECT postalytics.configure('retention', '85 days'), postalytics.configure('retention_action', 'detach')});
+	SELECT postalytics.configure('retention', '7 years'), postalytics.configure('retention_action', 'detach')});
 $node->safe_psql('postgres', 'SELECT postalytics.maintain()');
 is($node->safe_psql('postgres', 'SELECT string_agg(m::text, $$ $$) FROM postalytics.detached_months() AS m'),
-	'postalytics.events_2026_07 postalytics.events_2026_08', 'two months are detached');
+	'postalytics.events_2018_07 postalytics.events_2018_08', 'two months are detached');
 $node->safe_psql('postgres', q{
-	CREATE TABLE archive AS SELECT * FROM postalytics.events_2026_08 WHERE false;
+	CREATE TABLE archive AS SELECT * FROM postalytics.events_2018_08 WHERE false;
 	SELECT postalytics.configure('retention', NULL)});
 
 # Lines of a dump that show the person of an account: the account stands in them, or
@@ -86,8 +86,8 @@ my $done = $node->safe_psql('postgres', q{SET lock_timeout = '10s'; SELECT relat
 is($done, "postalytics.rejects|4
 postalytics.deliveries|15
 postalytics.events|2
-postalytics.events_2026_07|2
-postalytics.events_2026_08|1
+postalytics.events_2018_07|2
+postalytics.events_2018_08|1
 postalytics.pieces|2", 'what was done is told, and detached months are named');
 $open->query_safe('COMMIT');
 $open->quit;
