@@ -55,7 +55,7 @@ REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases 
 	attack names calendar altered distributed arrives figures limits correct forget
 ISOLATION = same_month same_piece same_event progress two_fetches \
 	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest move_ingest \
-	grant_drop account_change correct_ingest
+	grant_drop account_change correct_ingest correct_wait
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.
