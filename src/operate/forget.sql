@@ -362,6 +362,7 @@ DECLARE
     piece_ids text[];
     accounts text[];
     names record;
+    erased bigint;
 BEGIN
     PERFORM postalytics.check_read_committed('forget');
     PERFORM postalytics.check_not_distributed();
@@ -394,7 +395,8 @@ BEGIN
     names.emails := names.emails || sought_email;
     relation := 'postalytics.rejects';
     action := 'delete';
-    affected := postalytics.erase_rejects(piece_ids || sought_piece, account, names.contact_ids, names.emails);
+    erased := postalytics.erase_rejects(piece_ids || sought_piece, account, names.contact_ids, names.emails);
+    affected := erased;
     RETURN NEXT;
     RETURN QUERY
     SELECT e.relation,
@@ -405,6 +407,9 @@ BEGIN
     SELECT m.relation, 'mention', m.affected
     FROM postalytics.count_mentions(account, names.emails) AS m
     WHERE m.affected > 0;
+    IF piece_ids IS NULL AND erased = 0 THEN
+        RAISE NOTICE 'nothing of this person was found in account "%"', account;
+    END IF;
     PERFORM postalytics.audit('forget', NULL, account,
                               format('pieces: %s%s', COALESCE(cardinality(piece_ids), 0),
                                      CASE WHEN anonymise THEN ', anonymised' END));
