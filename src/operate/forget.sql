@@ -236,15 +236,14 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT account IS NULL
-        OR reject_account = account
+    SELECT reject_account = account
         OR reject_account = ''
            AND EXISTS (SELECT
                        FROM postalytics.field_names AS f
                        WHERE f.field = 'account')
 $$;
 COMMENT ON FUNCTION postalytics.may_have_events_of(text, text) IS
-    'internal: true if a reject of the first account can have events of the second; NULL for any';
+    'internal: true if a reject of the first account can have events of the second';
 
 -- A reject can consist of many events.  Then only those of the person are removed, and
 -- the others are kept as an array; of more than 100,000 rejected events, none is.

@@ -208,11 +208,11 @@ COMMENT ON FUNCTION postalytics.begin_maintenance() IS
 -- Safe to run at any time.  If another maintain() is running, it does nothing.
 -- For each table it retires leaves until the first that it cannot retire,
 -- because a lock is not available within a second or an object depends on the
--- leaf.  Of pieces it reads up to 500 parts (retire_pieces), and of rejects it
--- deletes up to 50 (retire_rejects); the next call continues.  Locks are held until the
--- transaction ends; the background worker uses a transaction for each leaf and part, and
--- processes all of them.  Errors: 25001 unless the transaction is
--- READ COMMITTED.
+-- leaf.  It reads up to 500 parts of pieces (retire_pieces), and deletes up to 50 batches
+-- of rejects (retire_rejects); the next call continues.  Locks are held until the
+-- transaction ends; the background worker uses a transaction for each leaf, part and
+-- batch, and processes all of them.  Errors: 25001 unless the transaction is READ
+-- COMMITTED.
 CREATE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql
