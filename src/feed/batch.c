@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "base/extension.h"
 #include "feed/batch.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
@@ -36,6 +37,18 @@ event_batch_create(MemoryContext parent, Call *call)
 	batch->latest = DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval, TimestampGetDatum(now),
 														  IntervalPGetDatum(&batch->settings.latest)));
 	return batch;
+}
+
+/* Check the size of a payload.  Error 54000 if it exceeds max_call_size. */
+void
+event_batch_check_size(const EventBatch *batch, uint32 length)
+{
+	if (length > batch->settings.max_call_size)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("payload of %u bytes exceeds the maximum size", length),
+				 errdetail("Setting \"max_call_size\" allows %d bytes.", batch->settings.max_call_size),
+				 errhint("Split the payload into several calls or rows, or increase the setting with %s.configure.", EXTENSION_SCHEMA)));
 }
 
 #define CHUNK	1024			/* records */

@@ -43,6 +43,7 @@ typedef struct EventBatch
 } EventBatch;
 
 extern EventBatch *event_batch_create(MemoryContext parent, Call *call);
+extern void event_batch_check_size(const EventBatch *batch, uint32 length);
 extern void event_batch_add(EventBatch *batch, const EventRecord *record);
 extern EventRecord *event_batch_record(EventBatch *batch, int64 i);
 extern void event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,

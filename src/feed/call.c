@@ -8,10 +8,8 @@
 #include "postgres.h"
 
 #include "base/compat.h"
-#include "base/extension.h"
 #include "common/hashfn.h"
 #include "feed/call.h"
-#include "rights/settings.h"
 
 /* A campaign, by the hash of its id and account. */
 typedef struct SeenCampaign
@@ -70,18 +68,4 @@ call_add_campaign(Call *call, const EventRecord *record, int max_campaigns)
 	(void) seen_insert(call->campaigns, hash, &found);
 	call->last_campaign = hash;
 	return true;
-}
-
-/* Check the size of a payload.  Error 54000 if it exceeds max_call_size. */
-void
-call_check_size(uint32 length)
-{
-	const Settings *settings = current_settings();
-
-	if (length > settings->max_call_size)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("payload of %u bytes exceeds the maximum size", length),
-				 errdetail("Setting \"max_call_size\" allows %d bytes.", settings->max_call_size),
-				 errhint("Split the payload into several calls or rows, or increase the setting with %s.configure.", EXTENSION_SCHEMA)));
 }

@@ -22,6 +22,5 @@ typedef struct Call
 
 extern Call *call_create(MemoryContext context, bool is_statement);
 extern bool call_add_campaign(Call *call, const EventRecord *record, int max_campaigns);
-extern void call_check_size(uint32 length);
 
 #endif							/* POSTALYTICS_CALL_H */

@@ -164,7 +164,7 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 	json = inbox_row_json(trigger->tg_trigtuple,
 						  RelationGetDescr(trigger->tg_relation), &account);
 	length = strlen(json);
-	call_check_size(length);
+	event_batch_check_size(inbox->batch, length);
 	json = MemoryContextStrdup(inbox->batch->context, json);
 	event_account = account_of_call(&inbox->bound, account);
 	event_account.name = MemoryContextStrdup(inbox->batch->context, event_account.name);

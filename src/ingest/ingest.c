@@ -51,13 +51,13 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		return form_result(fcinfo, result);
 	payload = PG_GETARG_TEXT_PP(0);
-	call_check_size(VARSIZE_ANY_EXHDR(payload));
 
 	caller = switch_to_owner();
+	batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext, false));
+	event_batch_check_size(batch, VARSIZE_ANY_EXHDR(payload));
 	show_progress = progress_is_wanted(VARSIZE_ANY_EXHDR(payload));
 	if (show_progress)
 		progress_begin(VARSIZE_ANY_EXHDR(payload), 0);
-	batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext, false));
 	batch->progress = show_progress ? progress_bytes_read : NULL;
 	event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &event_account);
 	result = store_batch(batch, show_progress ? VARSIZE_ANY_EXHDR(payload) : 0);

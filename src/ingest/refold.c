@@ -4,14 +4,12 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "base/compat.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "ingest/derive.h"
-#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(postalytics_refold_pieces);
 PG_FUNCTION_INFO_V1(postalytics_refold_campaign);
@@ -37,14 +35,11 @@ derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 
 #define FETCH_ROWS	1000
 
-/*
- * Derive from the events that a query selects, and return their number.  Its
- * parameters have the types of those of "other".
- */
+/* Derive from the events that a query selects, and return their number. */
 static int64
-derive_from(const char *sql, const SqlQuery *other, Datum *values, DeriveKind kind)
+derive_from(const SqlQuery *query, Datum *values, DeriveKind kind)
 {
-	Portal		cursor = SPI_cursor_open_with_args(NULL, sql, other->nparameters, (Oid *) other->types,
+	Portal		cursor = SPI_cursor_open_with_args(NULL, query->sql, query->nparameters, (Oid *) query->types,
 												   values, NULL, false, 0);
 	Derivation *derivation = derive_begin(kind);
 	int64		count = 0;
@@ -64,7 +59,7 @@ derive_from(const char *sql, const SqlQuery *other, Datum *values, DeriveKind ki
 
 /* ---- pieces ---- */
 
-/* Parameters of delete_query and piece_events. */
+/* Parameters of delete_query and piece_events_query. */
 enum
 {
 	REFOLD_PIECE_IDS, REFOLD_ACCOUNT, N_REFOLD
@@ -82,12 +77,15 @@ static SqlQuery delete_query = {
 	.types = {[REFOLD_PIECE_IDS] = TEXTARRAYOID,[REFOLD_ACCOUNT] = TEXTOID}
 };
 
-static const char piece_events[] =
-"SELECT " EVENTS_COLUMNS
-" FROM postalytics.events AS e"
-" WHERE e.piece_id = ANY ($1)"
-"   AND e.account = $2"
-" ORDER BY e.piece_id";
+static const SqlQuery piece_events_query = {
+	.sql = "SELECT " EVENTS_COLUMNS
+	" FROM postalytics.events AS e"
+	" WHERE e.piece_id = ANY ($1)"
+	"   AND e.account = $2"
+	" ORDER BY e.piece_id",
+	.nparameters = N_REFOLD,
+	.types = {[REFOLD_PIECE_IDS] = TEXTARRAYOID,[REFOLD_ACCOUNT] = TEXTOID}
+};
 
 /*
  * refold_pieces(piece_ids text[], account text) returns bigint
@@ -110,50 +108,35 @@ postalytics_refold_pieces(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	query_run(&delete_query, values, NULL);
-	count = derive_from(piece_events, &delete_query, values, DERIVE_PIECES);
+	count = derive_from(&piece_events_query, values, DERIVE_PIECES);
 	SPI_finish();
 	PG_RETURN_INT64(count);
 }
 
 /* ---- a campaign ---- */
 
-/* Parameters of clear_name_query, campaign_events and drop_query. */
+/* Parameters of campaign_events_query. */
 enum
 {
 	CAMPAIGN_CAMPAIGN_ID, CAMPAIGN_ACCOUNT, N_CAMPAIGN
 };
 
-static SqlQuery clear_name_query = {
-	.sql = "UPDATE postalytics.campaigns AS c"
-	" SET name = NULL,"
-	"     named_on = NULL"
-	" WHERE (c.campaign_id, c.account) = ($1, $2)",
-	.result = SPI_OK_UPDATE,
+static const SqlQuery campaign_events_query = {
+	.sql = "SELECT " EVENTS_COLUMNS
+	" FROM postalytics.events AS e"
+	" WHERE e.campaign_id = $1"
+	"   AND e.account = $2"
+	" ORDER BY e.piece_id",
 	.nparameters = N_CAMPAIGN,
 	.types = {[CAMPAIGN_CAMPAIGN_ID] = TEXTOID,[CAMPAIGN_ACCOUNT] = TEXTOID}
 };
-
-static SqlQuery drop_query = {
-	.sql = "DELETE FROM postalytics.campaigns AS c"
-	" WHERE (c.campaign_id, c.account) = ($1, $2)",
-	.result = SPI_OK_DELETE,
-	.nparameters = N_CAMPAIGN,
-	.types = {[CAMPAIGN_CAMPAIGN_ID] = TEXTOID,[CAMPAIGN_ACCOUNT] = TEXTOID}
-};
-
-static const char campaign_events[] =
-"SELECT " EVENTS_COLUMNS
-" FROM postalytics.events AS e"
-" WHERE e.campaign_id = $1"
-"   AND e.account = $2"
-" ORDER BY e.piece_id";
 
 /*
  * refold_campaign(campaign_id text, account text) returns bigint
  *
- * Derives the row of a campaign again from the stored events, all of which are
- * read, deletes it if there are none, and returns their number.  What came only
- * from payloads that are not kept is lost.  Strict.  Locks: the row.
+ * Brings the row of a campaign up to the stored events, all of which are read,
+ * and returns their number.  The caller has cleared the name if events that
+ * gave it may be gone.  Strict.  Locks: the row.
  */
 Datum
 postalytics_refold_campaign(PG_FUNCTION_ARGS)
@@ -162,18 +145,7 @@ postalytics_refold_campaign(PG_FUNCTION_ARGS)
 	int64		count;
 
 	SPI_connect();
-	query_run(&clear_name_query, values, NULL);
-
-	/*
-	 * A campaign is written only if its row, as the active snapshot shows it,
-	 * differs; so make the cleared name visible.
-	 */
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	count = derive_from(campaign_events, &clear_name_query, values, DERIVE_CAMPAIGNS);
-	PopActiveSnapshot();
-	if (count == 0)
-		query_run(&drop_query, values, NULL);
+	count = derive_from(&campaign_events_query, values, DERIVE_CAMPAIGNS);
 	SPI_finish();
 	PG_RETURN_INT64(count);
 }

@@ -23,4 +23,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_refold_campaign';
 COMMENT ON FUNCTION postalytics.refold_campaign(text, text) IS
-    'internal: derive an account''s campaign again from its stored events; returns the number of events';
+    'internal: bring an account''s campaign up to its stored events; returns the number of events';

@@ -299,17 +299,25 @@ keep_row(JourneyWriter *writer)
 		write_kept(writer);
 }
 
+/*
+ * Let the stored row keep the sections that no payload decides.  The campaign is
+ * a column of events, and thus known.
+ */
+static void
+keep_unknown_sections(Journey *journey)
+{
+	for (int i = SECTION_CONTACT; i < N_SECTIONS; i++)
+		if (journey->marks[SECTION_MARK(i)] == NO_MARK)
+			journey->marks[SECTION_MARK(i)] = UNKNOWN_MARK;
+}
+
 /* Write the row of a piece that has no more events. */
 void
 journey_next_piece(JourneyWriter *writer)
 {
-	Journey    *journey = &writer->journey;
-
 	memset(writer->row.nulls, true, RelationGetDescr(writer->pieces)->natts * sizeof(bool));
-	/* The campaign is a column of events, and thus known. */
-	for (int i = SECTION_CONTACT; writer->replace && journey->has_unknown && i < N_SECTIONS; i++)
-		if (journey->marks[SECTION_MARK(i)] == NO_MARK)
-			journey->marks[SECTION_MARK(i)] = UNKNOWN_MARK;
+	if (writer->replace && writer->journey.has_unknown)
+		keep_unknown_sections(&writer->journey);
 	set_columns(writer->row, &writer->journey);
 	if (writer->direct != NULL)
 		direct_upsert(writer->direct, writer->row.values, writer->row.nulls,

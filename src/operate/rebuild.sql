@@ -40,8 +40,9 @@ COMMENT ON FUNCTION postalytics.account_of_pieces(text[], text) IS
     'internal: the account of pieces, or an error';
 
 -- Locks the rows of pieces in key order, until the transaction ends, and returns their
--- ids.  A piece that has events but no row gets one, which refold_pieces replaces.  A
--- piece that is not returned appeared meanwhile, and is as ingest has just made it.
+-- ids.  A piece that has events but no row gets one, with the marks of a piece without
+-- events (the short form in piece.c), which refold_pieces replaces.  A piece that is not
+-- returned appeared meanwhile, and is as ingest has just made it.
 --
 -- The settings make the planner look up each piece, however large it thinks the tables
 -- are.

@@ -20,7 +20,7 @@ INSERT INTO postalytics.retirement_progress VALUES (0);
 
 -- Erases pieces as erase_pieces does, except those for which that fails, because a row
 -- refers to them for example: if it fails, each half is tried by itself.  Returns the
--- number of pieces for which it has failed, and the last error.
+-- number of pieces for which it has failed, and an error.
 CREATE FUNCTION postalytics.try_erase_pieces(piece_ids text[], account text, anonymise boolean, OUT failed bigint, OUT error text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -51,7 +51,8 @@ COMMENT ON FUNCTION postalytics.try_erase_pieces(text[], text, boolean) IS
     'internal: erase those pieces of an account that can be; how many cannot, and an error';
 
 -- The old pieces in a range of pages, locked.  Skips pieces that others have locked, those
--- with unfinished deliveries, and those that are anonymised already.
+-- with unfinished deliveries, and those that are anonymised already.  As in lock_pieces,
+-- the settings make the planner look up each piece.
 CREATE FUNCTION postalytics.old_pieces(first_page bigint, pages bigint, max_age interval, anonymise boolean)
 RETURNS TABLE (account text, piece_ids text[])
 LANGUAGE sql

@@ -36,9 +36,9 @@ $$;
 COMMENT ON FUNCTION postalytics.campaign_depends_on(postalytics.events) IS
     'internal: true if the campaign of an event must be derived again when the event is deleted';
 
--- Derives a campaign again.  If the payload of an event was not kept, its name is unknown,
--- and the campaign keeps the one that it has.  Locks: as refold_campaign; the caller
--- prevents the insertion of events.
+-- Derives a campaign again, and deletes it if it has no events.  If the payload of an
+-- event was not kept, its name is unknown, and the campaign keeps the one that it has.
+-- Locks: the row; the caller prevents the insertion of events.
 CREATE FUNCTION postalytics.rebuild_campaign(campaign_id text, account text)
 RETURNS void
 LANGUAGE plpgsql
@@ -52,11 +52,18 @@ BEGIN
     FROM postalytics.campaigns AS c
     WHERE (c.campaign_id, c.account) = (rebuild_campaign.campaign_id, rebuild_campaign.account)
     FOR UPDATE;
-    PERFORM postalytics.refold_campaign(campaign_id, account);
+    UPDATE postalytics.campaigns AS c
+    SET name = NULL,
+        named_on = NULL
+    WHERE (c.campaign_id, c.account) = (old.campaign_id, old.account);
+    IF postalytics.refold_campaign(campaign_id, account) = 0 THEN
+        DELETE FROM postalytics.campaigns AS c
+        WHERE (c.campaign_id, c.account) = (old.campaign_id, old.account);
+    END IF;
     UPDATE postalytics.campaigns AS c
     SET name = old.name,
         named_on = old.named_on
-    WHERE (c.campaign_id, c.account) = (rebuild_campaign.campaign_id, rebuild_campaign.account)
+    WHERE (c.campaign_id, c.account) = (old.campaign_id, old.account)
       AND c.name IS NULL
       AND EXISTS (SELECT
                   FROM postalytics.events AS e
@@ -69,8 +76,8 @@ COMMENT ON FUNCTION postalytics.rebuild_campaign(text, text) IS
 
 -- Deletes an event with its unfinished deliveries, and derives its piece again.  Returns
 -- its deliveries.  The caller has locked the deliveries that existed before.  Locks: ROW
--- EXCLUSIVE on events, then those of lock_pieces.  Errors: those of check_not_retired, 42704 if the event no longer
--- exists.
+-- EXCLUSIVE on events, then those of lock_pieces.  Errors: those of check_not_retired,
+-- 42704 if the event no longer exists.
 CREATE FUNCTION postalytics.delete_event(event postalytics.events)
 RETURNS TABLE (sync text, delivery_id bigint, state postalytics.delivery_state, deleted boolean)
 LANGUAGE plpgsql
