@@ -244,8 +244,51 @@ SELECT fetched('backlog', 2);
 SELECT events_of('p14', '11@01');
 SELECT fetched('backlog', 1), fetched('backlog', 2), fetched('backlog');
 
+-- A fetch can finish what the worker has done with; then it does not wait, as the
+-- acks are not committed yet.
+SELECT name FROM create_sync('loops');
+SELECT events_of('p20', '11@05 4@06');
+CREATE TEMP TABLE held AS SELECT delivery_id FROM postalytics.fetch('loops');
+SELECT status, attempt FROM postalytics.fetch('loops', max_wait => '1 hour', ack => ARRAY(SELECT delivery_id FROM held) || ARRAY[99999, NULL]);
+SELECT fetched('loops'), (SELECT count(*) FROM deliveries WHERE sync = 'loops' AND state = 'done') AS done;
+SELECT piece_id FROM postalytics.fetch('loops', max_wait => '1 hour', ack => ARRAY(SELECT delivery_id FROM deliveries WHERE sync = 'loops' AND state = 'leased'));
+SELECT piece_id FROM postalytics.fetch('loops', ack => '{}');
+SELECT count(*) FROM deliveries WHERE sync = 'loops' AND state = 'done';
+DROP TABLE held;
+
+-- Dead letters: why, and what to do with them.
+SELECT name FROM create_sync('letters', max_attempts => 1);
+SELECT events_of('p21', '11@05'), events_of('p22', '11@05'), events_of('p23', '4@05'), events_of('p24', '11@05');
+SELECT fetched('letters', lease => '0');
+SELECT nack('letters', (SELECT array_agg(delivery_id) FROM deliveries_unfinished WHERE sync = 'letters' AND piece_id = 'p21'), 'HTTP 404', dead => true);
+SELECT nack('letters', (SELECT array_agg(delivery_id) FROM deliveries_unfinished WHERE sync = 'letters' AND piece_id = 'p22'), 'HTTP 503');
+SELECT fetched('letters');
+SELECT sync, reason, piece_id, account, campaign_id, contact_id, status, attempts, last_error, since <= now() AS since FROM dead_letters WHERE sync = 'letters' ORDER BY piece_id;
+SELECT dead, dead_by_reason FROM sync_health WHERE name = 'letters';
+SELECT redrive('letters', campaigns => '{1}'), redrive('letters', until => '2020-01-01'), redrive('letters', accounts => '{b}');
+SELECT redrive('letters', reasons => '{max_attempts,lease_expired}', statuses => '{mailed}', campaigns => '{77120}', since => '2020-01-01');
+SELECT fetched('letters'), ack_all('letters');
+SELECT reason, piece_id FROM dead_letters WHERE sync = 'letters' ORDER BY piece_id;
+SELECT discard('letters', reason => 'contact deleted', reasons => '{refused}'), discard('letters', reason => 'contact deleted', reasons => '{refused}');
+SELECT redrive('letters');
+SELECT dead, dead_by_reason FROM sync_health WHERE name = 'letters';
+SELECT piece_id, state, attempt, reason FROM deliveries WHERE sync = 'letters' ORDER BY piece_id;
+SELECT action, object, detail FROM audit_log WHERE action = 'discard';
+-- Without history, what is discarded is gone.
+SELECT postalytics.configure('history', '0');
+SELECT fetched('letters'), nack('letters', (SELECT array_agg(delivery_id) FROM deliveries_unfinished WHERE sync = 'letters'), 'no', dead => true);
+SELECT discard('letters', 'of no use'), (SELECT count(*) FROM deliveries WHERE sync = 'letters' AND reason = 'of no use');
+SELECT postalytics.configure('history', NULL);
+
 -- Mistakes.
 SELECT name FROM create_sync('told', durable => false);
+SELECT redrive('letters', reasons => '{}');
+SELECT redrive('letters', statuses => '{lost}');
+SELECT redrive('letters', since => '2026-10-02', until => '2026-10-02');
+SELECT redrive('nobody');
+SELECT redrive('told');
+SELECT discard('letters', NULL);
+SELECT discard('letters', '');
 SELECT postalytics.fetch('told');
 SELECT ack('told', '{1}');
 SELECT next_due('told');

@@ -174,7 +174,7 @@ ALTER TABLE events RENAME account TO client;
 INSERT INTO events (piece_id, status, occurred_at) VALUES ('renamed', 'Mailed', '2026-10-03');
 ROLLBACK;
 BEGIN;
-ALTER TABLE deliveries ALTER attempt TYPE bigint;
+ALTER TABLE deliveries ALTER created_at TYPE timestamp;
 SELECT name FROM create_sync('altered');
 SELECT ingest('{"mailId": "attempt", "eventDate": "2026-10-03", "eventType": 4}');
 ROLLBACK;

@@ -14,9 +14,9 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lookup.h"
+#include "sync/ack.h"
 #include "sync/delivery.h"
 #include "sync/wake.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -58,27 +58,27 @@ compare_claims(const void *a, const void *b)
  * have different lengths.
  */
 static void
-read_claims(FunctionCallInfo fcinfo, int attempts_argument, Claims *claims)
+read_claims(const text *sync, ArrayType *delivery_ids, ArrayType *attempts, Claims *claims)
 {
 	Datum	   *ids;
-	Datum	   *attempts = NULL;
+	Datum	   *numbers = NULL;
 	bool	   *id_nulls;
-	bool	   *attempt_nulls;
+	bool	   *number_nulls;
 	int			nids;
-	int			nattempts;
+	int			nnumbers;
 
 	memset(claims, 0, sizeof(*claims));
-	claims->sync = PG_GETARG_TEXT_PP(0);
-	claims->by_attempt = !PG_ARGISNULL(attempts_argument);
-	if (PG_ARGISNULL(1))
+	claims->sync = sync;
+	claims->by_attempt = attempts != NULL;
+	if (delivery_ids == NULL)
 		return;
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+	deconstruct_array(delivery_ids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 					  TYPALIGN_DOUBLE, &ids, &id_nulls, &nids);
 	if (claims->by_attempt)
 	{
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(attempts_argument), INT4OID, sizeof(int32), true,
-						  TYPALIGN_INT, &attempts, &attempt_nulls, &nattempts);
-		if (nids != nattempts)
+		deconstruct_array(attempts, INT4OID, sizeof(int32), true,
+						  TYPALIGN_INT, &numbers, &number_nulls, &nnumbers);
+		if (nids != nnumbers)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("attempts and delivery_ids must have the same number of elements")));
@@ -86,11 +86,11 @@ read_claims(FunctionCallInfo fcinfo, int attempts_argument, Claims *claims)
 	claims->claims = palloc(Max(nids, 1) * sizeof(Claim));
 	for (int i = 0; i < nids; i++)
 	{
-		if (id_nulls[i] || (claims->by_attempt && attempt_nulls[i]))
+		if (id_nulls[i] || (claims->by_attempt && number_nulls[i]))
 			continue;
 		claims->claims[claims->count].id = DatumGetInt64(ids[i]);
 		claims->claims[claims->count++].attempt =
-			claims->by_attempt ? DatumGetInt32(attempts[i]) : 0;
+			claims->by_attempt ? DatumGetInt32(numbers[i]) : 0;
 	}
 	qsort(claims->claims, claims->count, sizeof(Claim), compare_claims);
 }
@@ -185,6 +185,42 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
 }
 
 /*
+ * Finish the deliveries of a sync that are leased to the caller, and return
+ * their number.  The arrays may be NULL.  The caller has checked that the
+ * current user may work on the sync.  Locks and errors as for ack.
+ */
+int64
+ack_deliveries(const text *sync, ArrayType *delivery_ids, ArrayType *attempts)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SavedUser	caller;
+	Claims		claims;
+	Datum	   *places;
+	int			count;
+
+	PreventCommandIfReadOnly("ack");
+	read_claims(sync, delivery_ids, attempts, &claims);
+	caller = switch_to_owner();
+	places = palloc(Max(claims.count, 1) * sizeof(Datum));
+	count = lock_claims(&claims, LockTupleExclusive, places);
+	if (count > 0)
+	{
+		SPI_connect();
+		finish_deliveries(place_array(places, count), "done", now);
+		SPI_finish();
+	}
+	restore_user(caller);
+	return count;
+}
+
+/* Return an argument that is an array; NULL if the argument is NULL. */
+static ArrayType *
+array_argument(FunctionCallInfo fcinfo, int i)
+{
+	return PG_ARGISNULL(i) ? NULL : PG_GETARG_ARRAYTYPE_P(i);
+}
+
+/*
  * ack(sync text, delivery_ids bigint[], attempts integer[]) returns bigint
  *
  * Finishes the deliveries that are leased to the caller, and returns their
@@ -198,26 +234,9 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
 Datum
 postalytics_ack(PG_FUNCTION_ARGS)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	SavedUser	caller;
-	Claims		claims;
-	Datum	   *places;
-	int			count;
-
 	(void) sync_argument(fcinfo);
-	PreventCommandIfReadOnly("ack");
-	read_claims(fcinfo, 2, &claims);
-	caller = switch_to_owner();
-	places = palloc(Max(claims.count, 1) * sizeof(Datum));
-	count = lock_claims(&claims, LockTupleExclusive, places);
-	if (count > 0)
-	{
-		SPI_connect();
-		finish_deliveries(place_array(places, count), "done", now);
-		SPI_finish();
-	}
-	restore_user(caller);
-	PG_RETURN_INT64(count);
+	PG_RETURN_INT64(ack_deliveries(PG_GETARG_TEXT_PP(0), array_argument(fcinfo, 1),
+								   array_argument(fcinfo, 2)));
 }
 
 /* Parameters of nack_query. */
@@ -239,6 +258,7 @@ static SqlQuery nack_query = {
 	"                                         * (0.75 + random() / 2))"
 	"              END,"
 	"     lease_until = NULL,"
+	"     reason = CASE WHEN $4 THEN 'refused' WHEN d.attempt >= $5 THEN 'max_attempts' END,"
 	"     errors = postalytics.with_error(d.errors, d.attempt, $6, left($2, 2000)),"
 	"     failed_at = $6"
 	" WHERE d.ctid = ANY ($1)",
@@ -279,7 +299,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 		(void) time_after(now, PG_GETARG_DATUM(3), "retry_in");
 	PreventCommandIfReadOnly("nack");
-	read_claims(fcinfo, 5, &claims);
+	read_claims(PG_GETARG_TEXT_PP(0), array_argument(fcinfo, 1), array_argument(fcinfo, 5), &claims);
 	caller = switch_to_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);

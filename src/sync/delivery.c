@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
@@ -23,6 +24,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(postalytics_finish_deliveries);
 
 const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 	[DELIVERY_ID] = COLUMN_NOT_NULL("delivery_id", INT8OID),
@@ -42,6 +45,7 @@ const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 	[DELIVERY_FAILED_AT] = COLUMN("failed_at", InvalidOid),
 	[DELIVERY_ERRORS] = COLUMN("errors", InvalidOid),
 	[DELIVERY_PAYLOAD] = COLUMN("payload", JSONOID),
+	[DELIVERY_REASON] = COLUMN("reason", TEXTOID),
 };
 
 /* Open deliveries_unfinished.  Errors are those of open_table. */
@@ -158,13 +162,13 @@ static SqlQuery move_query = {
 	"     DELETE FROM postalytics.deliveries_unfinished AS d"
 	"     WHERE d.ctid = ANY ($1)"
 	"     RETURNING d.delivery_id, d.sync, d.piece_id, d.account, d.status, d.occurred_at, d.created_at,"
-	"               d.due_at, d.attempt, d.is_test, d.failed_at, d.errors"
+	"               d.due_at, d.attempt, d.is_test, d.failed_at, d.errors, d.reason"
 	" )"
 	" INSERT INTO postalytics.deliveries"
 	"     (delivery_id, sync, piece_id, account, status, occurred_at, created_at,"
-	"      due_at, attempt, is_test, failed_at, errors, state, finished_at)"
+	"      due_at, attempt, is_test, failed_at, errors, reason, state, finished_at)"
 	" SELECT f.delivery_id, f.sync, f.piece_id, f.account, f.status, f.occurred_at, f.created_at,"
-	"        f.due_at, f.attempt, f.is_test, f.failed_at, f.errors, $2::postalytics.delivery_state, $3"
+	"        f.due_at, f.attempt, f.is_test, f.failed_at, f.errors, f.reason, $2::postalytics.delivery_state, $3"
 	" FROM finished AS f",
 	.result = SPI_OK_INSERT,
 	.nparameters = N_FINISHED,
@@ -231,4 +235,18 @@ finish_deliveries(Datum places, const char *state, TimestampTz now)
 	query_run(&delete_query, values, NULL);
 	if (has_history && SPI_processed > 0)
 		report_lost_history((int) SPI_processed);
+}
+
+/*
+ * finish_deliveries(places tid[], state text) returns void
+ *
+ * As above, for the caller's locked rows.  Strict.
+ */
+Datum
+postalytics_finish_deliveries(PG_FUNCTION_ARGS)
+{
+	SPI_connect();
+	finish_deliveries(PG_GETARG_DATUM(0), text_to_cstring(PG_GETARG_TEXT_PP(1)), GetCurrentTimestamp());
+	SPI_finish();
+	PG_RETURN_VOID();
 }

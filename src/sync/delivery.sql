@@ -13,7 +13,7 @@
  */
 
 CREATE TYPE postalytics.delivery_state AS ENUM (
-    'waiting', 'leased', 'done', 'dead', 'cancelled', 'superseded'
+    'waiting', 'leased', 'done', 'dead', 'cancelled', 'superseded', 'discarded'
 );
 COMMENT ON TYPE postalytics.delivery_state IS
     'what became of a delivery so far; a lease that has run out is due again, whatever its state says';
@@ -56,7 +56,8 @@ CREATE TABLE postalytics.deliveries (
     finished_at timestamptz,
     failed_at timestamptz,
     errors postalytics.delivery_error[],
-    payload json
+    payload json,
+    reason text
 )
 PARTITION BY LIST (((finished_at AT TIME ZONE 'UTC')::date));
 
@@ -86,6 +87,7 @@ COMMENT ON COLUMN postalytics.deliveries.lease_until IS 'until when the worker t
 COMMENT ON COLUMN postalytics.deliveries.leases IS 'internal: the session of each attempt';
 COMMENT ON COLUMN postalytics.deliveries.failed_at IS 'when an attempt last failed';
 COMMENT ON COLUMN postalytics.deliveries.errors IS 'why attempts failed; as rows in delivery_errors';
+COMMENT ON COLUMN postalytics.deliveries.reason IS 'why it is dead, as in dead_letters, or why it was discarded';
 COMMENT ON COLUMN postalytics.deliveries.payload IS 'internal: the event''s own JSON where events no longer has it';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries', '');
@@ -108,3 +110,12 @@ CROSS JOIN LATERAL pg_catalog.unnest(d.errors) AS e
 WHERE d.failed_at IS NOT NULL;
 COMMENT ON VIEW postalytics.delivery_errors IS
     'why deliveries failed: a row an attempt';
+
+-- The rows must be locked.
+CREATE FUNCTION postalytics.finish_deliveries(places tid[], state text)
+RETURNS void
+LANGUAGE c
+STRICT
+AS 'MODULE_PATHNAME', 'postalytics_finish_deliveries';
+COMMENT ON FUNCTION postalytics.finish_deliveries(tid[], text) IS
+    'internal: move locked deliveries, by their ctid, to history in this state';

@@ -22,10 +22,10 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "sync/ack.h"
 #include "sync/delivery.h"
 #include "sync/delivery_row.h"
 #include "sync/verdict.h"
-#include "utils/array.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -83,6 +83,7 @@ static SqlQuery give_up_query = {
 	" SET state = 'dead',"
 	"     due_at = 'infinity',"
 	"     lease_until = NULL,"
+	"     reason = 'lease_expired',"
 	"     errors = postalytics.with_error(d.errors, d.attempt, $2, 'lease expired'),"
 	"     failed_at = $2"
 	" WHERE d.ctid = ANY ($1)",
@@ -318,19 +319,19 @@ show_waiting(bool waiting)
 }
 
 /*
- * fetch(sync text, batch integer, lease interval, max_wait interval)
- * returns setof delivery
+ * fetch(sync text, batch integer, lease interval, max_wait interval,
+ *		 ack bigint[]) returns setof delivery
  *
- * Leases up to batch due deliveries to the caller, in the order of due_at, and
+ * Finishes the deliveries in ack, as the function ack does, unless that is
+ * NULL.  Then leases up to batch due deliveries to the caller, in the order of due_at, and
  * at most one per piece if the sync is ordered; none while the sync is
  * disabled.  If there are none, looks again until max_wait, or the setting of
- * that name if it is shorter, is over.  Also
- * returns early, without rows, if a look has only cancelled, superseded,
- * postponed or given up deliveries.
+ * that name if it is shorter, is over.  Also returns early, without rows, if a
+ * look has only cancelled, superseded, postponed or given up deliveries, or if
+ * ack has finished any, because they stay locked until the transaction ends.
  *
- * Locks: the rows, with SKIP LOCKED; while it waits, also that of show_waiting.
- * Errors: those of sync_argument, 22004
- * for NULL, 22023 for a batch below 1, a negative interval or a sync that is
+ * Locks: those of ack; the rows, with SKIP LOCKED; while it waits, also that of
+ * show_waiting.  Errors: those of sync_argument and ack, 22004 for NULL, 22023 for a batch below 1, a negative interval or a sync that is
  * not durable, 25006 in a read-only transaction, 55000 if the extension's
  * tables were altered.
  */
@@ -342,6 +343,7 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	Interval	longest = current_settings()->max_wait;
 	TimestampTz deadline = Min(time_after(now, argument(fcinfo, 3, "max_wait"), "max_wait"),
 							   time_after(now, IntervalPGetDatum(&longest), "max_wait"));
+	bool		has_acked = false;
 	bool		is_waiting = false;
 
 	if (batch < 1)
@@ -350,6 +352,13 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 				 errmsg("batch must be at least 1")));
 	PreventCommandIfReadOnly("fetch");
 	InitMaterializedSRF(fcinfo, 0);
+	if (!PG_ARGISNULL(4))
+	{
+		(void) sync_argument(fcinfo);
+		has_acked = ack_deliveries(PG_GETARG_TEXT_PP(0), PG_GETARG_ARRAYTYPE_P(4), NULL) > 0;
+	}
+	if (has_acked)
+		deadline = now;
 	while (!fetch_due(fcinfo, batch, GetCurrentTimestamp() < deadline) &&
 		   GetCurrentTimestamp() < deadline)
 	{

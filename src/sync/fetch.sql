@@ -35,7 +35,8 @@ CREATE FUNCTION postalytics.fetch(
     sync text,
     batch integer DEFAULT 100,
     lease interval DEFAULT '1 minute',
-    max_wait interval DEFAULT '0')
+    max_wait interval DEFAULT '0',
+    ack bigint[] DEFAULT NULL)
 RETURNS SETOF postalytics.delivery
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -46,8 +47,8 @@ SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_fetch';
-COMMENT ON FUNCTION postalytics.fetch(text, integer, interval, interval) IS
-    'lease up to batch deliveries that are due to the caller; if there are none, wait for one up to max_wait';
+COMMENT ON FUNCTION postalytics.fetch(text, integer, interval, interval, bigint[]) IS
+    'finish the deliveries in ack, then lease up to batch deliveries that are due to the caller; if there are none and none was finished, wait for one up to max_wait';
 
 CREATE FUNCTION postalytics.next_due(sync text)
 RETURNS timestamptz

@@ -62,6 +62,7 @@ BEGIN
     SET state = 'waiting',
         attempt = 0,
         leases = NULL,
+        reason = NULL,
         due_at = postalytics.due_at(d.occurred_at, sync.wait)
     WHERE d.sync = sync.name
       AND d.due_at = 'infinity'

@@ -14,7 +14,8 @@ SELECT s.name,
        x.dead,
        h.done_last_hour,
        e.last_error,
-       e.last_error_at
+       e.last_error_at,
+       x.dead_by_reason
 FROM postalytics.syncs AS s
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) FILTER (WHERE u.lease_until > pg_catalog.now()) AS leased,
@@ -32,10 +33,16 @@ CROSS JOIN LATERAL (
       AND u.due_at < 'infinity'
 ) AS f
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.count(*) AS dead
-    FROM postalytics.deliveries_unfinished AS u
-    WHERE u.sync = s.name
-      AND u.due_at = 'infinity'
+    SELECT COALESCE(pg_catalog.sum(r.dead), 0)::bigint AS dead,
+           pg_catalog.jsonb_object_agg(r.reason, r.dead) FILTER (WHERE r.reason IS NOT NULL) AS dead_by_reason
+    FROM (
+        SELECT u.reason,
+               pg_catalog.count(*) AS dead
+        FROM postalytics.deliveries_unfinished AS u
+        WHERE u.sync = s.name
+          AND u.due_at = 'infinity'
+        GROUP BY u.reason
+    ) AS r
 ) AS x
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) AS done_last_hour
@@ -58,4 +65,5 @@ COMMENT ON VIEW postalytics.sync_health IS
 COMMENT ON COLUMN postalytics.sync_health.waiting IS 'not handed out, the due ones included';
 COMMENT ON COLUMN postalytics.sync_health.due IS 'not handed out, and their time has come';
 COMMENT ON COLUMN postalytics.sync_health.leased IS 'in the hands of workers';
-COMMENT ON COLUMN postalytics.sync_health.dead IS 'given up; replay_sync brings them back';
+COMMENT ON COLUMN postalytics.sync_health.dead IS 'given up; see dead_letters';
+COMMENT ON COLUMN postalytics.sync_health.dead_by_reason IS 'the number of dead deliveries for each reason, or NULL; see dead_letters';

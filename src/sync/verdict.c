@@ -298,7 +298,7 @@ static SqlQuery later_query = {
 	"   AND l.sync = $3"
 	"   AND (l.occurred_at, l.status) > ($4, $5::postalytics.mail_status)"
 	"   AND NOT l.is_test"
-	"   AND l.state <> 'cancelled'"
+	"   AND l.state NOT IN ('cancelled', 'discarded')"
 	"   AND (l.finished_at AT TIME ZONE 'UTC')::date IS NOT NULL"
 	" LIMIT 1",
 	.result = SPI_OK_SELECT,

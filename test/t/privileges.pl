@@ -48,6 +48,7 @@ sub fill
 			{"mailId": 4, "eventType": 11, "eventDate": "2026-10-06", "campaignId": "c"}, {"mailId": 3}]', '$_')}) for 'a', 'b';
 	$node->safe_psql('postgres', q{
 		SELECT postalytics.nack('both', array_agg(delivery_id), 'x') FROM postalytics.fetch('both', 4);
+		SELECT postalytics.nack('shared', array_agg(delivery_id), 'x', dead => true) FROM postalytics.fetch('shared', 6);
 		SELECT postalytics.ack(s, array_agg(delivery_id)) FROM unnest('{own,another}'::text[]) AS s, postalytics.fetch(s, 1) GROUP BY s;
 		INSERT INTO postalytics.field_names VALUES ('ref', 'mail_id');
 		SELECT postalytics.maintain()});

@@ -1,4 +1,4 @@
-# The commands of README.md and docs/operate.md, in the order of the pages, as their
+# The commands of README.md and the pages in docs/, in the order of the pages, as their
 # reader would type them; the results they show are the results.
 use strict;
 use warnings;
@@ -9,7 +9,7 @@ use Test::More;
 
 my $top = $ENV{TESTDIR};
 my @blocks;
-for my $page ('README.md', 'docs/operate.md')
+for my $page ('README.md', 'docs/operate.md', 'docs/sync.md')
 {
 	my $text = slurp_file("$top/$page");
 	while ($text =~ /^```(\w+)\n(.*?)^```$/msg)

@@ -1,0 +1,12 @@
+/*
+ * ack.h
+ *		Deliveries acknowledged by their workers.
+ */
+#ifndef POSTALYTICS_ACK_H
+#define POSTALYTICS_ACK_H
+
+#include "utils/array.h"
+
+extern int64 ack_deliveries(const text *sync, ArrayType *delivery_ids, ArrayType *attempts);
+
+#endif							/* POSTALYTICS_ACK_H */

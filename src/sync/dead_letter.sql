@@ -1,0 +1,174 @@
+/*
+ * dead_letter.sql
+ *		Dead deliveries: listed, redriven and discarded.
+ */
+
+CREATE VIEW postalytics.dead_letters
+WITH (security_invoker = true) AS
+SELECT d.sync,
+       d.delivery_id,
+       d.reason,
+       d.piece_id,
+       d.account,
+       COALESCE(e.campaign_id, p.campaign_id) AS campaign_id,
+       p.contact_id,
+       d.status,
+       d.occurred_at,
+       d.attempt AS attempts,
+       d.errors[pg_catalog.cardinality(d.errors)].error AS last_error,
+       d.failed_at AS since
+FROM postalytics.deliveries_unfinished AS d
+LEFT JOIN LATERAL (
+    SELECT v.campaign_id
+    FROM postalytics.events AS v
+    WHERE v.piece_id = d.piece_id
+      AND v.account = d.account
+      AND v.status = d.status
+      AND v.occurred_at = d.occurred_at
+    LIMIT 1
+) AS e ON true
+LEFT JOIN postalytics.pieces AS p ON p.piece_id = d.piece_id AND p.account = d.account
+WHERE d.due_at = 'infinity';
+COMMENT ON VIEW postalytics.dead_letters IS
+    'deliveries that were given up, until they are redriven, replayed or discarded';
+COMMENT ON COLUMN postalytics.dead_letters.reason IS
+    'refused: nack with dead => true; max_attempts: the last attempt failed; lease_expired: the lease of the last attempt expired';
+COMMENT ON COLUMN postalytics.dead_letters.contact_id IS 'contact of the piece';
+COMMENT ON COLUMN postalytics.dead_letters.attempts IS 'how often it was fetched';
+COMMENT ON COLUMN postalytics.dead_letters.last_error IS 'why the last attempt failed';
+COMMENT ON COLUMN postalytics.dead_letters.since IS 'when it was given up';
+
+-- Locks the sync's row, then the dead deliveries that match in the order of
+-- delivery_id.  A filter that is NULL matches all; since and until are about the
+-- time at which a delivery was given up.  Errors: those of find_sync,
+-- check_read_committed, check_durable and to_mail_statuses; 22023 for an empty list
+-- or if until is not after since.
+CREATE FUNCTION postalytics.lock_dead(
+    sync text,
+    reasons text[],
+    statuses text[],
+    campaigns text[],
+    accounts text[],
+    since timestamptz,
+    until timestamptz)
+RETURNS bigint[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known postalytics.mail_status[] := postalytics.to_mail_statuses(statuses);
+    dead bigint[];
+BEGIN
+    PERFORM postalytics.check_read_committed('redrive or discard');
+    IF 0 IN (cardinality(reasons), cardinality(statuses), cardinality(campaigns), cardinality(accounts)) THEN
+        RAISE EXCEPTION 'a list of reasons, statuses, campaigns or accounts is empty'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave the list out to match all.';
+    END IF;
+    IF until <= since THEN
+        RAISE EXCEPTION 'until must be after since'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM postalytics.find_sync(sync);
+    PERFORM postalytics.check_durable(sync);
+    SELECT array_agg(d.delivery_id)
+    INTO dead
+    FROM (SELECT u.delivery_id
+          FROM postalytics.deliveries_unfinished AS u
+          WHERE u.due_at = 'infinity'
+            AND u.delivery_id IN (SELECT l.delivery_id
+                                  FROM postalytics.dead_letters AS l
+                                  WHERE l.sync = lock_dead.sync
+                                    AND (reasons IS NULL OR l.reason = ANY (reasons))
+                                    AND (known IS NULL OR l.status = ANY (known))
+                                    AND (campaigns IS NULL OR l.campaign_id = ANY (campaigns))
+                                    AND (accounts IS NULL OR l.account = ANY (accounts))
+                                    AND (lock_dead.since IS NULL OR l.since >= lock_dead.since)
+                                    AND (until IS NULL OR l.since < until))
+          ORDER BY u.delivery_id
+          FOR UPDATE OF u) AS d;
+    RETURN COALESCE(dead, '{}');
+END
+$$;
+COMMENT ON FUNCTION postalytics.lock_dead(text, text[], text[], text[], text[], timestamptz, timestamptz) IS
+    'internal: lock the dead deliveries of a sync that match, and return their ids';
+
+-- Makes the dead deliveries that match due again, with all attempts before them.
+-- Their errors are kept.  Locks and errors: those of lock_dead.
+CREATE FUNCTION postalytics.redrive(
+    sync text,
+    reasons text[] DEFAULT NULL,
+    statuses text[] DEFAULT NULL,
+    campaigns text[] DEFAULT NULL,
+    accounts text[] DEFAULT NULL,
+    since timestamptz DEFAULT NULL,
+    until timestamptz DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    dead bigint[] := postalytics.lock_dead(sync, reasons, statuses, campaigns, accounts, since, until);
+BEGIN
+    UPDATE postalytics.deliveries_unfinished AS d
+    SET state = 'waiting',
+        attempt = 0,
+        leases = NULL,
+        reason = NULL,
+        due_at = clock_timestamp()
+    WHERE d.delivery_id = ANY (dead);
+    PERFORM postalytics.wake(s.name, cardinality(dead))
+    FROM postalytics.syncs AS s
+    WHERE s.name = redrive.sync
+      AND s.enabled
+      AND cardinality(dead) > 0;
+    RETURN cardinality(dead);
+END
+$$;
+COMMENT ON FUNCTION postalytics.redrive(text, text[], text[], text[], text[], timestamptz, timestamptz) IS
+    'make the dead deliveries of a sync due again, those that match the filters; how many';
+
+-- Finishes the dead deliveries that match, in the state discarded.  The call is
+-- recorded in audit_log, without the ids.  Locks: those of lock_dead.  Errors: also
+-- 22004 if the reason is NULL or empty.
+CREATE FUNCTION postalytics.discard(
+    sync text,
+    reason text,
+    reasons text[] DEFAULT NULL,
+    statuses text[] DEFAULT NULL,
+    campaigns text[] DEFAULT NULL,
+    accounts text[] DEFAULT NULL,
+    since timestamptz DEFAULT NULL,
+    until timestamptz DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    dead bigint[];
+    places tid[];
+BEGIN
+    IF COALESCE(discard.reason, '') = '' THEN
+        RAISE EXCEPTION 'reason must not be NULL or empty'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    dead := postalytics.lock_dead(sync, reasons, statuses, campaigns, accounts, since, until);
+    WITH discarded AS (
+        UPDATE postalytics.deliveries_unfinished AS d
+        SET reason = left(discard.reason, 2000)
+        WHERE d.delivery_id = ANY (dead)
+        RETURNING d.ctid)
+    SELECT array_agg(d.ctid)
+    INTO places
+    FROM discarded AS d;
+    IF places IS NOT NULL THEN
+        PERFORM postalytics.finish_deliveries(places, 'discarded');
+        PERFORM postalytics.audit('discard', sync, NULL, 'deliveries: ' || cardinality(places));
+    END IF;
+    RETURN COALESCE(cardinality(places), 0);
+END
+$$;
+COMMENT ON FUNCTION postalytics.discard(text, text, text[], text[], text[], text[], timestamptz, timestamptz) IS
+    'finish the dead deliveries of a sync without delivering them, those that match the filters; how many';
