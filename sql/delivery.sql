@@ -280,7 +280,39 @@ SELECT fetched('letters'), nack('letters', (SELECT array_agg(delivery_id) FROM d
 SELECT discard('letters', 'of no use'), (SELECT count(*) FROM deliveries WHERE sync = 'letters' AND reason = 'of no use');
 SELECT postalytics.configure('history', NULL);
 
+-- A paused sync hands out nothing, and says when it will; the pause that ends last
+-- counts.
+SELECT name FROM create_sync('pauses');
+SELECT events_of('p25', '11@05'), events_of('p26', '11@05');
+SELECT pause_sync('pauses', '1 hour') - now() BETWEEN '59 min' AND '61 min' AS an_hour;
+SELECT fetched('pauses'), next_due('pauses') - now() BETWEEN '59 min' AND '61 min' AS in_an_hour;
+SELECT pause_sync('pauses', '1 minute') < next_due('pauses') AS the_longer_counts;
+SELECT name, due, leased, paused_until - now() BETWEEN '59 min' AND '61 min' AS an_hour FROM sync_health WHERE name IN ('pauses', 'letters') ORDER BY name;
+SELECT resume_sync('pauses'), resume_sync('pauses'), next_due('pauses') < now() AS ready;
+SELECT fetched('pauses', 1);
+-- So does a worker that was told to come back later; what it holds it may finish.
+SELECT nack('pauses', NULL, 'HTTP 429', pause => '1 hour');
+SELECT fetched('pauses'), ack_all('pauses');
+SELECT sync, reason FROM pauses;
+SELECT paused_until IS NOT NULL AS paused FROM sync_health WHERE name = 'pauses';
+-- Over, and a day later deleted.
+UPDATE pauses SET until = now() - interval '2 days';
+SELECT fetched('pauses'), nack('pauses', array_agg(delivery_id), 'HTTP 500', retry_in => '1 hour', pause => '0') FROM deliveries WHERE sync = 'pauses' AND state = 'leased';
+SELECT fetched('pauses'), nack('pauses', array_agg(delivery_id), 'HTTP 500', retry_in => '1 hour', pause => '0') FROM deliveries WHERE sync = 'pauses' AND state = 'leased';
+SELECT paused_until FROM sync_health WHERE name = 'pauses';
+SELECT FROM maintain();
+SELECT pause_sync('pauses', '1 hour') > now() AS paused;
+SELECT count(*) AS pauses FROM pauses;
+SELECT drop_sync('pauses');
+SELECT count(*) AS pauses FROM pauses;
+
 -- Mistakes.
+SELECT pause_sync('letters', '0');
+SELECT pause_sync('letters', '-1 s');
+SELECT pause_sync('letters', NULL);
+SELECT pause_sync('nobody', '1 s');
+SELECT resume_sync('nobody');
+SELECT nack('letters', '{}', 'e', pause => '-1 s');
 SELECT name FROM create_sync('told', durable => false);
 SELECT redrive('letters', reasons => '{}');
 SELECT redrive('letters', statuses => '{lost}');

@@ -196,6 +196,8 @@ BEGIN
     WHERE l.at < now() - '1 year'::interval;
     DELETE FROM postalytics.audit_log AS l
     WHERE l.at < now() - NULLIF(postalytics.setting('audit_retention')::interval, '0');
+    DELETE FROM postalytics.pauses AS p
+    WHERE p.until < now() - '1 day'::interval;
     RETURN true;
 EXCEPTION
     WHEN lock_not_available THEN

@@ -16,6 +16,7 @@
 #include "storage/lookup.h"
 #include "sync/ack.h"
 #include "sync/delivery.h"
+#include "sync/pause.h"
 #include "sync/wake.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -276,13 +277,14 @@ static SqlQuery nack_query = {
 
 /*
  * nack(sync text, delivery_ids bigint[], error text, retry_in interval,
- *		dead boolean, attempts integer[]) returns bigint
+ *		dead boolean, attempts integer[], pause interval) returns bigint
  *
  * Records that the deliveries leased to the caller have failed, and counts
  * them.  They are due again after retry_in, or after an exponentially growing
  * wait if that is NULL.  They become dead if dead is true or max_attempts is
- * reached.  Arguments, locks and errors as for ack; also 22023 for a negative
- * retry_in.
+ * reached.  If pause is not NULL the sync is paused for so long, whether or not
+ * there are such deliveries.  Arguments, locks and errors as for ack; also
+ * 22023 for a negative or infinite retry_in or pause.
  */
 Datum
 postalytics_nack(PG_FUNCTION_ARGS)
@@ -291,6 +293,8 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	const Sync *sync = sync_argument(fcinfo);
 	bool		dead = DatumGetBool(argument(fcinfo, 4, "dead"));
 	int			max_attempts = sync->max_attempts;
+	Datum		error = PG_ARGISNULL(2) ? CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2);
+	TimestampTz pause_end = DT_NOBEGIN;
 	SavedUser	caller;
 	Claims		claims;
 	Datum	   *places;
@@ -298,16 +302,19 @@ postalytics_nack(PG_FUNCTION_ARGS)
 
 	if (!PG_ARGISNULL(3))
 		(void) time_after(now, PG_GETARG_DATUM(3), "retry_in");
+	if (!PG_ARGISNULL(6))
+		pause_end = time_after(now, PG_GETARG_DATUM(6), "pause");
 	PreventCommandIfReadOnly("nack");
 	read_claims(PG_GETARG_TEXT_PP(0), array_argument(fcinfo, 1), array_argument(fcinfo, 5), &claims);
 	caller = switch_to_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);
+	SPI_connect();
 	if (count > 0)
 	{
 		Datum		values[N_NACK] = {
 			[NACK_PLACES] = place_array(places, count),
-			[NACK_ERROR] = PG_ARGISNULL(2) ? CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2),
+			[NACK_ERROR] = error,
 			[NACK_RETRY_IN] = PG_GETARG_DATUM(3),
 			[NACK_DEAD] = BoolGetDatum(dead),
 			[NACK_MAX_ATTEMPTS] = Int32GetDatum(max_attempts),
@@ -315,10 +322,11 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		};
 		bool		nulls[N_NACK] = {[NACK_RETRY_IN] = PG_ARGISNULL(3)};
 
-		SPI_connect();
 		query_run(&nack_query, values, nulls);
-		SPI_finish();
 	}
+	if (pause_end > now)
+		pause_until(sync, pause_end, error);
+	SPI_finish();
 	restore_user(caller);
 	if (count > 0 && wake_has_worker())
 	{

@@ -23,7 +23,8 @@ CREATE FUNCTION postalytics.nack(
     error text,
     retry_in interval DEFAULT NULL,
     dead boolean DEFAULT false,
-    attempts integer[] DEFAULT NULL)
+    attempts integer[] DEFAULT NULL,
+    pause interval DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -34,5 +35,5 @@ SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_nack';
-COMMENT ON FUNCTION postalytics.nack(text, bigint[], text, interval, boolean, integer[]) IS
-    'these deliveries failed: try again in retry_in, or after ever longer waits, or never (dead); how many were the caller''s';
+COMMENT ON FUNCTION postalytics.nack(text, bigint[], text, interval, boolean, integer[], interval) IS
+    'these deliveries failed: try again in retry_in, or after ever longer waits, or never (dead), and pause the sync; how many were the caller''s';

@@ -200,6 +200,21 @@ CREATE CAST (postalytics.mail_status[] AS text[])
 WITH INOUT
 AS IMPLICIT;
 
+CREATE FUNCTION postalytics.wake_waiting(sync text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT postalytics.wake(sync, w.waiting)
+    FROM (SELECT count(*) AS waiting
+          FROM postalytics.deliveries_unfinished AS d
+          WHERE d.sync = wake_waiting.sync
+            AND d.due_at < 'infinity') AS w
+    WHERE w.waiting > 0
+$$;
+COMMENT ON FUNCTION postalytics.wake_waiting(text) IS
+    'internal: wake the workers of a sync if deliveries wait';
+
 -- Wakes the sync's workers, for something may have waited.  Errors: 42704.
 CREATE FUNCTION postalytics.enable_sync(name text)
 RETURNS void
@@ -213,12 +228,7 @@ BEGIN
     UPDATE postalytics.syncs AS s
     SET enabled = true
     WHERE s.name = sync.name;
-    PERFORM postalytics.wake(sync.name, w.waiting)
-    FROM (SELECT count(*) AS waiting
-          FROM postalytics.deliveries_unfinished AS d
-          WHERE d.sync = sync.name
-            AND d.due_at < 'infinity') AS w
-    WHERE w.waiting > 0;
+    PERFORM postalytics.wake_waiting(sync.name);
 END
 $$;
 COMMENT ON FUNCTION postalytics.enable_sync(text) IS
@@ -284,6 +294,8 @@ BEGIN
     DELETE FROM postalytics.syncs AS s
     WHERE s.name = drop_sync.name;
     PERFORM postalytics.delete_deliveries(name);
+    DELETE FROM postalytics.pauses AS p
+    WHERE p.sync = name;
     PERFORM postalytics.audit('drop_sync', name, NULL, NULL);
 END
 $$;

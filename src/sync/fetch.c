@@ -25,6 +25,7 @@
 #include "sync/ack.h"
 #include "sync/delivery.h"
 #include "sync/delivery_row.h"
+#include "sync/pause.h"
 #include "sync/verdict.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -217,7 +218,8 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 		return;
 	caller = switch_to_owner();
 	SPI_connect();
-	look_for_due(sync, now, batch, found);
+	if (paused_until(sync, now) == DT_NOBEGIN)
+		look_for_due(sync, now, batch, found);
 	apply_verdicts(found, now);
 	if (found->verdict[LEASE].count > 0)
 		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
@@ -325,7 +327,7 @@ show_waiting(bool waiting)
  * Finishes the deliveries in ack, as the function ack does, unless that is
  * NULL.  Then leases up to batch due deliveries to the caller, in the order of due_at, and
  * at most one per piece if the sync is ordered; none while the sync is
- * disabled.  If there are none, looks again until max_wait, or the setting of
+ * disabled or paused.  If there are none, looks again until max_wait, or the setting of
  * that name if it is shorter, is over.  Also returns early, without rows, if a
  * look has only cancelled, superseded, postponed or given up deliveries, or if
  * ack has finished any, because they stay locked until the transaction ends.
@@ -375,21 +377,24 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 /*
  * next_due(sync text) returns timestamptz
  *
- * When there will be something to fetch, as far as can be known: a time that
- * has passed if there is now, NULL if nothing waits or the sync is disabled.
+ * When there will be something to fetch, as far as can be known, not before a
+ * pause ends: a time that has passed if there is something now, NULL if nothing waits or the sync is disabled.
  * Errors: as fetch.
  */
 Datum
 postalytics_next_due(PG_FUNCTION_ARGS)
 {
 	const Sync *sync = sync_argument(fcinfo);
+	TimestampTz now = GetCurrentTimestamp();
 	SavedUser	caller;
 	TimestampTz next;
 
 	if (!sync->enabled)
 		PG_RETURN_NULL();
 	caller = switch_to_owner();
-	next = look_for_next(sync, GetCurrentTimestamp());
+	SPI_connect();
+	next = Max(look_for_next(sync, now), paused_until(sync, now));
+	SPI_finish();
 	restore_user(caller);
 	if (next == DT_NOEND)
 		PG_RETURN_NULL();

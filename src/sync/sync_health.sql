@@ -15,7 +15,8 @@ SELECT s.name,
        h.done_last_hour,
        e.last_error,
        e.last_error_at,
-       x.dead_by_reason
+       x.dead_by_reason,
+       p.paused_until
 FROM postalytics.syncs AS s
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) FILTER (WHERE u.lease_until > pg_catalog.now()) AS leased,
@@ -59,7 +60,13 @@ LEFT JOIN LATERAL (
       AND g.failed_at IS NOT NULL
     ORDER BY g.failed_at DESC
     LIMIT 1
-) AS e ON true;
+) AS e ON true
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.max(z.until) AS paused_until
+    FROM postalytics.pauses AS z
+    WHERE z.sync = s.name
+      AND z.until > pg_catalog.now()
+) AS p;
 COMMENT ON VIEW postalytics.sync_health IS
     'a row a sync: what waits, what is due, in hand, dead and done, and the last error';
 COMMENT ON COLUMN postalytics.sync_health.waiting IS 'not handed out, the due ones included';
@@ -67,3 +74,4 @@ COMMENT ON COLUMN postalytics.sync_health.due IS 'not handed out, and their time
 COMMENT ON COLUMN postalytics.sync_health.leased IS 'in the hands of workers';
 COMMENT ON COLUMN postalytics.sync_health.dead IS 'given up; see dead_letters';
 COMMENT ON COLUMN postalytics.sync_health.dead_by_reason IS 'the number of dead deliveries for each reason, or NULL; see dead_letters';
+COMMENT ON COLUMN postalytics.sync_health.paused_until IS 'when the pause of the sync ends; NULL if it is not paused';

@@ -1,0 +1,83 @@
+/*
+ * pause.sql
+ *		Syncs that hand out nothing for a while.
+ *
+ * Pauses are only inserted, so that a worker whose transaction is idle after nack
+ * holds no lock that another could need.  The one that ends last counts.
+ */
+
+CREATE TABLE postalytics.pauses (
+    sync text NOT NULL,
+    until timestamptz NOT NULL,
+    at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    reason text
+);
+-- For publications of all tables: it has no primary key.
+ALTER TABLE postalytics.pauses REPLICA IDENTITY FULL;
+CREATE INDEX pauses_sync_until_idx ON postalytics.pauses (sync, until);
+COMMENT ON TABLE postalytics.pauses IS
+    'until when syncs hand out nothing; deleted by resume_sync, and by maintain() a day after they end';
+COMMENT ON COLUMN postalytics.pauses.sync IS 'the sync';
+COMMENT ON COLUMN postalytics.pauses.until IS 'when the pause ends';
+COMMENT ON COLUMN postalytics.pauses.at IS 'when the sync was paused';
+COMMENT ON COLUMN postalytics.pauses.reason IS 'the error that nack was given, or NULL';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.pauses', '');
+
+-- Errors: 42704 if there is no such sync, 22004 for NULL, 22023 for a duration that
+-- is not positive, or if the sync has no deliveries.
+CREATE FUNCTION postalytics.pause_sync(name text, duration interval)
+RETURNS timestamptz
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    pause_end timestamptz := clock_timestamp() + duration;
+BEGIN
+    PERFORM postalytics.check_not_distributed();
+    IF name IS NULL OR duration IS NULL THEN
+        RAISE EXCEPTION 'name and duration must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    PERFORM postalytics.check_durable(name);
+    IF duration <= '0' OR NOT isfinite(pause_end) THEN
+        RAISE EXCEPTION 'duration must be positive and finite'
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Use resume_sync(name) to end a pause, or disable_sync(name) to turn the sync off.';
+    END IF;
+    INSERT INTO postalytics.pauses (sync, until)
+    VALUES (name, pause_end);
+    RETURN pause_end;
+END
+$$;
+COMMENT ON FUNCTION postalytics.pause_sync(text, interval) IS
+    'let fetch hand out no deliveries of a sync for a while; until when';
+
+-- Deletes the sync's pauses, and wakes its workers.  Locks: the sync's row, its
+-- pauses.  Errors: 42704 if there is no such sync.
+CREATE FUNCTION postalytics.resume_sync(name text)
+RETURNS boolean
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    sync postalytics.syncs := postalytics.find_sync(name);
+    was_paused boolean;
+BEGIN
+    WITH ended AS (
+        DELETE FROM postalytics.pauses AS p
+        WHERE p.sync = resume_sync.name
+        RETURNING p.until)
+    SELECT COALESCE(bool_or(e.until > clock_timestamp()), false)
+    INTO was_paused
+    FROM ended AS e;
+    IF was_paused AND sync.enabled THEN
+        PERFORM postalytics.wake_waiting(name);
+    END IF;
+    RETURN was_paused;
+END
+$$;
+COMMENT ON FUNCTION postalytics.resume_sync(text) IS
+    'end the pauses of a sync; true if it was paused';
