@@ -35,7 +35,7 @@ SQL = $(addprefix src/, \
 	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
 	sync/sync.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
-	sync/ack.sql sync/replay.sql sync/create_sync.sql sync/pause.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql \
+	sync/ack.sql sync/replay.sql sync/pause.sql sync/create_sync.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql \
 	ingest/ingest.sql ingest/rejects.sql ingest/retry.sql ingest/inbox.sql \
 	ingest/offer.sql ingest/inserted.sql ingest/refold.sql \
 	report/bar.sql report/payload.sql report/calendar.sql report/facts.sql \

@@ -200,21 +200,6 @@ CREATE CAST (postalytics.mail_status[] AS text[])
 WITH INOUT
 AS IMPLICIT;
 
-CREATE FUNCTION postalytics.wake_waiting(sync text)
-RETURNS void
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT postalytics.wake(sync, w.waiting)
-    FROM (SELECT count(*) AS waiting
-          FROM postalytics.deliveries_unfinished AS d
-          WHERE d.sync = wake_waiting.sync
-            AND d.due_at < 'infinity') AS w
-    WHERE w.waiting > 0
-$$;
-COMMENT ON FUNCTION postalytics.wake_waiting(text) IS
-    'internal: wake the workers of a sync if deliveries wait';
-
 -- Wakes the sync's workers, for something may have waited.  Errors: 42704.
 CREATE FUNCTION postalytics.enable_sync(name text)
 RETURNS void

@@ -54,6 +54,21 @@ $$;
 COMMENT ON FUNCTION postalytics.pause_sync(text, interval) IS
     'let fetch hand out no deliveries of a sync for a while; until when';
 
+CREATE FUNCTION postalytics.wake_waiting(sync text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT postalytics.wake(sync, w.waiting)
+    FROM (SELECT count(*) AS waiting
+          FROM postalytics.deliveries_unfinished AS d
+          WHERE d.sync = wake_waiting.sync
+            AND d.due_at < 'infinity') AS w
+    WHERE w.waiting > 0
+$$;
+COMMENT ON FUNCTION postalytics.wake_waiting(text) IS
+    'internal: wake the workers of a sync if deliveries wait';
+
 -- Deletes the sync's pauses, and wakes its workers.  Locks: the sync's row, its
 -- pauses.  Errors: 42704 if there is no such sync.
 CREATE FUNCTION postalytics.resume_sync(name text)

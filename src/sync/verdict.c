@@ -28,6 +28,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+/* How many deliveries a look supersedes beside its batch. */
+#define MAX_SUPERSEDED	1000
+
 /* ---- the pieces that a look has dealt with ---- */
 
 typedef struct PieceKey
@@ -39,6 +42,8 @@ typedef struct PieceKey
 typedef struct SeenPiece
 {
 	PieceKey	key;
+	bool		has_lease;		/* latest_only: a worker has a delivery of it */
+	DeliveryRow lease;			/* the first such delivery */
 	char		status;			/* for simplehash */
 } SeenPiece;
 
@@ -159,6 +164,19 @@ waits_in_order(const Look *look, bool is_test)
 	return look->sync->ordered && !look->sync->latest_only && !is_test;
 }
 
+/* Return the entry of a delivery's piece, and whether it had one before. */
+static SeenPiece *
+see_piece(Look *look, TupleTableSlot *slot, bool *found)
+{
+	bool		isnull;
+	PieceKey	key = {
+		DatumGetTextPCopy(delivery_attribute(slot, DELIVERY_PIECE_ID, &isnull)),
+		DatumGetTextPCopy(delivery_attribute(slot, DELIVERY_ACCOUNT, &isnull))
+	};
+
+	return pieces_insert(look->seen, key, found);
+}
+
 /*
  * Advance to the next delivery that is due, in the slot of look->due, except
  * for those of pieces that this look has already dealt with.  False at the
@@ -185,11 +203,7 @@ next_due_delivery(Look *look)
 		if (!index_fetch_heap(look->due.scan, look->due.slot))
 			continue;
 		if (waits_in_order(look, is_test))
-		{
-			key.piece = DatumGetTextPCopy(delivery_attribute(look->due.slot, DELIVERY_PIECE_ID, &isnull));
-			key.account = DatumGetTextPCopy(delivery_attribute(look->due.slot, DELIVERY_ACCOUNT, &isnull));
-			(void) pieces_insert(look->seen, key, &found);
-		}
+			(void) see_piece(look, look->due.slot, &found);
 		return true;
 	}
 	return false;
@@ -247,22 +261,41 @@ find_head(Look *look, const DeliveryRow *row, DeliveryRow *head, ItemPointer pla
 		elog(ERROR, "could not find delivery " INT64_FORMAT " by its piece", row->id);
 }
 
-/* True if an earlier delivery of the piece is in a worker's hands. */
-static bool
-has_earlier_lease(Look *look, const DeliveryRow *row)
+/* Find the first delivery of a piece that is in a worker's hands, if any. */
+static void
+find_lease(Look *look, const DeliveryRow *row, SeenPiece *seen)
 {
 	DeliveryRow each;
 
+	seen->has_lease = false;
 	seek_piece(look, row, DT_NOBEGIN);
 	while (lookup_next(&look->piece, ForwardScanDirection))
 	{
 		read_delivery(look->piece.slot, &each);
-		if (each.occurred_at > row->occurred_at)
+		if (seen->has_lease && each.occurred_at != seen->lease.occurred_at)
 			break;
-		if (!each.is_test && each.lease_until > look->now && is_before(&each, row))
-			return true;
+		if (each.is_test || each.lease_until <= look->now ||
+			(seen->has_lease && !is_before(&each, &seen->lease)))
+			continue;
+		seen->has_lease = true;
+		seen->lease = each;		/* of which is_before reads no text */
 	}
-	return false;
+}
+
+/*
+ * True if an earlier delivery of the piece of the row in the slot of look->due
+ * is in a worker's hands.  A look searches each piece once, because the piece
+ * can have thousands of deliveries that this transaction has superseded.
+ */
+static bool
+has_earlier_lease(Look *look, const DeliveryRow *row)
+{
+	bool		found;
+	SeenPiece  *seen = see_piece(look, look->due.slot, &found);
+
+	if (!found)
+		find_lease(look, row, seen);
+	return seen->has_lease && is_before(&seen->lease, row);
 }
 
 /* True if the piece has a later delivery that is not finished. */
@@ -496,15 +529,16 @@ consider(Look *look)
 
 /*
  * Decide on the deliveries that are due, from the beginning, until a batch is
- * found.
+ * found, to which superseded ones count only from MAX_SUPERSEDED on.
  */
 static void
 find_due(Look *look)
 {
+	const int  *superseded = &look->found->verdict[SUPERSEDE].count;
 	bool		isnull;
 
 	lookup_rescan(&look->due);
-	while (look->found->count < look->batch && next_due_delivery(look))
+	while (look->found->count - Min(*superseded, MAX_SUPERSEDED) < look->batch && next_due_delivery(look))
 	{
 		look->found->last_due =
 			DatumGetTimestampTz(delivery_attribute(look->due.slot, DELIVERY_DUE_AT, &isnull));

@@ -128,6 +128,25 @@ cmp_ok($once, '<', 3000 * 40, "the 2,999 behind it are put off, for $once buffer
 my ($again) = cost($session, $fetch);
 cmp_ok($again, '<', 1000, "and the next fetch touches $again buffers");
 
+# What one piece's later visits supersede costs in proportion to its visits.
+$session->do('TRUNCATE postalytics.deliveries_unfinished');
+$session->do(q{UPDATE postalytics.syncs SET enabled = false; SELECT postalytics.create_sync('l', latest_only => true)});
+my %per_visit;
+for my $visits (1000, 8000)
+{
+	$session->do(qq{SELECT postalytics.ingest((SELECT json_agg(json_build_object('mailId', 'latest of $visits', 'eventType', 7,
+		'eventDate', to_char(timestamp '2026-10-01' + i * interval '10 s', 'YYYY-MM-DD HH24:MI:SS')))
+		FROM generate_series(1, $visits) AS i))});
+	$session->do(q{SELECT pg_sleep(1.1)});	# so that it looks from the beginning
+	my ($buffers, $rows) = cost($session, q{SELECT * FROM postalytics.fetch('l', 100)});
+	is($rows, 1, "latest_only, $visits visits to one URL: one is handed out");
+	is($session->selectrow_array(q{SELECT count(*) FROM postalytics.deliveries WHERE piece_id = ? AND state = 'superseded'}, undef, "latest of $visits"),
+		$visits - 1, 'and the others are superseded');
+	$per_visit{$visits} = $buffers / $visits;
+}
+cmp_ok($per_visit{8000}, '<', 1.5 * $per_visit{1000}, "each visit of 8,000 costs $per_visit{8000} buffers, of 1,000 $per_visit{1000}");
+$session->do(q{UPDATE postalytics.syncs SET enabled = name = 'w'});
+
 # 3. An ack of some rows waits for nobody's fetch of others.
 $session->do('TRUNCATE postalytics.deliveries_unfinished');
 fill($session, 1000, 'others');
