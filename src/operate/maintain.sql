@@ -197,7 +197,10 @@ BEGIN
     DELETE FROM postalytics.audit_log AS l
     WHERE l.at < now() - NULLIF(postalytics.setting('audit_retention')::interval, '0');
     DELETE FROM postalytics.pauses AS p
-    WHERE p.until < now() - '1 day'::interval;
+    WHERE p.ctid = ANY (ARRAY(SELECT e.ctid
+                              FROM postalytics.pauses AS e
+                              WHERE e.until < now() - '1 day'::interval
+                              FOR UPDATE SKIP LOCKED));
     RETURN true;
 EXCEPTION
     WHEN lock_not_available THEN

@@ -103,7 +103,7 @@ read_claims(const text *sync, ArrayType *delivery_ids, ArrayType *attempts, Clai
  * client may have fetched through another session.
  */
 static bool
-may_finish(TupleTableSlot *slot, int attempt)
+may_finish(TupleTableSlot *slot)
 {
 	bool		isnull;
 	Datum		leases = delivery_attribute(slot, DELIVERY_LEASES, &isnull);
@@ -115,7 +115,7 @@ may_finish(TupleTableSlot *slot, int attempt)
 		return true;
 	deconstruct_array(DatumGetArrayTypeP(leases), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 					  TYPALIGN_DOUBLE, &sessions, NULL, &count);
-	if (attempt >= 1 && attempt <= count && DatumGetInt64(sessions[attempt - 1]) == session_id())
+	if (count > 0 && DatumGetInt64(sessions[count - 1]) == session_id())
 		return true;
 	for (int i = 0; i < count && !held; i++)
 		held = DatumGetInt64(sessions[i]) == session_id();
@@ -135,7 +135,7 @@ is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 	if (row.id != claim->id || row.lease_until == DT_NOBEGIN ||
 		!equal_texts(DatumGetTextPP(row.sync), claims->sync))
 		return false;
-	return claims->by_attempt ? row.attempt == claim->attempt : may_finish(slot, row.attempt);
+	return claims->by_attempt ? row.attempt == claim->attempt : may_finish(slot);
 }
 
 /*
@@ -324,7 +324,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 
 		query_run(&nack_query, values, nulls);
 	}
-	if (pause_end > now)
+	if (pause_end > now && pause_end > paused_until(sync, now))
 		pause_until(sync, pause_end, error);
 	SPI_finish();
 	restore_user(caller);

@@ -184,6 +184,9 @@ BEGIN
             USING ERRCODE = 'duplicate_object',
                   HINT = 'To change it, UPDATE its row in postalytics.syncs.';
     END IF;
+    -- A worker may have paused a sync of this name while it was dropped.
+    DELETE FROM postalytics.pauses AS p
+    WHERE p.sync = new.name;
     PERFORM postalytics.check_campaigns(new);
     PERFORM postalytics.check_accounts(new);
     IF since IS NOT NULL THEN

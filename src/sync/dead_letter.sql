@@ -76,6 +76,7 @@ BEGIN
     FROM (SELECT u.delivery_id
           FROM postalytics.deliveries_unfinished AS u
           WHERE u.due_at = 'infinity'
+            AND (accounts IS NULL OR u.account = ANY (accounts))
             AND u.delivery_id IN (SELECT l.delivery_id
                                   FROM postalytics.dead_letters AS l
                                   WHERE l.sync = lock_dead.sync
@@ -114,7 +115,6 @@ BEGIN
     UPDATE postalytics.deliveries_unfinished AS d
     SET state = 'waiting',
         attempt = 0,
-        leases = NULL,
         reason = NULL,
         due_at = clock_timestamp()
     WHERE d.delivery_id = ANY (dead);
@@ -130,7 +130,7 @@ COMMENT ON FUNCTION postalytics.redrive(text, text[], text[], text[], text[], ti
     'make the dead deliveries of a sync due again, those that match the filters; how many';
 
 -- Finishes the dead deliveries that match, in the state discarded.  The call is
--- recorded in audit_log, without the ids.  Locks: those of lock_dead.  Errors: also
+-- recorded in audit_log with its reason, without the ids.  Locks: those of lock_dead.  Errors: also
 -- 22004 if the reason is NULL or empty.
 CREATE FUNCTION postalytics.discard(
     sync text,
@@ -165,7 +165,7 @@ BEGIN
     FROM discarded AS d;
     IF places IS NOT NULL THEN
         PERFORM postalytics.finish_deliveries(places, 'discarded');
-        PERFORM postalytics.audit('discard', sync, NULL, 'deliveries: ' || cardinality(places));
+        PERFORM postalytics.audit('discard', sync, NULL, format('deliveries: %s, reason: %s', cardinality(places), left(discard.reason, 2000)));
     END IF;
     RETURN COALESCE(cardinality(places), 0);
 END

@@ -329,8 +329,9 @@ show_waiting(bool waiting)
  * at most one per piece if the sync is ordered; none while the sync is
  * disabled or paused.  If there are none, looks again until max_wait, or the setting of
  * that name if it is shorter, is over.  Also returns early, without rows, if a
- * look has only cancelled, superseded, postponed or given up deliveries, or if
- * ack has finished any, because they stay locked until the transaction ends.
+ * look has only cancelled, superseded, postponed or given up deliveries, and
+ * does not wait if ack names any, because ack's locks last until the
+ * transaction ends.
  *
  * Locks: those of ack; the rows, with SKIP LOCKED; while it waits, also that of
  * show_waiting.  Errors: those of sync_argument and ack, 22004 for NULL, 22023 for a batch below 1, a negative interval or a sync that is
@@ -345,7 +346,7 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	Interval	longest = current_settings()->max_wait;
 	TimestampTz deadline = Min(time_after(now, argument(fcinfo, 3, "max_wait"), "max_wait"),
 							   time_after(now, IntervalPGetDatum(&longest), "max_wait"));
-	bool		has_acked = false;
+	ArrayType  *acked = PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4);
 	bool		is_waiting = false;
 
 	if (batch < 1)
@@ -354,13 +355,12 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 				 errmsg("batch must be at least 1")));
 	PreventCommandIfReadOnly("fetch");
 	InitMaterializedSRF(fcinfo, 0);
-	if (!PG_ARGISNULL(4))
+	if (acked != NULL && ArrayGetNItems(ARR_NDIM(acked), ARR_DIMS(acked)) > 0)
 	{
 		(void) sync_argument(fcinfo);
-		has_acked = ack_deliveries(PG_GETARG_TEXT_PP(0), PG_GETARG_ARRAYTYPE_P(4), NULL) > 0;
+		(void) ack_deliveries(PG_GETARG_TEXT_PP(0), acked, NULL);
+		deadline = now;			/* wait with no locks of ack */
 	}
-	if (has_acked)
-		deadline = now;
 	while (!fetch_due(fcinfo, batch, GetCurrentTimestamp() < deadline) &&
 		   GetCurrentTimestamp() < deadline)
 	{
@@ -388,15 +388,17 @@ postalytics_next_due(PG_FUNCTION_ARGS)
 	TimestampTz now = GetCurrentTimestamp();
 	SavedUser	caller;
 	TimestampTz next;
+	TimestampTz pause_end;
 
 	if (!sync->enabled)
 		PG_RETURN_NULL();
 	caller = switch_to_owner();
 	SPI_connect();
-	next = Max(look_for_next(sync, now), paused_until(sync, now));
+	next = look_for_next(sync, now);
+	pause_end = paused_until(sync, now);
 	SPI_finish();
 	restore_user(caller);
 	if (next == DT_NOEND)
 		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(next);
+	PG_RETURN_TIMESTAMPTZ(Max(next, pause_end));
 }

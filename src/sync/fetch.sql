@@ -48,7 +48,7 @@ SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_fetch';
 COMMENT ON FUNCTION postalytics.fetch(text, integer, interval, interval, bigint[]) IS
-    'finish the deliveries in ack, then lease up to batch deliveries that are due to the caller; if there are none and none was finished, wait for one up to max_wait';
+    'finish the deliveries in ack, then lease up to batch deliveries that are due to the caller; if there are none, wait for one up to max_wait, but not if ack names any';
 
 CREATE FUNCTION postalytics.next_due(sync text)
 RETURNS timestamptz

@@ -24,7 +24,7 @@ COMMENT ON COLUMN postalytics.pauses.reason IS 'the error that nack was given, o
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pauses', '');
 
--- Errors: 42704 if there is no such sync, 22004 for NULL, 22023 for a duration that
+-- Locks: the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL, 22023 for a duration that
 -- is not positive, or if the sync has no deliveries.
 CREATE FUNCTION postalytics.pause_sync(name text, duration interval)
 RETURNS timestamptz
@@ -35,11 +35,11 @@ AS $$
 DECLARE
     pause_end timestamptz := clock_timestamp() + duration;
 BEGIN
-    PERFORM postalytics.check_not_distributed();
     IF name IS NULL OR duration IS NULL THEN
         RAISE EXCEPTION 'name and duration must not be NULL'
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    PERFORM postalytics.find_sync(name);
     PERFORM postalytics.check_durable(name);
     IF duration <= '0' OR NOT isfinite(pause_end) THEN
         RAISE EXCEPTION 'duration must be positive and finite'
@@ -81,13 +81,10 @@ DECLARE
     sync postalytics.syncs := postalytics.find_sync(name);
     was_paused boolean;
 BEGIN
-    WITH ended AS (
-        DELETE FROM postalytics.pauses AS p
-        WHERE p.sync = resume_sync.name
-        RETURNING p.until)
-    SELECT COALESCE(bool_or(e.until > clock_timestamp()), false)
-    INTO was_paused
-    FROM ended AS e;
+    DELETE FROM postalytics.pauses AS p
+    WHERE p.sync = resume_sync.name
+      AND p.until > clock_timestamp();
+    was_paused := FOUND;
     IF was_paused AND sync.enabled THEN
         PERFORM postalytics.wake_waiting(name);
     END IF;

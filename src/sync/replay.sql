@@ -61,7 +61,6 @@ BEGIN
     UPDATE postalytics.deliveries_unfinished AS d
     SET state = 'waiting',
         attempt = 0,
-        leases = NULL,
         reason = NULL,
         due_at = postalytics.due_at(d.occurred_at, sync.wait)
     WHERE d.sync = sync.name
