@@ -51,6 +51,7 @@ SELECT relation, affected FROM forget(email => E'tim@example.com\t') WHERE affec
 -- An address field can have more than the address.
 SELECT ingest('{"mailId": "w", "eventType": 11, "eventDate": "2026-10-01", "to": {"email": "Will <will@example.com>; x@example.com"}}', 'three');
 SELECT nack('crm', array_agg(delivery_id), 'seen with Will@example.com') FROM postalytics.fetch('crm') WHERE piece_id = 'j1';
+SELECT nack('crm', '{}', 'HTTP 429 for WILL@example.com', pause => '1 us');
 SELECT relation, affected FROM forget(email => 'will@example.com', account => 'three') WHERE affected > 0;
 SELECT * FROM forget(email => 'will@example.com', account => 'one') WHERE affected > 0;
 -- A person who occurs only in rejects.

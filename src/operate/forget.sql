@@ -316,7 +316,13 @@ BEGIN
     FROM postalytics.deliveries AS d
     WHERE d.account = count_mentions.account
       AND d.failed_at IS NOT NULL
-      AND postalytics.mentions(to_json(d.errors), emails);
+      AND postalytics.mentions(json_build_array(d.errors, d.reason), emails);
+    RETURN NEXT;
+    relation := 'postalytics.pauses';
+    SELECT count(*)
+    INTO affected
+    FROM postalytics.pauses AS p
+    WHERE postalytics.mentions(to_json(p.reason), emails);
     RETURN NEXT;
     relation := 'postalytics.pieces';
     SELECT count(*)
@@ -329,7 +335,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
-    'internal: how many events, deliveries and pieces of an account contain an e-mail address';
+    'internal: how many events, deliveries and pieces of an account, and pauses, contain an e-mail address';
 
 -- Erases what matches any of the arguments; NULL and empty ones are ignored.  Without an
 -- account, the person must exist in only one.  Reads all events, also those of detached
