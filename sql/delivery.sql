@@ -244,7 +244,7 @@ SELECT fetched('backlog', 2);
 SELECT events_of('p14', '11@01');
 SELECT fetched('backlog', 1), fetched('backlog', 2), fetched('backlog');
 
--- A fetch can finish what the worker has done with; then it does not wait, as the
+-- fetch can finish the deliveries that the worker is done with; then it does not wait, as the
 -- acks are not committed yet.
 SELECT name FROM create_sync('loops');
 SELECT events_of('p20', '11@05 4@06');

@@ -335,7 +335,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
-    'internal: how many events, deliveries and pieces of an account, and pauses, contain an e-mail address';
+    'internal: how many events, deliveries and pieces of an account, and how many pauses of any sync, contain an e-mail address';
 
 -- Erases what matches any of the arguments; NULL and empty ones are ignored.  Without an
 -- account, the person must exist in only one.  Reads all events, also those of detached

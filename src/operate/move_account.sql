@@ -161,9 +161,9 @@ COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
 -- If field_names maps an account, rejects without one are kept, because a retry can
 -- assign them to any account.
 --
--- Locks: those of lock_bindings, the rows of the account's syncs in the order of name
--- and its unfinished deliveries, as redrive and replay_sync do, then SHARE ROW
--- EXCLUSIVE on events, until the transaction ends: no events come in while it
+-- Locks: those of lock_bindings; the rows of the syncs that list the account, in the
+-- order of name; then its unfinished deliveries, as in redrive and replay_sync; then
+-- SHARE ROW EXCLUSIVE on events, until the transaction ends: no events come in while it
 -- runs, of any account.  Writers are not blocked while it waits for any of these.
 -- Errors: 22004 for NULL, 22023 if the two are the same or the new one is empty, 22001
 -- if the new one is too long, 55P03 if the lock on events is not available within 10

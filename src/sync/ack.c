@@ -282,9 +282,10 @@ static SqlQuery nack_query = {
  * Records that the deliveries leased to the caller have failed, and counts
  * them.  They are due again after retry_in, or after an exponentially growing
  * wait if that is NULL.  They become dead if dead is true or max_attempts is
- * reached.  If pause is not NULL the sync is paused for so long, whether or not
- * there are such deliveries.  Arguments, locks and errors as for ack; also
- * 22023 for a negative or infinite retry_in or pause.
+ * reached.  If pause is given and positive, the sync is paused for that long,
+ * even if none of the deliveries is leased to the caller, unless it is paused
+ * for longer already.  Arguments, locks and errors as for ack; also 22023 for
+ * a negative or infinite retry_in or pause.
  */
 Datum
 postalytics_nack(PG_FUNCTION_ARGS)
@@ -324,8 +325,8 @@ postalytics_nack(PG_FUNCTION_ARGS)
 
 		query_run(&nack_query, values, nulls);
 	}
-	if (pause_end > now && pause_end > paused_until(sync, now))
-		pause_until(sync, pause_end, error);
+	if (pause_end > now && pause_end > get_pause_end(sync, now))
+		insert_pause(sync, pause_end, error);
 	SPI_finish();
 	restore_user(caller);
 	if (count > 0 && wake_has_worker())

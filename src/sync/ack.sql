@@ -36,4 +36,4 @@ SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_nack';
 COMMENT ON FUNCTION postalytics.nack(text, bigint[], text, interval, boolean, integer[], interval) IS
-    'these deliveries failed: try again in retry_in, or after ever longer waits, or never (dead), and pause the sync; how many were the caller''s';
+    'these deliveries failed: try again in retry_in, or after ever longer waits, or never (dead); if pause is given, also pause the sync for that long; how many were the caller''s';

@@ -184,7 +184,7 @@ BEGIN
             USING ERRCODE = 'duplicate_object',
                   HINT = 'To change it, UPDATE its row in postalytics.syncs.';
     END IF;
-    -- A worker may have paused a sync of this name while it was dropped.
+    -- A worker may have paused an earlier sync of this name while that was dropped.
     DELETE FROM postalytics.pauses AS p
     WHERE p.sync = new.name;
     PERFORM postalytics.check_campaigns(new);

@@ -33,16 +33,17 @@ COMMENT ON VIEW postalytics.dead_letters IS
     'deliveries that were given up, until they are redriven, replayed or discarded';
 COMMENT ON COLUMN postalytics.dead_letters.reason IS
     'refused: nack with dead => true; max_attempts: the last attempt failed; lease_expired: the lease of the last attempt expired';
+COMMENT ON COLUMN postalytics.dead_letters.campaign_id IS
+    'campaign of the event, or of the piece if the event names none or is no longer stored';
 COMMENT ON COLUMN postalytics.dead_letters.contact_id IS 'contact of the piece';
-COMMENT ON COLUMN postalytics.dead_letters.attempts IS 'how often it was fetched';
+COMMENT ON COLUMN postalytics.dead_letters.attempts IS 'how often it was fetched since it was created, or last redriven or replayed';
 COMMENT ON COLUMN postalytics.dead_letters.last_error IS 'why the last attempt failed';
 COMMENT ON COLUMN postalytics.dead_letters.since IS 'when it was given up';
 
--- Locks the sync's row, then the dead deliveries that match in the order of
--- delivery_id.  A filter that is NULL matches all; since and until are about the
--- time at which a delivery was given up.  Errors: those of find_sync,
--- check_read_committed, check_durable and to_mail_statuses; 22023 for an empty list
--- or if until is not after since.
+-- Locks the dead deliveries that match, in the order of delivery_id.  The caller has
+-- locked the sync's row.  A filter that is NULL matches all; since (inclusive) and
+-- until (exclusive) refer to the time at which a delivery was given up.  Errors: those
+-- of check_durable, check_period and to_mail_statuses, 22023 for an empty list.
 CREATE FUNCTION postalytics.lock_dead(
     sync text,
     reasons text[],
@@ -59,17 +60,12 @@ DECLARE
     known postalytics.mail_status[] := postalytics.to_mail_statuses(statuses);
     dead bigint[];
 BEGIN
-    PERFORM postalytics.check_read_committed('redrive or discard');
     IF 0 IN (cardinality(reasons), cardinality(statuses), cardinality(campaigns), cardinality(accounts)) THEN
         RAISE EXCEPTION 'a list of reasons, statuses, campaigns or accounts is empty'
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Leave the list out to match all.';
     END IF;
-    IF until <= since THEN
-        RAISE EXCEPTION 'until must be after since'
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    PERFORM postalytics.find_sync(sync);
+    PERFORM postalytics.check_period(since, until);
     PERFORM postalytics.check_durable(sync);
     SELECT array_agg(d.delivery_id)
     INTO dead
@@ -94,8 +90,10 @@ $$;
 COMMENT ON FUNCTION postalytics.lock_dead(text, text[], text[], text[], text[], timestamptz, timestamptz) IS
     'internal: lock the dead deliveries of a sync that match, and return their ids';
 
--- Makes the dead deliveries that match due again, with all attempts before them.
--- Their errors are kept.  Locks and errors: those of lock_dead.
+-- Makes the dead deliveries that match due at once, and their next attempt the first.
+-- Their errors are kept.  Locks: the sync's row, and those of lock_dead.  Errors: those
+-- of lock_dead, 42704 if there is no such sync, 25001 unless the transaction is READ
+-- COMMITTED.
 CREATE FUNCTION postalytics.redrive(
     sync text,
     reasons text[] DEFAULT NULL,
@@ -110,28 +108,29 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    dead bigint[] := postalytics.lock_dead(sync, reasons, statuses, campaigns, accounts, since, until);
+    target postalytics.syncs := postalytics.find_sync(sync);
+    dead bigint[];
 BEGIN
+    PERFORM postalytics.check_read_committed('redrive');
+    dead := postalytics.lock_dead(sync, reasons, statuses, campaigns, accounts, since, until);
     UPDATE postalytics.deliveries_unfinished AS d
     SET state = 'waiting',
         attempt = 0,
         reason = NULL,
         due_at = clock_timestamp()
     WHERE d.delivery_id = ANY (dead);
-    PERFORM postalytics.wake(s.name, cardinality(dead))
-    FROM postalytics.syncs AS s
-    WHERE s.name = redrive.sync
-      AND s.enabled
-      AND cardinality(dead) > 0;
+    IF cardinality(dead) > 0 AND target.enabled THEN
+        PERFORM postalytics.wake(sync, cardinality(dead));
+    END IF;
     RETURN cardinality(dead);
 END
 $$;
 COMMENT ON FUNCTION postalytics.redrive(text, text[], text[], text[], text[], timestamptz, timestamptz) IS
-    'make the dead deliveries of a sync due again, those that match the filters; how many';
+    'make the dead deliveries of a sync that match the filters due again; how many';
 
--- Finishes the dead deliveries that match, in the state discarded.  The call is
--- recorded in audit_log with its reason, without the ids.  Locks: those of lock_dead.  Errors: also
--- 22004 if the reason is NULL or empty.
+-- Finishes the dead deliveries that match, in the state discarded.  If there are any,
+-- the call is recorded in audit_log with its reason, without the ids.  Locks and
+-- errors: those of redrive, also 22004 if the reason is NULL or empty.
 CREATE FUNCTION postalytics.discard(
     sync text,
     reason text,
@@ -154,6 +153,8 @@ BEGIN
         RAISE EXCEPTION 'reason must not be NULL or empty'
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    PERFORM postalytics.check_read_committed('discard');
+    PERFORM postalytics.find_sync(sync);
     dead := postalytics.lock_dead(sync, reasons, statuses, campaigns, accounts, since, until);
     WITH discarded AS (
         UPDATE postalytics.deliveries_unfinished AS d
@@ -171,4 +172,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.discard(text, text, text[], text[], text[], text[], timestamptz, timestamptz) IS
-    'finish the dead deliveries of a sync without delivering them, those that match the filters; how many';
+    'finish the dead deliveries of a sync that match the filters without delivering them; how many';

@@ -240,7 +240,7 @@ finish_deliveries(Datum places, const char *state, TimestampTz now)
 /*
  * finish_deliveries(places tid[], state text) returns void
  *
- * As above, for the caller's locked rows.  Strict.
+ * The same for SQL.  The caller must hold locks on the rows.  Strict.
  */
 Datum
 postalytics_finish_deliveries(PG_FUNCTION_ARGS)

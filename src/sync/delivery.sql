@@ -84,7 +84,7 @@ COMMENT ON COLUMN postalytics.deliveries.account IS 'whose event it is; empty wh
 COMMENT ON COLUMN postalytics.deliveries.due_at IS 'occurred_at and the sync''s wait; after a failed attempt, when the next may start';
 COMMENT ON COLUMN postalytics.deliveries.attempt IS 'how often it was fetched';
 COMMENT ON COLUMN postalytics.deliveries.lease_until IS 'until when the worker that fetched it has it for itself';
-COMMENT ON COLUMN postalytics.deliveries.leases IS 'internal: the sessions that fetched it, the last one last';
+COMMENT ON COLUMN postalytics.deliveries.leases IS 'internal: the sessions that fetched it, in order; kept when it is redriven or replayed';
 COMMENT ON COLUMN postalytics.deliveries.failed_at IS 'when an attempt last failed';
 COMMENT ON COLUMN postalytics.deliveries.errors IS 'why attempts failed; as rows in delivery_errors';
 COMMENT ON COLUMN postalytics.deliveries.reason IS 'why it is dead, as in dead_letters, or why it was discarded';

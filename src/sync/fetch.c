@@ -218,7 +218,7 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 		return;
 	caller = switch_to_owner();
 	SPI_connect();
-	if (paused_until(sync, now) == DT_NOBEGIN)
+	if (get_pause_end(sync, now) == DT_NOBEGIN)
 		look_for_due(sync, now, batch, found);
 	apply_verdicts(found, now);
 	if (found->verdict[LEASE].count > 0)
@@ -325,18 +325,19 @@ show_waiting(bool waiting)
  *		 ack bigint[]) returns setof delivery
  *
  * Finishes the deliveries in ack, as the function ack does, unless that is
- * NULL.  Then leases up to batch due deliveries to the caller, in the order of due_at, and
- * at most one per piece if the sync is ordered; none while the sync is
- * disabled or paused.  If there are none, looks again until max_wait, or the setting of
- * that name if it is shorter, is over.  Also returns early, without rows, if a
- * look has only cancelled, superseded, postponed or given up deliveries, and
- * does not wait if ack names any, because ack's locks last until the
- * transaction ends.
+ * NULL.  Then leases up to batch due deliveries to the caller, in the order of
+ * due_at, and at most one per piece if the sync is ordered; none while the
+ * sync is disabled or paused.  If there are none, looks again until max_wait,
+ * or the setting of that name if it is shorter, is over.  Also returns early,
+ * without rows, if a look has only cancelled, superseded, postponed or given
+ * up deliveries.  Does not wait if ack names any deliveries, because their row
+ * locks last until the transaction ends.
  *
  * Locks: those of ack; the rows, with SKIP LOCKED; while it waits, also that of
- * show_waiting.  Errors: those of sync_argument and ack, 22004 for NULL, 22023 for a batch below 1, a negative interval or a sync that is
- * not durable, 25006 in a read-only transaction, 55000 if the extension's
- * tables were altered.
+ * show_waiting.  Errors: those of sync_argument and ack, 22004 for NULL, 22023
+ * for a batch below 1, a negative interval or a sync that is not durable,
+ * 25006 in a read-only transaction, 55000 if the extension's tables were
+ * altered.
  */
 Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
@@ -359,7 +360,7 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	{
 		(void) sync_argument(fcinfo);
 		(void) ack_deliveries(PG_GETARG_TEXT_PP(0), acked, NULL);
-		deadline = now;			/* wait with no locks of ack */
+		deadline = now;			/* do not wait while holding ack's row locks */
 	}
 	while (!fetch_due(fcinfo, batch, GetCurrentTimestamp() < deadline) &&
 		   GetCurrentTimestamp() < deadline)
@@ -377,9 +378,9 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 /*
  * next_due(sync text) returns timestamptz
  *
- * When there will be something to fetch, as far as can be known, not before a
- * pause ends: a time that has passed if there is something now, NULL if nothing waits or the sync is disabled.
- * Errors: as fetch.
+ * Returns when there will be something to fetch, as far as is known: a time in
+ * the past if there is something now, no time before the end of a pause, and
+ * NULL if nothing waits or the sync is disabled.  Errors: as fetch.
  */
 Datum
 postalytics_next_due(PG_FUNCTION_ARGS)
@@ -395,7 +396,7 @@ postalytics_next_due(PG_FUNCTION_ARGS)
 	caller = switch_to_owner();
 	SPI_connect();
 	next = look_for_next(sync, now);
-	pause_end = paused_until(sync, now);
+	pause_end = get_pause_end(sync, now);
 	SPI_finish();
 	restore_user(caller);
 	if (next == DT_NOEND)

@@ -10,13 +10,13 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* Parameters of until_query. */
+/* Parameters of pause_end_query. */
 enum
 {
-	UNTIL_SYNC, UNTIL_NOW, N_UNTIL
+	PAUSE_END_SYNC, PAUSE_END_NOW, N_PAUSE_END
 };
 
-static SqlQuery until_query = {
+static SqlQuery pause_end_query = {
 	.sql = "SELECT p.until"
 	" FROM postalytics.pauses AS p"
 	" WHERE p.sync = $1"
@@ -24,8 +24,8 @@ static SqlQuery until_query = {
 	" ORDER BY p.until DESC"
 	" LIMIT 1",
 	.result = SPI_OK_SELECT,
-	.nparameters = N_UNTIL,
-	.types = {[UNTIL_SYNC] = TEXTOID,[UNTIL_NOW] = TIMESTAMPTZOID}
+	.nparameters = N_PAUSE_END,
+	.types = {[PAUSE_END_SYNC] = TEXTOID,[PAUSE_END_NOW] = TIMESTAMPTZOID}
 };
 
 /*
@@ -33,16 +33,16 @@ static SqlQuery until_query = {
  * an SPI connection, as the owner.
  */
 TimestampTz
-paused_until(const Sync *sync, TimestampTz now)
+get_pause_end(const Sync *sync, TimestampTz now)
 {
-	Datum		values[N_UNTIL] = {
-		[UNTIL_SYNC] = CStringGetTextDatum(sync->name),
-		[UNTIL_NOW] = TimestampTzGetDatum(now)
+	Datum		values[N_PAUSE_END] = {
+		[PAUSE_END_SYNC] = CStringGetTextDatum(sync->name),
+		[PAUSE_END_NOW] = TimestampTzGetDatum(now)
 	};
 	TimestampTz until = DT_NOBEGIN;
 	bool		isnull;
 
-	query_run(&until_query, values, NULL);
+	query_run(&pause_end_query, values, NULL);
 	if (SPI_processed > 0)
 		until = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
@@ -68,7 +68,7 @@ static SqlQuery pause_query = {
  * the owner.
  */
 void
-pause_until(const Sync *sync, TimestampTz until, Datum reason)
+insert_pause(const Sync *sync, TimestampTz until, Datum reason)
 {
 	Datum		values[N_PAUSE] = {
 		[PAUSE_SYNC] = CStringGetTextDatum(sync->name),

@@ -8,7 +8,7 @@
 #include "datatype/timestamp.h"
 #include "sync/sync.h"
 
-extern TimestampTz paused_until(const Sync *sync, TimestampTz now);
-extern void pause_until(const Sync *sync, TimestampTz until, Datum reason);
+extern TimestampTz get_pause_end(const Sync *sync, TimestampTz now);
+extern void insert_pause(const Sync *sync, TimestampTz until, Datum reason);
 
 #endif							/* POSTALYTICS_PAUSE_H */

@@ -2,8 +2,9 @@
  * pause.sql
  *		Syncs that hand out nothing for a while.
  *
- * Pauses are only inserted, so that a worker whose transaction is idle after nack
- * holds no lock that another could need.  The one that ends last counts.
+ * A pause is a new row, never an update of another one, so that a worker whose
+ * transaction is idle after nack holds no lock that another pause would wait for.  The
+ * pause that ends last is in effect.
  */
 
 CREATE TABLE postalytics.pauses (
@@ -24,8 +25,8 @@ COMMENT ON COLUMN postalytics.pauses.reason IS 'the error that nack was given, o
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pauses', '');
 
--- Locks: the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL, 22023 for a duration that
--- is not positive, or if the sync has no deliveries.
+-- Locks: the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL,
+-- 22023 if the duration is not positive and finite, or the sync is not durable.
 CREATE FUNCTION postalytics.pause_sync(name text, duration interval)
 RETURNS timestamptz
 LANGUAGE plpgsql
@@ -69,8 +70,9 @@ $$;
 COMMENT ON FUNCTION postalytics.wake_waiting(text) IS
     'internal: wake the workers of a sync if deliveries wait';
 
--- Deletes the sync's pauses, and wakes its workers.  Locks: the sync's row, its
--- pauses.  Errors: 42704 if there is no such sync.
+-- Deletes the pauses of the sync that have not ended; if there were any, and the sync
+-- is enabled, wakes its workers.  Locks: the sync's row, those pauses.  Errors: 42704 if
+-- there is no such sync.
 CREATE FUNCTION postalytics.resume_sync(name text)
 RETURNS boolean
 LANGUAGE plpgsql

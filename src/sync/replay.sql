@@ -35,6 +35,22 @@ $$;
 COMMENT ON FUNCTION postalytics.owe(postalytics.syncs, timestamptz, timestamptz) IS
     'internal: make deliveries for stored events; how many';
 
+-- Passes if either is NULL.  Errors: 22023.
+CREATE FUNCTION postalytics.check_period(since timestamptz, until timestamptz)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF until <= since THEN
+        RAISE EXCEPTION 'until must be after since'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_period(timestamptz, timestamptz) IS
+    'internal: an error unless a period ends after it begins';
+
 -- Locks the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL,
 -- 22023 if until is not after since or the sync has no deliveries, 25001 unless the
 -- transaction is READ COMMITTED.
@@ -53,10 +69,7 @@ BEGIN
         RAISE EXCEPTION 'since and until must not be NULL'
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    IF until <= since THEN
-        RAISE EXCEPTION 'until must be after since'
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
+    PERFORM postalytics.check_period(since, until);
     PERFORM postalytics.check_durable(sync.name);
     UPDATE postalytics.deliveries_unfinished AS d
     SET state = 'waiting',

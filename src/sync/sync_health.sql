@@ -73,5 +73,5 @@ COMMENT ON COLUMN postalytics.sync_health.waiting IS 'not handed out, the due on
 COMMENT ON COLUMN postalytics.sync_health.due IS 'not handed out, and their time has come';
 COMMENT ON COLUMN postalytics.sync_health.leased IS 'in the hands of workers';
 COMMENT ON COLUMN postalytics.sync_health.dead IS 'given up; see dead_letters';
-COMMENT ON COLUMN postalytics.sync_health.dead_by_reason IS 'the number of dead deliveries for each reason, or NULL; see dead_letters';
+COMMENT ON COLUMN postalytics.sync_health.dead_by_reason IS 'the number of dead deliveries by reason; NULL if there are none; see dead_letters';
 COMMENT ON COLUMN postalytics.sync_health.paused_until IS 'when the pause of the sync ends; NULL if it is not paused';

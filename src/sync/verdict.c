@@ -28,7 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* How many deliveries a look supersedes beside its batch. */
+/* The number of superseded deliveries that do not count towards a look's batch. */
 #define MAX_SUPERSEDED	1000
 
 /* ---- the pieces that a look has dealt with ---- */
@@ -42,7 +42,7 @@ typedef struct PieceKey
 typedef struct SeenPiece
 {
 	PieceKey	key;
-	bool		has_lease;		/* latest_only: a worker has a delivery of it */
+	bool		has_lease;		/* latest_only: a delivery of it is leased */
 	DeliveryRow lease;			/* the first such delivery */
 	char		status;			/* for simplehash */
 } SeenPiece;
@@ -164,17 +164,26 @@ waits_in_order(const Look *look, bool is_test)
 	return look->sync->ordered && !look->sync->latest_only && !is_test;
 }
 
-/* Return the entry of a delivery's piece, and whether it had one before. */
+/*
+ * Return the entry of the piece of the delivery in the slot of look->due,
+ * creating it if necessary; found is set to true if it existed.
+ */
 static SeenPiece *
-see_piece(Look *look, TupleTableSlot *slot, bool *found)
+see_piece(Look *look, bool *found)
 {
 	bool		isnull;
 	PieceKey	key = {
-		DatumGetTextPCopy(delivery_attribute(slot, DELIVERY_PIECE_ID, &isnull)),
-		DatumGetTextPCopy(delivery_attribute(slot, DELIVERY_ACCOUNT, &isnull))
+		DatumGetTextPP(delivery_attribute(look->due.slot, DELIVERY_PIECE_ID, &isnull)),
+		DatumGetTextPP(delivery_attribute(look->due.slot, DELIVERY_ACCOUNT, &isnull))
 	};
+	SeenPiece  *seen = pieces_insert(look->seen, key, found);
 
-	return pieces_insert(look->seen, key, found);
+	if (!*found)
+	{
+		seen->key.piece = DatumGetTextPCopy(PointerGetDatum(key.piece));
+		seen->key.account = DatumGetTextPCopy(PointerGetDatum(key.account));
+	}
+	return seen;
 }
 
 /*
@@ -203,7 +212,7 @@ next_due_delivery(Look *look)
 		if (!index_fetch_heap(look->due.scan, look->due.slot))
 			continue;
 		if (waits_in_order(look, is_test))
-			(void) see_piece(look, look->due.slot, &found);
+			(void) see_piece(look, &found);
 		return true;
 	}
 	return false;
@@ -261,7 +270,7 @@ find_head(Look *look, const DeliveryRow *row, DeliveryRow *head, ItemPointer pla
 		elog(ERROR, "could not find delivery " INT64_FORMAT " by its piece", row->id);
 }
 
-/* Find the first delivery of a piece that is in a worker's hands, if any. */
+/* Find the first delivery of a piece that is leased, if any. */
 static void
 find_lease(Look *look, const DeliveryRow *row, SeenPiece *seen)
 {
@@ -278,20 +287,20 @@ find_lease(Look *look, const DeliveryRow *row, SeenPiece *seen)
 			(seen->has_lease && !is_before(&each, &seen->lease)))
 			continue;
 		seen->has_lease = true;
-		seen->lease = each;		/* of which is_before reads no text */
+		seen->lease = each;		/* is_before() does not read its texts */
 	}
 }
 
 /*
- * True if an earlier delivery of the piece of the row in the slot of look->due
- * is in a worker's hands.  A look searches each piece once, because the piece
+ * True if an earlier delivery of the piece of the row, which is that in the
+ * slot of look->due, is leased.  A look searches each piece once, because the piece
  * can have thousands of deliveries that this transaction has superseded.
  */
 static bool
 has_earlier_lease(Look *look, const DeliveryRow *row)
 {
 	bool		found;
-	SeenPiece  *seen = see_piece(look, look->due.slot, &found);
+	SeenPiece  *seen = see_piece(look, &found);
 
 	if (!found)
 		find_lease(look, row, seen);
@@ -529,7 +538,7 @@ consider(Look *look)
 
 /*
  * Decide on the deliveries that are due, from the beginning, until a batch is
- * found, to which superseded ones count only from MAX_SUPERSEDED on.
+ * found.  The first MAX_SUPERSEDED superseded ones do not count towards it.
  */
 static void
 find_due(Look *look)
