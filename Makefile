@@ -14,8 +14,8 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o \
 	storage/partition.o storage/partition_worker.o \
 	journey/campaign.o journey/journey.o journey/piece.o \
-	sync/ack.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/fetch.o \
-	sync/verdict.o sync/match.o sync/notice.o sync/notify.o sync/pause.o sync/sync.o sync/wake.o \
+	sync/ack.o sync/aside.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/due.o sync/fetch.o sync/look.o sync/place.o \
+	sync/verdict.o sync/match.o sync/notice.o sync/notify.o sync/pause.o sync/sibling.o sync/sync.o sync/wake.o \
 	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
 	ingest/offer.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
@@ -34,7 +34,7 @@ SQL = $(addprefix src/, \
 	feed/field_name.sql feed/payload_account.sql feed/person.sql \
 	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
-	sync/sync.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
+	sync/sync.sql sync/due.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
 	sync/ack.sql sync/replay.sql sync/pause.sql sync/create_sync.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql \
 	ingest/ingest.sql ingest/rejects.sql ingest/retry.sql ingest/inbox.sql \
 	ingest/offer.sql ingest/inserted.sql ingest/refold.sql \

@@ -125,6 +125,7 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
 AS $$
 DECLARE
+    clock timestamptz := postalytics.due_clock();
     common record;
     moved bigint;
 BEGIN
@@ -138,6 +139,11 @@ BEGIN
     SET account = new
     WHERE e.account = old;
     GET DIAGNOSTICS moved = ROW_COUNT;
+    -- Sessions remember deliveries by account and due_at; see look.c.
+    UPDATE postalytics.deliveries_unfinished AS d
+    SET account = new,
+        due_at = greatest(d.due_at, clock)
+    WHERE d.account = old;
     UPDATE postalytics.deliveries AS d
     SET account = new
     WHERE d.account = old;

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include "access/itup.h"
+#include "access/nbtree.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "base/compat.h"
@@ -56,6 +58,34 @@ lookup_key(Lookup *lookup, int i, int column, StrategyNumber strategy, Datum val
 }
 
 /*
+ * Set the i-th key to a comparison of several columns as a row, from a column
+ * on.  A lookup can have one such key.
+ */
+void
+lookup_row_key(Lookup *lookup, int i, int column, StrategyNumber strategy, int count, const Datum *values)
+{
+	Relation	index = lookup->index;
+
+	Assert(i < lookup->nkeys && count <= MAX_ROW_KEY);
+	for (int j = 0; j < count; j++)
+	{
+		int			nth = column + j - 1;
+		Oid			type = index->rd_opcintype[nth];
+		Oid			compare = get_opfamily_proc(index->rd_opfamily[nth], type, type, BTORDER_PROC);
+
+		if (!OidIsValid(compare))
+			elog(ERROR, "missing comparison function of index \"%s\"", RelationGetRelationName(index));
+		ScanKeyEntryInitialize(&lookup->row[j], SK_ROW_MEMBER | (j == count - 1 ? SK_ROW_END : 0),
+							   nth + 1, strategy, InvalidOid, index->rd_indcollation[nth], compare, values[j]);
+	}
+	MemSet(&lookup->keys[i], 0, sizeof(ScanKeyData));
+	lookup->keys[i].sk_flags = SK_ROW_HEADER;
+	lookup->keys[i].sk_attno = column;
+	lookup->keys[i].sk_strategy = strategy;
+	lookup->keys[i].sk_argument = PointerGetDatum(lookup->row);
+}
+
+/*
  * Start over with the current keys.  Releases the pins held by the scan, so
  * call it before waiting for another transaction: VACUUM waits for a pinned
  * index page, and the deadlock detector does not see pins.
@@ -72,6 +102,29 @@ bool
 lookup_next(Lookup *lookup, ScanDirection direction)
 {
 	return index_getnext_slot(lookup->scan, direction, lookup->slot);
+}
+
+/*
+ * Advance to the next index entry, and read all of its columns, which cannot be
+ * null, by reference to the index page.  For scans that want entries.  False at
+ * the end.
+ */
+bool
+lookup_next_entry(Lookup *lookup, Datum *values)
+{
+	bool		nulls[INDEX_MAX_KEYS];
+
+	if (index_getnext_tid(lookup->scan, ForwardScanDirection) == NULL)
+		return false;
+	index_deform_tuple(lookup->scan->xs_itup, lookup->scan->xs_itupdesc, values, nulls);
+	return true;
+}
+
+/* Put the row of the current index entry into the slot; false if it is dead. */
+bool
+lookup_row(Lookup *lookup)
+{
+	return index_fetch_heap(lookup->scan, lookup->slot);
 }
 
 /* Start over and put the first row into the slot; false if there is none. */

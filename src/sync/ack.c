@@ -16,6 +16,7 @@
 #include "storage/lookup.h"
 #include "sync/ack.h"
 #include "sync/delivery.h"
+#include "sync/due.h"
 #include "sync/pause.h"
 #include "sync/wake.h"
 #include "utils/builtins.h"
@@ -296,6 +297,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	int			max_attempts = sync->max_attempts;
 	Datum		error = PG_ARGISNULL(2) ? CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2);
 	TimestampTz pause_end = DT_NOBEGIN;
+	TimestampTz clock;
 	SavedUser	caller;
 	Claims		claims;
 	Datum	   *places;
@@ -310,6 +312,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	caller = switch_to_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
 	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);
+	clock = due_clock();
 	SPI_connect();
 	if (count > 0)
 	{
@@ -319,7 +322,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 			[NACK_RETRY_IN] = PG_GETARG_DATUM(3),
 			[NACK_DEAD] = BoolGetDatum(dead),
 			[NACK_MAX_ATTEMPTS] = Int32GetDatum(max_attempts),
-			[NACK_NOW] = TimestampTzGetDatum(now)
+			[NACK_NOW] = TimestampTzGetDatum(clock)
 		};
 		bool		nulls[N_NACK] = {[NACK_RETRY_IN] = PG_ARGISNULL(3)};
 

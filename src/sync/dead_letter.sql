@@ -109,6 +109,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     target postalytics.syncs := postalytics.find_sync(sync);
+    clock timestamptz := postalytics.due_clock();
     dead bigint[];
 BEGIN
     PERFORM postalytics.check_read_committed('redrive');
@@ -117,7 +118,7 @@ BEGIN
     SET state = 'waiting',
         attempt = 0,
         reason = NULL,
-        due_at = clock_timestamp()
+        due_at = clock
     WHERE d.delivery_id = ANY (dead);
     IF cardinality(dead) > 0 AND target.enabled THEN
         PERFORM postalytics.wake(sync, cardinality(dead));

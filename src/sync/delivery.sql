@@ -70,8 +70,11 @@ WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 -- What fetch scans; with the piece in it, so that it can pass over the rows of a
 -- piece that is dealt with, and over nothing else.
-CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at) INCLUDE (piece_id, account, is_test);
-CREATE INDEX deliveries_unfinished_piece_idx ON postalytics.deliveries_unfinished (piece_id, account, sync, occurred_at);
+CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at, occurred_at, delivery_id)
+    INCLUDE (piece_id, account, is_test);
+-- What it finds the other deliveries of a piece by; with due_at in it for the same reason.
+CREATE INDEX deliveries_unfinished_piece_idx ON postalytics.deliveries_unfinished (piece_id, account, sync, occurred_at)
+    INCLUDE (due_at, delivery_id);
 CREATE INDEX deliveries_unfinished_failed_idx ON postalytics.deliveries_unfinished (sync, failed_at)
     WHERE failed_at IS NOT NULL;
 
@@ -81,7 +84,7 @@ COMMENT ON TABLE postalytics.deliveries_unfinished IS
     'the deliveries that are waiting, leased or dead';
 COMMENT ON COLUMN postalytics.deliveries.delivery_id IS 'stable over all attempts: the key for idempotent calls';
 COMMENT ON COLUMN postalytics.deliveries.account IS 'whose event it is; empty where no account was given';
-COMMENT ON COLUMN postalytics.deliveries.due_at IS 'occurred_at and the sync''s wait; after a failed attempt, when the next may start';
+COMMENT ON COLUMN postalytics.deliveries.due_at IS 'occurred_at and the sync''s wait, but not before it was created; after a failed attempt, when the next may start';
 COMMENT ON COLUMN postalytics.deliveries.attempt IS 'how often it was fetched';
 COMMENT ON COLUMN postalytics.deliveries.lease_until IS 'until when the worker that fetched it has it for itself';
 COMMENT ON COLUMN postalytics.deliveries.leases IS 'internal: the sessions that fetched it, in order; kept when it is redriven or replayed';

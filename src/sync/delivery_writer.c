@@ -14,6 +14,7 @@
 #include "storage/direct.h"
 #include "sync/delivery.h"
 #include "sync/delivery_writer.h"
+#include "sync/due.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -30,6 +31,7 @@ struct DeliveryWriter
 	int64		count;
 	Datum		waiting;		/* the state */
 	Oid			delivery_ids;
+	TimestampTz clock;			/* when it began; see due.c */
 };
 
 /* Create a writer, which needs an SPI connection. */
@@ -65,6 +67,7 @@ begin_writing(DeliveryWriter *writer)
 		writer->rows = tuplestore_begin_heap(false, false, work_mem);
 	writer->waiting = waiting_state(writer->unfinished);
 	writer->delivery_ids = extension_relation("delivery_id_seq");
+	writer->clock = due_clock();
 	MemoryContextSwitchTo(caller);
 }
 
@@ -103,7 +106,7 @@ delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 	row_set(row, DELIVERY_STATUS, ObjectIdGetDatum(status_oid(key->status)));
 	row_set(row, DELIVERY_OCCURRED_AT, TimestampTzGetDatum(key->occurred_at));
 	row_set(row, DELIVERY_CREATED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-	row_set(row, DELIVERY_DUE_AT, TimestampTzGetDatum(due_at(key->occurred_at, &sync->wait)));
+	row_set(row, DELIVERY_DUE_AT, TimestampTzGetDatum(due_at(key->occurred_at, &sync->wait, writer->clock)));
 	row_set(row, DELIVERY_STATE, writer->waiting);
 	row_set(row, DELIVERY_ATTEMPT, Int32GetDatum(0));
 	row_set(row, DELIVERY_IS_TEST, BoolGetDatum(false));

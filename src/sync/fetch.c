@@ -3,8 +3,8 @@
  *		fetch hands due deliveries to a worker; next_due says when the worker
  *		should fetch again.
  *
- * verdict.c finds the deliveries and decides what is to become of them, which is
- * carried out here.
+ * look.c finds the deliveries, and verdict.c decides what is to become of them,
+ * which is carried out here.
  */
 #include "postgres.h"
 
@@ -25,8 +25,10 @@
 #include "sync/ack.h"
 #include "sync/delivery.h"
 #include "sync/delivery_row.h"
+#include "sync/due.h"
+#include "sync/look.h"
 #include "sync/pause.h"
-#include "sync/verdict.h"
+#include "sync/place.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -48,17 +50,21 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
  */
 enum
 {
-	POSTPONE_PLACES, POSTPONE_TIMES, N_POSTPONE
+	POSTPONE_PLACES, POSTPONE_TIMES, POSTPONE_CLOCK, N_POSTPONE
 };
 
 static SqlQuery postpone_query = {
 	.sql = "UPDATE postalytics.deliveries_unfinished AS d"
-	" SET due_at = f.until"
+	" SET due_at = greatest(f.until, $3)"
 	" FROM unnest($1, $2) AS f (place, until)"
 	" WHERE d.ctid = f.place",
 	.result = SPI_OK_UPDATE,
 	.nparameters = N_POSTPONE,
-	.types = {[POSTPONE_PLACES] = TIDARRAYOID,[POSTPONE_TIMES] = TIMESTAMPTZARRAYOID}
+	.types = {
+		[POSTPONE_PLACES] = TIDARRAYOID,
+		[POSTPONE_TIMES] = TIMESTAMPTZARRAYOID,
+		[POSTPONE_CLOCK] = TIMESTAMPTZOID
+	}
 };
 
 static void
@@ -67,7 +73,8 @@ postpone(Datum places, Datum *times, int count)
 	Datum		values[N_POSTPONE] = {
 		[POSTPONE_PLACES] = places,
 		[POSTPONE_TIMES] = PointerGetDatum(construct_array(times, count, TIMESTAMPTZOID, sizeof(TimestampTz),
-														   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE))
+														   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
+		[POSTPONE_CLOCK] = TimestampTzGetDatum(due_clock())
 	};
 
 	query_run(&postpone_query, values, NULL);
@@ -162,7 +169,7 @@ static SqlQuery lease_query = {
 	" SELECT l.delivery_id, l.attempt, l.is_test, l.status, l.occurred_at, l.due_at, l.piece_id, l.account,"
 	"        l.payload"
 	" FROM leased AS l"
-	" ORDER BY l.due_at, l.delivery_id",
+	" ORDER BY l.due_at, l.occurred_at, l.delivery_id",
 	.result = SPI_OK_SELECT,
 	.nparameters = N_LEASE,
 	.types = {
@@ -260,7 +267,11 @@ look_and_release(FunctionCallInfo fcinfo, int batch, Found *found)
 	if (found->count > 0)
 		ReleaseCurrentSubTransaction();
 	else
+	{
+		keep_places(true);
 		RollbackAndReleaseCurrentSubTransaction();
+		keep_places(false);
+	}
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 }

@@ -11,10 +11,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    clock timestamptz := postalytics.due_clock();
     made bigint;
 BEGIN
     INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at)
-    SELECT sync.name, e.piece_id, e.account, e.status, e.occurred_at, postalytics.due_at(e.occurred_at, sync.wait)
+    SELECT sync.name, e.piece_id, e.account, e.status, e.occurred_at, postalytics.due_at(e.occurred_at, sync.wait, clock)
     FROM postalytics.events AS e
     WHERE e.occurred_at >= since
       AND e.occurred_at < until
@@ -62,6 +63,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     sync postalytics.syncs := postalytics.find_sync(name);
+    clock timestamptz := postalytics.due_clock();
     revived bigint;
 BEGIN
     PERFORM postalytics.check_read_committed('replay_sync');
@@ -75,7 +77,7 @@ BEGIN
     SET state = 'waiting',
         attempt = 0,
         reason = NULL,
-        due_at = postalytics.due_at(d.occurred_at, sync.wait)
+        due_at = postalytics.due_at(d.occurred_at, sync.wait, clock)
     WHERE d.sync = sync.name
       AND d.due_at = 'infinity'
       AND d.occurred_at >= since
@@ -126,7 +128,7 @@ BEGIN
         FROM (SELECT COALESCE(sync.statuses[1], 'InTransit') AS status) AS s;
     END IF;
     INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at, is_test, payload)
-    VALUES (sync.name, sample.piece_id, sample.account, sample.status, sample.occurred_at, now(), true, sample.payload)
+    VALUES (sync.name, sample.piece_id, sample.account, sample.status, sample.occurred_at, postalytics.due_clock(), true, sample.payload)
     RETURNING delivery_id
     INTO made;
     PERFORM postalytics.wake(sync.name, 1);

@@ -21,7 +21,6 @@
 
 PG_FUNCTION_INFO_V1(postalytics_raise_undefined_sync);
 PG_FUNCTION_INFO_V1(postalytics_check_durable);
-PG_FUNCTION_INFO_V1(postalytics_due_at);
 
 /* Columns of syncs, as sync.sql has them: attribute numbers. */
 enum
@@ -35,6 +34,7 @@ enum
 
 /* All syncs, in a list. */
 static Sync *syncs;
+static uint64 generation;
 
 /* Read an array of texts, or NULL. */
 static TextList
@@ -88,6 +88,7 @@ static void
 begin_syncs(void)
 {
 	syncs = NULL;
+	generation++;
 }
 
 static void
@@ -109,6 +110,7 @@ add_sync(TupleTableSlot *row)
 	sync->durable = DatumGetBool(slot_getattr(row, ATTR_DURABLE, &isnull));
 	sync->max_attempts = DatumGetInt32(slot_getattr(row, ATTR_MAX_ATTEMPTS, &isnull));
 	sync->notify_events = DatumGetBool(slot_getattr(row, ATTR_NOTIFY_EVENTS, &isnull));
+	sync->generation = generation;
 	sync->next = syncs;
 	syncs = sync;
 }
@@ -172,18 +174,6 @@ check_durable(const Sync *sync)
 				 errhint("LISTEN on its channel, or set \"durable\" to true in its row of %s.syncs.", EXTENSION_SCHEMA)));
 }
 
-/*
- * Return when the delivery of an event is due.  Days and months of wait are
- * added in UTC.
- */
-TimestampTz
-due_at(TimestampTz occurred_at, const Interval *wait)
-{
-	return DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
-												 TimestampGetDatum(occurred_at),
-												 IntervalPGetDatum(wait)));
-}
-
 /* ---- SQL ---- */
 
 /*
@@ -206,14 +196,4 @@ postalytics_check_durable(PG_FUNCTION_ARGS)
 {
 	check_durable(find_sync(text_to_cstring(PG_GETARG_TEXT_PP(0))));
 	PG_RETURN_VOID();
-}
-
-/*
- * due_at(occurred_at timestamptz, wait interval) returns timestamptz: as
- * above.  Strict.
- */
-Datum
-postalytics_due_at(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TIMESTAMPTZ(due_at(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1)));
 }

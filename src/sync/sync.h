@@ -32,6 +32,7 @@ typedef struct Sync
 	int			max_attempts;
 	bool		notify_events;	/* notifications list events of named
 								 * accounts, too */
+	uint64		generation;		/* counts the times that syncs was read */
 	struct Sync *next;
 } Sync;
 
@@ -39,6 +40,5 @@ extern const Sync *first_sync(void);
 extern const Sync *find_sync(const char *name);
 extern bool is_listed(const TextList *list, const char *value, uint32 length);
 extern void check_durable(const Sync *sync);
-extern TimestampTz due_at(TimestampTz occurred_at, const Interval *wait);
 
 #endif							/* POSTALYTICS_SYNC_H */

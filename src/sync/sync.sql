@@ -135,11 +135,3 @@ STRICT
 AS 'MODULE_PATHNAME', 'postalytics_check_durable';
 COMMENT ON FUNCTION postalytics.check_durable(text) IS
     'internal: an error if a sync has no deliveries';
-
-CREATE FUNCTION postalytics.due_at(occurred_at timestamptz, wait interval)
-RETURNS timestamptz
-LANGUAGE c
-IMMUTABLE STRICT
-AS 'MODULE_PATHNAME', 'postalytics_due_at';
-COMMENT ON FUNCTION postalytics.due_at(timestamptz, interval) IS
-    'internal: when the delivery of an event is due; days and months count in UTC';

@@ -5,8 +5,8 @@
 #ifndef POSTALYTICS_VERDICT_H
 #define POSTALYTICS_VERDICT_H
 
-#include "datatype/timestamp.h"
-#include "sync/sync.h"
+#include "storage/lookup.h"
+#include "sync/sibling.h"
 
 /* What is to become of a delivery that is due. */
 typedef enum Verdict
@@ -32,10 +32,35 @@ typedef struct Found
 		Datum	   *places;		/* ctid */
 		Datum	   *times;		/* POSTPONE: until when */
 	}			verdict[N_VERDICTS];
-	TimestampTz last_due;		/* where the look ended, by due_at */
 } Found;
 
-extern void look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found);
-extern TimestampTz look_for_next(const Sync *sync, TimestampTz now);
+typedef struct Judge
+{
+	const Sync *sync;
+	TimestampTz now;
+	Relation	unfinished;
+	Siblings	siblings;
+	Relation	pieces;			/* NULL unless the sync has "unless" */
+	Lookup		key;			/* of pieces, by piece_id and account */
+	TupleTableSlot *locked;		/* the row locked last */
+	struct leases_hash *leases; /* NULL until it is needed */
+	Found	   *found;
+} Judge;
+
+/* What was decided, as far as it concerns the next look. */
+typedef struct Outcome
+{
+	bool		stays;			/* with the same due_at */
+	TimestampTz until;			/* then, when it can be handed out; DT_NOBEGIN
+								 * if unknown */
+	int64		id;				/* of the delivery */
+} Outcome;
+
+extern void judge_begin(Judge *judge, const Sync *sync, TimestampTz now, Relation unfinished, Place *place,
+						Found *found);
+extern void judge_end(Judge *judge);
+extern bool waits_in_order(const Sync *sync, bool is_test);
+extern Outcome judge_delivery(Judge *judge, const DeliveryRow *row, ItemPointer place);
+extern Outcome judge_piece(Judge *judge, Datum piece, Datum account);
 
 #endif							/* POSTALYTICS_VERDICT_H */

@@ -91,7 +91,7 @@ sub drain
 			for my $row (@$rows)
 			{
 				my $id = delete $row->{delivery_id};
-				push @{ $handed{$name}{ $row->{account} } }, join '|', $sync, map { $_ // '' } @$row{ sort keys %$row };
+				push @{ $handed{$name}{ $row->{account} } }, join '|', $sync, map { $_ // '' } @$row{ grep { $_ ne 'due_at' } sort keys %$row };
 				$db{$name}->do('SELECT ack(?, ARRAY[?::bigint])', undef, $sync, $id);
 			}
 		}
@@ -117,7 +117,7 @@ my %queries = (
 	pieces => 'SELECT p::text FROM pieces AS p',
 	campaigns => 'SELECT c::text FROM campaigns AS c',
 	rejects => 'SELECT piece_id, account, reason, payload::text FROM rejects',
-	deliveries => 'SELECT sync, piece_id, account, status, occurred_at, due_at, state, attempt FROM deliveries',
+	deliveries => 'SELECT sync, piece_id, account, status, occurred_at, state, attempt FROM deliveries',
 	journey => "SELECT j.* FROM pieces AS p, journey(p.piece_id, p.account) AS j",
 	funnel => "SELECT f.* FROM (SELECT DISTINCT campaign_id FROM campaigns) AS c, funnel(c.campaign_id, '2026-10-15') AS f",
 	status_as_of => "SELECT piece_id, account, status_as_of(piece_id, '2026-10-10', account) FROM pieces",

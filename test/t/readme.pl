@@ -74,14 +74,14 @@ for my $block (grep { $_->{kind} eq 'python' } @blocks)
 	my ($said, $id) = ('', 0);
 	my $listener = IPC::Run::start([ '/usr/bin/python3', '-u', '-c', $block->{text} ], '>', \$said,
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	until ($said =~ /\n/)
+	until ($said =~ /^py/m)
 	{
 		$id++;
 		$node->safe_psql('crm', qq{SELECT postalytics.ingest('{"mailId": "py $id", "eventDate": "2026-10-06", "eventType": 4}')});
 		$listener->pump_nb;
 		select(undef, undef, undef, 0.1);
 	}
-	like($said, qr/^py \d+ In Transit\n/, "$block->{line}: the listener hears");
+	like($said, qr/^py \d+ In Transit\n/m, "$block->{line}: the listener hears");
 	$listener->kill_kill;
 }
 

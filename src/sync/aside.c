@@ -1,0 +1,174 @@
+/*
+ * aside.c
+ *		Deliveries and pieces that a session has put aside: they are due but
+ *		cannot be handed out yet, and it looks at each again at a time of its
+ *		own, so that its scans need not begin before them.
+ */
+#include "postgres.h"
+
+#include "base/compat.h"
+#include "sync/aside.h"
+#include "utils/timestamp.h"
+
+/* The most that one sync can have; it takes about 200 bytes for each. */
+#define MAX_ASIDE	100000
+
+/*
+ * How soon to look again at what becomes free at an unknown time, at least and
+ * per entry, in microseconds.  The latter limits what all of them cost.
+ */
+#define PROBE_INTERVAL	100000
+#define PROBE_EACH		1000
+
+typedef struct AsideEntry
+{
+	Subject		subject;
+	Aside	   *aside;
+	char		status;			/* for simplehash */
+} AsideEntry;
+
+#define SH_PREFIX		asides
+#define SH_ELEMENT_TYPE AsideEntry
+#define SH_KEY_TYPE		Subject
+#define SH_KEY			subject
+#define SH_HASH_KEY(tb, key) hash_subject(key)
+#define SH_EQUAL(tb, a, b) equal_subjects(a, b)
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* The heap has the largest first, which is to be the earliest. */
+static int
+compare_probes(const pairingheap_node * a, const pairingheap_node * b, void *arg)
+{
+	TimestampTz one = pairingheap_const_container(Aside, node, a)->probe_at;
+	TimestampTz other = pairingheap_const_container(Aside, node, b)->probe_at;
+
+	return one < other ? 1 : one > other ? -1 : 0;
+}
+
+/* Begin with none, in a new child of a memory context. */
+void
+asides_init(Asides *asides, MemoryContext parent)
+{
+	MemoryContext caller;
+
+	asides->context = AllocSetContextCreate(parent, "postalytics deliveries put aside", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(asides->context);
+	asides->hash = asides_create(asides->context, 16, NULL);
+	asides->heap = pairingheap_allocate(compare_probes, NULL);
+	slist_init(&asides->gone);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Return what was put aside, or NULL. */
+Aside *
+aside_find(Asides *asides, Subject subject)
+{
+	AsideEntry *entry = asides->hash->members == 0 ? NULL : asides_lookup(asides->hash, subject);
+
+	return entry == NULL || entry->aside->gone ? NULL : entry->aside;
+}
+
+/*
+ * Put a piece or delivery aside until a time, at which it is looked at again;
+ * DT_NOBEGIN if it is unknown when it becomes free.  False if there are too
+ * many.
+ */
+bool
+aside_add(Asides *asides, Subject subject, TimestampTz until, TimestampTz now)
+{
+	MemoryContext caller;
+	AsideEntry *entry;
+	Aside	   *aside;
+	bool		found;
+
+	if (asides->hash->members >= MAX_ASIDE)
+		return false;
+	caller = MemoryContextSwitchTo(asides->context);
+	entry = asides_insert(asides->hash, subject, &found);
+	if (!found)
+	{
+		entry->aside = palloc0(sizeof(Aside));
+		entry->subject = entry->aside->subject = copy_subject(subject);
+	}
+	aside = entry->aside;
+	if (!found || aside->gone)
+	{
+		aside->gone = false;
+		aside->probe_at = until;
+		pairingheap_add(asides->heap, &aside->node);
+	}
+	MemoryContextSwitchTo(caller);
+	aside_defer(asides, aside, until, now);
+	return true;
+}
+
+/* Look at what was put aside again at another time; DT_NOBEGIN as above. */
+void
+aside_defer(Asides *asides, Aside *aside, TimestampTz until, TimestampTz now)
+{
+	pairingheap_remove(asides->heap, &aside->node);
+	aside->probe_at = until != DT_NOBEGIN ? until :
+		now + Max(PROBE_INTERVAL, (int64) asides->hash->members * PROBE_EACH);
+	pairingheap_add(asides->heap, &aside->node);
+}
+
+/* Remove what is gone as far as this transaction sees. */
+void
+aside_remove(Asides *asides, Aside *aside)
+{
+	pairingheap_remove(asides->heap, &aside->node);
+	aside->gone = true;
+	if (!aside->listed)
+		slist_push_head(&asides->gone, &aside->gone_node);
+	aside->listed = true;
+}
+
+/* Return what is to be looked at first, or NULL. */
+Aside *
+aside_first(Asides *asides)
+{
+	if (pairingheap_is_empty(asides->heap))
+		return NULL;
+	return pairingheap_container(Aside, node, pairingheap_first(asides->heap));
+}
+
+/* Forget what was removed in a transaction that is committed. */
+void
+asides_commit(Asides *asides)
+{
+	while (!slist_is_empty(&asides->gone))
+	{
+		Aside	   *aside = slist_container(Aside, gone_node, slist_pop_head_node(&asides->gone));
+
+		aside->listed = false;
+		if (!aside->gone)
+			continue;
+		asides_delete(asides->hash, aside->subject);
+		if (aside->subject.piece != NULL)
+		{
+			pfree(unconstify(text *, aside->subject.piece));
+			pfree(unconstify(text *, aside->subject.account));
+		}
+		pfree(aside);
+	}
+}
+
+/* Put back what was removed in a transaction that is rolled back. */
+void
+asides_abort(Asides *asides)
+{
+	while (!slist_is_empty(&asides->gone))
+	{
+		Aside	   *aside = slist_container(Aside, gone_node, slist_pop_head_node(&asides->gone));
+
+		aside->listed = false;
+		if (!aside->gone)
+			continue;
+		aside->gone = false;
+		aside->probe_at = DT_NOBEGIN;
+		pairingheap_add(asides->heap, &aside->node);
+	}
+}

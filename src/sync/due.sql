@@ -1,0 +1,20 @@
+/*
+ * due.sql
+ *		due_clock and due_at: when deliveries are due.
+ */
+
+CREATE FUNCTION postalytics.due_clock()
+RETURNS timestamptz
+LANGUAGE c
+VOLATILE
+AS 'MODULE_PATHNAME', 'postalytics_due_clock';
+COMMENT ON FUNCTION postalytics.due_clock() IS
+    'internal: the current time, before which the transaction sets no due_at from now on';
+
+CREATE FUNCTION postalytics.due_at(occurred_at timestamptz, wait interval, clock timestamptz)
+RETURNS timestamptz
+LANGUAGE c
+IMMUTABLE STRICT
+AS 'MODULE_PATHNAME', 'postalytics_due_at';
+COMMENT ON FUNCTION postalytics.due_at(timestamptz, interval, timestamptz) IS
+    'internal: when the delivery of an event is due: after wait, whose days and months count in UTC, but not before clock';

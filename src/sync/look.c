@@ -1,0 +1,413 @@
+/*
+ * look.c
+ *		Finds the due deliveries of a sync, and when the next one is due.
+ *
+ * A look scans deliveries_unfinished_due_idx, whose entries include the piece.
+ * It decides on each piece of an ordered sync once, and skips the piece's other
+ * entries without visiting the heap, so that a piece with ten thousand visits
+ * costs only a few index pages.  place.c says where the scan begins, and what
+ * is before that has been put aside, which is looked at first.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "sync/look.h"
+#include "sync/place.h"
+#include "sync/subject.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* The number of superseded deliveries that do not count towards a look's batch. */
+#define MAX_SUPERSEDED	1000
+
+/* ---- what a look has decided on ---- */
+
+typedef struct SeenSubject
+{
+	Subject		subject;
+	char		status;			/* for simplehash */
+} SeenSubject;
+
+#define SH_PREFIX		seen
+#define SH_ELEMENT_TYPE SeenSubject
+#define SH_KEY_TYPE		Subject
+#define SH_KEY			subject
+#define SH_HASH_KEY(tb, key) hash_subject(key)
+#define SH_EQUAL(tb, a, b) equal_subjects(a, b)
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* ---- the look ---- */
+
+typedef struct Look
+{
+	const Sync *sync;
+	TimestampTz now;
+	int			batch;
+	Relation	unfinished;
+	Judge		judge;
+	Lookup		due;			/* by sync and due_at */
+	Lookup		by_id;			/* its table is NULL until it is needed */
+	seen_hash  *seen;
+	Place	   *place;			/* NULL if it has none */
+	bool		from_start;		/* it scans all entries */
+	int64		passed;			/* entries that led to nothing */
+	DueKey		end;			/* of the last entry */
+	bool		has_obstacle;
+	DueKey		obstacle;
+} Look;
+
+/* Columns of the index deliveries_unfinished_due_idx. */
+enum
+{
+	DUE_SYNC, DUE_DUE_AT, DUE_OCCURRED_AT, DUE_DELIVERY_ID, DUE_PIECE_ID, DUE_ACCOUNT, DUE_IS_TEST,
+	N_DUE_COLUMNS
+};
+
+static const TableColumn due_columns[N_DUE_COLUMNS] = {
+	[DUE_SYNC] = COLUMN("sync", TEXTOID),
+	[DUE_DUE_AT] = COLUMN("due_at", TIMESTAMPTZOID),
+	[DUE_OCCURRED_AT] = COLUMN("occurred_at", TIMESTAMPTZOID),
+	[DUE_DELIVERY_ID] = COLUMN("delivery_id", INT8OID),
+	[DUE_PIECE_ID] = COLUMN("piece_id", TEXTOID),
+	[DUE_ACCOUNT] = COLUMN("account", TEXTOID),
+	[DUE_IS_TEST] = COLUMN("is_test", BOOLOID),
+};
+
+static void
+begin_look(Look *look, const Sync *sync, TimestampTz now, int batch, Found *found, LOCKMODE mode)
+{
+	memset(look, 0, sizeof(*look));
+	look->sync = sync;
+	look->now = now;
+	look->batch = batch;
+	look->place = find_place(sync);
+	look->from_start = look->place == NULL || begin_at_place(look->place, now);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	look->unfinished = open_unfinished(mode);
+	judge_begin(&look->judge, sync, now, look->unfinished, look->from_start ? NULL : look->place, found);
+	lookup_begin(&look->due, look->unfinished, extension_relation("deliveries_unfinished_due_idx"),
+				 GetActiveSnapshot(), 3);
+	check_columns(look->due.index, due_columns, N_DUE_COLUMNS);
+	look->due.scan->xs_want_itup = true;
+	look->seen = seen_create(CurrentMemoryContext, 256, NULL);
+}
+
+static void
+end_look(Look *look)
+{
+	judge_end(&look->judge);
+	lookup_end(&look->due);
+	if (look->by_id.table != NULL)
+		lookup_end(&look->by_id);
+	table_close(look->unfinished, NoLock);
+	PopActiveSnapshot();
+}
+
+/* Scan what is due. */
+static void
+begin_scan(Look *look)
+{
+	Lookup	   *due = &look->due;
+
+	lookup_key(due, 0, DUE_SYNC + 1, BTEqualStrategyNumber, look->judge.siblings.sync);
+	lookup_key(due, 1, DUE_DUE_AT + 1, BTLessEqualStrategyNumber, TimestampTzGetDatum(look->now));
+	if (look->from_start)
+		lookup_key(due, 2, DUE_DUE_AT + 1, BTGreaterEqualStrategyNumber, TimestampTzGetDatum(DT_NOBEGIN));
+	else
+	{
+		const DueKey *start = &look->place->start;
+		Datum		values[] = {
+			TimestampTzGetDatum(start->due_at),
+			TimestampTzGetDatum(start->occurred_at),
+			Int64GetDatum(start->id)
+		};
+
+		lookup_row_key(due, 2, DUE_DUE_AT + 1, BTGreaterEqualStrategyNumber, lengthof(values), values);
+	}
+	lookup_rescan(due);
+}
+
+/*
+ * Leave a delivery or piece where it is, at the current entry, until a time, or
+ * DT_NOBEGIN if unknown.  The next look begins there, unless it is put aside.
+ */
+static void
+leave(Look *look, Subject subject, TimestampTz until)
+{
+	Asides	   *asides;
+	Aside	   *aside;
+
+	look->passed++;
+	if (look->place == NULL || look->has_obstacle)
+		return;
+	asides = &look->place->asides;
+	aside = aside_find(asides, subject);
+	if (aside != NULL)
+		aside_defer(asides, aside, until, look->now);
+	else if (!is_old_obstacle(look->place, &look->end, look->now) ||
+			 !aside_add(asides, subject, until, look->now))
+	{
+		look->has_obstacle = true;
+		look->obstacle = look->end;
+	}
+}
+
+/* True if the next entries of a piece need not be visited. */
+static bool
+skips_piece(Look *look, Subject piece)
+{
+	if (seen_lookup(look->seen, piece) != NULL)
+	{
+		leave(look, piece, DT_NOBEGIN);
+		return true;
+	}
+	return !look->from_start && aside_find(&look->place->asides, piece) != NULL;
+}
+
+/* Remember that this look decides on something. */
+static void
+see(Look *look, Subject subject)
+{
+	bool		found;
+	SeenSubject *seen = seen_insert(look->seen, subject, &found);
+
+	if (!found)
+		seen->subject = copy_subject(subject);
+}
+
+/*
+ * Advance to the next delivery that is due and not decided on yet, in the slot
+ * of look->due, and set subject.  False at the end.
+ */
+static bool
+next_delivery(Look *look, Subject *subject)
+{
+	Datum		entry[N_DUE_COLUMNS];
+
+	while (lookup_next_entry(&look->due, entry))
+	{
+		CHECK_FOR_INTERRUPTS();
+		look->end.due_at = DatumGetTimestampTz(entry[DUE_DUE_AT]);
+		look->end.occurred_at = DatumGetTimestampTz(entry[DUE_OCCURRED_AT]);
+		look->end.id = DatumGetInt64(entry[DUE_DELIVERY_ID]);
+		if (waits_in_order(look->sync, DatumGetBool(entry[DUE_IS_TEST])))
+		{
+			*subject = piece_subject(DatumGetTextPP(entry[DUE_PIECE_ID]), DatumGetTextPP(entry[DUE_ACCOUNT]));
+			if (skips_piece(look, *subject))
+				continue;
+		}
+		else
+		{
+			*subject = delivery_subject(look->end.id);
+			if (seen_lookup(look->seen, *subject) != NULL)
+				continue;
+		}
+		if (lookup_row(&look->due))
+		{
+			if (subject->piece != NULL)
+				see(look, *subject);
+			return true;
+		}
+		look->passed++;
+	}
+	look->end = (DueKey)
+	{
+		look->now, DT_NOEND, PG_INT64_MAX
+	};
+	return false;
+}
+
+/* Decide on the delivery in the slot of look->due, or on its piece. */
+static void
+consider(Look *look, Subject subject)
+{
+	DeliveryRow row;
+	Outcome		outcome;
+
+	read_delivery(look->due.slot, &row);
+	if (row.lease_until > look->now)
+	{
+		leave(look, subject, subject.piece != NULL ? DT_NOBEGIN : row.lease_until);
+		return;
+	}
+	if (subject.piece != NULL)
+	{
+		outcome = judge_piece(&look->judge, row.piece, row.account);
+		if (outcome.id == 0)
+			elog(ERROR, "could not find delivery " INT64_FORMAT " by its piece", row.id);
+	}
+	else
+		outcome = judge_delivery(&look->judge, &row, &look->due.slot->tts_tid);
+	if (outcome.stays)
+		leave(look, subject, outcome.until);
+}
+
+/* ---- what was put aside ---- */
+
+/* Find a delivery by its id; false if it is not due, or finished. */
+static bool
+find_due(Look *look, int64 id, DeliveryRow *row)
+{
+	if (look->by_id.table == NULL)
+		lookup_begin(&look->by_id, look->unfinished, compat_primary_key(look->unfinished),
+					 GetActiveSnapshot(), 1);
+	lookup_key(&look->by_id, 0, 1, BTEqualStrategyNumber, Int64GetDatum(id));
+	if (!lookup_first(&look->by_id))
+		return false;
+	read_delivery(look->by_id.slot, row);
+	return row->due_at <= look->now;
+}
+
+/* Decide on what was put aside, and whether it remains so. */
+static void
+probe(Look *look, Aside *aside)
+{
+	Subject		subject = aside->subject;
+	Outcome		outcome = {.stays = false};
+	DeliveryRow row;
+
+	see(look, subject);
+	if (subject.piece != NULL)
+		outcome = judge_piece(&look->judge, PointerGetDatum(subject.piece), PointerGetDatum(subject.account));
+	else if (find_due(look, subject.id, &row))
+		outcome = judge_delivery(&look->judge, &row, &look->by_id.slot->tts_tid);
+	if (outcome.stays)
+		aside_defer(&look->place->asides, aside, outcome.until, look->now);
+	else
+		aside_remove(&look->place->asides, aside);
+}
+
+/* ---- fetch ---- */
+
+/* True if a look has found its batch. */
+static bool
+has_enough(const Look *look)
+{
+	const Found *found = look->judge.found;
+
+	return found->count - Min(found->verdict[SUPERSEDE].count, MAX_SUPERSEDED) >= look->batch;
+}
+
+/*
+ * Decide on what was put aside and may be ready: as much as a batch, so that
+ * its cost remains in proportion.
+ */
+static void
+probe_asides(Look *look)
+{
+	for (int i = 0; i < look->batch && !has_enough(look); i++)
+	{
+		Aside	   *first = aside_first(&look->place->asides);
+
+		if (first == NULL || first->probe_at > look->now)
+			break;
+		probe(look, first);
+	}
+}
+
+/*
+ * Look at the deliveries of a sync that are due, and lock up to batch of them.
+ * The first MAX_SUPERSEDED superseded ones do not count towards it.
+ */
+void
+look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
+{
+	Look		look;
+	Subject		subject;
+
+	memset(found, 0, sizeof(*found));
+	begin_look(&look, sync, now, batch, found, RowExclusiveLock);
+	if (look.place != NULL)
+	{
+		look.end = look.place->start;
+		probe_asides(&look);
+	}
+	if (!has_enough(&look))
+		begin_scan(&look);
+	while (!has_enough(&look) && next_delivery(&look, &subject))
+		consider(&look, subject);
+	if (look.place != NULL)
+		end_at_place(look.place, now, look.has_obstacle ? &look.obstacle : NULL, &look.end,
+					 look.from_start, look.passed);
+	end_look(&look);
+}
+
+/* ---- when the next delivery is ready ---- */
+
+/*
+ * Return the time from which the first delivery that is due can be fetched:
+ * its due_at, the end of the lease that it waits for, or DT_NOEND if nothing
+ * is due.
+ */
+static TimestampTz
+next_ready(Look *look)
+{
+	TimestampTz next = DT_NOEND;
+	Subject		subject;
+	DeliveryRow row;
+	ItemPointerData place;
+
+	if (!look->from_start)
+	{
+		Aside	   *first = aside_first(&look->place->asides);
+
+		if (first != NULL)
+			next = first->probe_at;
+	}
+	begin_scan(look);
+	while (next > look->now && next_delivery(look, &subject))
+	{
+		read_delivery(look->due.slot, &row);
+		if (subject.piece != NULL)
+			(void) find_head(&look->judge.siblings, row.piece, row.account, &row, &place);
+		if (row.due_at <= look->now && row.lease_until <= look->now)
+			return row.due_at;
+		next = Min(next, Max(row.due_at, row.lease_until));
+	}
+	return next;
+}
+
+/*
+ * Return the due_at of the next delivery of the sync that is not due yet;
+ * DT_NOEND if there is none.
+ */
+static TimestampTz
+next_not_due(Look *look)
+{
+	bool		isnull;
+
+	lookup_key(&look->due, 1, DUE_DUE_AT + 1, BTGreaterStrategyNumber, TimestampTzGetDatum(look->now));
+	lookup_key(&look->due, 2, DUE_DUE_AT + 1, BTLessStrategyNumber, TimestampTzGetDatum(DT_NOEND));
+	if (!lookup_first(&look->due))
+		return DT_NOEND;
+	return DatumGetTimestampTz(delivery_attribute(look->due.slot, DELIVERY_DUE_AT, &isnull));
+}
+
+/*
+ * Return when a delivery of a sync can be fetched, as far as is known;
+ * DT_NOEND for never.
+ */
+TimestampTz
+look_for_next(const Sync *sync, TimestampTz now)
+{
+	TimestampTz next;
+	Look		look;
+
+	begin_look(&look, sync, now, 0, NULL, AccessShareLock);
+	next = next_ready(&look);
+	if (next > now)
+		next = Min(next, next_not_due(&look));
+	end_look(&look);
+	return next;
+}

@@ -1,0 +1,13 @@
+/*
+ * look.h
+ *		The due deliveries of a sync.
+ */
+#ifndef POSTALYTICS_LOOK_H
+#define POSTALYTICS_LOOK_H
+
+#include "sync/verdict.h"
+
+extern void look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found);
+extern TimestampTz look_for_next(const Sync *sync, TimestampTz now);
+
+#endif							/* POSTALYTICS_LOOK_H */

@@ -1,0 +1,371 @@
+/*
+ * place.c
+ *		Where a session's looks at the due deliveries of a sync begin.
+ *
+ * A look that began at the first index entry each time would have to pass the
+ * entries of all deliveries that were finished since the oldest snapshot was
+ * taken, because VACUUM cannot remove them.  So a session remembers a place in
+ * the index before which there is nothing to hand out:
+ *
+ * - Deliveries that other transactions have not committed yet: see due.c.  A
+ *   place never goes beyond a clock at which writers were asked for, before
+ *   all of these have ended.  One that does not end soon is parked, and when it
+ *   ends, the place goes back to where it was when it was parked.
+ * - Deliveries that are leased, locked, or blocked by another of their piece
+ *   are obstacles, which a place does not pass.  One that does not go away soon
+ *   is put aside (aside.c).
+ * - What this transaction has done: if it is rolled back, the place goes back to
+ *   where it was before its first look.
+ *
+ * In addition a look begins at the first entry from time to time, so that
+ * changes of due_at by hand, or of the clock, delay nothing for long: the more
+ * seldom, the more entries it has passed in vain.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "base/compat.h"
+#include "sync/due.h"
+#include "sync/place.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* All in microseconds. */
+#define PATIENCE		100000	/* with obstacles and writers */
+#define ASK_INTERVAL	10000	/* between two questions for writers */
+#define FULL_EACH		100		/* between full looks, for each entry passed,
+								 * which takes about one */
+
+/* All looks are full if they pass no more entries than this. */
+#define FEW_ENTRIES		100
+
+static const DueKey first_key = {DT_NOBEGIN, DT_NOBEGIN, 0};
+
+static MemoryContext places_context;
+static Place *places;
+static Place *used_places;
+static uint64 generation;		/* of the syncs that places belong to */
+static bool kept;
+
+int
+compare_due_keys(const DueKey *a, const DueKey *b)
+{
+	if (a->due_at != b->due_at)
+		return a->due_at < b->due_at ? -1 : 1;
+	if (a->occurred_at != b->occurred_at)
+		return a->occurred_at < b->occurred_at ? -1 : 1;
+	return a->id < b->id ? -1 : a->id > b->id;
+}
+
+static DueKey
+earlier_key(const DueKey *a, const DueKey *b)
+{
+	return compare_due_keys(a, b) < 0 ? *a : *b;
+}
+
+/* ---- the ends of transactions ---- */
+
+/* Keep what this transaction's looks have found out. */
+static void
+commit_places(void)
+{
+	for (Place *place = used_places; place != NULL; place = place->next_used)
+	{
+		asides_commit(&place->asides);
+		place->used = false;
+	}
+	used_places = NULL;
+}
+
+/* Go back to before the first look of this transaction. */
+static void
+abort_places(void)
+{
+	for (Place *place = used_places; place != NULL; place = place->next_used)
+	{
+		asides_abort(&place->asides);
+		place->start = place->saved;
+		place->used = false;
+	}
+	used_places = NULL;
+}
+
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+			commit_places();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:	/* it can still be rolled back */
+			kept = false;
+			abort_places();
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && !kept)
+		abort_places();
+}
+
+/*
+ * Set whether places remain as they are when a subtransaction is rolled back:
+ * its caller knows that it has changed nothing.
+ */
+void
+keep_places(bool keep)
+{
+	kept = keep;
+}
+
+/* ---- the places ---- */
+
+static void
+start_over(Place *place)
+{
+	place->start = place->saved = first_key;
+	place->settled = DT_NOBEGIN;
+	place->full_at = DT_NOBEGIN;
+	place->clock = place->asked_at = 0;
+	place->nwriters = 0;
+	place->nparked = 0;
+	place->met_at = DT_NOEND;
+}
+
+static Place *
+create_place(const Sync *sync)
+{
+	Place	   *place = MemoryContextAllocZero(places_context, sizeof(Place));
+
+	strlcpy(place->sync, sync->name, NAMEDATALEN);
+	start_over(place);
+	asides_init(&place->asides, places_context);
+	place->next = places;
+	places = place;
+	return place;
+}
+
+/* Forget all places, as the syncs have changed. */
+static void
+forget_places(void)
+{
+	if (places_context == NULL)
+	{
+		RegisterXactCallback(transaction_ended, NULL);
+		RegisterSubXactCallback(subtransaction_ended, NULL);
+	}
+	else
+		MemoryContextDelete(places_context);
+	places = used_places = NULL;
+	places_context = AllocSetContextCreate(TopMemoryContext, "postalytics places", ALLOCSET_SMALL_SIZES);
+}
+
+/*
+ * Return the place of a sync; NULL if this transaction must look from the first
+ * entry, because its snapshot can be older than what the place relies on.
+ */
+Place *
+find_place(const Sync *sync)
+{
+	Place	  **link;
+
+	if (IsolationUsesXactSnapshot() || RecoveryInProgress())
+		return NULL;
+	if (places_context == NULL || generation != sync->generation)
+	{
+		forget_places();
+		generation = sync->generation;
+	}
+	for (link = &places; *link != NULL; link = &(*link)->next)
+	{
+		Place	   *place = *link;
+
+		if (strcmp(place->sync, sync->name) != 0)
+			continue;
+		*link = place->next;	/* to the front, where the next search finds
+								 * it */
+		place->next = places;
+		return places = place;
+	}
+	return create_place(sync);
+}
+
+/* Remove the writers that have ended from a list. */
+static void
+remove_ended_writers(Place *place)
+{
+	int			left = 0;
+
+	for (int i = 0; i < place->nwriters; i++)
+		if (!VirtualXactLock(place->writers[i], false))
+			place->writers[left++] = place->writers[i];
+	place->nwriters = left;
+}
+
+/* Go back to where the parked writers that have ended were parked. */
+static void
+go_back(Place *place)
+{
+	int			left = 0;
+
+	for (int i = 0; i < place->nparked; i++)
+	{
+		if (!VirtualXactLock(place->parked[i].writer, false))
+			place->parked[left++] = place->parked[i];
+		else
+			place->start = earlier_key(&place->start, &place->parked[i].start);
+	}
+	place->nparked = left;
+	place->saved = earlier_key(&place->saved, &place->start);
+}
+
+static void
+park(Place *place, VirtualTransactionId writer)
+{
+	Size		size = (place->nparked + 1) * sizeof(Parked);
+
+	place->parked = place->parked == NULL ? MemoryContextAlloc(places_context, size) :
+		repalloc(place->parked, size);
+	place->parked[place->nparked++] = (Parked)
+	{
+		writer, place->start
+	};
+}
+
+static bool
+is_parked(const Place *place, VirtualTransactionId writer)
+{
+	for (int i = 0; i < place->nparked; i++)
+		if (VirtualTransactionIdEquals(place->parked[i].writer, writer))
+			return true;
+	return false;
+}
+
+/* Begin to wait for the writers of now. */
+static void
+ask_for_writers(Place *place)
+{
+	VirtualTransactionId *writers;
+	int			count;
+
+	place->clock = place->asked_at = GetCurrentTimestamp();
+	writers = due_writers(&count);
+	if (place->writers != NULL)
+		pfree(place->writers);
+	place->writers = MemoryContextAlloc(places_context, Max(count, 1) * sizeof(VirtualTransactionId));
+	for (int i = 0; i < count; i++)
+		if (!is_parked(place, writers[i]))
+			place->writers[place->nwriters++] = writers[i];
+	pfree(writers);
+}
+
+/* Advance settled, as far as writers have ended. */
+static void
+settle(Place *place, TimestampTz now)
+{
+	if (place->clock == 0)
+		return;
+	remove_ended_writers(place);
+	if (now - place->clock > PATIENCE)
+		while (place->nwriters > 0)
+			park(place, place->writers[--place->nwriters]);
+	if (place->nwriters > 0)
+		return;
+	place->settled = place->clock;
+	place->clock = 0;
+}
+
+/*
+ * Begin a look, before its snapshot is taken.  True if it is to begin at the
+ * first entry, and not at place->start.
+ */
+bool
+begin_at_place(Place *place, TimestampTz now)
+{
+	if (now < place->looked_at)
+	{
+		/* The clock was set back, so any delivery may be due before settled. */
+		MemoryContextDelete(place->asides.context);
+		asides_init(&place->asides, places_context);
+		start_over(place);
+	}
+	place->looked_at = now;
+	if (!place->used)
+	{
+		place->saved = place->start;
+		place->next_used = used_places;
+		used_places = place;
+		place->used = true;
+	}
+	go_back(place);
+	settle(place, now);
+	if (place->clock == 0 && now - place->asked_at >= ASK_INTERVAL)
+	{
+		ask_for_writers(place);
+		settle(place, now);
+	}
+	return now >= place->full_at;
+}
+
+/*
+ * True if a delivery is before the place of its sync and not put aside, so that
+ * it is finished.
+ */
+bool
+is_before_place(Place *place, const DueKey *key, const text *piece, const text *account)
+{
+	return compare_due_keys(key, &place->start) < 0 &&
+		aside_find(&place->asides, piece_subject(piece, account)) == NULL &&
+		aside_find(&place->asides, delivery_subject(key->id)) == NULL;
+}
+
+/*
+ * True if a delivery that stays where it is has been in the way for long, and
+ * should be put aside.
+ */
+bool
+is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now)
+{
+	return now - PATIENCE > place->met_at && compare_due_keys(key, &place->behind) <= 0;
+}
+
+/*
+ * End a look.  obstacle is the first delivery that it met and left there, or
+ * NULL; end is the last entry that it has seen; from_start is true if it began
+ * at the first entry, and passed is the number of entries that led to nothing:
+ * dead, leased, locked or blocked.
+ */
+void
+end_at_place(Place *place, TimestampTz now, const DueKey *obstacle, const DueKey *end,
+			 bool from_start, int64 passed)
+{
+	DueKey		settled = {place->settled, DT_NOBEGIN, 0};
+	DueKey		next = *end;
+
+	if (obstacle != NULL)
+		next = *obstacle;
+	else if (from_start && compare_due_keys(end, &place->start) < 0)
+		next = place->start;
+	place->start = earlier_key(&next, &settled);
+	place->saved = earlier_key(&place->saved, &place->start);
+	if (from_start)
+		place->full_at = passed <= FEW_ENTRIES ? now : now + passed * FULL_EACH;
+	if (obstacle == NULL)
+		place->met_at = DT_NOEND;
+	else if (place->met_at == DT_NOEND || compare_due_keys(obstacle, &place->obstacle) != 0)
+	{
+		place->obstacle = *obstacle;
+		place->behind = *end;
+		place->met_at = now;
+	}
+}

@@ -1,0 +1,62 @@
+/*
+ * place.h
+ *		Where a session's looks at the due deliveries of a sync begin.
+ */
+#ifndef POSTALYTICS_PLACE_H
+#define POSTALYTICS_PLACE_H
+
+#include "storage/lock.h"
+#include "sync/aside.h"
+#include "sync/sync.h"
+
+/* A position in deliveries_unfinished_due_idx, within a sync. */
+typedef struct DueKey
+{
+	TimestampTz due_at;
+	TimestampTz occurred_at;
+	int64		id;
+} DueKey;
+
+/* A transaction that has been writing for long. */
+typedef struct Parked
+{
+	VirtualTransactionId writer;
+	DueKey		start;			/* it writes no delivery that is due before */
+} Parked;
+
+typedef struct Place
+{
+	char		sync[NAMEDATALEN];
+	struct Place *next;
+	struct Place *next_used;	/* in the same transaction */
+	bool		used;
+	TimestampTz looked_at;
+	TimestampTz full_at;		/* when to look from the beginning again */
+	DueKey		start;			/* no other delivery that is due before it can
+								 * be handed out */
+	DueKey		saved;			/* the same for the case of a rollback */
+	TimestampTz settled;		/* all deliveries that are due before are
+								 * visible, except to parked */
+	TimestampTz clock;			/* will be settled when these have ended; 0
+								 * for none */
+	TimestampTz asked_at;		/* the last clock */
+	VirtualTransactionId *writers;
+	int			nwriters;
+	Parked	   *parked;
+	int			nparked;
+	DueKey		obstacle;		/* what start could not pass last */
+	DueKey		behind;			/* where the look ended that met it first */
+	TimestampTz met_at;
+	Asides		asides;
+} Place;
+
+extern Place *find_place(const Sync *sync);
+extern bool begin_at_place(Place *place, TimestampTz now);
+extern bool is_before_place(Place *place, const DueKey *key, const text *piece, const text *account);
+extern bool is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now);
+extern void end_at_place(Place *place, TimestampTz now, const DueKey *obstacle, const DueKey *end,
+						 bool from_start, int64 passed);
+extern void keep_places(bool keep);
+extern int	compare_due_keys(const DueKey *a, const DueKey *b);
+
+#endif							/* POSTALYTICS_PLACE_H */
