@@ -42,7 +42,7 @@ SQL = $(addprefix src/, \
 	report/campaign_report.sql report/piece_report.sql report/funnel.sql \
 	report/response_report.sql \
 	operate/configure.sql operate/move_account.sql operate/rebuild.sql \
-	operate/retract.sql operate/forget.sql operate/retire_pieces.sql operate/maintain.sql \
+	operate/retract.sql operate/forget.sql operate/retire_pieces.sql operate/shrink.sql operate/maintain.sql \
 	operate/drop_campaign.sql operate/metrics.sql operate/guard.sql \
 	worker/status.sql \
 	rights/grant.sql)

@@ -13,7 +13,7 @@ CREATE TABLE postalytics.maintenance_log (
 ALTER TABLE postalytics.maintenance_log REPLICA IDENTITY FULL;
 CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
 COMMENT ON TABLE postalytics.maintenance_log IS
-    'what maintain() did: a row for each partition that it created, dropped, detached or had to leave, and for each batch of pieces or rejects that it retired; kept for a year';
+    'what maintain() did: a row for each partition that it created, dropped, detached or had to leave, for each batch of pieces or rejects that it retired, and each table that it shrank; kept for a year';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.maintenance_log', '');
 

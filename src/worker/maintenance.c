@@ -117,6 +117,22 @@ static SqlQuery rejects_query = {
 	.result = SPI_OK_SELECT
 };
 
+static SqlQuery shrink_query = {
+	.sql = "SELECT count(*)"
+	" FROM postalytics.shrink_deliveries() AS s"
+	" WHERE (SELECT postalytics.begin_maintenance())",
+	.result = SPI_OK_SELECT
+};
+
+/* Run a query in a transaction of its own. */
+static void
+maintain_by_query(SqlQuery *query)
+{
+	transaction_begin("maintaining");
+	query_run(query, NULL, NULL);
+	transaction_commit();
+}
+
 /*
  * Run a query that retires part of a table and returns a row if parts are left.
  * True if so; false also if another maintain() is running.
@@ -140,9 +156,7 @@ maintain_by_leaf(MemoryContext context)
 	Oid			busy = InvalidOid;
 	ListCell   *cell;
 
-	transaction_begin("maintaining");
-	query_run(&ahead_query, NULL, NULL);
-	transaction_commit();
+	maintain_by_query(&ahead_query);
 	leaves = list_old_leaves(context);
 	foreach(cell, leaves)
 	{
@@ -162,6 +176,7 @@ typedef enum Step
 	STEP_LEAVES,
 	STEP_PIECES,
 	STEP_REJECTS,
+	STEP_SHRINK,
 	N_STEPS
 } Step;
 
@@ -176,8 +191,11 @@ take_step(Step step, MemoryContext context)
 			return STEP_PIECES;
 		case STEP_PIECES:
 			return retire_part(&pieces_query) ? step : STEP_REJECTS;
+		case STEP_REJECTS:
+			return retire_part(&rejects_query) ? step : STEP_SHRINK;
 		default:
-			return retire_part(&rejects_query) ? step : N_STEPS;
+			maintain_by_query(&shrink_query);
+			return N_STEPS;
 	}
 }
 

@@ -243,6 +243,25 @@ for (1 .. 40)
 }
 is($worker->selectrow_array("SELECT count(*) FROM postalytics.deliveries_unfinished WHERE due_at < 'infinity'"), 0, 'at random: all is handed out in the end');
 
-$_->disconnect for $admin, $worker, $other, $writer, $snapshot, @sessions;
+# Once the snapshot is gone, VACUUM and maintain() give the space back.
+sub size { return $admin->selectrow_array("SELECT pg_total_relation_size('postalytics.deliveries_unfinished')") }
+my $held = size();
+cmp_ok($held, '>', 40 * 1024 * 1024, "a table of $held bytes");
+is($admin->selectrow_array("SELECT count(*) FROM postalytics.maintain() WHERE action = 'shrink'"), 0, 'is not rewritten while a snapshot needs it');
+$snapshot->commit;
+$_->disconnect for @sessions;
+$admin->do('VACUUM postalytics.deliveries_unfinished');
+ingest($admin, 'fourth', 1, 1000);
+$other->begin_work;
+$other->do('LOCK postalytics.deliveries_unfinished IN ROW SHARE MODE');
+is($admin->selectrow_array("SELECT count(*) FROM postalytics.maintain() WHERE action = 'shrink'"), 0, 'nor while it is locked');
+$other->rollback;
+is($admin->selectrow_array("SELECT count(*) FROM postalytics.maintain() WHERE action = 'shrink'"), 1, 'then it is rewritten');
+cmp_ok(size(), '<', 4 * 1024 * 1024, 'so that it is small');
+is(drain($_), 1000, "$_: and complete") for 'w', 'any';
+is($admin->selectrow_array("SELECT count(*) FROM pg_index WHERE indisclustered AND indrelid = 'postalytics.deliveries_unfinished'::regclass"), 0, 'without a mark on an index');
+is($admin->selectrow_array("SELECT count(*) FROM postalytics.maintain() WHERE action = 'shrink'"), 0, 'once');
+
+$_->disconnect for $admin, $worker, $other, $writer, $snapshot;
 $node->stop;
 done_testing();
