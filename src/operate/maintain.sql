@@ -201,6 +201,12 @@ BEGIN
                               FROM postalytics.pauses AS e
                               WHERE e.until < now() - '1 day'::interval
                               FOR UPDATE SKIP LOCKED));
+    DELETE FROM postalytics.breaker_events AS b
+    WHERE b.ctid = ANY (ARRAY(SELECT e.ctid
+                              FROM postalytics.breaker_events AS e
+                              WHERE e.at < now() - '1 day'::interval
+                              FOR UPDATE SKIP LOCKED));
+    PERFORM postalytics.forget_handouts();
     RETURN true;
 EXCEPTION
     WHEN lock_not_available THEN

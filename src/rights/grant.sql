@@ -64,13 +64,19 @@ CREATE POLICY readers ON postalytics.syncs
            OR accounts OPERATOR(pg_catalog.<@) (SELECT postalytics.readable_accounts())::text[]);
 CREATE POLICY managers ON postalytics.syncs
     USING ((SELECT postalytics.is_manager()));
--- The pauses of the syncs that the role can see.
+-- The pauses and breakers of the syncs that the role can see.
 ALTER TABLE postalytics.pauses ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.pauses
     FOR SELECT
     USING (EXISTS (SELECT
                    FROM postalytics.syncs AS s
                    WHERE s.name OPERATOR(pg_catalog.=) pauses.sync));
+ALTER TABLE postalytics.breaker_events ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON postalytics.breaker_events
+    FOR SELECT
+    USING (EXISTS (SELECT
+                   FROM postalytics.syncs AS s
+                   WHERE s.name OPERATOR(pg_catalog.=) breaker_events.sync));
 
 -- Readers of all accounts get a policy that is always true, so that the planner drops
 -- the condition.  A remaining condition would prevent index scans with operators that
@@ -193,7 +199,7 @@ AS $$
         ('ingest', 'INSERT ON postalytics.inbox'),
         ('read', 'SELECT ON postalytics.events, postalytics.pieces, postalytics.campaigns, postalytics.rejects,
                       postalytics.syncs, postalytics.deliveries, postalytics.deliveries_unfinished,
-                      postalytics.delivery_errors, postalytics.dead_letters, postalytics.pauses, postalytics.sync_health,
+                      postalytics.delivery_errors, postalytics.dead_letters, postalytics.pauses, postalytics.breaker_events, postalytics.sync_health,
                       postalytics.campaign_funnel, postalytics.campaign_funnel_by_country,
                       postalytics.campaign_progress, postalytics.campaign_responses,
                       postalytics.responses_by_day, postalytics.returned_mail'),
@@ -227,12 +233,13 @@ AS $$
                       postalytics.next_due(text)'),
         ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.field_names'),
         ('manage', 'SELECT, UPDATE (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered,
-                                    durable, max_attempts, notify_events) ON postalytics.syncs'),
+                                    durable, max_attempts, notify_events, rate, per, max_leased, breaker) ON postalytics.syncs'),
         ('manage', 'SELECT ON postalytics.settings, postalytics.bindings, postalytics.maintenance_log, postalytics.audit_log,
                         postalytics.metrics'),
         ('manage', 'EXECUTE ON FUNCTION
                       postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean,
-                                              integer, text, boolean, timestamptz, boolean),
+                                              integer, text, boolean, timestamptz, boolean, integer, interval, integer,
+                                              integer),
                       postalytics.enable_sync(text), postalytics.disable_sync(text), postalytics.drop_sync(text),
                       postalytics.pause_sync(text, interval), postalytics.resume_sync(text),
                       postalytics.test_sync(text), postalytics.replay_sync(text, timestamptz, timestamptz),

@@ -15,8 +15,10 @@
 #include "miscadmin.h"
 #include "storage/lookup.h"
 #include "sync/ack.h"
+#include "sync/breaker.h"
 #include "sync/delivery.h"
 #include "sync/due.h"
+#include "sync/pace.h"
 #include "sync/pause.h"
 #include "sync/wake.h"
 #include "utils/builtins.h"
@@ -207,8 +209,12 @@ ack_deliveries(const text *sync, ArrayType *delivery_ids, ArrayType *attempts)
 	count = lock_claims(&claims, LockTupleExclusive, places);
 	if (count > 0)
 	{
+		Datum		array = place_array(places, count);
+
 		SPI_connect();
-		finish_deliveries(place_array(places, count), "done", now);
+		pace_release(find_sync(text_to_cstring(sync)), array);
+		breaker_succeeded(find_sync(text_to_cstring(sync)));
+		finish_deliveries(array, "done", now);
 		SPI_finish();
 	}
 	restore_user(caller);
@@ -326,7 +332,9 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		};
 		bool		nulls[N_NACK] = {[NACK_RETRY_IN] = PG_ARGISNULL(3)};
 
+		pace_release(sync, values[NACK_PLACES]);
 		query_run(&nack_query, values, nulls);
+		breaker_failed(sync, count);
 	}
 	if (pause_end > now && pause_end > get_pause_end(sync, now))
 		insert_pause(sync, pause_end, error);

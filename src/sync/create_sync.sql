@@ -37,7 +37,7 @@ BEGIN
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF num_nulls(sync.enabled, sync.wait, sync.latest_only, sync.ordered, sync.durable, sync.max_attempts,
-                 sync.notify_events) > 0 THEN
+                 sync.notify_events, sync.per) > 0 THEN
         RAISE EXCEPTION 'a setting of sync "%" is NULL', sync.name
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
@@ -49,10 +49,20 @@ BEGIN
         RAISE EXCEPTION 'max_attempts of sync "%" must be at least 1', sync.name
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF NOT sync.durable AND (sync.wait > '0' OR sync.unless IS NOT NULL OR sync.latest_only) THEN
+    IF least(sync.rate, sync.max_leased, sync.breaker) < 1 THEN
+        RAISE EXCEPTION 'rate, max_leased and breaker of sync "%" must be at least 1', sync.name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Leave them out for no limit.';
+    END IF;
+    IF sync.per < '1 millisecond' OR sync.per > '31 days' THEN
+        RAISE EXCEPTION 'per of sync "%" must be between 1 millisecond and 31 days', sync.name
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF NOT sync.durable AND (sync.wait > '0' OR sync.unless IS NOT NULL OR sync.latest_only
+                             OR num_nonnulls(sync.rate, sync.max_leased, sync.breaker) > 0) THEN
         RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries that could wait', sync.name
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave out wait, unless and latest_only, or durable => false.';
+                  HINT = 'Leave out wait, unless, latest_only, rate, max_leased and breaker, or durable => false.';
     END IF;
 END
 $$;
@@ -144,7 +154,11 @@ CREATE FUNCTION postalytics.create_sync(
     channel text DEFAULT NULL,
     enabled boolean DEFAULT true,
     since timestamptz DEFAULT NULL,
-    notify_events boolean DEFAULT false)
+    notify_events boolean DEFAULT false,
+    rate integer DEFAULT NULL,
+    per interval DEFAULT '1 second',
+    max_leased integer DEFAULT NULL,
+    breaker integer DEFAULT NULL)
 RETURNS postalytics.syncs
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -167,6 +181,10 @@ BEGIN
     new.durable := create_sync.durable;
     new.max_attempts := create_sync.max_attempts;
     new.notify_events := create_sync.notify_events;
+    new.rate := create_sync.rate;
+    new.per := create_sync.per;
+    new.max_leased := create_sync.max_leased;
+    new.breaker := create_sync.breaker;
     PERFORM postalytics.check_sync(new);
     IF since IS NOT NULL THEN
         IF NOT new.durable THEN
@@ -185,8 +203,7 @@ BEGIN
                   HINT = 'To change it, UPDATE its row in postalytics.syncs.';
     END IF;
     -- A worker may have paused an earlier sync of this name while that was dropped.
-    DELETE FROM postalytics.pauses AS p
-    WHERE p.sync = new.name;
+    PERFORM postalytics.forget_limits(new.name);
     PERFORM postalytics.check_campaigns(new);
     PERFORM postalytics.check_accounts(new);
     IF since IS NOT NULL THEN
@@ -195,7 +212,7 @@ BEGIN
     RETURN new;
 END
 $$;
-COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz, boolean) IS
+COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz, boolean, integer, interval, integer, integer) IS
     'create a sync: its events are announced on its channel and become deliveries; with since, stored events too';
 
 -- Allows arrays of mail_status to be passed to create_sync.
@@ -282,8 +299,7 @@ BEGIN
     DELETE FROM postalytics.syncs AS s
     WHERE s.name = drop_sync.name;
     PERFORM postalytics.delete_deliveries(name);
-    DELETE FROM postalytics.pauses AS p
-    WHERE p.sync = name;
+    PERFORM postalytics.forget_limits(name);
     PERFORM postalytics.audit('drop_sync', name, NULL, NULL);
 END
 $$;

@@ -27,6 +27,7 @@
 #include "sync/delivery_row.h"
 #include "sync/due.h"
 #include "sync/look.h"
+#include "sync/pace.h"
 #include "sync/pause.h"
 #include "sync/place.h"
 #include "utils/inval.h"
@@ -199,6 +200,19 @@ lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *res
 
 /* ---- fetch ---- */
 
+/* Look for up to batch deliveries, or as many as the pace of the sync allows. */
+static void
+look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Found *found)
+{
+	int			count;
+
+	batch = pace_begin(sync, batch);
+	if (batch > 0)
+		look_for_due(sync, now, batch, found);
+	count = found->verdict[LEASE].count;
+	pace_end(sync, place_array(found->verdict[LEASE].places, count), count, until);
+}
+
 /*
  * Look once: hand out what is ready, and apply the verdicts to the rest of
  * what was found.
@@ -226,7 +240,7 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 	caller = switch_to_owner();
 	SPI_connect();
 	if (get_pause_end(sync, now) == DT_NOBEGIN)
-		look_for_due(sync, now, batch, found);
+		look_at_pace(sync, now, until, batch, found);
 	apply_verdicts(found, now);
 	if (found->verdict[LEASE].count > 0)
 		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
@@ -390,8 +404,8 @@ postalytics_fetch(PG_FUNCTION_ARGS)
  * next_due(sync text) returns timestamptz
  *
  * Returns when there will be something to fetch, as far as is known: a time in
- * the past if there is something now, no time before the end of a pause, and
- * NULL if nothing waits or the sync is disabled.  Errors: as fetch.
+ * the past if there is something now, no time before the end of a pause or
+ * before the pace of the sync allows more, and NULL if nothing waits or the sync is disabled.  Errors: as fetch.
  */
 Datum
 postalytics_next_due(PG_FUNCTION_ARGS)
@@ -401,6 +415,7 @@ postalytics_next_due(PG_FUNCTION_ARGS)
 	SavedUser	caller;
 	TimestampTz next;
 	TimestampTz pause_end;
+	TimestampTz paced_until;
 
 	if (!sync->enabled)
 		PG_RETURN_NULL();
@@ -408,9 +423,10 @@ postalytics_next_due(PG_FUNCTION_ARGS)
 	SPI_connect();
 	next = look_for_next(sync, now);
 	pause_end = get_pause_end(sync, now);
+	paced_until = pace_next(sync, now);
 	SPI_finish();
 	restore_user(caller);
 	if (next == DT_NOEND)
 		PG_RETURN_NULL();
-	PG_RETURN_TIMESTAMPTZ(Max(next, pause_end));
+	PG_RETURN_TIMESTAMPTZ(Max(next, Max(pause_end, paced_until)));
 }

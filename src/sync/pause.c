@@ -6,6 +6,7 @@
 
 #include "base/query.h"
 #include "catalog/pg_type.h"
+#include "sync/breaker.h"
 #include "sync/pause.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -29,7 +30,8 @@ static SqlQuery pause_end_query = {
 };
 
 /*
- * Return when the pause of a sync ends; DT_NOBEGIN if it is not paused.  Needs
+ * Return when the pause of a sync, be it by its breaker, ends; DT_NOBEGIN if it
+ * is not paused.  Needs
  * an SPI connection, as the owner.
  */
 TimestampTz
@@ -40,12 +42,15 @@ get_pause_end(const Sync *sync, TimestampTz now)
 		[PAUSE_END_NOW] = TimestampTzGetDatum(now)
 	};
 	TimestampTz until = DT_NOBEGIN;
+	Breaker		breaker = get_breaker(sync);
 	bool		isnull;
 
 	query_run(&pause_end_query, values, NULL);
 	if (SPI_processed > 0)
 		until = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
+	if (breaker.until > now)
+		until = Max(until, breaker.until);
 	return until;
 }
 

@@ -70,8 +70,8 @@ $$;
 COMMENT ON FUNCTION postalytics.wake_waiting(text) IS
     'internal: wake the workers of a sync if deliveries wait';
 
--- Deletes the pauses of the sync that have not ended; if there were any, and the sync
--- is enabled, wakes its workers.  Locks: the sync's row, those pauses.  Errors: 42704 if
+-- Deletes the pauses of the sync that have not ended, and ends that by its breaker; if
+-- there were any, and the sync is enabled, wakes its workers.  Locks: the sync's row, those pauses.  Errors: 42704 if
 -- there is no such sync.
 CREATE FUNCTION postalytics.resume_sync(name text)
 RETURNS boolean
@@ -87,6 +87,7 @@ BEGIN
     WHERE p.sync = resume_sync.name
       AND p.until > clock_timestamp();
     was_paused := FOUND;
+    was_paused := postalytics.end_breaker_pause(name) OR was_paused;
     IF was_paused AND sync.enabled THEN
         PERFORM postalytics.wake_waiting(name);
     END IF;

@@ -27,7 +27,8 @@ enum
 {
 	ATTR_NAME = 1, ATTR_CHANNEL, ATTR_ENABLED, ATTR_CAMPAIGNS, ATTR_ACCOUNTS,
 	ATTR_STATUSES, ATTR_WAIT, ATTR_UNLESS, ATTR_LATEST_ONLY, ATTR_ORDERED,
-	ATTR_DURABLE, ATTR_MAX_ATTEMPTS, ATTR_NOTIFY_EVENTS
+	ATTR_DURABLE, ATTR_MAX_ATTEMPTS, ATTR_NOTIFY_EVENTS, ATTR_RATE, ATTR_PER,
+	ATTR_MAX_LEASED, ATTR_BREAKER
 };
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
@@ -84,6 +85,25 @@ load_statuses(TupleTableSlot *row, int attribute, uint16 if_null)
 	return statuses;
 }
 
+/* Read an integer; 0 for NULL. */
+static int
+load_limit(TupleTableSlot *row, int attribute)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(row, attribute, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
+}
+
+/* Return the length of an interval in microseconds. */
+static int64
+interval_length(const Interval *interval)
+{
+	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
+
+	return days * USECS_PER_DAY + interval->time;
+}
+
 static void
 begin_syncs(void)
 {
@@ -110,6 +130,10 @@ add_sync(TupleTableSlot *row)
 	sync->durable = DatumGetBool(slot_getattr(row, ATTR_DURABLE, &isnull));
 	sync->max_attempts = DatumGetInt32(slot_getattr(row, ATTR_MAX_ATTEMPTS, &isnull));
 	sync->notify_events = DatumGetBool(slot_getattr(row, ATTR_NOTIFY_EVENTS, &isnull));
+	sync->rate = load_limit(row, ATTR_RATE);
+	sync->per = interval_length(DatumGetIntervalP(slot_getattr(row, ATTR_PER, &isnull)));
+	sync->max_leased = load_limit(row, ATTR_MAX_LEASED);
+	sync->breaker = load_limit(row, ATTR_BREAKER);
 	sync->generation = generation;
 	sync->next = syncs;
 	syncs = sync;

@@ -30,6 +30,10 @@ typedef struct Sync
 	bool		ordered;
 	bool		durable;
 	int			max_attempts;
+	int			rate;			/* deliveries in per; 0 for no limit */
+	int64		per;			/* in microseconds */
+	int			max_leased;		/* 0 for no limit */
+	int			breaker;		/* consecutive failures; 0 for none */
 	bool		notify_events;	/* notifications list events of named
 								 * accounts, too */
 	uint64		generation;		/* counts the times that syncs was read */

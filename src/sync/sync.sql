@@ -67,7 +67,15 @@ CREATE TABLE postalytics.syncs (
     durable boolean NOT NULL,
     max_attempts integer NOT NULL
         CHECK (max_attempts > 0),
-    notify_events boolean NOT NULL DEFAULT false
+    notify_events boolean NOT NULL DEFAULT false,
+    rate integer
+        CHECK (rate > 0),
+    per interval NOT NULL DEFAULT '1 second'
+        CHECK (per BETWEEN '1 millisecond' AND '31 days'),
+    max_leased integer
+        CHECK (max_leased > 0),
+    breaker integer
+        CHECK (breaker > 0)
 );
 COMMENT ON TABLE postalytics.syncs IS
     'what a Zap is elsewhere: which events a CRM is told of, and how; see create_sync';
@@ -84,6 +92,10 @@ COMMENT ON COLUMN postalytics.syncs.durable IS 'with deliveries; else with notif
 COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'the number of fetches without an ack after which a delivery is dead';
 COMMENT ON COLUMN postalytics.syncs.notify_events IS
     'list events in notifications even if they have an account; otherwise these are only counted';
+COMMENT ON COLUMN postalytics.syncs.rate IS 'how many deliveries are handed out within "per" at most, to all workers together; NULL for no limit';
+COMMENT ON COLUMN postalytics.syncs.per IS 'the period that rate refers to';
+COMMENT ON COLUMN postalytics.syncs.max_leased IS 'how many deliveries are leased at a time at most; NULL for no limit';
+COMMENT ON COLUMN postalytics.syncs.breaker IS 'the number of consecutive failures that pauses the sync; NULL for never';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
 

@@ -16,7 +16,14 @@ SELECT s.name,
        e.last_error,
        e.last_error_at,
        x.dead_by_reason,
-       p.paused_until
+       greatest(p.paused_until, b.until) AS paused_until,
+       CASE
+           WHEN s.breaker IS NULL THEN NULL
+           WHEN b.until > pg_catalog.now() THEN 'open'
+           WHEN b.trips > 0 THEN 'half-open'
+           ELSE 'closed'
+       END AS breaker_state,
+       b.reason AS breaker_reason
 FROM postalytics.syncs AS s
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) FILTER (WHERE u.lease_until > pg_catalog.now()) AS leased,
@@ -66,7 +73,17 @@ CROSS JOIN LATERAL (
     FROM postalytics.pauses AS z
     WHERE z.sync = s.name
       AND z.until > pg_catalog.now()
-) AS p;
+) AS p
+LEFT JOIN LATERAL (
+    SELECT z.trips,
+           CASE WHEN z.until > pg_catalog.now() THEN z.until END AS until,
+           CASE WHEN z.trips > 0 THEN z.failures || ' consecutive failures' END AS reason
+    FROM postalytics.breaker_events AS z
+    WHERE z.sync = s.name
+      AND s.breaker IS NOT NULL
+    ORDER BY z.at DESC
+    LIMIT 1
+) AS b ON true;
 COMMENT ON VIEW postalytics.sync_health IS
     'a row a sync: what waits, what is due, in hand, dead and done, and the last error';
 COMMENT ON COLUMN postalytics.sync_health.waiting IS 'not handed out, the due ones included';
@@ -74,4 +91,6 @@ COMMENT ON COLUMN postalytics.sync_health.due IS 'not handed out, and their time
 COMMENT ON COLUMN postalytics.sync_health.leased IS 'in the hands of workers';
 COMMENT ON COLUMN postalytics.sync_health.dead IS 'given up; see dead_letters';
 COMMENT ON COLUMN postalytics.sync_health.dead_by_reason IS 'the number of dead deliveries by reason; NULL if there are none; see dead_letters';
-COMMENT ON COLUMN postalytics.sync_health.paused_until IS 'when the pause of the sync ends; NULL if it is not paused';
+COMMENT ON COLUMN postalytics.sync_health.paused_until IS 'when the pause of the sync, be it by its breaker, ends; NULL if it is not paused';
+COMMENT ON COLUMN postalytics.sync_health.breaker_state IS 'closed, open while the sync is paused by it, or half-open: one delivery is tried; NULL if the sync has none';
+COMMENT ON COLUMN postalytics.sync_health.breaker_reason IS 'why it is not closed; see last_error';

@@ -1,0 +1,166 @@
+/*
+ * breaker.c
+ *		Pauses a sync after a number of consecutive failures.
+ *
+ * A breaker is closed until that many deliveries have failed since the last
+ * success.  Then it trips: the sync is paused for 30 seconds, after which one
+ * delivery is handed out at a time (pace.c).  If that fails, the breaker trips
+ * again, for twice as long, up to an hour; the first success closes it.
+ * Failures during a pause are those of earlier leases, and do not count.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "base/query.h"
+#include "base/table.h"
+#include "catalog/pg_type.h"
+#include "storage/lookup.h"
+#include "sync/breaker.h"
+#include "sync/turn.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define FIRST_PAUSE		(30 * USECS_PER_SEC)
+#define LONGEST_PAUSE	USECS_PER_HOUR
+
+/* Columns of breaker_events, as breaker.sql has them. */
+enum
+{
+	EVENT_SYNC, EVENT_AT, EVENT_FAILURES, EVENT_TRIPS, EVENT_UNTIL, N_EVENT_COLUMNS
+};
+
+static const TableColumn event_columns[N_EVENT_COLUMNS] = {
+	[EVENT_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
+	[EVENT_AT] = COLUMN_NOT_NULL("at", TIMESTAMPTZOID),
+	[EVENT_FAILURES] = COLUMN_NOT_NULL("failures", INT4OID),
+	[EVENT_TRIPS] = COLUMN_NOT_NULL("trips", INT4OID),
+	[EVENT_UNTIL] = COLUMN("until", TIMESTAMPTZOID),
+};
+
+/*
+ * Return the state of a sync's breaker, including what other transactions have
+ * not committed yet.
+ */
+Breaker
+get_breaker(const Sync *sync)
+{
+	Breaker		breaker = {DT_NOBEGIN, 0, 0, DT_NOBEGIN};
+	SnapshotData dirty;
+	Relation	events;
+	Lookup		lookup;
+
+	if (sync->breaker == 0)
+		return breaker;
+	events = table_open(extension_relation("breaker_events"), AccessShareLock);
+	check_columns(events, event_columns, N_EVENT_COLUMNS);
+	InitDirtySnapshot(dirty);
+	lookup_begin(&lookup, events, extension_relation("breaker_events_sync_at_idx"), &dirty, 1);
+	lookup_key(&lookup, 0, EVENT_SYNC + 1, BTEqualStrategyNumber, CStringGetTextDatum(sync->name));
+	lookup_rescan(&lookup);
+	if (lookup_next(&lookup, BackwardScanDirection))
+	{
+		bool		isnull;
+
+		breaker.at = DatumGetTimestampTz(slot_getattr(lookup.slot, EVENT_AT + 1, &isnull));
+		breaker.failures = DatumGetInt32(slot_getattr(lookup.slot, EVENT_FAILURES + 1, &isnull));
+		breaker.trips = DatumGetInt32(slot_getattr(lookup.slot, EVENT_TRIPS + 1, &isnull));
+		if (breaker.trips > 0)
+			breaker.until = DatumGetTimestampTz(slot_getattr(lookup.slot, EVENT_UNTIL + 1, &isnull));
+	}
+	lookup_end(&lookup);
+	table_close(events, NoLock);
+	return breaker;
+}
+
+static SqlQuery insert_query = {
+	.sql = "INSERT INTO postalytics.breaker_events (sync, at, failures, trips, until)"
+	" VALUES ($1, $2, $3, $4, $5)",
+	.result = SPI_OK_INSERT,
+	.nparameters = N_EVENT_COLUMNS,
+	.types = {
+		[EVENT_SYNC] = TEXTOID,
+		[EVENT_AT] = TIMESTAMPTZOID,
+		[EVENT_FAILURES] = INT4OID,
+		[EVENT_TRIPS] = INT4OID,
+		[EVENT_UNTIL] = TIMESTAMPTZOID
+	}
+};
+
+/* Add a row, which is then the latest. */
+static void
+set_breaker(const Sync *sync, const Breaker *breaker)
+{
+	Datum		values[N_EVENT_COLUMNS] = {
+		[EVENT_SYNC] = CStringGetTextDatum(sync->name),
+		[EVENT_AT] = TimestampTzGetDatum(breaker->at),
+		[EVENT_FAILURES] = Int32GetDatum(breaker->failures),
+		[EVENT_TRIPS] = Int32GetDatum(breaker->trips),
+		[EVENT_UNTIL] = TimestampTzGetDatum(breaker->until)
+	};
+	bool		nulls[N_EVENT_COLUMNS] = {[EVENT_UNTIL] = breaker->trips == 0};
+
+	query_run(&insert_query, values, nulls);
+}
+
+/*
+ * Count failures of a sync, and pause it if there were too many.  Needs an SPI
+ * connection, as the owner.
+ */
+void
+breaker_failed(const Sync *sync, int count)
+{
+	TimestampTz now;
+	Breaker		breaker;
+
+	if (sync->breaker == 0)
+		return;
+	take_turn(sync);
+	now = GetCurrentTimestamp();
+	breaker = get_breaker(sync);
+	if (breaker.until <= now)
+	{
+		breaker.at = Max(now, breaker.at + 1);
+		breaker.failures = pg_add_s32_overflow(breaker.failures, count, &breaker.failures) ?
+			PG_INT32_MAX : breaker.failures;
+		if (breaker.trips > 0 || breaker.failures >= sync->breaker)
+		{
+			breaker.until = now + Min(FIRST_PAUSE << Min(breaker.trips, 10), LONGEST_PAUSE);
+			breaker.trips++;
+			ereport(LOG_SERVER_ONLY,
+					(errmsg("sync \"%s\" is paused until %s after %d consecutive failures",
+							sync->name, timestamptz_to_str(breaker.until), breaker.failures)));
+		}
+		set_breaker(sync, &breaker);
+	}
+	end_turn(sync);
+}
+
+/*
+ * Note a success of a sync, which closes its breaker.  Needs an SPI connection,
+ * as the owner.
+ */
+void
+breaker_succeeded(const Sync *sync)
+{
+	Breaker		breaker;
+
+	if (sync->breaker == 0)
+		return;
+	take_turn(sync);
+	breaker = get_breaker(sync);
+	if (breaker.failures > 0)
+	{
+		if (breaker.trips > 0)
+			ereport(LOG_SERVER_ONLY,
+					(errmsg("sync \"%s\" resumes after a success", sync->name)));
+		breaker.at = Max(GetCurrentTimestamp(), breaker.at + 1);
+		breaker.failures = breaker.trips = 0;
+		breaker.until = DT_NOBEGIN;
+		set_breaker(sync, &breaker);
+	}
+	end_turn(sync);
+}

@@ -1,0 +1,47 @@
+/*
+ * breaker.sql
+ *		What the circuit breakers of syncs have seen.
+ *
+ * Rows are only added, and only the latest of a sync counts, so that a worker whose
+ * transaction is idle after nack holds no lock that another would wait for.
+ */
+
+CREATE TABLE postalytics.breaker_events (
+    sync text COLLATE pg_catalog."C" NOT NULL,
+    at timestamptz NOT NULL,
+    failures integer NOT NULL,
+    trips integer NOT NULL,
+    until timestamptz
+);
+-- For publications of all tables: it has no primary key.
+ALTER TABLE postalytics.breaker_events REPLICA IDENTITY FULL;
+CREATE INDEX breaker_events_sync_at_idx ON postalytics.breaker_events (sync, at);
+COMMENT ON TABLE postalytics.breaker_events IS
+    'the latest row of a sync is the state of its breaker; maintain() deletes rows after a day';
+COMMENT ON COLUMN postalytics.breaker_events.sync IS 'the sync';
+COMMENT ON COLUMN postalytics.breaker_events.at IS 'when the breaker changed';
+COMMENT ON COLUMN postalytics.breaker_events.failures IS 'failures since the last success';
+COMMENT ON COLUMN postalytics.breaker_events.trips IS 'how often the sync was paused since the last success';
+COMMENT ON COLUMN postalytics.breaker_events.until IS 'when the pause ends; NULL if trips is 0';
+
+-- Ends the pause by the breaker, so that one delivery is tried.  The caller has locked the
+-- sync's row.
+CREATE FUNCTION postalytics.end_breaker_pause(sync text)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO postalytics.breaker_events (sync, at, failures, trips, until)
+    SELECT b.sync, greatest(clock_timestamp(), b.at + '1 us'::interval), b.failures, b.trips, clock_timestamp()
+    FROM (SELECT e.*
+          FROM postalytics.breaker_events AS e
+          WHERE e.sync = end_breaker_pause.sync
+          ORDER BY e.at DESC
+          LIMIT 1) AS b
+    WHERE b.until > clock_timestamp();
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION postalytics.end_breaker_pause(text) IS
+    'internal: end the pause of a sync by its breaker; true if there was one';

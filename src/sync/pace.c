@@ -1,0 +1,284 @@
+/*
+ * pace.c
+ *		Limits what a sync hands out: rate deliveries in any period of length per,
+ *		and max_leased at the same time, or one while its breaker tries again.
+ *
+ * A look of a paced sync has its turn (turn.c) while it asks how much may be
+ * handed out, finds that much, and writes down how much it was.  A fetch that is
+ * rolled back counts towards the rate, because its worker may have called the
+ * CRM already.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "base/query.h"
+#include "base/table.h"
+#include "catalog/pg_type.h"
+#include "storage/lookup.h"
+#include "sync/breaker.h"
+#include "sync/pace.h"
+#include "sync/turn.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* Columns of handouts and in_flight, as pace.sql has them. */
+enum
+{
+	HANDOUT_SYNC, HANDOUT_AT, HANDOUT_AMOUNT, N_HANDOUT_COLUMNS
+};
+
+static const TableColumn handouts_columns[N_HANDOUT_COLUMNS] = {
+	[HANDOUT_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
+	[HANDOUT_AT] = COLUMN_NOT_NULL("at", TIMESTAMPTZOID),
+	[HANDOUT_AMOUNT] = COLUMN_NOT_NULL("amount", INT4OID),
+};
+
+enum
+{
+	FLIGHT_DELIVERY_ID, FLIGHT_SYNC, FLIGHT_UNTIL, N_FLIGHT_COLUMNS
+};
+
+static const TableColumn in_flight_columns[N_FLIGHT_COLUMNS] = {
+	[FLIGHT_DELIVERY_ID] = COLUMN_NOT_NULL("delivery_id", INT8OID),
+	[FLIGHT_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
+	[FLIGHT_UNTIL] = COLUMN_NOT_NULL("until", TIMESTAMPTZOID),
+};
+
+bool
+is_paced(const Sync *sync)
+{
+	return sync->rate > 0 || sync->max_leased > 0 || sync->breaker > 0;
+}
+
+/*
+ * Return how many deliveries of a sync may be leased at a time; 0 for any
+ * number.
+ */
+static int
+get_max_leased(const Sync *sync)
+{
+	return get_breaker(sync).trips > 0 ? 1 : sync->max_leased;
+}
+
+/* Open one of the two tables; error 55000 if it was altered. */
+static Relation
+open_paces(const char *name, const TableColumn *columns, int ncolumns)
+{
+	Relation	relation = table_open(extension_relation(name), AccessShareLock);
+
+	check_columns(relation, columns, ncolumns);
+	return relation;
+}
+
+/* Return the value of a column that is not null. */
+static Datum
+column_value(Lookup *lookup, int column)
+{
+	bool		isnull;
+
+	return slot_getattr(lookup->slot, column + 1, &isnull);
+}
+
+/*
+ * Return how many more deliveries the rate of a sync allows at a time.  If it is
+ * none, sets *next to when it will allow one.
+ *
+ * Rows that were rolled back are there until VACUUM removes them, and count.
+ */
+static int
+allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
+{
+	TimestampTz since = now - sync->per;
+	Relation	handouts = open_paces("handouts", handouts_columns, N_HANDOUT_COLUMNS);
+	Lookup		lookup;
+	int64		sum = 0;
+
+	lookup_begin(&lookup, handouts, extension_relation("handouts_sync_at_idx"), SnapshotAny, 3);
+	lookup_key(&lookup, 0, 1, BTEqualStrategyNumber, CStringGetTextDatum(sync->name));
+	lookup_key(&lookup, 1, 2, BTGreaterStrategyNumber, TimestampTzGetDatum(since));
+	lookup_key(&lookup, 2, 2, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
+	lookup_rescan(&lookup);
+	while (sum < sync->rate && lookup_next(&lookup, BackwardScanDirection))
+	{
+		sum += DatumGetInt32(column_value(&lookup, HANDOUT_AMOUNT));
+		*next = DatumGetTimestampTz(column_value(&lookup, HANDOUT_AT)) + sync->per;
+	}
+	lookup_end(&lookup);
+	table_close(handouts, NoLock);
+	return sum < sync->rate ? sync->rate - sum : 0;
+}
+
+/*
+ * Return how many more deliveries of a sync may be leased at a time, if its
+ * limit is max.  If it is none, sets *next to when the first lease ends.
+ */
+static int
+allowed_in_flight(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
+{
+	Relation	in_flight = open_paces("in_flight", in_flight_columns, N_FLIGHT_COLUMNS);
+	SnapshotData dirty;
+	Lookup		lookup;
+	int			leased = 0;
+
+	InitDirtySnapshot(dirty);
+	lookup_begin(&lookup, in_flight, extension_relation("in_flight_sync_until_idx"), &dirty, 2);
+	lookup_key(&lookup, 0, 1, BTEqualStrategyNumber, CStringGetTextDatum(sync->name));
+	lookup_key(&lookup, 1, 2, BTGreaterStrategyNumber, TimestampTzGetDatum(now));
+	lookup_rescan(&lookup);
+	while (leased < max && lookup_next(&lookup, ForwardScanDirection))
+		if (leased++ == 0)
+			*next = DatumGetTimestampTz(column_value(&lookup, FLIGHT_UNTIL));
+	lookup_end(&lookup);
+	table_close(in_flight, NoLock);
+	return Max(max - leased, 0);
+}
+
+/*
+ * Return how many deliveries of a sync may be handed out now; no more than
+ * batch.  Sets *next to when one may be if it is none, and to DT_NOBEGIN
+ * otherwise.
+ */
+static int
+allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
+{
+	TimestampTz each = DT_NOBEGIN;
+	int			max_leased = get_max_leased(sync);
+
+	*next = DT_NOBEGIN;
+	if (sync->rate > 0)
+		batch = Min(batch, allowed_by_rate(sync, now, &each));
+	if (batch == 0)
+		*next = each;
+	if (max_leased > 0)
+	{
+		int			free = allowed_in_flight(sync, max_leased, now, &each);
+
+		if (free == 0)
+			*next = Max(*next, each);
+		batch = Min(batch, free);
+	}
+	return batch;
+}
+
+/*
+ * Return how many deliveries of a sync may be handed out, no more than batch,
+ * and take a turn if it is paced, until pace_end.
+ */
+int
+pace_begin(const Sync *sync, int batch)
+{
+	TimestampTz next;
+
+	if (!is_paced(sync))
+		return batch;
+	take_turn(sync);
+	return allowed(sync, GetCurrentTimestamp(), batch, &next);
+}
+
+/* Parameters of handout_query. */
+enum
+{
+	HANDOUT_QUERY_SYNC, HANDOUT_QUERY_AT, HANDOUT_QUERY_AMOUNT, N_HANDOUT_QUERY
+};
+
+static SqlQuery handout_query = {
+	.sql = "INSERT INTO postalytics.handouts (sync, at, amount)"
+	" VALUES ($1, $2, $3)",
+	.result = SPI_OK_INSERT,
+	.nparameters = N_HANDOUT_QUERY,
+	.types = {[HANDOUT_QUERY_SYNC] = TEXTOID,[HANDOUT_QUERY_AT] = TIMESTAMPTZOID,[HANDOUT_QUERY_AMOUNT] = INT4OID}
+};
+
+/* Parameters of flight_query. */
+enum
+{
+	FLIGHT_QUERY_PLACES, FLIGHT_QUERY_UNTIL, N_FLIGHT_QUERY
+};
+
+/*
+ * A row of an earlier lease that has expired is there until it is deleted.  It
+ * is not locked, as only who has locked the delivery changes it.
+ */
+static SqlQuery flight_query = {
+	.sql = "INSERT INTO postalytics.in_flight (delivery_id, sync, until)"
+	" SELECT d.delivery_id, d.sync, $2"
+	" FROM postalytics.deliveries_unfinished AS d"
+	" WHERE d.ctid = ANY ($1)"
+	" ON CONFLICT (delivery_id) DO UPDATE"
+	" SET sync = excluded.sync,"
+	"     until = excluded.until",
+	.result = SPI_OK_INSERT,
+	.nparameters = N_FLIGHT_QUERY,
+	.types = {[FLIGHT_QUERY_PLACES] = TIDARRAYOID,[FLIGHT_QUERY_UNTIL] = TIMESTAMPTZOID}
+};
+
+/*
+ * Write down that deliveries, which are locked and given by their ctid, are
+ * handed out until a time, and end the turn.  Needs an SPI
+ * connection, as the owner.
+ */
+void
+pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
+{
+	if (!is_paced(sync))
+		return;
+	if (count > 0 && sync->rate > 0)
+	{
+		Datum		values[N_HANDOUT_QUERY] = {
+			[HANDOUT_QUERY_SYNC] = CStringGetTextDatum(sync->name),
+			[HANDOUT_QUERY_AT] = TimestampTzGetDatum(GetCurrentTimestamp()),
+			[HANDOUT_QUERY_AMOUNT] = Int32GetDatum(count)
+		};
+
+		query_run(&handout_query, values, NULL);
+	}
+	if (count > 0 && get_max_leased(sync) > 0)
+	{
+		Datum		values[N_FLIGHT_QUERY] = {
+			[FLIGHT_QUERY_PLACES] = places,
+			[FLIGHT_QUERY_UNTIL] = TimestampTzGetDatum(until)
+		};
+
+		query_run(&flight_query, values, NULL);
+	}
+	end_turn(sync);
+}
+
+/*
+ * Return when the pace of a sync allows a delivery to be handed out, as far as
+ * is known; DT_NOBEGIN if it does now.
+ */
+TimestampTz
+pace_next(const Sync *sync, TimestampTz now)
+{
+	TimestampTz next;
+
+	(void) allowed(sync, now, 1, &next);
+	return next;
+}
+
+static SqlQuery release_query = {
+	.sql = "DELETE FROM postalytics.in_flight AS f"
+	" USING postalytics.deliveries_unfinished AS d"
+	" WHERE d.ctid = ANY ($1)"
+	"   AND f.delivery_id = d.delivery_id",
+	.result = SPI_OK_DELETE,
+	.nparameters = 1,
+	.types = {TIDARRAYOID}
+};
+
+/*
+ * Write down that deliveries of a sync, which are locked and given by their
+ * ctid, are no longer leased.  Needs an SPI connection, as the owner.
+ */
+void
+pace_release(const Sync *sync, Datum places)
+{
+	if (sync->max_leased > 0 || sync->breaker > 0)
+		query_run(&release_query, &places, NULL);
+}

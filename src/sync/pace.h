@@ -1,0 +1,16 @@
+/*
+ * pace.h
+ *		Syncs that hand out only so much.
+ */
+#ifndef POSTALYTICS_PACE_H
+#define POSTALYTICS_PACE_H
+
+#include "sync/sync.h"
+
+extern bool is_paced(const Sync *sync);
+extern int	pace_begin(const Sync *sync, int batch);
+extern void pace_end(const Sync *sync, Datum places, int count, TimestampTz until);
+extern TimestampTz pace_next(const Sync *sync, TimestampTz now);
+extern void pace_release(const Sync *sync, Datum places);
+
+#endif							/* POSTALYTICS_PACE_H */

@@ -1,0 +1,13 @@
+/*
+ * turn.h
+ *		Sessions that decide on a sync one at a time.
+ */
+#ifndef POSTALYTICS_TURN_H
+#define POSTALYTICS_TURN_H
+
+#include "sync/sync.h"
+
+extern void take_turn(const Sync *sync);
+extern void end_turn(const Sync *sync);
+
+#endif							/* POSTALYTICS_TURN_H */
