@@ -8,7 +8,7 @@
 #include "executor/spi.h"
 #include "utils/tuplestore.h"
 
-#define MAX_PARAMETERS	6
+#define MAX_PARAMETERS	8
 
 /*
  * A statement whose plan is kept for the session.  It is declared static, with

@@ -206,6 +206,11 @@ BEGIN
                               FROM postalytics.breaker_events AS e
                               WHERE e.at < now() - '1 day'::interval
                               FOR UPDATE SKIP LOCKED));
+    DELETE FROM postalytics.tallies AS t
+    WHERE t.ctid = ANY (ARRAY(SELECT e.ctid
+                              FROM postalytics.tallies AS e
+                              WHERE e.at < now() - '1 day'::interval
+                              FOR UPDATE SKIP LOCKED));
     PERFORM postalytics.forget_handouts();
     RETURN true;
 EXCEPTION

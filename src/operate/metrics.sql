@@ -24,15 +24,89 @@ $$;
 COMMENT ON FUNCTION postalytics.waiting_fetches() IS
     'the number of sessions that wait in fetch, and the time since the oldest of these statements began';
 
+-- The age of the oldest transaction, of any database, whose snapshot keeps dead rows.
+-- Replication slots keep them, too, but say not since when.
+CREATE FUNCTION postalytics.oldest_snapshot()
+RETURNS interval
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT clock_timestamp() - min(o.since)
+    FROM (SELECT a.xact_start AS since
+          FROM pg_stat_activity AS a
+          WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
+            AND a.pid <> pg_backend_pid()
+          UNION ALL
+          SELECT p.prepared
+          FROM pg_prepared_xacts AS p) AS o
+$$;
+COMMENT ON FUNCTION postalytics.oldest_snapshot() IS
+    'internal: the age of the oldest transaction other than this that keeps dead rows from being removed; NULL if there is none';
+
+-- For each durable sync.  SECURITY DEFINER, because monitors have no privileges on data.
+CREATE FUNCTION postalytics.sync_metrics()
+RETURNS TABLE (name text, labels jsonb, value double precision)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.name,
+           jsonb_build_object('sync', s.name),
+           m.value
+    FROM postalytics.syncs AS s
+    LEFT JOIN (
+        SELECT t.sync,
+               sum(t.attempts) AS attempts,
+               sum(t.successes) AS successes,
+               sum(t.failures) AS failures
+        FROM postalytics.tallies AS t
+        WHERE t.at > now() - '1 hour'::interval
+        GROUP BY t.sync
+    ) AS t ON t.sync = s.name
+    LEFT JOIN LATERAL (
+        SELECT d.due_at
+        FROM postalytics.deliveries_unfinished AS d
+        WHERE d.sync = s.name
+          AND d.due_at <= now()
+          AND (d.lease_until > now()) IS NOT TRUE
+        ORDER BY d.due_at
+        LIMIT 1
+    ) AS d ON true
+    CROSS JOIN LATERAL (VALUES
+        ('attempts_last_hour', COALESCE(t.attempts, 0)::double precision),
+        ('successes_last_hour', COALESCE(t.successes, 0)::double precision),
+        ('failures_last_hour', COALESCE(t.failures, 0)::double precision),
+        ('oldest_due_seconds', COALESCE(date_part('epoch', clock_timestamp() - d.due_at), 0))) AS m (name, value)
+    WHERE s.durable
+    UNION ALL
+    SELECT 'latency_seconds',
+           jsonb_build_object('sync', l.sync, 'quantile', l.quantile),
+           l.seconds
+    FROM postalytics.sync_latencies(now() - '1 hour'::interval) AS l
+$$;
+COMMENT ON FUNCTION postalytics.sync_metrics() IS
+    'internal: the metrics of each sync';
+
 CREATE VIEW postalytics.metrics
 WITH (security_invoker = true) AS
 SELECT m.name,
+       '{}'::jsonb AS labels,
        m.value
 FROM postalytics.waiting_fetches() AS w
 CROSS JOIN LATERAL (VALUES
     ('waiting_fetches', w.waiting::double precision),
-    ('oldest_waiting_fetch_seconds', COALESCE(pg_catalog.date_part('epoch', w.longest), 0))) AS m (name, value);
+    ('oldest_waiting_fetch_seconds', COALESCE(pg_catalog.date_part('epoch', w.longest), 0)),
+    ('dead_rows', pg_catalog.pg_stat_get_dead_tuples('postalytics.deliveries_unfinished'::pg_catalog.regclass)::double precision),
+    ('oldest_snapshot_seconds', COALESCE(pg_catalog.date_part('epoch', postalytics.oldest_snapshot()), 0))) AS m (name, value)
+UNION ALL
+SELECT s.name,
+       s.labels,
+       s.value
+FROM postalytics.sync_metrics() AS s;
 COMMENT ON VIEW postalytics.metrics IS
-    'numbers for monitoring, one row per metric';
+    'numbers for monitoring, one row per metric and labels';
 COMMENT ON COLUMN postalytics.metrics.name IS 'name of the metric';
+COMMENT ON COLUMN postalytics.metrics.labels IS 'what it is of: the sync, and the quantile of a latency';
 COMMENT ON COLUMN postalytics.metrics.value IS 'its current value';

@@ -225,7 +225,7 @@ AS $$
                       postalytics.bar(double precision, double precision, integer),
                       postalytics.rate(bigint, bigint)'),
         ('read all', 'SELECT ON postalytics.field_names, postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
-        ('read all', 'EXECUTE ON FUNCTION postalytics.known_settings(), postalytics.worker_status(), postalytics.waiting_fetches()'),
+        ('read all', 'EXECUTE ON FUNCTION postalytics.known_settings(), postalytics.worker_status(), postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics()'),
         ('sync', 'EXECUTE ON FUNCTION
                       postalytics.fetch(text, integer, interval, interval, bigint[]),
                       postalytics.ack(text, bigint[], integer[]),
@@ -248,14 +248,14 @@ AS $$
                       postalytics.retry_rejects(), postalytics.configure(text, text),
                       postalytics.setting(text), postalytics.known_settings(),
                       postalytics.maintain(), postalytics.ensure_partitions(timestamptz, timestamptz),
-                      postalytics.worker_status(), postalytics.waiting_fetches(),
+                      postalytics.worker_status(), postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics(),
                       postalytics.rebuild_pieces(text[], text),
                       postalytics.retract_event(text, postalytics.mail_status, timestamptz, text),
                       postalytics.forget(text, text, text, text, boolean),
                       postalytics.drop_campaign(text, text)'),
         ('monitor', 'SELECT ON postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
         ('monitor', 'EXECUTE ON FUNCTION postalytics.setting(text), postalytics.known_settings(), postalytics.worker_status(),
-                      postalytics.waiting_fetches()')
+                      postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics()')
     ) AS p (kind, privilege)
     WHERE p.kind = sql_privileges.kind
 $$;

@@ -20,6 +20,7 @@
 #include "sync/due.h"
 #include "sync/pace.h"
 #include "sync/pause.h"
+#include "sync/tally.h"
 #include "sync/wake.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -160,11 +161,11 @@ lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 }
 
 /*
- * Lock the rows of all valid claims, store their ctids in places, and return
- * their number.
+ * Lock the rows of all valid claims, store their ctids in places and the times
+ * at which they were created in created, and return their number.
  */
 static int
-lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
+lock_claims(const Claims *claims, LockTupleMode mode, Datum *places, TimestampTz *created)
 {
 	Relation	unfinished = open_unfinished(RowExclusiveLock);
 	Lookup		lookup;
@@ -176,11 +177,14 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places)
 	for (int i = 0; i < claims->count; i++)
 	{
 		ItemPointer place = palloc(sizeof(ItemPointerData));
+		bool		isnull;
 
 		if (i > 0 && compare_claims(&claims->claims[i], &claims->claims[i - 1]) == 0)
 			continue;
-		if (lock_claimed(&lookup, claims, &claims->claims[i], mode, place))
-			places[count++] = PointerGetDatum(place);
+		if (!lock_claimed(&lookup, claims, &claims->claims[i], mode, place))
+			continue;
+		created[count] = DatumGetTimestampTz(delivery_attribute(lookup.slot, DELIVERY_CREATED_AT, &isnull));
+		places[count++] = PointerGetDatum(place);
 	}
 	lookup_end(&lookup);
 	PopActiveSnapshot();
@@ -200,20 +204,26 @@ ack_deliveries(const text *sync, ArrayType *delivery_ids, ArrayType *attempts)
 	SavedUser	caller;
 	Claims		claims;
 	Datum	   *places;
+	TimestampTz *created;
 	int			count;
 
 	PreventCommandIfReadOnly("ack");
 	read_claims(sync, delivery_ids, attempts, &claims);
 	caller = switch_to_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
-	count = lock_claims(&claims, LockTupleExclusive, places);
+	created = palloc(Max(claims.count, 1) * sizeof(TimestampTz));
+	count = lock_claims(&claims, LockTupleExclusive, places, created);
 	if (count > 0)
 	{
 		Datum		array = place_array(places, count);
+		const Sync *row = find_sync(text_to_cstring(sync));
 
+		for (int i = 0; i < count; i++)
+			tally_success(row, created[i], now);
 		SPI_connect();
-		pace_release(find_sync(text_to_cstring(sync)), array);
-		breaker_succeeded(find_sync(text_to_cstring(sync)));
+		pace_release(row, array);
+		breaker_succeeded(row);
+		tally_flush(row);
 		finish_deliveries(array, "done", now);
 		SPI_finish();
 	}
@@ -307,6 +317,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	SavedUser	caller;
 	Claims		claims;
 	Datum	   *places;
+	TimestampTz *created;
 	int			count;
 
 	if (!PG_ARGISNULL(3))
@@ -317,7 +328,8 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	read_claims(PG_GETARG_TEXT_PP(0), array_argument(fcinfo, 1), array_argument(fcinfo, 5), &claims);
 	caller = switch_to_owner();
 	places = palloc(Max(claims.count, 1) * sizeof(Datum));
-	count = lock_claims(&claims, LockTupleNoKeyExclusive, places);
+	created = palloc(Max(claims.count, 1) * sizeof(TimestampTz));
+	count = lock_claims(&claims, LockTupleNoKeyExclusive, places, created);
 	clock = due_clock();
 	SPI_connect();
 	if (count > 0)
@@ -335,6 +347,8 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		pace_release(sync, values[NACK_PLACES]);
 		query_run(&nack_query, values, nulls);
 		breaker_failed(sync, count);
+		tally_failures(sync, count);
+		tally_flush(sync);
 	}
 	if (pause_end > now && pause_end > get_pause_end(sync, now))
 		insert_pause(sync, pause_end, error);

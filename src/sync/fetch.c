@@ -30,6 +30,7 @@
 #include "sync/pace.h"
 #include "sync/pause.h"
 #include "sync/place.h"
+#include "sync/tally.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -243,7 +244,11 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 		look_at_pace(sync, now, until, batch, found);
 	apply_verdicts(found, now);
 	if (found->verdict[LEASE].count > 0)
+	{
 		lease(found, now, until, (ReturnSetInfo *) fcinfo->resultinfo);
+		tally_attempts(sync, found->verdict[LEASE].count);
+		tally_flush(sync);
+	}
 	SPI_finish();
 	restore_user(caller);
 }

@@ -1,0 +1,194 @@
+/*
+ * tally.c
+ *		Counts what a session has attempted, acknowledged and failed.
+ *
+ * A row for each ack would cost as much as the ack.  So a session counts in
+ * memory, and adds a row every FLUSH_INTERVAL.  A short session would never do
+ * so, and the first flushes are made at once; a long one that ends loses what it
+ * has counted since its last row.  What is rolled back is not counted.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "base/compat.h"
+#include "base/query.h"
+#include "catalog/pg_type.h"
+#include "common/int.h"
+#include "sync/tally.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include <math.h>
+
+#define FLUSH_INTERVAL	(10 * USECS_PER_SEC)
+#define EARLY_FLUSHES	20
+
+/* The last bucket is of about a year, and all that is longer. */
+#define N_BUCKETS		140
+
+typedef struct Counts
+{
+	int			attempts;
+	int			successes;
+	int			failures;
+	int			latencies[N_BUCKETS];
+} Counts;
+
+typedef struct Tally
+{
+	char		sync[NAMEDATALEN];
+	struct Tally *next;
+	TimestampTz flushed_at;
+	int			flushes;
+	Counts		pending;		/* committed, and not written yet */
+	Counts		current;		/* of this transaction, and not written yet */
+	Counts		written;		/* was pending, written by this transaction */
+} Tally;
+
+static Tally *tallies;
+static bool changed;			/* in this transaction */
+
+static void
+add_counts(Counts *sum, const Counts *counts)
+{
+	sum->attempts += counts->attempts;
+	sum->successes += counts->successes;
+	sum->failures += counts->failures;
+	for (int i = 0; i < N_BUCKETS; i++)
+		sum->latencies[i] += counts->latencies[i];
+}
+
+static void
+transaction_ended(XactEvent event, void *arg)
+{
+	bool		committed = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
+
+	if (!changed || (!committed && event != XACT_EVENT_ABORT))
+		return;
+	for (Tally *tally = tallies; tally != NULL; tally = tally->next)
+	{
+		add_counts(&tally->pending, committed ? &tally->current : &tally->written);
+		memset(&tally->current, 0, sizeof(Counts));
+		memset(&tally->written, 0, sizeof(Counts));
+	}
+	changed = false;
+}
+
+static Tally *
+find_tally(const Sync *sync)
+{
+	Tally	   *tally;
+
+	changed = true;
+	for (tally = tallies; tally != NULL; tally = tally->next)
+		if (strcmp(tally->sync, sync->name) == 0)
+			return tally;
+	if (tallies == NULL)
+		RegisterXactCallback(transaction_ended, NULL);
+	tally = MemoryContextAllocZero(TopMemoryContext, sizeof(Tally));
+	strlcpy(tally->sync, sync->name, NAMEDATALEN);
+	tally->next = tallies;
+	return tallies = tally;
+}
+
+void
+tally_attempts(const Sync *sync, int count)
+{
+	find_tally(sync)->current.attempts += count;
+}
+
+/* Count an ack, and the time that it took since the delivery was created. */
+void
+tally_success(const Sync *sync, TimestampTz created_at, TimestampTz now)
+{
+	Counts	   *counts = &find_tally(sync)->current;
+	double		milliseconds = Max((now - created_at) / 1000.0, 1.0);
+
+	counts->successes++;
+	counts->latencies[Min((int) (4 * log2(milliseconds)), N_BUCKETS - 1)]++;
+}
+
+void
+tally_failures(const Sync *sync, int count)
+{
+	find_tally(sync)->current.failures += count;
+}
+
+/* Parameters of insert_query. */
+enum
+{
+	TALLY_SYNC, TALLY_AT, TALLY_ATTEMPTS, TALLY_SUCCESSES, TALLY_FAILURES, TALLY_BUCKETS, TALLY_COUNTS,
+	N_TALLY
+};
+
+static SqlQuery insert_query = {
+	.sql = "INSERT INTO postalytics.tallies (sync, at, attempts, successes, failures, buckets, counts)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	.result = SPI_OK_INSERT,
+	.nparameters = N_TALLY,
+	.types = {
+		[TALLY_SYNC] = TEXTOID,
+		[TALLY_AT] = TIMESTAMPTZOID,
+		[TALLY_ATTEMPTS] = INT4OID,
+		[TALLY_SUCCESSES] = INT4OID,
+		[TALLY_FAILURES] = INT4OID,
+		[TALLY_BUCKETS] = INT2ARRAYOID,
+		[TALLY_COUNTS] = INT4ARRAYOID
+	}
+};
+
+static void
+insert_counts(const char *sync, const Counts *counts, TimestampTz now)
+{
+	Datum		buckets[N_BUCKETS];
+	Datum		in_buckets[N_BUCKETS];
+	int			n = 0;
+
+	for (int i = 0; i < N_BUCKETS; i++)
+	{
+		if (counts->latencies[i] == 0)
+			continue;
+		buckets[n] = Int16GetDatum(i);
+		in_buckets[n++] = Int32GetDatum(counts->latencies[i]);
+	}
+	{
+		Datum		values[N_TALLY] = {
+			[TALLY_SYNC] = CStringGetTextDatum(sync),
+			[TALLY_AT] = TimestampTzGetDatum(now),
+			[TALLY_ATTEMPTS] = Int32GetDatum(counts->attempts),
+			[TALLY_SUCCESSES] = Int32GetDatum(counts->successes),
+			[TALLY_FAILURES] = Int32GetDatum(counts->failures),
+			[TALLY_BUCKETS] = PointerGetDatum(construct_array(buckets, n, INT2OID, 2, true, TYPALIGN_SHORT)),
+			[TALLY_COUNTS] = PointerGetDatum(construct_array(in_buckets, n, INT4OID, 4, true, TYPALIGN_INT))
+		};
+
+		query_run(&insert_query, values, NULL);
+	}
+}
+
+/*
+ * Write down what was counted of a sync, if it is time.  Needs an SPI
+ * connection, as the owner.
+ */
+void
+tally_flush(const Sync *sync)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Tally	   *tally = find_tally(sync);
+	Counts		sum = tally->pending;
+
+	if (tally->flushes >= EARLY_FLUSHES && now - tally->flushed_at < FLUSH_INTERVAL &&
+		now >= tally->flushed_at)
+		return;
+	add_counts(&sum, &tally->current);
+	if (sum.attempts == 0 && sum.successes == 0 && sum.failures == 0)
+		return;
+	insert_counts(sync->name, &sum, now);
+	add_counts(&tally->written, &tally->pending);
+	memset(&tally->pending, 0, sizeof(Counts));
+	memset(&tally->current, 0, sizeof(Counts));
+	tally->flushed_at = now;
+	tally->flushes = Min(tally->flushes + 1, EARLY_FLUSHES);
+}

@@ -1,0 +1,15 @@
+/*
+ * tally.h
+ *		What a session has attempted, acknowledged and failed.
+ */
+#ifndef POSTALYTICS_TALLY_H
+#define POSTALYTICS_TALLY_H
+
+#include "sync/sync.h"
+
+extern void tally_attempts(const Sync *sync, int count);
+extern void tally_success(const Sync *sync, TimestampTz created_at, TimestampTz now);
+extern void tally_failures(const Sync *sync, int count);
+extern void tally_flush(const Sync *sync);
+
+#endif							/* POSTALYTICS_TALLY_H */

@@ -1,0 +1,52 @@
+/*
+ * tally.sql
+ *		How many deliveries were attempted, acknowledged and failed, and how long they took.
+ *
+ * Sessions add rows for what they have counted (tally.c).  maintain() deletes them after a
+ * day.
+ */
+
+CREATE TABLE postalytics.tallies (
+    sync text COLLATE pg_catalog."C" NOT NULL,
+    at timestamptz NOT NULL,
+    attempts integer NOT NULL,
+    successes integer NOT NULL,
+    failures integer NOT NULL,
+    buckets smallint[] NOT NULL,
+    counts integer[] NOT NULL
+);
+-- For publications of all tables: it has no primary key.
+ALTER TABLE postalytics.tallies REPLICA IDENTITY FULL;
+CREATE INDEX tallies_at_idx ON postalytics.tallies (at);
+COMMENT ON TABLE postalytics.tallies IS
+    'internal: what sessions have attempted, acknowledged and failed; see metrics';
+COMMENT ON COLUMN postalytics.tallies.buckets IS 'of latencies: quarters of a power of 2, in milliseconds';
+COMMENT ON COLUMN postalytics.tallies.counts IS 'the number of successes in each of the buckets';
+
+-- Returns NULL for each quantile if nothing was acknowledged.
+CREATE FUNCTION postalytics.sync_latencies(since timestamptz)
+RETURNS TABLE (sync text, quantile double precision, seconds double precision)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH histogram AS (
+        SELECT t.sync,
+               b.bucket,
+               sum(sum(b.count)) OVER (PARTITION BY t.sync ORDER BY b.bucket) AS upto,
+               sum(sum(b.count)) OVER (PARTITION BY t.sync) AS total
+        FROM postalytics.tallies AS t
+        CROSS JOIN LATERAL unnest(t.buckets, t.counts) AS b (bucket, count)
+        WHERE t.at > since
+        GROUP BY t.sync, b.bucket
+    )
+    SELECT h.sync,
+           q.quantile,
+           power(2, (min(h.bucket) + 0.5) / 4) / 1000
+    FROM histogram AS h
+    CROSS JOIN unnest(ARRAY[0.5, 0.95, 0.99]) AS q (quantile)
+    WHERE h.upto >= q.quantile * h.total
+    GROUP BY h.sync, q.quantile
+$$;
+COMMENT ON FUNCTION postalytics.sync_latencies(timestamptz) IS
+    'internal: quantiles of the time from the creation of deliveries to their ack, since a time';

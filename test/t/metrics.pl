@@ -1,0 +1,91 @@
+# Metrics of each sync: what was attempted, acknowledged and failed, how long that
+# took, what is due, and what keeps dead rows.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use DBI;
+
+my $node = PostgreSQL::Test::Cluster->new('metrics');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION postalytics_status;
+	SELECT postalytics.configure('latest', '36500d');
+	SELECT postalytics.create_sync('s', ordered => false);
+	SELECT postalytics.create_sync('quiet', statuses => '{pURLCompleted}');
+	CREATE ROLE monitor LOGIN;
+	SELECT postalytics.grant_monitor('monitor')});
+
+sub session
+{
+	my ($user) = @_;
+	return DBI->connect('dbi:Pg:' . $node->connstr('postgres') . " user='" . ($user // scalar getpwuid($<)) . "'", undef, undef, { RaiseError => 1, PrintError => 0 });
+}
+my ($admin, $worker, $monitor) = (session(), session(), session('monitor'));
+
+sub metrics
+{
+	return { map { $_->[0] => $_->[1] } @{ $monitor->selectall_arrayref(q{SELECT name || COALESCE(' ' || (labels ->> 'sync'), '') || COALESCE(' ' || (labels ->> 'quantile'), ''), value FROM postalytics.metrics}) } };
+}
+
+sub fetch { return $worker->selectcol_arrayref(q{SELECT delivery_id FROM postalytics.fetch('s', ?)}, undef, $_[0]) }
+sub ack { return $worker->do(q{SELECT postalytics.ack('s', ?)}, undef, $_[0]) }
+
+my $metrics = metrics();
+is($metrics->{"$_ s"}, 0, "at first $_ are 0") for qw(attempts_last_hour successes_last_hour failures_last_hour oldest_due_seconds);
+ok(!exists $metrics->{'latency_seconds s 0.5'}, 'and there are no latencies');
+
+$admin->do(q{SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', i, 'eventType', 4, 'eventDate', '2026-10-05'))
+	FROM generate_series(1, 1000) AS i))});
+$admin->do(q{UPDATE postalytics.deliveries_unfinished SET due_at = now() - interval '1 hour', created_at = now() - CASE WHEN delivery_id <= 96 THEN interval '10 s' ELSE interval '1000 s' END});
+cmp_ok(metrics()->{'oldest_due_seconds s'}, '>', 3599, 'the oldest delivery is due for an hour');
+$worker->begin_work;
+fetch(100);
+$worker->rollback;
+ack(fetch(100));
+$worker->do(q{SELECT postalytics.nack('s', ?, 'no')}, undef, fetch(10));
+$worker->begin_work;
+ack(fetch(10));
+$worker->rollback;
+fetch(5);
+$metrics = metrics();
+is($metrics->{'attempts_last_hour s'}, 115, 'attempts, without those rolled back');
+is($metrics->{'successes_last_hour s'}, 100, 'successes, without those rolled back');
+is($metrics->{'failures_last_hour s'}, 10, 'failures');
+for my $expected ([ '0.5', 10 ], [ '0.95', 10 ], [ '0.99', 1000 ])
+{
+	my ($quantile, $seconds) = @$expected;
+	my $is = $metrics->{"latency_seconds s $quantile"};
+	cmp_ok(abs($is - $seconds) / $seconds, '<', 0.2, "quantile $quantile is $seconds seconds, as far as the buckets say");
+}
+is($metrics->{'attempts_last_hour quiet'}, 0, 'nothing of another sync');
+
+# A session writes its first counts at once, and later ones together.
+ack(fetch(1)) for 1 .. 40;
+cmp_ok($admin->selectrow_array('SELECT count(*) FROM postalytics.tallies'), '<', 30, 'a session that goes on writes few rows');
+is($worker->selectrow_array(q{SELECT count(*) FROM postalytics.deliveries WHERE state = 'done'}), 140, 'of many acks');
+
+# What keeps dead rows.
+is(metrics()->{oldest_snapshot_seconds}, 0, 'no snapshot');
+my $snapshot = session();
+$snapshot->begin_work;
+$snapshot->do('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ');
+$snapshot->do('SELECT');
+$admin->do('SELECT pg_sleep(0.1)');
+cmp_ok(metrics()->{oldest_snapshot_seconds}, '>', 0.1, 'an old snapshot');
+$snapshot->rollback;
+is(metrics()->{oldest_snapshot_seconds}, 0, 'and none again');
+$admin->do('VACUUM postalytics.deliveries_unfinished');
+cmp_ok(metrics()->{dead_rows}, '<', 100, 'few dead rows after VACUUM');
+
+# maintain() deletes old counts.
+$admin->do(q{UPDATE postalytics.tallies SET at = at - interval '61 min'});
+is(metrics()->{'attempts_last_hour s'}, 0, 'what is older than an hour does not count');
+$admin->do(q{UPDATE postalytics.tallies SET at = at - interval '1 day'; SELECT FROM postalytics.maintain()});
+is($admin->selectrow_array('SELECT count(*) FROM postalytics.tallies'), 0, 'maintain() deletes it');
+
+$_->disconnect for $admin, $worker, $monitor, $snapshot;
+$node->stop;
+done_testing();
