@@ -65,11 +65,13 @@ EXTRA_CLEAN = $(DATA_built)
 
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
-ifneq ($(filter demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
+ifneq ($(filter demo test bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
 demo test bench soak fuzz assert examples:
 	@test/run $@
 bench-scale:
 	@ROWS='e i j l' test/run bench
+bench-rivals:
+	@test/run rivals
 bench-queue:
 	@test/run queue
 fresh matrix indent:
@@ -88,4 +90,4 @@ $(INSTALL_SQL): $(SQL)
 
 endif
 
-.PHONY: demo test bench bench-scale bench-queue soak fuzz assert examples fresh matrix indent
+.PHONY: demo test bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent

@@ -79,28 +79,33 @@ aside_find(Asides *asides, Subject subject)
 bool
 aside_add(Asides *asides, Subject subject, TimestampTz until, TimestampTz now)
 {
-	MemoryContext caller;
-	AsideEntry *entry;
+	AsideEntry *entry = asides_lookup(asides->hash, subject);
 	Aside	   *aside;
-	bool		found;
 
-	if (asides->hash->members >= MAX_ASIDE)
-		return false;
-	caller = MemoryContextSwitchTo(asides->context);
-	entry = asides_insert(asides->hash, subject, &found);
-	if (!found)
+	if (entry != NULL)
+		aside = entry->aside;
+	else
 	{
-		entry->aside = palloc0(sizeof(Aside));
-		entry->subject = entry->aside->subject = copy_subject(subject);
+		MemoryContext caller = MemoryContextSwitchTo(asides->context);
+		bool		found;
+
+		if (asides->hash->members >= MAX_ASIDE)
+		{
+			MemoryContextSwitchTo(caller);
+			return false;
+		}
+		aside = palloc0(sizeof(Aside));
+		aside->subject = copy_subject(subject);
+		aside->gone = true;
+		asides_insert(asides->hash, aside->subject, &found)->aside = aside;
+		MemoryContextSwitchTo(caller);
 	}
-	aside = entry->aside;
-	if (!found || aside->gone)
+	if (aside->gone)
 	{
 		aside->gone = false;
 		aside->probe_at = until;
 		pairingheap_add(asides->heap, &aside->node);
 	}
-	MemoryContextSwitchTo(caller);
 	aside_defer(asides, aside, until, now);
 	return true;
 }

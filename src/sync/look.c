@@ -27,6 +27,9 @@
 /* The number of superseded deliveries that do not count towards a look's batch. */
 #define MAX_SUPERSEDED	1000
 
+/* The most that a look decides on of what was put aside, beyond its batch. */
+#define MAX_PROBES		1000
+
 /* ---- what a look has decided on ---- */
 
 typedef struct SeenSubject
@@ -94,6 +97,11 @@ begin_look(Look *look, const Sync *sync, TimestampTz now, int batch, Found *foun
 	look->from_start = look->place == NULL || begin_at_place(look->place, now);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	while (look->place != NULL && go_back(look->place))
+	{
+		PopActiveSnapshot();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
 	look->unfinished = open_unfinished(mode);
 	judge_begin(&look->judge, sync, now, look->unfinished, look->from_start ? NULL : look->place, found);
 	lookup_begin(&look->due, look->unfinished, extension_relation("deliveries_unfinished_due_idx"),
@@ -300,13 +308,13 @@ has_enough(const Look *look)
 }
 
 /*
- * Decide on what was put aside and may be ready: as much as a batch, so that
- * its cost remains in proportion.
+ * Decide on what was put aside and may be ready.  How much that can be depends
+ * on the time since the last look; see aside.c.
  */
 static void
 probe_asides(Look *look)
 {
-	for (int i = 0; i < look->batch && !has_enough(look); i++)
+	for (int i = 0; i < Max(look->batch, MAX_PROBES) && !has_enough(look); i++)
 	{
 		Aside	   *first = aside_first(&look->place->asides);
 

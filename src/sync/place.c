@@ -64,6 +64,18 @@ earlier_key(const DueKey *a, const DueKey *b)
 	return compare_due_keys(a, b) < 0 ? *a : *b;
 }
 
+static void
+start_over(Place *place)
+{
+	place->start = place->saved = first_key;
+	place->settled = DT_NOBEGIN;
+	place->full_at = DT_NOBEGIN;
+	place->clock = place->asked_at = 0;
+	place->nwriters = 0;
+	place->nparked = 0;
+	place->met_at = DT_NOEND;
+}
+
 /* ---- the ends of transactions ---- */
 
 /* Keep what this transaction's looks have found out. */
@@ -102,9 +114,18 @@ transaction_ended(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_PREPARE:	/* it can still be rolled back */
 			kept = false;
 			abort_places();
+			break;
+		case XACT_EVENT_PREPARE:
+
+			/*
+			 * It can still be rolled back, and its own deliveries, which were
+			 * visible to its looks, become invisible.
+			 */
+			abort_places();
+			for (Place *place = places; place != NULL; place = place->next)
+				start_over(place);
 			break;
 		default:
 			break;
@@ -129,18 +150,6 @@ keep_places(bool keep)
 }
 
 /* ---- the places ---- */
-
-static void
-start_over(Place *place)
-{
-	place->start = place->saved = first_key;
-	place->settled = DT_NOBEGIN;
-	place->full_at = DT_NOBEGIN;
-	place->clock = place->asked_at = 0;
-	place->nwriters = 0;
-	place->nparked = 0;
-	place->met_at = DT_NOEND;
-}
 
 static Place *
 create_place(const Sync *sync)
@@ -212,21 +221,26 @@ remove_ended_writers(Place *place)
 	place->nwriters = left;
 }
 
-/* Go back to where the parked writers that have ended were parked. */
-static void
+/*
+ * Go back to where the parked writers that have ended were parked; true if there
+ * were any.  A snapshot that was taken before this can show what they wrote, so
+ * a look needs a new one.
+ */
+bool
 go_back(Place *place)
 {
-	int			left = 0;
+	bool		went_back = false;
 
-	for (int i = 0; i < place->nparked; i++)
+	for (int i = place->nparked - 1; i >= 0; i--)
 	{
 		if (!VirtualXactLock(place->parked[i].writer, false))
-			place->parked[left++] = place->parked[i];
-		else
-			place->start = earlier_key(&place->start, &place->parked[i].start);
+			continue;
+		place->start = earlier_key(&place->start, &place->parked[i].start);
+		place->saved = earlier_key(&place->saved, &place->start);
+		place->parked[i] = place->parked[--place->nparked];
+		went_back = true;
 	}
-	place->nparked = left;
-	place->saved = earlier_key(&place->saved, &place->start);
+	return went_back;
 }
 
 static void
@@ -255,17 +269,20 @@ is_parked(const Place *place, VirtualTransactionId writer)
 static void
 ask_for_writers(Place *place)
 {
+	TimestampTz clock = GetCurrentTimestamp();
 	VirtualTransactionId *writers;
+	VirtualTransactionId *copy;
 	int			count;
 
-	place->clock = place->asked_at = GetCurrentTimestamp();
 	writers = due_writers(&count);
+	copy = MemoryContextAlloc(places_context, Max(count, 1) * sizeof(VirtualTransactionId));
 	if (place->writers != NULL)
 		pfree(place->writers);
-	place->writers = MemoryContextAlloc(places_context, Max(count, 1) * sizeof(VirtualTransactionId));
+	place->writers = copy;
 	for (int i = 0; i < count; i++)
 		if (!is_parked(place, writers[i]))
 			place->writers[place->nwriters++] = writers[i];
+	place->clock = place->asked_at = clock;
 	pfree(writers);
 }
 
@@ -286,8 +303,8 @@ settle(Place *place, TimestampTz now)
 }
 
 /*
- * Begin a look, before its snapshot is taken.  True if it is to begin at the
- * first entry, and not at place->start.
+ * Begin a look, before its snapshot is taken; go_back follows that.  True if the
+ * look is to begin at the first entry, and not at place->start.
  */
 bool
 begin_at_place(Place *place, TimestampTz now)
@@ -307,7 +324,6 @@ begin_at_place(Place *place, TimestampTz now)
 		used_places = place;
 		place->used = true;
 	}
-	go_back(place);
 	settle(place, now);
 	if (place->clock == 0 && now - place->asked_at >= ASK_INTERVAL)
 	{

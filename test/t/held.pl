@@ -162,6 +162,41 @@ is(drain('w'), 1, 'w: then it is handed out');
 is($other->selectrow_array("SELECT postalytics.nack(?, ?, 'no', retry_in => '0')", undef, 'any', [ $leased[1][1] ]), 1, 'any: the leased one is put back');
 is(drain('any'), 1, 'any: then it is handed out');
 
+# What the worker itself prepares is handed out once it is committed.
+ingest($admin, 'own', 1, 1);
+for my $sync ('w', 'any')
+{
+	my ($id) = fetch($worker, $sync, 1);
+	$worker->do('BEGIN');
+	$worker->do("SELECT postalytics.nack(?, ?, 'no', retry_in => '0')", undef, $sync, [$id]);
+	$worker->do('SELECT pg_sleep(0.02)');
+	$worker->do('SELECT postalytics.next_due(?)', undef, $sync);
+	$worker->do("PREPARE TRANSACTION 'own'");
+	fetch($worker, $sync, 1);
+	$worker->do('SELECT pg_sleep(0.15)');
+	fetch($worker, $sync, 1);
+	$worker->do("COMMIT PREPARED 'own'");
+	$worker->do('SELECT pg_sleep(0.15)');
+	is(drain($sync), 1, "$sync: what the worker prepared");
+}
+
+# Many pieces that are put aside do not delay one that becomes ready.
+ingest($admin, 'held', 1, 300);
+my @others = fetch($other, 'w', 300, '1 hour');
+for (1 .. 3)
+{
+	fetch($worker, 'w', 1);
+	$worker->do('SELECT pg_sleep(0.15)');
+}
+my ($held_piece) = $admin->selectrow_array('SELECT piece_id FROM postalytics.deliveries_unfinished WHERE delivery_id = ?', undef, $others[-1]);
+$admin->do(qq{SELECT FROM postalytics.ingest('{"mailId": "$held_piece", "eventType": 5, "eventDate": "2026-10-07"}')});
+ack($other, 'w', $others[-1]);
+$worker->do('SELECT pg_sleep(0.4)');
+is(scalar fetch($worker, 'w', 1), 1, 'the second delivery of one of 300 pieces');
+ack($other, 'w', @others);
+drain($_) for 'w', 'any';
+$worker->do("SELECT postalytics.ack('w', array_agg(delivery_id)) FROM postalytics.deliveries_unfinished WHERE sync = 'w'");
+
 # What the worker's own transaction has finished before it is rolled back is
 # handed out again, be it met by the scan or put aside.
 ingest($admin, 'third', 1, 600);
@@ -184,7 +219,7 @@ for my $sync ('w', 'any')
 		$worker->do('ROLLBACK TO s') if $end =~ /SAVEPOINT/;
 		$end =~ /SAVEPOINT/ ? $worker->commit : $worker->rollback;
 	}
-	$worker->do('SELECT pg_sleep(0.2)');	# until it looks at what it has put aside
+	$worker->do('SELECT pg_sleep(0.8)');	# until it looks at what it has put aside
 	is(drain($sync), 400, "$sync: what was fetched, put aside and finished is there after a rollback");
 }
 
