@@ -222,11 +222,7 @@ next_delivery(Look *look, Subject *subject)
 				continue;
 		}
 		if (lookup_row(&look->due))
-		{
-			if (subject->piece != NULL)
-				see(look, *subject);
 			return true;
-		}
 		look->passed++;
 	}
 	look->end = (DueKey)
@@ -251,6 +247,7 @@ consider(Look *look, Subject subject)
 	}
 	if (subject.piece != NULL)
 	{
+		see(look, subject);
 		outcome = judge_piece(&look->judge, row.piece, row.account);
 		if (outcome.id == 0)
 			elog(ERROR, "could not find delivery " INT64_FORMAT " by its piece", row.id);
@@ -377,8 +374,11 @@ next_ready(Look *look)
 	while (next > look->now && next_delivery(look, &subject))
 	{
 		read_delivery(look->due.slot, &row);
-		if (subject.piece != NULL)
+		if (subject.piece != NULL && row.lease_until <= look->now)
+		{
+			see(look, subject);
 			(void) find_head(&look->judge.siblings, row.piece, row.account, &row, &place);
+		}
 		if (row.due_at <= look->now && row.lease_until <= look->now)
 			return row.due_at;
 		next = Min(next, Max(row.due_at, row.lease_until));

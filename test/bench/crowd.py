@@ -22,36 +22,49 @@ def connect():
 class Worker:
     def __init__(self):
         self.db = connect()
+        self.db.execute("CREATE TEMP TABLE fetched (id bigint)")
         self.ids = []
 
-    def fetch(self, batch=100):
-        """Finish what is held, and fetch; return buffers and milliseconds."""
+    def ack(self):
         self.db.execute("SELECT postalytics.ack('s', %s::bigint[])", [self.ids])
-        with self.db.transaction():
-            began = time.perf_counter()
-            plan = self.db.execute(
-                "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, SUMMARY OFF)"
-                f" CREATE TEMP TABLE fetched ON COMMIT DROP AS SELECT delivery_id FROM postalytics.fetch('s', {batch})"
-            ).fetchall()
-            took = (time.perf_counter() - began) * 1000
-            self.ids = [id for (id,) in self.db.execute("SELECT delivery_id FROM fetched")]
-        scan = "\n".join(line for (line,) in plan)
-        return sum(int(n) for n in re.findall(r"(?:hit|read)=(\d+)", re.search("Buffers: shared.*", scan)[0])), took
+
+    def fetch(self, batch=100):
+        """Finish what is held, and fetch; return milliseconds."""
+        self.ack()
+        began = time.perf_counter()
+        rows = self.db.execute("SELECT delivery_id FROM postalytics.fetch('s', %s)", [batch]).fetchall()
+        took = (time.perf_counter() - began) * 1000
+        self.ids = [id for (id,) in rows]
+        return took
+
+    def buffers(self):
+        """Likewise, but return the buffers that the fetch touches."""
+        self.ack()
+        plan = self.db.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) INSERT INTO fetched SELECT delivery_id FROM postalytics.fetch('s', 100)"
+        ).fetchall()
+        self.ids = [id for (id,) in self.db.execute("DELETE FROM fetched RETURNING id")]
+        hits = re.search("Buffers: shared.*", "\n".join(line for (line,) in plan))[0]
+        return sum(int(n) for n in re.findall(r"(?:hit|read)=(\d+)", hits))
 
 
-def replay(db, copies=1):
-    for _ in range(copies):
+def replay(db, copies=1, prefix=""):
+    """Make the events' deliveries due again, or those of pieces that have no events."""
+    for i in range(copies):
         db.execute(
             "INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at)"
-            " SELECT 's', piece_id, account, status, occurred_at, c"
+            " SELECT 's', %s || piece_id, account, status, occurred_at, c"
             " FROM (SELECT postalytics.due_clock() AS c) AS c, postalytics.events"
-            " ORDER BY occurred_at"
+            " ORDER BY occurred_at",
+            [f"{prefix}{i}-" if prefix else ""],
         )
 
 
 def measure(workers, rounds):
-    samples = [workers[i % len(workers)].fetch() for i in range(rounds * len(workers))][len(workers) :]
-    return [statistics.median(values) for values in zip(*samples)]
+    """Medians of the buffers and of the milliseconds."""
+    buffers = [worker.buffers() for worker in workers for _ in range(3)]
+    took = [workers[i % len(workers)].fetch() for i in range(rounds * len(workers))]
+    return statistics.median(buffers), statistics.median(took)
 
 
 def report(name, cost, usual):
@@ -61,12 +74,13 @@ def report(name, cost, usual):
 
 admin = connect()
 admin.execute("TRUNCATE postalytics.deliveries_unfinished")
-worker = Worker()
-replay(admin)
-usual = measure([worker], 30)
-report("nothing beside", usual, usual)
+workers = [Worker() for _ in range(16)]
+replay(admin, 2)
+measure(workers, 2)
+usual = measure(workers, 4)
+report("sixteen workers, nothing beside", usual, usual)
 
-# A crowd, which the worker has known as an empty queue.
+# A crowd, which the workers have known as an empty queue.
 for i in range(99):
     admin.execute("SELECT FROM postalytics.create_sync(%s)", [f"other {i}"])
 admin.execute(
@@ -79,15 +93,13 @@ admin.execute(
     " SELECT 's', 'visited', 'pURLOpened', now() - i * interval '1 min', c - interval '1 hour'"
     " FROM (SELECT postalytics.due_clock() AS c) AS c, generate_series(1, 10000) AS i"
 )
-workers = [worker] + [Worker() for _ in range(15)]
 measure(workers, 2)
-time.sleep(0.2)
-measure(workers, 2)
-report("a crowd", measure(workers, 10), usual)
+report("the same beside the crowd", measure(workers, 8), usual)
 admin.execute("ANALYZE")
-report("a crowd, analyzed", measure(workers, 10), usual)
+report("the same, analyzed", measure(workers, 8), usual)
+worker = workers[0]
 for other in workers[1:]:
-    other.fetch()
+    other.ack()
     other.db.close()
 admin.execute("TRUNCATE postalytics.deliveries_unfinished")
 
@@ -97,16 +109,19 @@ snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 snapshot.execute("SELECT")
 worker.ids = []
 replay(admin)
-usual = measure([worker], 30)
-report("a new snapshot", usual, usual)
+usual = measure([worker], 60)
+report("one worker, a snapshot held", usual, usual)
 dead = 0
 while dead < DEAD:
-    ids = [id for (id,) in worker.db.execute("SELECT delivery_id FROM postalytics.fetch('s', 500, ack => %s::bigint[])", [worker.ids])]
-    if not ids:
-        replay(admin)
-    dead += len(ids)
-    worker.ids = ids
-report(f"{dead} dead rows", measure([worker], 30), usual)
+    rows = worker.db.execute("SELECT delivery_id FROM postalytics.fetch('s', 500, ack => %s::bigint[])", [worker.ids]).fetchall()
+    worker.ids = [id for (id,) in rows]
+    dead += len(rows)
+    if not rows:
+        replay(admin, 1, f"dead {dead} ")
+while worker.ids:  # what is left of them
+    worker.fetch(500)
+replay(admin)
+report(f"the same with {dead} dead rows", measure([worker], 60), usual)
 print("bytes\t%d" % admin.execute("SELECT pg_total_relation_size('postalytics.deliveries_unfinished')").fetchone()[0])
 snapshot.rollback()
 snapshot.close()

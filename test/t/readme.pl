@@ -67,22 +67,26 @@ for my $i (1 .. $#blocks)
 	}
 }
 
-# A listener in Python hears what comes while it listens.
+# The worker in Python, which is that of the examples, delivers what comes while it listens.
 for my $block (grep { $_->{kind} eq 'python' } @blocks)
 {
-	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port);
-	my ($said, $id) = ('', 0);
-	my $listener = IPC::Run::start([ '/usr/bin/python3', '-u', '-c', $block->{text} ], '>', \$said,
+	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'crm');
+	my ($told, $id) = (PostgreSQL::Test::Utils::tempdir() . '/told', 0);
+	is($block->{text}, slurp_file('examples/worker/worker.py'), "$block->{line}: the worker is that of the examples");
+	append_to_file($told, '');
+	my $worker = IPC::Run::start([ '/usr/bin/python3', '-c', $block->{text}, 'crm_activity', 'sh', '-c', "cat >>$told" ],
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	until ($said =~ /^py/m)
+	until (slurp_file($told) =~ /"py \d/)
 	{
 		$id++;
 		$node->safe_psql('crm', qq{SELECT postalytics.ingest('{"mailId": "py $id", "eventDate": "2026-10-06", "eventType": 4}')});
-		$listener->pump_nb;
+		$worker->pump_nb;
 		select(undef, undef, undef, 0.1);
 	}
-	like($said, qr/^py \d+ In Transit\n/m, "$block->{line}: the listener hears");
-	$listener->kill_kill;
+	like(slurp_file($told), qr/"mailId" *: *"py \d+"/, "$block->{line}: the worker delivers");
+	$worker->signal('TERM');
+	$worker->finish;
+	is($worker->full_result(0), 0, "$block->{line}: and ends");
 }
 
 # Shell commands run where the extension's sources are; sudo and the place to

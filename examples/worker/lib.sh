@@ -1,0 +1,28 @@
+# Starts the three workers, each on a sync of its own, with a command that appends
+# the piece's id to $folder/NAME.told, and fails for a piece whose id begins with
+# "bad"; slow pieces take a second.
+folder=$(mktemp -d)
+trap 'kill $workers 2>/dev/null; rm -rf "$folder"' EXIT
+gcc -Wall -Wextra -Werror -I"$(pg_config --includedir)" worker.c -o "$folder/worker" -lpq
+cat >"$folder/tell" <<'SH'
+#!/bin/bash
+id=$(sed 's/.*"mailId" *: *"\([^"]*\)".*/\1/')
+case $id in bad*) exit 1 ;; slow*) sleep 1 ;; esac
+echo "$id" >>"$1"
+SH
+chmod +x "$folder/tell"
+names='python node c'
+for name in $names; do
+	psql -XAtqc "SELECT FROM postalytics.create_sync('$name', ordered => false)"
+	: >"$folder/$name.told"
+done
+start() { "$@" 2>>"$folder/$name.err" & workers="$workers $!"; eval "${name}_pid=$!"; }
+start_all()
+{
+	workers=
+	name=python; start python3 worker.py python "$folder/tell" "$folder/python.told"
+	name=node; start node worker.js node "$folder/tell" "$folder/node.told"
+	name=c; start "$folder/worker" c "$folder/tell $folder/c.told"
+}
+ingest() { psql -XAtqc "SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', '$1' || i, 'eventDate', '2026-10-06', 'eventType', 4)) FROM generate_series(1, $2) AS i))"; }
+start_all
