@@ -7,7 +7,8 @@
 -- that kept many finished deliveries has ended and they were vacuumed.  VACUUM
 -- can shorten the heap then, but not the indexes.
 --
--- The sizes of rows are rounded up: 600 bytes each, in the heap and the indexes.
+-- A row takes at least 600 bytes in the heap and the indexes; how large the rows are is
+-- estimated from a thousand.  What is stored out of line is not considered.
 -- CLUSTER runs in a transaction, unlike VACUUM FULL, and keeps what other
 -- snapshots can still see.  The mark that it leaves on the index would be dumped.
 --
@@ -21,7 +22,9 @@ SET lock_timeout = '100ms'
 AS $$
 DECLARE
     relation CONSTANT regclass := 'postalytics.deliveries_unfinished';
-    before CONSTANT bigint := pg_total_relation_size(relation);
+    before CONSTANT bigint := pg_relation_size(relation) + pg_indexes_size(relation);
+    after bigint;
+    row_size double precision;
     tuples CONSTANT bigint := pg_stat_get_live_tuples(relation) + pg_stat_get_dead_tuples(relation);
 BEGIN
     -- These are known only since the first VACUUM.
@@ -30,12 +33,21 @@ BEGIN
     THEN
         RETURN;
     END IF;
+    SELECT avg(pg_column_size(d))
+    INTO row_size
+    FROM (SELECT u.*
+          FROM postalytics.deliveries_unfinished AS u
+          ORDER BY u.delivery_id
+          LIMIT 1000) AS d;
+    IF before < 16 * 1024 * 1024 + 4 * (300 + 3 * COALESCE(row_size, 0)) * tuples THEN
+        RETURN;
+    END IF;
     CLUSTER postalytics.deliveries_unfinished USING deliveries_unfinished_pkey;
     ALTER TABLE postalytics.deliveries_unfinished SET WITHOUT CLUSTER;
-    RETURN NEXT postalytics.log_maintenance('shrink', relation::text,
-                                            format('bytes: %s, before: %s', pg_total_relation_size(relation), before));
+    after := pg_relation_size(relation) + pg_indexes_size(relation);
+    RETURN NEXT postalytics.log_maintenance('shrink', relation::text, format('bytes: %s, before: %s', after, before));
 EXCEPTION
-    WHEN lock_not_available THEN
+    WHEN lock_not_available OR object_in_use OR deadlock_detected THEN
         RETURN;
 END
 $$;

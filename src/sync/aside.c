@@ -59,6 +59,7 @@ asides_init(Asides *asides, MemoryContext parent)
 	asides->hash = asides_create(asides->context, 16, NULL);
 	asides->heap = pairingheap_allocate(compare_probes, NULL);
 	slist_init(&asides->gone);
+	asides->transaction = 1;
 	MemoryContextSwitchTo(caller);
 }
 
@@ -117,6 +118,7 @@ aside_defer(Asides *asides, Aside *aside, TimestampTz until, TimestampTz now)
 	pairingheap_remove(asides->heap, &aside->node);
 	aside->probe_at = until != DT_NOBEGIN ? until :
 		now + Max(PROBE_INTERVAL, (int64) asides->hash->members * PROBE_EACH);
+	aside->set_in = asides->transaction;
 	pairingheap_add(asides->heap, &aside->node);
 }
 
@@ -159,21 +161,32 @@ asides_commit(Asides *asides)
 		}
 		pfree(aside);
 	}
+	asides->transaction++;
 }
 
-/* Put back what was removed in a transaction that is rolled back. */
+/*
+ * Put back what was removed in a transaction that is rolled back, and look at
+ * once at what it has leased or unlocked.
+ */
 void
 asides_abort(Asides *asides)
 {
-	while (!slist_is_empty(&asides->gone))
-	{
-		Aside	   *aside = slist_container(Aside, gone_node, slist_pop_head_node(&asides->gone));
+	asides_iterator iterator;
+	AsideEntry *entry;
 
-		aside->listed = false;
-		if (!aside->gone)
+	asides_start_iterate(asides->hash, &iterator);
+	while ((entry = asides_iterate(asides->hash, &iterator)) != NULL)
+	{
+		Aside	   *aside = entry->aside;
+
+		if (!aside->listed && aside->set_in != asides->transaction)
 			continue;
-		aside->gone = false;
+		if (!aside->gone)
+			pairingheap_remove(asides->heap, &aside->node);
+		aside->gone = aside->listed = false;
 		aside->probe_at = DT_NOBEGIN;
 		pairingheap_add(asides->heap, &aside->node);
 	}
+	slist_init(&asides->gone);
+	asides->transaction++;
 }

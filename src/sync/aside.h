@@ -16,6 +16,7 @@ typedef struct Aside
 	slist_node	gone_node;
 	Subject		subject;
 	TimestampTz probe_at;
+	uint64		set_in;			/* which transaction set probe_at */
 	bool		gone;			/* as far as this transaction sees */
 	bool		listed;			/* in Asides.gone */
 } Aside;
@@ -26,6 +27,7 @@ typedef struct Asides
 	struct asides_hash *hash;
 	pairingheap *heap;			/* by probe_at */
 	slist_head	gone;
+	uint64		transaction;	/* a count of them */
 } Asides;
 
 extern void asides_init(Asides *asides, MemoryContext parent);

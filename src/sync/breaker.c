@@ -16,6 +16,8 @@
 #include "base/query.h"
 #include "base/table.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
+#include "fmgr.h"
 #include "storage/lookup.h"
 #include "sync/breaker.h"
 #include "sync/turn.h"
@@ -23,6 +25,8 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(postalytics_end_breaker_pause);
 
 #define FIRST_PAUSE		(30 * USECS_PER_SEC)
 #define LONGEST_PAUSE	USECS_PER_HOUR
@@ -163,4 +167,39 @@ breaker_succeeded(const Sync *sync)
 		set_breaker(sync, &breaker);
 	}
 	end_turn(sync);
+}
+
+/* ---- SQL ---- */
+
+/*
+ * end_breaker_pause(sync text) returns boolean
+ *
+ * Ends the pause of a sync by its breaker, also if it is of a transaction that
+ * has not committed, so that one delivery is tried; false if there is none.
+ * Errors: 42704.  Strict.
+ */
+Datum
+postalytics_end_breaker_pause(PG_FUNCTION_ARGS)
+{
+	const Sync *sync = find_sync(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	TimestampTz now;
+	Breaker		breaker;
+	bool		is_paused;
+
+	if (sync->breaker == 0)
+		PG_RETURN_BOOL(false);
+	SPI_connect();
+	take_turn(sync);
+	now = GetCurrentTimestamp();
+	breaker = get_breaker(sync);
+	is_paused = breaker.until > now;
+	if (is_paused)
+	{
+		breaker.at = Max(now, breaker.at + 1);
+		breaker.until = now;
+		set_breaker(sync, &breaker);
+	}
+	end_turn(sync);
+	SPI_finish();
+	PG_RETURN_BOOL(is_paused);
 }

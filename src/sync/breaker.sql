@@ -24,24 +24,12 @@ COMMENT ON COLUMN postalytics.breaker_events.failures IS 'failures since the las
 COMMENT ON COLUMN postalytics.breaker_events.trips IS 'how often the sync was paused since the last success';
 COMMENT ON COLUMN postalytics.breaker_events.until IS 'when the pause ends; NULL if trips is 0';
 
--- Ends the pause by the breaker, so that one delivery is tried.  The caller has locked the
--- sync's row.
+SELECT pg_catalog.pg_extension_config_dump('postalytics.breaker_events', '');
+
 CREATE FUNCTION postalytics.end_breaker_pause(sync text)
 RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    INSERT INTO postalytics.breaker_events (sync, at, failures, trips, until)
-    SELECT b.sync, greatest(clock_timestamp(), b.at + '1 us'::interval), b.failures, b.trips, clock_timestamp()
-    FROM (SELECT e.*
-          FROM postalytics.breaker_events AS e
-          WHERE e.sync = end_breaker_pause.sync
-          ORDER BY e.at DESC
-          LIMIT 1) AS b
-    WHERE b.until > clock_timestamp();
-    RETURN FOUND;
-END
-$$;
+LANGUAGE c
+STRICT
+AS 'MODULE_PATHNAME', 'postalytics_end_breaker_pause';
 COMMENT ON FUNCTION postalytics.end_breaker_pause(text) IS
     'internal: end the pause of a sync by its breaker; true if there was one';

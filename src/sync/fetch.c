@@ -207,9 +207,9 @@ look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Fo
 {
 	int			count;
 
-	batch = pace_begin(sync, batch);
-	if (batch > 0)
-		look_for_due(sync, now, batch, found);
+	found->batch = pace_begin(sync, batch);
+	if (found->batch > 0)
+		look_for_due(sync, now, found->batch, found);
 	count = found->verdict[LEASE].count;
 	pace_end(sync, place_array(found->verdict[LEASE].places, count), count, until);
 }
@@ -317,7 +317,8 @@ fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
 			look_once(fcinfo, batch, &found);
 		done |= found.count > 0;
 	} while (found.verdict[LEASE].count == 0 &&
-			 (found.count > found.verdict[POSTPONE].count || found.count >= batch));
+			 (found.count > found.verdict[POSTPONE].count ||
+			  (found.batch > 0 && found.count >= found.batch)));
 	return done;
 }
 

@@ -331,7 +331,6 @@ look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
 	Look		look;
 	Subject		subject;
 
-	memset(found, 0, sizeof(*found));
 	begin_look(&look, sync, now, batch, found, RowExclusiveLock);
 	if (look.place != NULL)
 	{

@@ -60,9 +60,9 @@ is_paced(const Sync *sync)
  * number.
  */
 static int
-get_max_leased(const Sync *sync)
+get_max_leased(const Sync *sync, const Breaker *breaker)
 {
-	return get_breaker(sync).trips > 0 ? 1 : sync->max_leased;
+	return breaker->trips > 0 ? 1 : sync->max_leased;
 }
 
 /* Open one of the two tables; error 55000 if it was altered. */
@@ -147,9 +147,16 @@ static int
 allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
 {
 	TimestampTz each = DT_NOBEGIN;
-	int			max_leased = get_max_leased(sync);
+	Breaker		breaker = get_breaker(sync);
+	int			max_leased = get_max_leased(sync, &breaker);
 
 	*next = DT_NOBEGIN;
+	if (breaker.until > now)
+	{
+		/* It can have tripped while this look was waiting for its turn. */
+		*next = breaker.until;
+		return 0;
+	}
 	if (sync->rate > 0)
 		batch = Min(batch, allowed_by_rate(sync, now, &each));
 	if (batch == 0)
@@ -201,8 +208,8 @@ enum
 };
 
 /*
- * A row of an earlier lease that has expired is there until it is deleted.  It
- * is not locked, as only who has locked the delivery changes it.
+ * A row of an earlier lease that has expired is there until it is deleted.  No
+ * other transaction holds it, as only who has locked the delivery changes it.
  */
 static SqlQuery flight_query = {
 	.sql = "INSERT INTO postalytics.in_flight (delivery_id, sync, until)"
@@ -225,8 +232,11 @@ static SqlQuery flight_query = {
 void
 pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
 {
+	Breaker		breaker;
+
 	if (!is_paced(sync))
 		return;
+	breaker = get_breaker(sync);
 	if (count > 0 && sync->rate > 0)
 	{
 		Datum		values[N_HANDOUT_QUERY] = {
@@ -237,7 +247,7 @@ pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
 
 		query_run(&handout_query, values, NULL);
 	}
-	if (count > 0 && get_max_leased(sync) > 0)
+	if (count > 0 && get_max_leased(sync, &breaker) > 0)
 	{
 		Datum		values[N_FLIGHT_QUERY] = {
 			[FLIGHT_QUERY_PLACES] = places,

@@ -4,15 +4,16 @@
  *
  * Both tables are written and read while pace.c holds a lock that it releases before the
  * transaction ends, and are read without regard to whether other transactions have
- * committed, so that a worker whose transaction is idle stops no other.  What they say
- * concerns the current leases only, so they are not dumped.
+ * committed, so that a worker whose transaction is idle stops no other.
  */
 
 CREATE TABLE postalytics.handouts (
     sync text COLLATE pg_catalog."C" NOT NULL,
     at timestamptz NOT NULL,
     amount integer NOT NULL
-);
+)
+-- VACUUM removes the rows that were rolled back, which count as well.
+WITH (autovacuum_vacuum_threshold = 100000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_insert_threshold = -1);
 -- For publications of all tables: it has no primary key.
 ALTER TABLE postalytics.handouts REPLICA IDENTITY FULL;
 CREATE INDEX handouts_sync_at_idx ON postalytics.handouts (sync, at);
@@ -28,7 +29,10 @@ CREATE INDEX in_flight_sync_until_idx ON postalytics.in_flight (sync, until);
 COMMENT ON TABLE postalytics.in_flight IS
     'internal: leased deliveries of syncs with max_leased, or that are being tried again after a pause by the breaker, until ack, nack or the end of the lease';
 
--- Deletes what limits nothing any more, without waiting.
+SELECT pg_catalog.pg_extension_config_dump('postalytics.in_flight', '');
+
+-- Deletes what limits nothing any more, without waiting.  The rows of deliveries that
+-- still exist are left, because a fetch or ack would wait for this transaction.
 CREATE FUNCTION postalytics.forget_handouts()
 RETURNS void
 LANGUAGE sql
@@ -44,24 +48,60 @@ AS $$
     WHERE f.ctid = ANY (ARRAY(SELECT o.ctid
                               FROM postalytics.in_flight AS o
                               WHERE o.until < now()
+                                AND NOT EXISTS (SELECT
+                                                FROM postalytics.deliveries_unfinished AS d
+                                                WHERE d.delivery_id = o.delivery_id)
                               FOR UPDATE SKIP LOCKED))
 $$;
 COMMENT ON FUNCTION postalytics.forget_handouts() IS
     'internal: delete old rows of handouts and in_flight';
 
+-- What a sync has handed out is kept: the rate of the CRM is the same for another sync of
+-- this name.  Waits for other transactions for up to a second.
 CREATE FUNCTION postalytics.forget_limits(sync text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $$
     DELETE FROM postalytics.pauses AS p
     WHERE p.sync = forget_limits.sync;
     DELETE FROM postalytics.breaker_events AS b
     WHERE b.sync = forget_limits.sync;
-    DELETE FROM postalytics.handouts AS h
-    WHERE h.sync = forget_limits.sync;
     DELETE FROM postalytics.in_flight AS f
     WHERE f.sync = forget_limits.sync
 $$;
 COMMENT ON FUNCTION postalytics.forget_limits(text) IS
     'internal: delete what limits a sync that is dropped, or was before';
+
+-- A session writes in_flight only for a sync that has such a limit, so the rows are made
+-- anew when one is set.
+CREATE FUNCTION postalytics.limits_changed()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+BEGIN
+    DELETE FROM postalytics.in_flight AS f
+    WHERE f.sync = new.name;
+    IF new.max_leased IS NOT NULL THEN
+        INSERT INTO postalytics.in_flight (delivery_id, sync, until)
+        SELECT d.delivery_id, d.sync, d.lease_until
+        FROM postalytics.deliveries_unfinished AS d
+        WHERE d.sync = new.name
+          AND d.lease_until > clock_timestamp()
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION postalytics.limits_changed() IS
+    'internal: trigger on syncs that brings in_flight up to date';
+
+CREATE TRIGGER limits_changed
+AFTER UPDATE OF max_leased, breaker ON postalytics.syncs
+FOR EACH ROW
+WHEN (old.max_leased IS DISTINCT FROM new.max_leased OR old.breaker IS DISTINCT FROM new.breaker)
+EXECUTE FUNCTION postalytics.limits_changed();

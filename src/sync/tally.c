@@ -13,7 +13,6 @@
 #include "base/compat.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "sync/tally.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -45,6 +44,7 @@ typedef struct Tally
 	Counts		pending;		/* committed, and not written yet */
 	Counts		current;		/* of this transaction, and not written yet */
 	Counts		written;		/* was pending, written by this transaction */
+	int			written_at;		/* at this level of nested transactions */
 } Tally;
 
 static Tally *tallies;
@@ -76,6 +76,25 @@ transaction_ended(XactEvent event, void *arg)
 	changed = false;
 }
 
+/*
+ * Forget what this transaction has counted when a part of it is rolled back,
+ * since it is not known which of it is.
+ */
+static void
+subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+{
+	if (!changed || event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	for (Tally *tally = tallies; tally != NULL; tally = tally->next)
+	{
+		memset(&tally->current, 0, sizeof(Counts));
+		if (tally->written_at < GetCurrentTransactionNestLevel())
+			continue;
+		add_counts(&tally->pending, &tally->written);
+		memset(&tally->written, 0, sizeof(Counts));
+	}
+}
+
 static Tally *
 find_tally(const Sync *sync)
 {
@@ -86,7 +105,10 @@ find_tally(const Sync *sync)
 		if (strcmp(tally->sync, sync->name) == 0)
 			return tally;
 	if (tallies == NULL)
+	{
 		RegisterXactCallback(transaction_ended, NULL);
+		RegisterSubXactCallback(subtransaction_ended, NULL);
+	}
 	tally = MemoryContextAllocZero(TopMemoryContext, sizeof(Tally));
 	strlcpy(tally->sync, sync->name, NAMEDATALEN);
 	tally->next = tallies;
@@ -187,6 +209,7 @@ tally_flush(const Sync *sync)
 		return;
 	insert_counts(sync->name, &sum, now);
 	add_counts(&tally->written, &tally->pending);
+	tally->written_at = GetCurrentTransactionNestLevel();
 	memset(&tally->pending, 0, sizeof(Counts));
 	memset(&tally->current, 0, sizeof(Counts));
 	tally->flushed_at = now;

@@ -24,6 +24,7 @@ typedef enum Verdict
 /* The rows that a look locked, by verdict. */
 typedef struct Found
 {
+	int			batch;			/* how many were to be found */
 	int			count;			/* of all verdicts */
 	struct
 	{

@@ -89,6 +89,17 @@ is(health(), 'closed - -', 'and closes it');
 is(scalar @{ fetch($one, 10) }, 10, 'so that many are handed out');
 is(scalar @{ fetch($two, 10) }, 10, 'to many');
 
+# resume_sync ends a pause that is not committed.
+$idle->begin_work;
+nack($idle, fetch($idle, 40));
+is(scalar @{ fetch($one, 10) }, 0, 'paused by a nack that is not committed');
+is($admin->selectrow_array(q{SELECT postalytics.resume_sync('b')}), 1, 'and resumed');
+$try = fetch($one, 10);
+is(scalar @$try, 1, 'so that one is tried');
+is(ack($one, $try), 1, 'with success');
+$idle->commit;
+is(health(), 'closed - -', 'which is the latest');
+
 # A nack that is rolled back is none.
 $idle->begin_work;
 nack($idle, fetch($idle, 40));
@@ -99,8 +110,8 @@ is(scalar @{ fetch($one, 10) }, 10, 'and it is not paused after the rollback');
 # Each change is a line in the server log.
 my $log = slurp_file($node->logfile);
 my @lines = $log =~ /LOG:  sync "b" (.*)/g;
-is(scalar(grep { /^is paused until .* after \d+ consecutive failures$/ } @lines), 1 + @seconds + 1, 'each pause is logged');
-is(scalar(grep { /^resumes after a success$/ } @lines), 1, 'and the end');
+is(scalar(grep { /^is paused until .* after \d+ consecutive failures$/ } @lines), 1 + @seconds + 2, 'each pause is logged');
+is(scalar(grep { /^resumes after a success$/ } @lines), 2, 'and the end');
 
 # Its state goes with the sync.
 $admin->do(q{SELECT postalytics.drop_sync('b')});

@@ -110,6 +110,30 @@ is(scalar fetch($one, 'few', 20), 0, 'an ack frees them when it is committed');
 $two->commit;
 is(scalar fetch($one, 'few', 30), 20, 'not before');
 
+# A change of max_leased is in effect at once, whatever was leased before.
+ack($one, 'few', $one->selectcol_arrayref('SELECT delivery_id FROM postalytics.in_flight')->@*);
+@mine = fetch($one, 'few', 12);
+$admin->do("UPDATE postalytics.syncs SET max_leased = NULL WHERE name = 'few'");
+push @mine, fetch($one, 'few', 12);
+is(scalar @mine, 24, 'without max_leased there is no limit');
+$admin->do("UPDATE postalytics.syncs SET max_leased = 20 WHERE name = 'few'");
+is(scalar fetch($one, 'few', 12), 0, 'what was leased without it counts');
+ack($one, 'few', @mine[ 0 .. 13 ]);
+is(scalar fetch($one, 'few', 12), 10, 'until it is acked');
+ack($one, 'few', $one->selectcol_arrayref('SELECT delivery_id FROM postalytics.in_flight')->@*);
+
+# A maintain() that is not committed stops no worker, not even with a lease that has
+# expired.
+is(scalar fetch($one, 'few', 3, '10 ms'), 3, 'leases that expire');
+$one->do('SELECT pg_sleep(0.05)');
+$admin->begin_work;
+$admin->do('SELECT FROM postalytics.maintain()');
+$_->do("SET lock_timeout = '1s'") for $one, $two;
+is(scalar fetch($two, 'few', 10), 10, 'are fetched beside maintain()');
+ok(eval { $two->do("SELECT postalytics.drop_sync('rated')"); 1 } || $two->state eq '55P03', 'drop_sync ends');
+$admin->commit;
+ack($two, 'few', $two->selectcol_arrayref('SELECT delivery_id FROM postalytics.in_flight')->@*);
+
 # Where max_leased is in effect, random steps never exceed it.
 my $seed = $ENV{SEED} // time;
 srand $seed;
@@ -131,6 +155,7 @@ is($over, 0, "SEED=$seed: at random, never more than max_leased");
 
 # maintain() removes what limits nothing any more.
 $admin->do("UPDATE postalytics.handouts SET at = at - interval '1 day 2 hours'; UPDATE postalytics.in_flight SET until = now()");
+$admin->do('DELETE FROM postalytics.deliveries_unfinished');
 $admin->do('SELECT FROM postalytics.maintain()');
 is($admin->selectrow_array('SELECT (SELECT count(*) FROM postalytics.handouts) + (SELECT count(*) FROM postalytics.in_flight)'), 0, 'maintain() forgets');
 
