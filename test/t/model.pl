@@ -74,7 +74,7 @@ sub model_fetch
 		my $most = $tripped{$sync} ? 1 : $rule->{max_leased};
 		$allowed = min($allowed, $most - grep { $_->{sync} eq $sync && $_->{leased} && $_->{counted} } values %queue) if $most;
 		my ($found, $postponed, %seen) = (0, 0);
-		for my $row (sort { $a->{due} <=> $b->{due} || $a->{at} <=> $b->{at} || $a->{id} <=> $b->{id} } grep { $_->{sync} eq $sync && is_due($_) } values %queue)
+		for my $row (my @rows = sort { $a->{due} <=> $b->{due} || $a->{at} <=> $b->{at} || $a->{id} <=> $b->{id} } grep { $_->{sync} eq $sync && is_due($_) } values %queue)
 		{
 			last if $found >= $allowed;
 			my $head = $row;
@@ -114,7 +114,7 @@ sub may_be_handed
 	my ($sync) = @_;
 	my $rule = $rule{$sync};
 	my %heads;
-	for my $row (sort { is_before($a, $b) } grep { $_->{sync} eq $sync && $_->{due} ne 'dead' } values %queue)
+	for my $row (my @rows = sort { is_before($a, $b) } grep { $_->{sync} eq $sync && $_->{due} ne 'dead' } values %queue)
 	{
 		my $key = $rule->{ordered} ? $row->{piece} : $row->{id};
 		next if $heads{$key};
@@ -176,7 +176,7 @@ sub new_deliveries
 my %steps = (
 	ingest => [ 6, sub {
 		my ($session) = @_;
-		return if !$is_loose && keys %queue > 120;	# or else sessions remember a place
+		return if keys %queue > ($is_loose ? 1000 : 120);	# with few, sessions do not remember a place
 		my @events = map { my $piece = 'p' . int rand 30; my $status = rand() < 0.02 ? 'ReturnedToSender' : $order[ 1 + rand(@order - 2) ];
 			$returned{$piece} = 1 if $status eq 'ReturnedToSender';
 			sprintf '{"mailId": "%s", "eventType": "%s", "eventDate": "2026-10-%02dT%02d:%02d:%02dZ"}', $piece, $status, 1 + rand 5, rand 24, rand 60, rand 60 } 1 .. 1 + rand 3;
@@ -276,7 +276,7 @@ sub drain
 	for my $sync (@syncs)
 	{
 		$steps{resume}[1]->($worker, $sync);
-		for (my $idle = 0; $idle < 4;)
+		for (my $idle = 0; $idle < 6;)
 		{
 			loose_fetch($worker, $sync, 1000, 0);
 			$worker->do('SELECT postalytics.ack(?, ?, ?)', undef, $sync, [ map { $_->{id} } @$_ ], [ map { $_->{attempt} } @$_ ])
@@ -286,7 +286,7 @@ sub drain
 			delete $tripped{$sync};
 			next if @leased;
 			$idle++;
-			$worker->do('SELECT pg_sleep(0.2)');
+			$worker->do('SELECT pg_sleep(0.25)');	# a millisecond for each that is put aside
 		}
 		is(join(' ', map { $_->{id} } may_be_handed($sync)), '', "$sync: nothing is left that may be handed out");
 	}
