@@ -39,7 +39,7 @@ static void work(PGconn *db, const char *sync, const char *command)
 			if (child != NULL && fputs(PQgetvalue(rows, i, 2), child) >= 0 && pclose(child) == 0)
 				sprintf(ids + strlen(ids), "%c%s", ids[0] ? ',' : '{', PQgetvalue(rows, i, 0)),
 				sprintf(attempts + strlen(attempts), "%c%s", attempts[0] ? ',' : '{', PQgetvalue(rows, i, 1));
-			else				/* what is not begun is given back at once */
+			else				/* it failed; or it was not begun, and is given back at once */
 				PQclear(run(db, "SELECT postalytics.nack($1, ARRAY[$2::bigint], 'failed', retry_in => $3)", 3, sync, PQgetvalue(rows, i, 0), child ? NULL : "0"));
 		}
 		sscanf(n == 0 && PQntuples(next) == 1 ? PQgetvalue(next, 0, 0) : "", "%d", &wait);

@@ -24,8 +24,9 @@ $$;
 COMMENT ON FUNCTION postalytics.waiting_fetches() IS
     'the number of sessions that wait in fetch, and the time since the oldest of these statements began';
 
--- The age of the oldest transaction, of any database, whose snapshot keeps dead rows.
--- Replication slots keep them, too, but say not since when.
+-- Returns the age of the oldest transaction that has a snapshot in this database or a
+-- transaction ID, or is prepared; NULL if there is none.  Replication slots and standby
+-- feedback can hold back VACUUM as well, but have no start time.
 CREATE FUNCTION postalytics.oldest_snapshot()
 RETURNS interval
 LANGUAGE sql
@@ -36,15 +37,18 @@ AS $$
     FROM (SELECT a.xact_start AS since
           FROM pg_stat_activity AS a
           WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
+            AND a.datname = current_database()
             AND a.pid <> pg_backend_pid()
           UNION ALL
           SELECT p.prepared
-          FROM pg_prepared_xacts AS p) AS o
+          FROM pg_prepared_xacts AS p
+          WHERE p.database = current_database()) AS o
 $$;
 COMMENT ON FUNCTION postalytics.oldest_snapshot() IS
-    'internal: the age of the oldest transaction other than this that keeps dead rows from being removed; NULL if there is none';
+    'internal: age of the oldest other transaction that may keep VACUUM from removing dead rows; NULL if there is none';
 
--- For each durable sync.  SECURITY DEFINER, because monitors have no privileges on data.
+-- Returns the counts and latencies of each durable sync.  SECURITY DEFINER, because monitors
+-- have no privileges on the tables.
 CREATE FUNCTION postalytics.sync_metrics()
 RETURNS TABLE (name text, labels jsonb, value double precision)
 LANGUAGE sql
@@ -85,6 +89,8 @@ AS $$
            jsonb_build_object('sync', l.sync, 'quantile', l.quantile),
            l.seconds
     FROM postalytics.sync_latencies(now() - '1 hour'::interval) AS l
+    JOIN postalytics.syncs AS s ON s.name = l.sync
+    WHERE s.durable
 $$;
 COMMENT ON FUNCTION postalytics.sync_metrics() IS
     'internal: the metrics of each sync';

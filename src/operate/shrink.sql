@@ -1,19 +1,19 @@
 /*
  * shrink.sql
- *		shrink_deliveries: returns the space of finished deliveries to the system.
+ *		shrink_deliveries: returns unused space of deliveries_unfinished to the operating system.
  */
 
--- Rewrites deliveries_unfinished if most of it is empty, as it is after a snapshot
--- that kept many finished deliveries has ended and they were vacuumed.  VACUUM
--- can shorten the heap then, but not the indexes.
+-- Rewrites deliveries_unfinished if it is larger than 16 MB plus four times the estimated size
+-- of its rows, as it can be after a long-lived snapshot has ended.  Plain VACUUM can truncate
+-- the heap, but does not shrink the indexes.
 --
--- A row takes at least 600 bytes in the heap and the indexes; how large the rows are is
--- estimated from a thousand.  What is stored out of line is not considered.
--- CLUSTER runs in a transaction, unlike VACUUM FULL, and keeps what other
--- snapshots can still see.  The mark that it leaves on the index would be dumped.
+-- A row is taken to need at least 600 bytes, indexes included; the average row size is that of
+-- the first thousand rows.  TOAST is ignored.  Uses CLUSTER, because VACUUM FULL cannot run in
+-- a transaction block; then clears indisclustered, which pg_dump would reproduce.
 --
--- Locks: ACCESS EXCLUSIVE on deliveries_unfinished while it is rewritten, for which
--- it waits a tenth of a second.
+-- Returns the row added to maintenance_log, or none if the table was not rewritten.
+-- Locks: ACCESS EXCLUSIVE on deliveries_unfinished.  If that is not granted within 100 ms, does
+-- nothing.
 CREATE FUNCTION postalytics.shrink_deliveries()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql
@@ -27,7 +27,7 @@ DECLARE
     row_size double precision;
     tuples CONSTANT bigint := pg_stat_get_live_tuples(relation) + pg_stat_get_dead_tuples(relation);
 BEGIN
-    -- These are known only since the first VACUUM.
+    -- The tuple counts are reliable only after the first VACUUM.
     IF pg_stat_get_vacuum_count(relation) + pg_stat_get_autovacuum_count(relation) = 0
        OR before < 16 * 1024 * 1024 + 4 * 600 * tuples
     THEN

@@ -20,6 +20,7 @@
 #include "sync/due.h"
 #include "sync/pace.h"
 #include "sync/pause.h"
+#include "sync/place.h"
 #include "sync/tally.h"
 #include "sync/wake.h"
 #include "utils/builtins.h"
@@ -167,6 +168,7 @@ lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 static int
 lock_claims(const Claims *claims, LockTupleMode mode, Datum *places, TimestampTz *created)
 {
+	const Sync *sync = find_sync(text_to_cstring(claims->sync));
 	Relation	unfinished = open_unfinished(RowExclusiveLock);
 	Lookup		lookup;
 	int			count = 0;
@@ -185,6 +187,8 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places, TimestampTz
 			continue;
 		created[count] = DatumGetTimestampTz(delivery_attribute(lookup.slot, DELIVERY_CREATED_AT, &isnull));
 		places[count++] = PointerGetDatum(place);
+		look_again_at(sync, DatumGetTextPP(delivery_attribute(lookup.slot, DELIVERY_PIECE_ID, &isnull)),
+					  DatumGetTextPP(delivery_attribute(lookup.slot, DELIVERY_ACCOUNT, &isnull)));
 	}
 	lookup_end(&lookup);
 	PopActiveSnapshot();

@@ -1,8 +1,8 @@
 /*
  * aside.c
  *		Deliveries and pieces that a session has put aside: they are due but
- *		cannot be handed out yet, and it looks at each again at a time of its
- *		own, so that its scans need not begin before them.
+ *		cannot be handed out yet.  Each has its own time at which the session
+ *		probes it, so that index scans can begin after it.
  */
 #include "postgres.h"
 
@@ -14,8 +14,9 @@
 #define MAX_ASIDE	100000
 
 /*
- * How soon to look again at what becomes free at an unknown time, at least and
- * per entry, in microseconds.  The latter limits what all of them cost.
+ * If it is not known when something becomes free, it is probed after
+ * PROBE_INTERVAL, or PROBE_EACH for each of all that is put aside, whichever is
+ * longer, both in microseconds.  The latter bounds the total cost of probes.
  */
 #define PROBE_INTERVAL	100000
 #define PROBE_EACH		1000
@@ -122,7 +123,7 @@ aside_defer(Asides *asides, Aside *aside, TimestampTz until, TimestampTz now)
 	pairingheap_add(asides->heap, &aside->node);
 }
 
-/* Remove what is gone as far as this transaction sees. */
+/* Remove an entry; it is restored if the transaction is rolled back. */
 void
 aside_remove(Asides *asides, Aside *aside)
 {
@@ -165,8 +166,8 @@ asides_commit(Asides *asides)
 }
 
 /*
- * Put back what was removed in a transaction that is rolled back, and look at
- * once at what it has leased or unlocked.
+ * Restore the entries removed by a transaction that is rolled back, and make all
+ * those that it added, deferred or removed due for a probe at once.
  */
 void
 asides_abort(Asides *asides)

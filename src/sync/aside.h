@@ -12,12 +12,12 @@
 
 typedef struct Aside
 {
-	pairingheap_node node;		/* not in the heap while it is gone */
+	pairingheap_node node;		/* in the heap unless gone */
 	slist_node	gone_node;
 	Subject		subject;
 	TimestampTz probe_at;
-	uint64		set_in;			/* which transaction set probe_at */
-	bool		gone;			/* as far as this transaction sees */
+	uint64		set_in;			/* Asides.transaction when probe_at was set */
+	bool		gone;			/* removed by the current transaction */
 	bool		listed;			/* in Asides.gone */
 } Aside;
 
@@ -27,7 +27,7 @@ typedef struct Asides
 	struct asides_hash *hash;
 	pairingheap *heap;			/* by probe_at */
 	slist_head	gone;
-	uint64		transaction;	/* a count of them */
+	uint64		transaction;	/* the number of the current one, from 1 */
 } Asides;
 
 extern void asides_init(Asides *asides, MemoryContext parent);

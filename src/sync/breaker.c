@@ -6,7 +6,7 @@
  * success.  Then it trips: the sync is paused for 30 seconds, after which one
  * delivery is handed out at a time (pace.c).  If that fails, the breaker trips
  * again, for twice as long, up to an hour; the first success closes it.
- * Failures during a pause are those of earlier leases, and do not count.
+ * Failures during a pause belong to earlier leases and do not count.
  */
 #include "postgres.h"
 
@@ -135,7 +135,7 @@ breaker_failed(const Sync *sync, int count)
 			breaker.until = now + Min(FIRST_PAUSE << Min(breaker.trips, 10), LONGEST_PAUSE);
 			breaker.trips++;
 			ereport(LOG_SERVER_ONLY,
-					(errmsg("sync \"%s\" is paused until %s after %d consecutive failures",
+					(errmsg("circuit breaker of sync \"%s\" opened until %s after %d consecutive failures",
 							sync->name, timestamptz_to_str(breaker.until), breaker.failures)));
 		}
 		set_breaker(sync, &breaker);
@@ -160,7 +160,7 @@ breaker_succeeded(const Sync *sync)
 	{
 		if (breaker.trips > 0)
 			ereport(LOG_SERVER_ONLY,
-					(errmsg("sync \"%s\" resumes after a success", sync->name)));
+					(errmsg("circuit breaker of sync \"%s\" closed after a success", sync->name)));
 		breaker.at = Max(GetCurrentTimestamp(), breaker.at + 1);
 		breaker.failures = breaker.trips = 0;
 		breaker.until = DT_NOBEGIN;

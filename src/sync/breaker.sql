@@ -17,12 +17,12 @@ CREATE TABLE postalytics.breaker_events (
 ALTER TABLE postalytics.breaker_events REPLICA IDENTITY FULL;
 CREATE INDEX breaker_events_sync_at_idx ON postalytics.breaker_events (sync, at);
 COMMENT ON TABLE postalytics.breaker_events IS
-    'the latest row of a sync is the state of its breaker; maintain() deletes rows after a day';
+    'states of circuit breakers: the latest row of a sync is in effect; maintain() deletes rows after a day, which closes the breaker';
 COMMENT ON COLUMN postalytics.breaker_events.sync IS 'the sync';
-COMMENT ON COLUMN postalytics.breaker_events.at IS 'when the breaker changed';
+COMMENT ON COLUMN postalytics.breaker_events.at IS 'when the state changed';
 COMMENT ON COLUMN postalytics.breaker_events.failures IS 'failures since the last success';
-COMMENT ON COLUMN postalytics.breaker_events.trips IS 'how often the sync was paused since the last success';
-COMMENT ON COLUMN postalytics.breaker_events.until IS 'when the pause ends; NULL if trips is 0';
+COMMENT ON COLUMN postalytics.breaker_events.trips IS 'number of pauses since the last success; 0 if the breaker is closed';
+COMMENT ON COLUMN postalytics.breaker_events.until IS 'end of the pause; NULL if the breaker is closed';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.breaker_events', '');
 

@@ -131,7 +131,7 @@ COMMENT ON FUNCTION postalytics.redrive(text, text[], text[], text[], text[], ti
 
 -- Finishes the dead deliveries that match, in the state discarded.  If there are any,
 -- the call is recorded in audit_log with its reason, without the ids.  Locks and
--- errors: those of redrive, also 22004 if the reason is NULL or empty.
+-- errors: those of redrive, also 22004 if the reason is NULL, 22023 if it is empty.
 CREATE FUNCTION postalytics.discard(
     sync text,
     reason text,
@@ -150,9 +150,13 @@ DECLARE
     dead bigint[];
     places tid[];
 BEGIN
-    IF COALESCE(discard.reason, '') = '' THEN
-        RAISE EXCEPTION 'reason must not be NULL or empty'
+    IF discard.reason IS NULL THEN
+        RAISE EXCEPTION 'reason must not be NULL'
             USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF discard.reason = '' THEN
+        RAISE EXCEPTION 'reason must not be empty'
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     PERFORM postalytics.check_read_committed('discard');
     PERFORM postalytics.find_sync(sync);

@@ -1,13 +1,13 @@
 /*
  * due.c
- *		When deliveries are due, and who may still write some that are.
+ *		Computes due_at, and finds the transactions that may still set it.
  *
- * Whatever sets due_at takes RowExclusiveLock on delivery_id_seq, which it
- * holds until its transaction ends, then reads the clock, and sets no time
- * before that.  So once the transactions that hold the lock at some time have
- * ended, no row that was due before that time can still become visible.  This
- * is what look.c relies on when it begins a scan at a remembered place.  The
- * lock conflicts with none that others need: nextval() takes it anyway.
+ * Code that sets due_at first locks delivery_id_seq in RowExclusiveLock mode
+ * until the end of its transaction, then reads the clock, and sets no due_at
+ * before that time.  So once all transactions that held the lock at time T have
+ * ended, no more deliveries with a due_at before T can become visible.  look.c
+ * relies on this when it starts a scan at a remembered place.  nextval() takes
+ * the same lock, so this blocks nothing that was not blocked already.
  */
 #include "postgres.h"
 
@@ -24,8 +24,10 @@ PG_FUNCTION_INFO_V1(postalytics_due_clock);
 PG_FUNCTION_INFO_V1(postalytics_due_at);
 
 /*
- * Return the current time, before which this transaction sets no due_at from
- * now on.  Locks: see above.
+ * Return the current time, to be used as a lower bound of each due_at that this
+ * transaction sets.
+ *
+ * Locks: RowExclusiveLock on delivery_id_seq, until the transaction ends.
  */
 TimestampTz
 due_clock(void)
@@ -49,8 +51,8 @@ due_at(TimestampTz occurred_at, const Interval *wait, TimestampTz clock)
 }
 
 /*
- * Return the transactions other than this one that may have called due_clock
- * and have not ended, prepared ones included, and their number.
+ * Return the other transactions, prepared ones included, that hold the lock taken
+ * by due_clock, and set count to their number.  The array is palloc'd.
  */
 VirtualTransactionId *
 due_writers(int *count)

@@ -1,6 +1,6 @@
 /*
  * due.h
- *		When deliveries are due, and who may still write some that are.
+ *		The times at which deliveries are due, and the transactions that set them.
  */
 #ifndef POSTALYTICS_DUE_H
 #define POSTALYTICS_DUE_H

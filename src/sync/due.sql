@@ -9,7 +9,7 @@ LANGUAGE c
 VOLATILE
 AS 'MODULE_PATHNAME', 'postalytics_due_clock';
 COMMENT ON FUNCTION postalytics.due_clock() IS
-    'internal: the current time, before which the transaction sets no due_at from now on';
+    'internal: the current time, to be used as a lower bound of due_at in this transaction';
 
 CREATE FUNCTION postalytics.due_at(occurred_at timestamptz, wait interval, clock timestamptz)
 RETURNS timestamptz

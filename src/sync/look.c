@@ -27,7 +27,7 @@
 /* The number of superseded deliveries that do not count towards a look's batch. */
 #define MAX_SUPERSEDED	1000
 
-/* The most that a look decides on of what was put aside, beyond its batch. */
+/* A look probes no more of what was put aside than this, or than its batch if that is larger. */
 #define MAX_PROBES		1000
 
 /* ---- what a look has decided on ---- */
@@ -147,8 +147,9 @@ begin_scan(Look *look)
 }
 
 /*
- * Leave a delivery or piece where it is, at the current entry, until a time, or
- * DT_NOBEGIN if unknown.  The next look begins there, unless it is put aside.
+ * Record that the current entry cannot be handed out before a time, DT_NOBEGIN
+ * if unknown.  It is put aside if it has been in the way for long; otherwise the
+ * next scan begins at it.
  */
 static void
 leave(Look *look, Subject subject, TimestampTz until)
@@ -171,9 +172,12 @@ leave(Look *look, Subject subject, TimestampTz until)
 	}
 }
 
-/* True if the next entries of a piece need not be visited. */
+/*
+ * Skip an entry whose piece this look has decided on or that is put aside; true
+ * if it was skipped.
+ */
 static bool
-skips_piece(Look *look, Subject piece)
+skip_piece(Look *look, Subject piece)
 {
 	if (seen_lookup(look->seen, piece) != NULL)
 	{
@@ -195,8 +199,9 @@ see(Look *look, Subject subject)
 }
 
 /*
- * Advance to the next delivery that is due and not decided on yet, in the slot
- * of look->due, and set subject.  False at the end.
+ * Advance to the next due delivery that has not been decided on, and set subject,
+ * whose texts are valid until the next call.  The row is in the slot of
+ * look->due.  False at the end.
  */
 static bool
 next_delivery(Look *look, Subject *subject)
@@ -212,7 +217,7 @@ next_delivery(Look *look, Subject *subject)
 		if (waits_in_order(look->sync, DatumGetBool(entry[DUE_IS_TEST])))
 		{
 			*subject = piece_subject(DatumGetTextPP(entry[DUE_PIECE_ID]), DatumGetTextPP(entry[DUE_ACCOUNT]));
-			if (skips_piece(look, *subject))
+			if (skip_piece(look, *subject))
 				continue;
 		}
 		else
@@ -322,8 +327,12 @@ probe_asides(Look *look)
 }
 
 /*
- * Look at the deliveries of a sync that are due, and lock up to batch of them.
- * The first MAX_SUPERSEDED superseded ones do not count towards it.
+ * Decide on the deliveries of a sync that are due, lock up to batch of them, and
+ * add them to found, which is empty, by verdict.  The first MAX_SUPERSEDED
+ * superseded ones do not count towards batch.
+ *
+ * Locks: RowExclusiveLock on deliveries_unfinished; the rows, skipping those that
+ * are locked.  Errors: 55000 if a table or index was altered.
  */
 void
 look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)

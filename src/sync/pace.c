@@ -1,12 +1,12 @@
 /*
  * pace.c
- *		Limits what a sync hands out: rate deliveries in any period of length per,
- *		and max_leased at the same time, or one while its breaker tries again.
+ *		Enforces the limits of a sync: its rate, max_leased, and a single lease
+ *		while its circuit breaker is half-open.
  *
- * A look of a paced sync has its turn (turn.c) while it asks how much may be
- * handed out, finds that much, and writes down how much it was.  A fetch that is
- * rolled back counts towards the rate, because its worker may have called the
- * CRM already.
+ * fetch holds the short-term lock of the sync (turn.c) from pace_begin, which
+ * computes how many deliveries may be leased, to pace_end, which records how
+ * many were.  A fetch that is rolled back still counts towards the rate, because
+ * its worker may already have called the CRM.
  */
 #include "postgres.h"
 
@@ -208,8 +208,10 @@ enum
 };
 
 /*
- * A row of an earlier lease that has expired is there until it is deleted.  No
- * other transaction holds it, as only who has locked the delivery changes it.
+ * The row of an earlier lease that has expired may still exist, hence ON
+ * CONFLICT.  Normally this does not wait, because the delivery is locked.  It
+ * can wait for limits_changed() or forget_limits(), which change rows without
+ * locking the deliveries.
  */
 static SqlQuery flight_query = {
 	.sql = "INSERT INTO postalytics.in_flight (delivery_id, sync, until)"

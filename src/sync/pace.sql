@@ -2,9 +2,12 @@
  * pace.sql
  *		What paced syncs have handed out.
  *
- * Both tables are written and read while pace.c holds a lock that it releases before the
- * transaction ends, and are read without regard to whether other transactions have
- * committed, so that a worker whose transaction is idle stops no other.
+ * fetch reads both tables, and adds to them, while it holds a lock that it releases before
+ * the transaction ends (turn.c), so that a worker that is idle in transaction does not block
+ * others.  Therefore it must see uncommitted rows.  handouts is read with SnapshotAny, so
+ * that rows of aborted transactions count until VACUUM removes them.  in_flight is read with
+ * a dirty snapshot: uncommitted rows count, aborted ones do not, and a deleted row counts
+ * until the deletion commits.
  */
 
 CREATE TABLE postalytics.handouts (

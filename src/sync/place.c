@@ -17,9 +17,10 @@
  * - What this transaction has done: if it is rolled back, the place goes back to
  *   where it was before its first look.
  *
- * In addition a look begins at the first entry from time to time, so that
- * changes of due_at by hand, or of the clock, delay nothing for long: the more
- * seldom, the more entries it has passed in vain.
+ * From time to time a look also begins at the first entry, so that a due_at
+ * changed by hand, or a change of the system clock, does not delay a delivery
+ * indefinitely.  The more entries such a scan passes in vain, the later the next
+ * one.
  */
 #include "postgres.h"
 
@@ -32,10 +33,12 @@
 #include "utils/timestamp.h"
 
 /* All in microseconds. */
-#define PATIENCE		100000	/* with obstacles and writers */
-#define ASK_INTERVAL	10000	/* between two questions for writers */
-#define FULL_EACH		100		/* between full looks, for each entry passed,
-								 * which takes about one */
+#define PATIENCE		100000	/* before an obstacle is put aside, or a
+								 * writer parked */
+#define ASK_INTERVAL	10000	/* between two lists of writers, at least */
+#define FULL_EACH		100		/* delay of the next full scan for each entry
+								 * passed; as that takes about 1, full scans
+								 * take about 1 % of the time */
 
 /* All looks are full if they pass no more entries than this. */
 #define FEW_ENTRIES		100
@@ -140,8 +143,9 @@ subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId p
 }
 
 /*
- * Set whether places remain as they are when a subtransaction is rolled back:
- * its caller knows that it has changed nothing.
+ * Set whether the rollback of a subtransaction leaves places unchanged.  The
+ * caller sets this only around the rollback of one that changed nothing.  Reset
+ * when the transaction aborts.
  */
 void
 keep_places(bool keep)
@@ -180,8 +184,11 @@ forget_places(void)
 }
 
 /*
- * Return the place of a sync; NULL if this transaction must look from the first
- * entry, because its snapshot can be older than what the place relies on.
+ * Return the place of a sync, creating it if necessary.
+ *
+ * NULL if scans must begin at the first entry: in REPEATABLE READ and
+ * SERIALIZABLE transactions, whose snapshot may be older than the place, and
+ * during recovery, when the locks of writers cannot be seen.
  */
 Place *
 find_place(const Sync *sync)
@@ -222,9 +229,9 @@ remove_ended_writers(Place *place)
 }
 
 /*
- * Go back to where the parked writers that have ended were parked; true if there
- * were any.  A snapshot that was taken before this can show what they wrote, so
- * a look needs a new one.
+ * Move the place back to where it was when writers that have since ended were
+ * parked; true if there were any.  The caller must then take a new snapshot,
+ * because its old one may not include what they wrote.
  */
 bool
 go_back(Place *place)
@@ -303,8 +310,8 @@ settle(Place *place, TimestampTz now)
 }
 
 /*
- * Begin a look, before its snapshot is taken; go_back follows that.  True if the
- * look is to begin at the first entry, and not at place->start.
+ * Begin a look; call this before its snapshot is taken, and go_back after.  True
+ * if the scan must begin at the first entry rather than at place->start.
  */
 bool
 begin_at_place(Place *place, TimestampTz now)
@@ -346,8 +353,22 @@ is_before_place(Place *place, const DueKey *key, const text *piece, const text *
 }
 
 /*
- * True if a delivery that stays where it is has been in the way for long, and
- * should be put aside.
+ * Let the next look decide on a piece if it is put aside, because this session
+ * has finished one of its deliveries.
+ */
+void
+look_again_at(const Sync *sync, const text *piece, const text *account)
+{
+	Place	   *place = find_place(sync);
+	Aside	   *aside = place == NULL ? NULL : aside_find(&place->asides, piece_subject(piece, account));
+
+	if (aside != NULL)
+		aside_defer(&place->asides, aside, 0, 0);
+}
+
+/*
+ * True if an entry has been among those that keep the place from advancing for
+ * longer than PATIENCE, so that it should be put aside.
  */
 bool
 is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now)
@@ -356,9 +377,10 @@ is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now)
 }
 
 /*
- * End a look.  obstacle is the first delivery that it met and left there, or
- * NULL; end is the last entry that it has seen; from_start is true if it began
- * at the first entry, and passed is the number of entries that led to nothing:
+ * End a look, and compute where the next one begins.  obstacle is the first entry
+ * that must be visited again, or NULL.  end is the last entry that was read, or a
+ * key after all due entries if there were no more.  from_start says whether the
+ * scan began at the first entry.  passed is the number of entries read in vain:
  * dead, leased, locked or blocked.
  */
 void

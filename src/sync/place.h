@@ -17,11 +17,11 @@ typedef struct DueKey
 	int64		id;
 } DueKey;
 
-/* A transaction that has been writing for long. */
+/* A transaction that has held the lock of due_clock for longer than PATIENCE. */
 typedef struct Parked
 {
 	VirtualTransactionId writer;
-	DueKey		start;			/* it writes no delivery that is due before */
+	DueKey		start;			/* it writes no delivery that sorts before */
 } Parked;
 
 typedef struct Place
@@ -31,12 +31,12 @@ typedef struct Place
 	struct Place *next_used;	/* in the same transaction */
 	bool		used;
 	TimestampTz looked_at;
-	TimestampTz full_at;		/* when to look from the beginning again */
+	TimestampTz full_at;		/* when to scan from the first entry again */
 	DueKey		start;			/* no other delivery that is due before it can
 								 * be handed out */
 	DueKey		saved;			/* the same for the case of a rollback */
-	TimestampTz settled;		/* all deliveries that are due before are
-								 * visible, except to parked */
+	TimestampTz settled;		/* every delivery due before this is visible,
+								 * unless a parked writer wrote it */
 	TimestampTz clock;			/* will be settled when these have ended; 0
 								 * for none */
 	TimestampTz asked_at;		/* the last clock */
@@ -44,8 +44,8 @@ typedef struct Place
 	int			nwriters;
 	Parked	   *parked;
 	int			nparked;
-	DueKey		obstacle;		/* what start could not pass last */
-	DueKey		behind;			/* where the look ended that met it first */
+	DueKey		obstacle;		/* the entry that start cannot pass */
+	DueKey		behind;			/* the end of the scan that first met it */
 	TimestampTz met_at;
 	Asides		asides;
 } Place;
@@ -57,6 +57,7 @@ extern bool is_before_place(Place *place, const DueKey *key, const text *piece, 
 extern bool is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now);
 extern void end_at_place(Place *place, TimestampTz now, const DueKey *obstacle, const DueKey *end,
 						 bool from_start, int64 passed);
+extern void look_again_at(const Sync *sync, const text *piece, const text *account);
 extern void keep_places(bool keep);
 extern int	compare_due_keys(const DueKey *a, const DueKey *b);
 

@@ -2,10 +2,13 @@
  * tally.c
  *		Counts what a session has attempted, acknowledged and failed.
  *
- * A row for each ack would cost as much as the ack.  So a session counts in
- * memory, and adds a row every FLUSH_INTERVAL.  A short session would never do
- * so, and the first flushes are made at once; a long one that ends loses what it
- * has counted since its last row.  What is rolled back is not counted.
+ * A row for each ack would cost as much as the ack itself.  So a session counts
+ * in memory, and fetch, ack and nack insert a row if the last one is at least
+ * FLUSH_INTERVAL old.  The first EARLY_FLUSHES rows are inserted at once, for the
+ * sake of short sessions.  Counts not yet written when the session ends are lost.
+ *
+ * Work that is rolled back is not counted, except by ROLLBACK PREPARED.  The
+ * rollback of a savepoint also discards the transaction's other unwritten counts.
  */
 #include "postgres.h"
 
@@ -95,8 +98,12 @@ subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId p
 	}
 }
 
+/*
+ * Return the tally of a sync, creating it if necessary, and mark the transaction
+ * as having counted.
+ */
 static Tally *
-find_tally(const Sync *sync)
+get_tally(const Sync *sync)
 {
 	Tally	   *tally;
 
@@ -118,14 +125,14 @@ find_tally(const Sync *sync)
 void
 tally_attempts(const Sync *sync, int count)
 {
-	find_tally(sync)->current.attempts += count;
+	get_tally(sync)->current.attempts += count;
 }
 
 /* Count an ack, and the time that it took since the delivery was created. */
 void
 tally_success(const Sync *sync, TimestampTz created_at, TimestampTz now)
 {
-	Counts	   *counts = &find_tally(sync)->current;
+	Counts	   *counts = &get_tally(sync)->current;
 	double		milliseconds = Max((now - created_at) / 1000.0, 1.0);
 
 	counts->successes++;
@@ -135,7 +142,7 @@ tally_success(const Sync *sync, TimestampTz created_at, TimestampTz now)
 void
 tally_failures(const Sync *sync, int count)
 {
-	find_tally(sync)->current.failures += count;
+	get_tally(sync)->current.failures += count;
 }
 
 /* Parameters of insert_query. */
@@ -198,7 +205,7 @@ void
 tally_flush(const Sync *sync)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Tally	   *tally = find_tally(sync);
+	Tally	   *tally = get_tally(sync);
 	Counts		sum = tally->pending;
 
 	if (tally->flushes >= EARLY_FLUSHES && now - tally->flushed_at < FLUSH_INTERVAL &&

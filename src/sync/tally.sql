@@ -23,7 +23,8 @@ COMMENT ON TABLE postalytics.tallies IS
 COMMENT ON COLUMN postalytics.tallies.buckets IS 'of latencies: quarters of a power of 2, in milliseconds';
 COMMENT ON COLUMN postalytics.tallies.counts IS 'the number of successes in each of the buckets';
 
--- Returns NULL for each quantile if nothing was acknowledged.
+-- Returns the 0.5, 0.95 and 0.99 quantiles for each sync, dropped ones included.  A sync
+-- of which nothing was acknowledged since then has no rows.
 CREATE FUNCTION postalytics.sync_latencies(since timestamptz)
 RETURNS TABLE (sync text, quantile double precision, seconds double precision)
 LANGUAGE sql
@@ -49,4 +50,4 @@ AS $$
     GROUP BY h.sync, q.quantile
 $$;
 COMMENT ON FUNCTION postalytics.sync_latencies(timestamptz) IS
-    'internal: quantiles of the time from the creation of deliveries to their ack, since a time';
+    'internal: for each sync, quantiles of the time from the creation of a delivery to its acknowledgement, from the counts written since a time';

@@ -1,10 +1,10 @@
 /*
  * turn.c
- *		Lets sessions decide on a sync one at a time, for a moment.
+ *		A short-term lock that serializes decisions about a sync.
  *
- * A turn is a lock that is released before the transaction ends, so that a worker
- * whose transaction is idle stops no other.  What was written in a turn must
- * therefore be read without regard to whether it was committed.
+ * The lock is released before the transaction ends, so that a worker that is idle
+ * in transaction does not block others.  What is written under it must therefore
+ * be read by methods that see uncommitted rows.
  */
 #include "postgres.h"
 
@@ -18,7 +18,8 @@
 
 /*
  * Return the objsubid of the lock on the extension.  Syncs whose names have the
- * same hash share a lock.  The last bit keeps clear of other locks.
+ * same hash share a lock.  The highest bit is set, so that it differs from the
+ * objsubid used by show_waiting.
  */
 static uint16
 turn_id(const Sync *sync)
@@ -26,7 +27,12 @@ turn_id(const Sync *sync)
 	return hash_bytes((const unsigned char *) sync->name, strlen(sync->name)) | 0x8000;
 }
 
-/* Wait for others to end their turns.  An error ends it, too. */
+/*
+ * Take the lock of a sync, and wait for it if necessary.  It is released by
+ * end_turn, or when the (sub)transaction aborts.
+ *
+ * Locks: ExclusiveLock on the extension, with turn_id as objsubid.
+ */
 void
 take_turn(const Sync *sync)
 {
@@ -34,6 +40,7 @@ take_turn(const Sync *sync)
 					   turn_id(sync), ExclusiveLock);
 }
 
+/* Release the lock of a sync. */
 void
 end_turn(const Sync *sync)
 {

@@ -1,6 +1,6 @@
 /*
  * turn.h
- *		Sessions that decide on a sync one at a time.
+ *		A short-term lock that serializes decisions about a sync.
  */
 #ifndef POSTALYTICS_TURN_H
 #define POSTALYTICS_TURN_H

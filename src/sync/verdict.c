@@ -232,8 +232,10 @@ stays_until(int64 id, TimestampTz until)
 }
 
 /*
- * Decide on a delivery that is due, and lock it.  place is its ctid.  Stays if
- * it is leased, before or by this verdict, or locked.
+ * Decide on a delivery that is due, lock it, and add it to found.  place is its
+ * ctid.  The outcome stays if the delivery is leased, now or before, is locked by
+ * another transaction, or, in an ordered sync with latest_only, has an earlier
+ * sibling that is leased.
  */
 Outcome
 judge_delivery(Judge *judge, const DeliveryRow *row, ItemPointer place)
@@ -282,10 +284,11 @@ postpone_piece(Judge *judge, const DeliveryRow *head)
 }
 
 /*
- * Decide on the head of a piece of an ordered sync, and lock it; postpone the
- * piece if its head is not due.  Otherwise the outcome is that something of the
- * piece stays, as others of its deliveries may.  The id is that of the head; 0
- * if there is none.
+ * Decide on the head of a piece of an ordered sync, and lock it.  If the head is
+ * not due, postpone the due deliveries of the piece until it is.
+ *
+ * The outcome's id is 0 if the piece has no head.  If the head was due, the
+ * outcome always stays, because other deliveries of the piece may be due.
  */
 Outcome
 judge_piece(Judge *judge, Datum piece, Datum account)

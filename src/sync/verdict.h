@@ -54,7 +54,7 @@ typedef struct Outcome
 	bool		stays;			/* with the same due_at */
 	TimestampTz until;			/* then, when it can be handed out; DT_NOBEGIN
 								 * if unknown */
-	int64		id;				/* of the delivery */
+	int64		id;				/* a delivery that was decided on; 0 for none */
 } Outcome;
 
 extern void judge_begin(Judge *judge, const Sync *sync, TimestampTz now, Relation unfinished, Place *place,

@@ -1,8 +1,8 @@
 // rivals.mjs
-//		Hands 20,000 trivial jobs out and finishes them, in turn with each of these:
-//		graphile-worker, the same lease semantics by hand in SQL (queue.sql), and
-//		fetch and ack.  All clients are in this process, on the server that PGHOST
-//		names.  Prints a line for each: its name, and jobs in a second.
+//		Times 20,000 trivial jobs with graphile-worker, with hand-written SQL that has
+//		the same lease semantics (queue.sql), and with fetch and ack, one after
+//		another.  All clients run in this process, on the server named by PGHOST.
+//		Prints a line for each: its name and jobs per second.
 
 import { createRequire } from "node:module";
 

@@ -20,6 +20,8 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'), postalytics.configure('max_months', '100000');
 	SELECT postalytics.create_sync('all');
 	SELECT postalytics.create_sync('some', statuses => '{Mailed,InTransit}', unless => '{ReturnedToSender}', latest_only => true);
+	SELECT postalytics.create_sync('paced', rate => 300, per => '1 s', max_leased => 60, ordered => false);
+	SELECT postalytics.create_sync('fragile', breaker => 50, statuses => '{Printed}');
 	CREATE TABLE result (inserted bigint, duplicates bigint, rejected bigint, sent bigint);
 	CREATE FUNCTION batch(size int) RETURNS json LANGUAGE sql VOLATILE AS $$
 		SELECT json_agg(json_build_object('mailId', floor(random() * 3000), 'eventType', (ARRAY[0, 9, 10, 11, 4, 5, 6, 2, 3, 7, 8, 1])[1 + floor(random() * 12)],
@@ -37,6 +39,12 @@ SELECT postalytics.current_status(status, occurred_at) FROM postalytics.events G
 SELECT * FROM postalytics.sync_health;
 SELECT * FROM postalytics.campaign_funnel;
 SELECT * FROM postalytics.stuck_pieces();",
+	'paced@3' => "BEGIN; SELECT FROM postalytics.fetch('paced', 40, '5 s'); SELECT pg_sleep(random() / 50); COMMIT;
+SELECT postalytics.ack('paced', array_agg(delivery_id)) FROM postalytics.fetch('paced', 40);
+BEGIN; SELECT postalytics.nack('fragile', array_agg(delivery_id), 'busy', retry_in => '0') FROM postalytics.fetch('fragile', 20); ROLLBACK;
+SELECT postalytics.nack('fragile', array_agg(delivery_id), 'busy', retry_in => '0') FROM postalytics.fetch('fragile', 1);
+SELECT postalytics.ack('fragile', array_agg(delivery_id)) FROM postalytics.fetch('fragile', 20);
+SELECT * FROM postalytics.metrics;",
 	'work@5' => "SELECT postalytics.ack('all', array_agg(delivery_id)) FROM postalytics.fetch('all', 200);
 SELECT postalytics.nack('some', array_agg(delivery_id), 'busy', retry_in => '1 s') FROM postalytics.fetch('some', 20);
 SELECT postalytics.ack('some', array_agg(delivery_id)) FROM postalytics.fetch('some', 200);");
@@ -53,6 +61,8 @@ my $clients = IPC::Run::start([ 'pgbench', '-n', '-c', '32', '-j', '2', '-T', $s
 
 # House-keeping, over and over, until the clients are done.
 my ($turns, $bad) = (0, 0);
+# Half of the time a snapshot keeps dead rows.
+my $snapshot = $node->background_psql('postgres');
 while ($clients->pumpable)
 {
 	$clients->pump_nb;
@@ -60,8 +70,10 @@ while ($clients->pumpable)
 	  for 'SELECT count(*) FROM postalytics.maintain()', 'VACUUM', 'ANALYZE',
 	  "SET lock_timeout = '5s'; SELECT postalytics.ensure_partitions(timestamptz '2027-01-01 UTC' + $turns * interval '1 month', timestamptz '2027-02-01 UTC' + $turns * interval '1 month')";
 	$bad++ unless run_log([ 'pg_dump', '-Fc', '-f', "$folder/dump", '-d', $node->connstr('postgres') ]);
+	$snapshot->query_safe($turns % 2 ? 'COMMIT' : 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM postalytics.syncs');
 	$turns++;
 }
+$snapshot->quit;
 ok($clients->finish, '32 sessions end well') or diag($err);
 note("$turns turns of maintain, VACUUM, ANALYZE and pg_dump; ", $out =~ /(number of transactions actually processed: \d+)/);
 is($bad, 0, 'every pg_dump succeeded');
@@ -85,6 +97,34 @@ is($node->safe_psql('postgres', q{
 	FROM postalytics.events AS e
 	LEFT JOIN postalytics.deliveries AS d ON d.sync = 'all' AND (d.piece_id, d.status, d.occurred_at) = (e.piece_id, e.status, e.occurred_at)
 	WHERE d.delivery_id IS NULL}), '0', 'every delivery is there');
+
+is($node->safe_psql('postgres', q{
+	SELECT COALESCE(max(w.sum), 0) <= 300
+	FROM (SELECT sum(amount) OVER (ORDER BY at RANGE BETWEEN interval '999999 us' PRECEDING AND CURRENT ROW) AS sum
+	      FROM postalytics.handouts WHERE sync = 'paced') AS w}), 't', 'no more than the rate was handed out');
+is($node->safe_psql('postgres', q{SELECT leased <= 60 FROM postalytics.sync_health WHERE name = 'paced'}), 't', 'no more than max_leased are leased');
+cmp_ok($node->safe_psql('postgres', q{SELECT value FROM postalytics.metrics WHERE name = 'successes_last_hour' AND labels ->> 'sync' = 'paced'}), '>', 0, 'the paced sync got on');
+
+# In the end everything is handed out, once the limits are gone.
+$node->safe_psql('postgres', q{
+	UPDATE postalytics.syncs SET rate = NULL, max_leased = NULL, breaker = NULL;
+	UPDATE postalytics.deliveries_unfinished SET due_at = postalytics.due_clock() WHERE due_at < 'infinity';
+	UPDATE postalytics.deliveries_unfinished SET lease_until = now() WHERE lease_until > now()});
+for my $sync ('all', 'some', 'paced', 'fragile')
+{
+	$node->safe_psql('postgres', qq{
+		DO \$\$
+		DECLARE ids bigint[]; idle int := 0;
+		BEGIN
+			WHILE idle < 5 LOOP
+				SELECT array_agg(delivery_id) INTO ids FROM postalytics.fetch('$sync', 10000);
+				PERFORM postalytics.ack('$sync', ids);
+				COMMIT;
+				IF ids IS NULL THEN idle := idle + 1; PERFORM pg_sleep(0.5); END IF;
+			END LOOP;
+		END \$\$});
+}
+is($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.deliveries_unfinished WHERE due_at < 'infinity'}), '0', 'in the end all is handed out');
 
 $node->stop;
 done_testing();

@@ -1,6 +1,6 @@
-# While an old snapshot keeps the rows of finished deliveries, a fetch costs what
-# it costs without them, and sessions that remember where they were miss nothing.
-# The cost is counted in buffers.
+# While an old snapshot keeps VACUUM from removing finished deliveries, a fetch
+# touches no more buffers than without it, and sessions that remember a place miss
+# no delivery.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;

@@ -1,5 +1,5 @@
-# All workers of a sync together are handed no more than its rate and max_leased
-# allow, whatever their transactions do.
+# The workers of a sync together never exceed its rate or max_leased, even if
+# transactions stay open or are rolled back.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
