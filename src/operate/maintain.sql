@@ -179,6 +179,23 @@ $$;
 COMMENT ON FUNCTION postalytics.make_ahead() IS
     'internal: make the months and days ahead; what was done';
 
+-- Skips the rows that others have locked.
+CREATE FUNCTION postalytics.delete_after_a_day(relation regclass, since name)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('DELETE FROM %1$s AS r
+                    WHERE r.ctid = ANY (ARRAY(SELECT o.ctid
+                                              FROM %1$s AS o
+                                              WHERE o.%2$I < now() - ''1 day''::interval
+                                              FOR UPDATE SKIP LOCKED))', relation, since);
+END
+$$;
+COMMENT ON FUNCTION postalytics.delete_after_a_day(regclass, name) IS
+    'internal: delete the rows of a table whose time is more than a day ago';
+
 -- Deletes old rows of maintenance_log and audit_log, and locks maintenance_log, until
 -- the transaction ends, against another maintain().  Does not wait: returns false if
 -- another has not ended.  Errors: 25001 unless the transaction is READ COMMITTED.
@@ -196,21 +213,9 @@ BEGIN
     WHERE l.at < now() - '1 year'::interval;
     DELETE FROM postalytics.audit_log AS l
     WHERE l.at < now() - NULLIF(postalytics.setting('audit_retention')::interval, '0');
-    DELETE FROM postalytics.pauses AS p
-    WHERE p.ctid = ANY (ARRAY(SELECT e.ctid
-                              FROM postalytics.pauses AS e
-                              WHERE e.until < now() - '1 day'::interval
-                              FOR UPDATE SKIP LOCKED));
-    DELETE FROM postalytics.breaker_events AS b
-    WHERE b.ctid = ANY (ARRAY(SELECT e.ctid
-                              FROM postalytics.breaker_events AS e
-                              WHERE e.at < now() - '1 day'::interval
-                              FOR UPDATE SKIP LOCKED));
-    DELETE FROM postalytics.tallies AS t
-    WHERE t.ctid = ANY (ARRAY(SELECT e.ctid
-                              FROM postalytics.tallies AS e
-                              WHERE e.at < now() - '1 day'::interval
-                              FOR UPDATE SKIP LOCKED));
+    PERFORM postalytics.delete_after_a_day('postalytics.pauses', 'until');
+    PERFORM postalytics.delete_after_a_day('postalytics.breaker_events', 'at');
+    PERFORM postalytics.delete_after_a_day('postalytics.tallies', 'at');
     PERFORM postalytics.forget_handouts();
     RETURN true;
 EXCEPTION
