@@ -62,6 +62,7 @@ def replay(db, copies=1, prefix=""):
 
 def measure(workers, rounds):
     """Medians of the buffers and of the milliseconds."""
+    admin.execute("CHECKPOINT")
     buffers = [worker.buffers() for worker in workers for _ in range(3)]
     took = [workers[i % len(workers)].fetch() for i in range(rounds * len(workers))]
     return statistics.median(buffers), statistics.median(took)
@@ -95,7 +96,7 @@ admin.execute(
 )
 measure(workers, 2)
 report("the same beside the crowd", measure(workers, 8), usual)
-admin.execute("ANALYZE")
+admin.execute("VACUUM ANALYZE")
 report("the same, analyzed", measure(workers, 8), usual)
 worker = workers[0]
 for other in workers[1:]:
