@@ -69,10 +69,11 @@ sub bring
 	{
 		$db->do(q{INSERT INTO events (piece_id, account, status, occurred_at, campaign_id, payload)
 			SELECT DISTINCT ON (1, 3, 4) value ->> 'mailId', ?, to_mail_status(value ->> 'eventType'), (value ->> 'eventDate')::timestamptz, value ->> 'campaignId', value
-			FROM json_array_elements(?)
+			FROM json_array_elements(?) WITH ORDINALITY AS j (value, nth)
 			WHERE value ->> 'eventDate' IS NOT NULL AND to_mail_status(value ->> 'eventType') IS NOT NULL
 			AND NOT EXISTS (SELECT FROM events AS e WHERE (e.piece_id, e.account, e.status, e.occurred_at)
-				= (value ->> 'mailId', ?, to_mail_status(value ->> 'eventType'), (value ->> 'eventDate')::timestamptz))}, undef, $account, $list, $account);
+				= (value ->> 'mailId', ?, to_mail_status(value ->> 'eventType'), (value ->> 'eventDate')::timestamptz))
+			ORDER BY 1, 3, 4, nth}, undef, $account, $list, $account);
 	}
 }
 
