@@ -288,8 +288,10 @@ look_and_release(FunctionCallInfo fcinfo, int batch, Found *found)
 	else
 	{
 		keep_places(true);
+		keep_tallies(true);
 		RollbackAndReleaseCurrentSubTransaction();
 		keep_places(false);
+		keep_tallies(false);
 	}
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
@@ -357,8 +359,8 @@ show_waiting(bool waiting)
  *
  * Finishes the deliveries in ack, as the function ack does, unless that is
  * NULL.  Then leases up to batch due deliveries to the caller, in the order of
- * due_at, and at most one per piece if the sync is ordered; none while the
- * sync is disabled or paused.  If there are none, looks again until max_wait,
+ * due_at, and at most one per piece if the sync is ordered; fewer if the sync is
+ * paced, and none while it is disabled or paused.  If there are none, looks again until max_wait,
  * or the setting of that name if it is shorter, is over.  Also returns early,
  * without rows, if a look has only cancelled, superseded, postponed or given
  * up deliveries.  Does not wait if ack names any deliveries, because their row

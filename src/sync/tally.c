@@ -52,6 +52,7 @@ typedef struct Tally
 
 static Tally *tallies;
 static bool changed;			/* in this transaction */
+static bool kept;
 
 static void
 add_counts(Counts *sum, const Counts *counts)
@@ -68,6 +69,7 @@ transaction_ended(XactEvent event, void *arg)
 {
 	bool		committed = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
 
+	kept = false;
 	if (!changed || (!committed && event != XACT_EVENT_ABORT))
 		return;
 	for (Tally *tally = tallies; tally != NULL; tally = tally->next)
@@ -86,7 +88,7 @@ transaction_ended(XactEvent event, void *arg)
 static void
 subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
 {
-	if (!changed || event != SUBXACT_EVENT_ABORT_SUB)
+	if (!changed || kept || event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	for (Tally *tally = tallies; tally != NULL; tally = tally->next)
 	{
@@ -96,6 +98,13 @@ subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId p
 		add_counts(&tally->pending, &tally->written);
 		memset(&tally->written, 0, sizeof(Counts));
 	}
+}
+
+/* As keep_places. */
+void
+keep_tallies(bool keep)
+{
+	kept = keep;
 }
 
 /*

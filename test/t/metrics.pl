@@ -50,8 +50,12 @@ $worker->begin_work;
 ack(fetch(10));
 $worker->rollback;
 fetch(5);
+$worker->begin_work;
+fetch(3);
+$worker->do(q{SELECT FROM postalytics.fetch('quiet', max_wait => '60 ms')});	# which rolls back what finds nothing
+$worker->commit;
 $metrics = metrics();
-is($metrics->{'attempts_last_hour s'}, 115, 'attempts, without those rolled back');
+is($metrics->{'attempts_last_hour s'}, 118, 'attempts, without those rolled back');
 is($metrics->{'successes_last_hour s'}, 100, 'successes, without those rolled back');
 is($metrics->{'failures_last_hour s'}, 10, 'failures');
 for my $expected ([ '0.5', 10 ], [ '0.95', 10 ], [ '0.99', 1000 ])
