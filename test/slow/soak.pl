@@ -4,6 +4,7 @@
 # SOAK: seconds, 120 by hand and less in .ci/run.
 use strict;
 use warnings;
+use DBI;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -62,7 +63,7 @@ my $clients = IPC::Run::start([ 'pgbench', '-n', '-c', '32', '-j', '2', '-T', $s
 # House-keeping, over and over, until the clients are done.
 my ($turns, $bad) = (0, 0);
 # Half of the time a snapshot keeps dead rows.
-my $snapshot = $node->background_psql('postgres');
+my $snapshot = DBI->connect('dbi:Pg:' . $node->connstr('postgres') . " user='" . getpwuid($<) . "'", undef, undef, { RaiseError => 1, PrintError => 0 });
 while ($clients->pumpable)
 {
 	$clients->pump_nb;
@@ -70,10 +71,10 @@ while ($clients->pumpable)
 	  for 'SELECT count(*) FROM postalytics.maintain()', 'VACUUM', 'ANALYZE',
 	  "SET lock_timeout = '5s'; SELECT postalytics.ensure_partitions(timestamptz '2027-01-01 UTC' + $turns * interval '1 month', timestamptz '2027-02-01 UTC' + $turns * interval '1 month')";
 	$bad++ unless run_log([ 'pg_dump', '-Fc', '-f', "$folder/dump", '-d', $node->connstr('postgres') ]);
-	$snapshot->query_safe($turns % 2 ? 'COMMIT' : 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM postalytics.syncs');
+	$snapshot->do($turns % 2 ? 'COMMIT' : 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM postalytics.syncs');
 	$turns++;
 }
-$snapshot->quit;
+$snapshot->disconnect;
 ok($clients->finish, '32 sessions end well') or diag($err);
 note("$turns turns of maintain, VACUUM, ANALYZE and pg_dump; ", $out =~ /(number of transactions actually processed: \d+)/);
 is($bad, 0, 'every pg_dump succeeded');
