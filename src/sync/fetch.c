@@ -211,7 +211,8 @@ look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Fo
 	if (found->batch > 0)
 		look_for_due(sync, now, found->batch, found);
 	count = found->verdict[LEASE].count;
-	pace_end(sync, place_array(found->verdict[LEASE].places, count), count, until);
+	if (is_paced(sync))
+		pace_end(sync, place_array(found->verdict[LEASE].places, count), count, until);
 }
 
 /*
@@ -360,9 +361,9 @@ show_waiting(bool waiting)
  * Finishes the deliveries in ack, as the function ack does, unless that is
  * NULL.  Then leases up to batch due deliveries to the caller, in the order of
  * due_at, and at most one per piece if the sync is ordered; fewer if the sync is
- * paced, and none while it is disabled or paused.  If there are none, looks again until max_wait,
- * or the setting of that name if it is shorter, is over.  Also returns early,
- * without rows, if a look has only cancelled, superseded, postponed or given
+ * paced, and none while it is disabled or paused.  If there are none, looks
+ * again until max_wait, or the setting of that name if it is shorter, is over.
+ * Also returns early, without rows, if a look has only cancelled, superseded, postponed or given
  * up deliveries.  Does not wait if ack names any deliveries, because their row
  * locks last until the transaction ends.
  *
@@ -413,7 +414,8 @@ postalytics_fetch(PG_FUNCTION_ARGS)
  *
  * Returns when there will be something to fetch, as far as is known: a time in
  * the past if there is something now, no time before the end of a pause or
- * before the pace of the sync allows more, and NULL if nothing waits or the sync is disabled.  Errors: as fetch.
+ * before the pace of the sync allows more, and NULL if nothing waits or the sync
+ * is disabled.  Errors: as fetch.
  */
 Datum
 postalytics_next_due(PG_FUNCTION_ARGS)

@@ -49,6 +49,7 @@ static const TableColumn in_flight_columns[N_FLIGHT_COLUMNS] = {
 	[FLIGHT_UNTIL] = COLUMN_NOT_NULL("until", TIMESTAMPTZOID),
 };
 
+/* True if the sync has any of these limits. */
 bool
 is_paced(const Sync *sync)
 {
@@ -228,17 +229,14 @@ static SqlQuery flight_query = {
 
 /*
  * Write down that deliveries, which are locked and given by their ctid, are
- * handed out until a time, and end the turn.  Needs an SPI
- * connection, as the owner.
+ * handed out until a time, and end the turn of a sync that is paced.  Needs an
+ * SPI connection, as the owner.
  */
 void
 pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
 {
-	Breaker		breaker;
+	Breaker		breaker = get_breaker(sync);
 
-	if (!is_paced(sync))
-		return;
-	breaker = get_breaker(sync);
 	if (count > 0 && sync->rate > 0)
 	{
 		Datum		values[N_HANDOUT_QUERY] = {

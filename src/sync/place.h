@@ -59,6 +59,5 @@ extern void end_at_place(Place *place, TimestampTz now, const DueKey *obstacle, 
 						 bool from_start, int64 passed);
 extern void look_again_at(const Sync *sync, const text *piece, const text *account);
 extern void keep_places(bool keep);
-extern int	compare_due_keys(const DueKey *a, const DueKey *b);
 
 #endif							/* POSTALYTICS_PLACE_H */
