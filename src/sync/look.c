@@ -5,8 +5,8 @@
  * A look scans deliveries_unfinished_due_idx, whose entries include the piece.
  * It decides on each piece of an ordered sync once, and skips the piece's other
  * entries without visiting the heap, so that a piece with ten thousand visits
- * costs only a few index pages.  place.c says where the scan begins, and what
- * is before that has been put aside, which is looked at first.
+ * costs only a few index pages.  place.c says where the scan begins.  Unless it
+ * begins at the first entry, what was put aside is looked at first.
  */
 #include "postgres.h"
 
@@ -327,6 +327,20 @@ probe_asides(Look *look)
 }
 
 /*
+ * Forget what was put aside and has not been deferred by a scan of all entries:
+ * that scan has decided on it, or the next one will come to it.
+ */
+static void
+forget_asides(Look *look)
+{
+	Asides	   *asides = &look->place->asides;
+	Aside	   *first;
+
+	while ((first = aside_first(asides)) != NULL && first->probe_at <= look->now)
+		aside_remove(asides, first);
+}
+
+/*
  * Decide on the deliveries of a sync that are due, lock up to batch of them, and
  * add them to found, which is empty, by verdict.  The first MAX_SUPERSEDED
  * superseded ones do not count towards batch.
@@ -344,12 +358,15 @@ look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
 	if (look.place != NULL)
 	{
 		look.end = look.place->start;
-		probe_asides(&look);
+		if (!look.from_start)
+			probe_asides(&look);
 	}
 	if (!has_enough(&look))
 		begin_scan(&look);
 	while (!has_enough(&look) && next_delivery(&look, &subject))
 		consider(&look, subject);
+	if (look.place != NULL && look.from_start)
+		forget_asides(&look);
 	if (look.place != NULL)
 		end_at_place(look.place, now, look.has_obstacle ? &look.obstacle : NULL, &look.end,
 					 look.from_start, look.passed);

@@ -77,6 +77,23 @@ sub work
 	}
 }
 
+# In a short queue, what a session had to leave for long and that has failed since
+# is handed out in the order in which it is due, not before the others.
+ingest($admin, 'few', 1, 6);
+my ($failed) = fetch($other, 'w', 1, '1 hour');
+my @few;
+for (1 .. 3)
+{
+	push @few, fetch($worker, 'w', 1);
+	$worker->do('SELECT pg_sleep(0.11)');
+}
+$other->do(q{SELECT postalytics.nack('w', ARRAY[?::bigint], 'busy', retry_in => '0')}, undef, $failed);
+$worker->do('SELECT pg_sleep(0.11)');
+push @few, fetch($worker, 'w', 1) for 1 .. 3;
+is(join(' ', @few), join(' ', (map { $failed + 2 * $_ } 1 .. 5), $failed), 'short queue: in the order of due_at');
+ack($worker, 'w', @few);
+$worker->do(q{SELECT postalytics.ack('any', array_agg(delivery_id)) FROM postalytics.fetch('any', 10)});
+
 ingest($admin, 'first', 1, 10000);
 for my $sync ('w', 'any')
 {
