@@ -10,16 +10,13 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "base/compat.h"
-#include "base/extension.h"
 #include "base/query.h"
-#include "base/table.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "fmgr.h"
-#include "storage/lookup.h"
 #include "sync/breaker.h"
+#include "sync/timeline.h"
 #include "sync/turn.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -45,6 +42,8 @@ static const TableColumn event_columns[N_EVENT_COLUMNS] = {
 	[EVENT_UNTIL] = COLUMN("until", TIMESTAMPTZOID),
 };
 
+static const Timeline events = {"breaker_events", "breaker_events_sync_at_idx", event_columns, N_EVENT_COLUMNS};
+
 /*
  * Return the state of a sync's breaker, including what other transactions have
  * not committed yet.
@@ -54,29 +53,21 @@ get_breaker(const Sync *sync)
 {
 	Breaker		breaker = {DT_NOBEGIN, 0, 0, DT_NOBEGIN};
 	SnapshotData dirty;
-	Relation	events;
 	Lookup		lookup;
 
 	if (sync->breaker == 0)
 		return breaker;
-	events = table_open(extension_relation("breaker_events"), AccessShareLock);
-	check_columns(events, event_columns, N_EVENT_COLUMNS);
 	InitDirtySnapshot(dirty);
-	lookup_begin(&lookup, events, extension_relation("breaker_events_sync_at_idx"), &dirty, 1);
-	lookup_key(&lookup, 0, EVENT_SYNC + 1, BTEqualStrategyNumber, CStringGetTextDatum(sync->name));
-	lookup_rescan(&lookup);
+	timeline_begin(&lookup, &events, &dirty, sync, DT_NOBEGIN);
 	if (lookup_next(&lookup, BackwardScanDirection))
 	{
-		bool		isnull;
-
-		breaker.at = DatumGetTimestampTz(slot_getattr(lookup.slot, EVENT_AT + 1, &isnull));
-		breaker.failures = DatumGetInt32(slot_getattr(lookup.slot, EVENT_FAILURES + 1, &isnull));
-		breaker.trips = DatumGetInt32(slot_getattr(lookup.slot, EVENT_TRIPS + 1, &isnull));
+		breaker.at = DatumGetTimestampTz(timeline_value(&lookup, EVENT_AT));
+		breaker.failures = DatumGetInt32(timeline_value(&lookup, EVENT_FAILURES));
+		breaker.trips = DatumGetInt32(timeline_value(&lookup, EVENT_TRIPS));
 		if (breaker.trips > 0)
-			breaker.until = DatumGetTimestampTz(slot_getattr(lookup.slot, EVENT_UNTIL + 1, &isnull));
+			breaker.until = DatumGetTimestampTz(timeline_value(&lookup, EVENT_UNTIL));
 	}
-	lookup_end(&lookup);
-	table_close(events, NoLock);
+	timeline_end(&lookup);
 	return breaker;
 }
 

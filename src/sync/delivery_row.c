@@ -16,6 +16,7 @@
 #include "storage/lookup.h"
 #include "storage/partition.h"
 #include "sync/delivery_row.h"
+#include "sync/place.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -267,6 +268,54 @@ fill_in_piece(Sources *sources, Datum *values, bool *nulls)
 		fill_in(values, nulls, OUT_CAMPAIGN_NAME, sources->campaign.slot, CAMPAIGNS_NAME + 1);
 }
 
+/* A row that the lease query has returned, and its place in the order. */
+typedef struct LeasedRow
+{
+	DueKey		key;
+	HeapTuple	tuple;
+} LeasedRow;
+
+static int
+compare_leased(const void *a, const void *b)
+{
+	const LeasedRow *x = a;
+	const LeasedRow *y = b;
+
+	return compare_due_keys(&x->key, &y->key);
+}
+
+/* Set values and nulls from a row that the lease query has returned. */
+static void
+read_leased(HeapTuple tuple, TupleDesc tupdesc, Datum *values, bool *nulls)
+{
+	memset(nulls, true, N_OUT_COLUMNS * sizeof(bool));
+	for (int i = 0; i < lengthof(leased_columns); i++)
+		values[leased_columns[i]] = SPI_getbinval(tuple, tupdesc, i + 1, &nulls[leased_columns[i]]);
+}
+
+/* Return the rows that the lease query has returned, in the order in which they are due. */
+static LeasedRow *
+sort_leased(SPITupleTable *leased, uint64 count)
+{
+	LeasedRow  *rows = palloc(count * sizeof(LeasedRow));
+	Datum		values[N_OUT_COLUMNS];
+	bool		nulls[N_OUT_COLUMNS];
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		read_leased(leased->vals[i], leased->tupdesc, values, nulls);
+		rows[i].key = (DueKey)
+		{
+			DatumGetTimestampTz(values[OUT_DUE_AT]),
+				DatumGetTimestampTz(values[OUT_OCCURRED_AT]),
+				DatumGetInt64(values[OUT_DELIVERY_ID])
+		};
+		rows[i].tuple = leased->vals[i];
+	}
+	qsort(rows, count, sizeof(LeasedRow), compare_leased);
+	return rows;
+}
+
 /*
  * Add a row to the result for each delivery that the lease query of fetch has
  * returned in SPI_tuptable, with the columns of leased_columns.
@@ -276,6 +325,7 @@ return_leased(ReturnSetInfo *result)
 {
 	SPITupleTable *leased = SPI_tuptable;
 	uint64		count = SPI_processed;
+	LeasedRow  *rows = sort_leased(leased, count);
 	Sources		sources;
 	Datum		values[N_OUT_COLUMNS];
 	bool		nulls[N_OUT_COLUMNS];
@@ -285,10 +335,7 @@ return_leased(ReturnSetInfo *result)
 	for (uint64 i = 0; i < count; i++)
 	{
 		SPI_tuptable = NULL;
-		memset(nulls, true, sizeof(nulls));
-		for (int j = 0; j < lengthof(leased_columns); j++)
-			values[leased_columns[j]] = SPI_getbinval(leased->vals[i], leased->tupdesc, j + 1,
-													  &nulls[leased_columns[j]]);
+		read_leased(rows[i].tuple, leased->tupdesc, values, nulls);
 		values[OUT_LABEL] = CStringGetTextDatum(status_label(status_from_oid(DatumGetObjectId(values[OUT_STATUS]))));
 		nulls[OUT_LABEL] = false;
 		fill_in_event(&sources, values, nulls);

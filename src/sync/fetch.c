@@ -153,26 +153,20 @@ enum
 
 /* The columns it returns are leased_columns in delivery_row.c. */
 static SqlQuery lease_query = {
-	.sql = "WITH leased AS ("
-	"     UPDATE postalytics.deliveries_unfinished AS d"
-	"     SET state = 'leased',"
-	"         attempt = d.attempt + 1,"
-	"         lease_until = $3,"
-	"         leases = d.leases || $4,"
-	"         errors = CASE d.state"
-	"                      WHEN 'leased' THEN postalytics.with_error(d.errors, d.attempt, $2, 'lease expired')"
-	"                      ELSE d.errors"
-	"                  END,"
-	"         failed_at = CASE d.state WHEN 'leased' THEN $2 ELSE d.failed_at END"
-	"     WHERE d.ctid = ANY ($1)"
-	"     RETURNING d.delivery_id, d.attempt, d.is_test, d.status, d.occurred_at, d.due_at, d.piece_id,"
-	"               d.account, d.payload"
-	" )"
-	" SELECT l.delivery_id, l.attempt, l.is_test, l.status, l.occurred_at, l.due_at, l.piece_id, l.account,"
-	"        l.payload"
-	" FROM leased AS l"
-	" ORDER BY l.due_at, l.occurred_at, l.delivery_id",
-	.result = SPI_OK_SELECT,
+	.sql = "UPDATE postalytics.deliveries_unfinished AS d"
+	" SET state = 'leased',"
+	"     attempt = d.attempt + 1,"
+	"     lease_until = $3,"
+	"     leases = d.leases || $4,"
+	"     errors = CASE d.state"
+	"                  WHEN 'leased' THEN postalytics.with_error(d.errors, d.attempt, $2, 'lease expired')"
+	"                  ELSE d.errors"
+	"              END,"
+	"     failed_at = CASE d.state WHEN 'leased' THEN $2 ELSE d.failed_at END"
+	" WHERE d.ctid = ANY ($1)"
+	" RETURNING d.delivery_id, d.attempt, d.is_test, d.status, d.occurred_at, d.due_at, d.piece_id,"
+	"           d.account, d.payload",
+	.result = SPI_OK_UPDATE_RETURNING,
 	.nparameters = N_LEASE,
 	.types = {
 		[LEASE_PLACES] = TIDARRAYOID,

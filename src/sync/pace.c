@@ -10,15 +10,12 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "base/compat.h"
-#include "base/extension.h"
 #include "base/query.h"
-#include "base/table.h"
 #include "catalog/pg_type.h"
-#include "storage/lookup.h"
 #include "sync/breaker.h"
 #include "sync/pace.h"
+#include "sync/timeline.h"
 #include "sync/turn.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -38,6 +35,8 @@ static const TableColumn handouts_columns[N_HANDOUT_COLUMNS] = {
 	[HANDOUT_AMOUNT] = COLUMN_NOT_NULL("amount", INT4OID),
 };
 
+static const Timeline handouts = {"handouts", "handouts_sync_at_idx", handouts_columns, N_HANDOUT_COLUMNS};
+
 enum
 {
 	FLIGHT_DELIVERY_ID, FLIGHT_SYNC, FLIGHT_UNTIL, N_FLIGHT_COLUMNS
@@ -48,6 +47,8 @@ static const TableColumn in_flight_columns[N_FLIGHT_COLUMNS] = {
 	[FLIGHT_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
 	[FLIGHT_UNTIL] = COLUMN_NOT_NULL("until", TIMESTAMPTZOID),
 };
+
+static const Timeline in_flight = {"in_flight", "in_flight_sync_until_idx", in_flight_columns, N_FLIGHT_COLUMNS};
 
 /* True if the sync has any of these limits. */
 bool
@@ -66,25 +67,6 @@ get_max_leased(const Sync *sync, const Breaker *breaker)
 	return breaker->trips > 0 ? 1 : sync->max_leased;
 }
 
-/* Open one of the two tables; error 55000 if it was altered. */
-static Relation
-open_paces(const char *name, const TableColumn *columns, int ncolumns)
-{
-	Relation	relation = table_open(extension_relation(name), AccessShareLock);
-
-	check_columns(relation, columns, ncolumns);
-	return relation;
-}
-
-/* Return the value of a column that is not null. */
-static Datum
-column_value(Lookup *lookup, int column)
-{
-	bool		isnull;
-
-	return slot_getattr(lookup->slot, column + 1, &isnull);
-}
-
 /*
  * Return how many more deliveries the rate of a sync allows at a time.  If it is
  * none, sets *next to when it will allow one.
@@ -94,23 +76,20 @@ column_value(Lookup *lookup, int column)
 static int
 allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
 {
-	TimestampTz since = now - sync->per;
-	Relation	handouts = open_paces("handouts", handouts_columns, N_HANDOUT_COLUMNS);
 	Lookup		lookup;
 	int64		sum = 0;
 
-	lookup_begin(&lookup, handouts, extension_relation("handouts_sync_at_idx"), SnapshotAny, 3);
-	lookup_key(&lookup, 0, 1, BTEqualStrategyNumber, CStringGetTextDatum(sync->name));
-	lookup_key(&lookup, 1, 2, BTGreaterStrategyNumber, TimestampTzGetDatum(since));
-	lookup_key(&lookup, 2, 2, BTLessEqualStrategyNumber, TimestampTzGetDatum(now));
-	lookup_rescan(&lookup);
+	timeline_begin(&lookup, &handouts, SnapshotAny, sync, now - sync->per);
 	while (sum < sync->rate && lookup_next(&lookup, BackwardScanDirection))
 	{
-		sum += DatumGetInt32(column_value(&lookup, HANDOUT_AMOUNT));
-		*next = DatumGetTimestampTz(column_value(&lookup, HANDOUT_AT)) + sync->per;
+		TimestampTz at = DatumGetTimestampTz(timeline_value(&lookup, HANDOUT_AT));
+
+		if (at > now)
+			continue;			/* the clock was set back */
+		sum += DatumGetInt32(timeline_value(&lookup, HANDOUT_AMOUNT));
+		*next = at + sync->per;
 	}
-	lookup_end(&lookup);
-	table_close(handouts, NoLock);
+	timeline_end(&lookup);
 	return sum < sync->rate ? sync->rate - sum : 0;
 }
 
@@ -121,21 +100,16 @@ allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
 static int
 allowed_in_flight(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
 {
-	Relation	in_flight = open_paces("in_flight", in_flight_columns, N_FLIGHT_COLUMNS);
 	SnapshotData dirty;
 	Lookup		lookup;
 	int			leased = 0;
 
 	InitDirtySnapshot(dirty);
-	lookup_begin(&lookup, in_flight, extension_relation("in_flight_sync_until_idx"), &dirty, 2);
-	lookup_key(&lookup, 0, 1, BTEqualStrategyNumber, CStringGetTextDatum(sync->name));
-	lookup_key(&lookup, 1, 2, BTGreaterStrategyNumber, TimestampTzGetDatum(now));
-	lookup_rescan(&lookup);
+	timeline_begin(&lookup, &in_flight, &dirty, sync, now);
 	while (leased < max && lookup_next(&lookup, ForwardScanDirection))
 		if (leased++ == 0)
-			*next = DatumGetTimestampTz(column_value(&lookup, FLIGHT_UNTIL));
-	lookup_end(&lookup);
-	table_close(in_flight, NoLock);
+			*next = DatumGetTimestampTz(timeline_value(&lookup, FLIGHT_UNTIL));
+	timeline_end(&lookup);
 	return Max(max - leased, 0);
 }
 

@@ -4,51 +4,48 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "base/compat.h"
 #include "base/query.h"
 #include "catalog/pg_type.h"
 #include "sync/breaker.h"
 #include "sync/pause.h"
+#include "sync/timeline.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Parameters of pause_end_query. */
+/* Columns of pauses, as pause.sql has them. */
 enum
 {
-	PAUSE_END_SYNC, PAUSE_END_NOW, N_PAUSE_END
+	PAUSES_SYNC, PAUSES_UNTIL, N_PAUSES_COLUMNS
 };
 
-static SqlQuery pause_end_query = {
-	.sql = "SELECT p.until"
-	" FROM postalytics.pauses AS p"
-	" WHERE p.sync = $1"
-	"   AND p.until > $2"
-	" ORDER BY p.until DESC"
-	" LIMIT 1",
-	.result = SPI_OK_SELECT,
-	.nparameters = N_PAUSE_END,
-	.types = {[PAUSE_END_SYNC] = TEXTOID,[PAUSE_END_NOW] = TIMESTAMPTZOID}
+static const TableColumn pauses_columns[N_PAUSES_COLUMNS] = {
+	[PAUSES_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
+	[PAUSES_UNTIL] = COLUMN_NOT_NULL("until", TIMESTAMPTZOID),
 };
+
+static const Timeline pauses = {"pauses", "pauses_sync_until_idx", pauses_columns, N_PAUSES_COLUMNS};
 
 /*
  * Return when the pause of a sync, be it by its breaker, ends; DT_NOBEGIN if it
- * is not paused.  Needs
- * an SPI connection, as the owner.
+ * is not paused.
  */
 TimestampTz
 get_pause_end(const Sync *sync, TimestampTz now)
 {
-	Datum		values[N_PAUSE_END] = {
-		[PAUSE_END_SYNC] = CStringGetTextDatum(sync->name),
-		[PAUSE_END_NOW] = TimestampTzGetDatum(now)
-	};
 	TimestampTz until = DT_NOBEGIN;
 	Breaker		breaker = get_breaker(sync);
-	bool		isnull;
+	Lookup		lookup;
 
-	query_run(&pause_end_query, values, NULL);
-	if (SPI_processed > 0)
-		until = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_freetuptable(SPI_tuptable);
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	timeline_begin(&lookup, &pauses, GetActiveSnapshot(), sync, now);
+	if (lookup_next(&lookup, BackwardScanDirection))
+		until = DatumGetTimestampTz(timeline_value(&lookup, PAUSES_UNTIL));
+	timeline_end(&lookup);
+	PopActiveSnapshot();
 	if (breaker.until > now)
 		until = Max(until, breaker.until);
 	return until;

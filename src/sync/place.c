@@ -51,7 +51,7 @@ static Place *used_places;
 static uint64 generation;		/* of the syncs that places belong to */
 static bool kept;
 
-static int
+int
 compare_due_keys(const DueKey *a, const DueKey *b)
 {
 	if (a->due_at != b->due_at)

@@ -53,6 +53,7 @@ typedef struct Place
 extern Place *find_place(const Sync *sync);
 extern bool begin_at_place(Place *place, TimestampTz now);
 extern bool go_back(Place *place);
+extern int	compare_due_keys(const DueKey *a, const DueKey *b);
 extern bool is_before_place(Place *place, const DueKey *key, const text *piece, const text *account);
 extern bool is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now);
 extern void end_at_place(Place *place, TimestampTz now, const DueKey *obstacle, const DueKey *end,
