@@ -64,8 +64,13 @@ async function graphile(name, preset) {
     await all;
     await runner.stop(); // which completes what is still in batches
   });
-  const { rows } = await pool.query("SELECT count(*)::int AS left FROM graphile_worker._private_jobs");
-  if (rows[0].left !== 0) throw new Error(`${rows[0].left} jobs are left`);
+  // It may still be completing the last job.
+  for (let tries = 0; ; tries++) {
+    const { rows } = await pool.query("SELECT count(*)::int AS left FROM graphile_worker._private_jobs");
+    if (rows[0].left === 0) break;
+    if (tries === 50) throw new Error(`${rows[0].left} jobs are left`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 // ---- fetch and ack ----
