@@ -9,7 +9,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	base/cache.o base/extension.o base/query.o base/table.o \
 	lifecycle/current_status.o lifecycle/lifecycle.o lifecycle/order_support.o \
 	rights/binding.o rights/settings.o \
-	feed/batch.o feed/call.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/person.o feed/validate.o \
+	feed/batch.o feed/call.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/person.o feed/status_name.o feed/validate.o \
 	feed/timestamp.o feed/value.o \
 	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o \
 	storage/partition.o storage/partition_worker.o \
@@ -31,7 +31,7 @@ SQL = $(addprefix src/, \
 	base/table.sql base/cache.sql base/lock.sql base/acl.sql \
 	lifecycle/lifecycle.sql lifecycle/current_status.sql \
 	rights/settings.sql rights/audit.sql rights/binding.sql \
-	feed/field_name.sql feed/payload_account.sql feed/person.sql \
+	feed/field_name.sql feed/status_name.sql feed/payload_account.sql feed/person.sql \
 	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
 	sync/sync.sql sync/due.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
@@ -52,7 +52,7 @@ DATA_built = $(INSTALL_SQL)
 DATA = $(filter-out releases/$(INSTALL_SQL), $(wildcard releases/*.sql))
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
-	attack names calendar altered distributed arrives figures limits correct forget
+	attack names calendar altered distributed arrives figures limits correct forget feed
 ISOLATION = same_month same_piece same_event progress two_fetches \
 	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest move_ingest \
 	grant_drop account_change correct_ingest correct_wait

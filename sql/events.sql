@@ -129,7 +129,7 @@ SELECT ingest('{"mailId": "leaf3", "eventDate": "2026-10-04", "eventType": 5}');
 ROLLBACK;
 -- A leaf made by hand, whose columns stand in another order.
 BEGIN;
-CREATE TABLE shuffled (payload json, campaign_id text, status mail_status NOT NULL, occurred_at timestamptz NOT NULL, account text COLLATE "C" NOT NULL,
+CREATE TABLE shuffled (payload json, drop_id text, campaign_id text, status mail_status NOT NULL, occurred_at timestamptz NOT NULL, account text COLLATE "C" NOT NULL,
     piece_id text COLLATE "C" NOT NULL, event_id bigint NOT NULL, received_at timestamptz NOT NULL, PRIMARY KEY (piece_id, account, status, occurred_at));
 ALTER TABLE events ATTACH PARTITION shuffled FOR VALUES FROM ('2032-01-01 UTC') TO ('2032-02-01 UTC');
 SELECT ingest('[{"mailId": "shuffled", "eventDate": "2032-01-03", "eventType": 4}, {"mailId": "shuffled", "eventDate": "2032-01-03", "eventType": 4}]');

@@ -37,6 +37,7 @@ typedef struct EventBatch
 	int64		max_rejects;
 	int64		nrejected;		/* events, including those that are only
 								 * counted */
+	int64		nignored;		/* events, as rows of status_names say */
 	int64		skip_rejects;	/* of each source, which are only counted */
 	void		(*progress) (uint32 done);	/* told the bytes read so far, or
 											 * NULL */

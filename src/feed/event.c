@@ -10,7 +10,9 @@
 #include "base/text.h"
 #include "feed/event.h"
 #include "feed/value.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/json.h"
 
 static inline const char *
 field_text(const EventRecord *record, Field field)
@@ -19,14 +21,51 @@ field_text(const EventRecord *record, Field field)
 }
 
 /*
+ * Return the list's own fields with those that were collected, as a JSON object.
+ * Of two with the same name, jsonb takes the last one.
+ */
+static const char *
+merged_fields(const EventRecord *record, int *length)
+{
+	const Span *own = &record->field[FIELDS];
+	const char *text = field_text(record, FIELDS);
+	StringInfoData json;
+
+	if (own->length > 0 && text[0] != '{')
+	{
+		*length = own->length;	/* an array, to which nothing can be added */
+		return text;
+	}
+	initStringInfo(&json);
+	if (own->length > 0)
+		appendBinaryStringInfo(&json, text, own->length - 1);
+	else
+		appendStringInfoChar(&json, '{');
+	for (const Collected *each = record->collected; each != NULL; each = each->next)
+	{
+		if (own->length > 0 || each != record->collected)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, each->name);
+		appendStringInfoChar(&json, ':');
+		appendBinaryStringInfo(&json, record->source->json + each->value.offset, each->value.length);
+	}
+	appendStringInfoChar(&json, '}');
+	*length = json.len;
+	return json.data;
+}
+
+/*
  * Return a field's value, not null-terminated, and its length.  NULL with
  * length 0 if the event has none, NULL with another length if the database
- * encoding cannot represent it.  Strings with escapes, and ids given as
- * unusual numbers, are built in the current memory context.
+ * encoding cannot represent it.  Strings with escapes, ids given as unusual
+ * numbers, and fields that were collected are built in the current memory
+ * context.
  */
 const char *
 event_field(const EventRecord *record, Field field, int *length)
 {
+	if (field == FIELDS && record->collected != NULL)
+		return merged_fields(record, length);
 	*length = record->field[field].length;
 	if (*length == 0)
 		return NULL;

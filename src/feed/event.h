@@ -30,6 +30,14 @@ typedef struct EventSource
 	const char *first_reason;	/* of them */
 } EventSource;
 
+/* A scalar that is collected into FIELDS. */
+typedef struct Collected
+{
+	const char *name;
+	Span		value;			/* as JSON */
+	struct Collected *next;
+} Collected;
+
 /*
  * The key that identifies an event.  The texts are not null-terminated.
  */
@@ -54,8 +62,10 @@ typedef struct EventRecord
 	TimestampTz expected_at;	/* DT_NOBEGIN if unknown */
 	Span		payload;
 	Span		field[N_FIELDS];
-	uint16		escaped;		/* a bit per field whose text must be
+	uint32		escaped;		/* a bit per field whose text must be
 								 * converted */
+	Collected  *collected;		/* in the order in which they were read */
+	Collected  *last_collected;
 } EventRecord;
 
 /*
@@ -65,7 +75,15 @@ typedef struct EventRecord
 static inline bool
 is_id(int field)
 {
-	return field == MAIL_ID || field == CAMPAIGN_ID || field == CONTACT_ID || field == ACCOUNT;
+	return field == MAIL_ID || field == CAMPAIGN_ID || field == DROP_ID || field == CONTACT_ID ||
+		field == ACCOUNT;
+}
+
+/* True if an event has a value of a field. */
+static inline bool
+event_has(const EventRecord *record, Field field)
+{
+	return record->field[field].length > 0 || (field == FIELDS && record->collected != NULL);
 }
 
 extern const char *event_field(const EventRecord *record, Field field, int *length);

@@ -24,12 +24,15 @@ const FieldInfo field_info[N_ALL_FIELDS] = {
 	[EXPECTED_DELIVERY_DATE] = {"expected_delivery_date", MAX_ID},
 	[ACCOUNT] = {"account", MAX_ID},
 	[CAMPAIGN_ID] = {"campaign_id", MAX_ID},
+	[DROP_ID] = {"drop_id", MAX_ID},
 	[CAMPAIGN_NAME] = {"campaign_name", MAX_NAME},
 	[CONTACT_ID] = {"contact_id", MAX_ID},
 	[FIRST_NAME] = {"first_name", MAX_NAME},
 	[LAST_NAME] = {"last_name", MAX_NAME},
 	[COMPANY] = {"company", MAX_NAME},
 	[EMAIL] = {"email", MAX_NAME},
+	[CITY] = {"city", MAX_NAME},
+	[STATE] = {"state", MAX_NAME},
 	[ZIP] = {"zip", MAX_ID},
 	[COUNTRY] = {"country", MAX_ID},
 	[URL] = {"url", MAX_URL},
@@ -39,8 +42,7 @@ const FieldInfo field_info[N_ALL_FIELDS] = {
 	[ADDRESS_UPDATED] = {"address_updated", 0},
 	[ADDRESS] = {"address", 0},
 	[ADDRESS2] = {"address2", 0},
-	[CITY] = {"city", 0},
-	[STATE] = {"state", 0},
+	[PHONE] = {"phone", 0},
 	[PAYLOAD_ACCOUNT] = {"payload_account", 0},
 };
 
@@ -48,6 +50,8 @@ const FieldInfo field_info[N_ALL_FIELDS] = {
  * THE table of field names: a member's path within its event in lower case,
  * without whitespace, '_', '-' and '.', so that to.firstName and "To First
  * Name" are the same.  A new spelling is a line here, or a row in field_names.
+ * If an event has several names of a field, the first in this table is read.
+ *
  * ACCOUNT has no entry here: the sender determines the account, and a payload
  * can specify it only by a row of field_names.
  */
@@ -56,42 +60,109 @@ static const struct
 	const char *path;
 	int			field;
 }			spellings[] = {
-	{"data", WRAPPER}, {"events", WRAPPER}, {"items", WRAPPER},
-	{"mailid", MAIL_ID}, {"metamailid", MAIL_ID},
+	{"data", WRAPPER},
+	{"events", WRAPPER},
+	{"items", WRAPPER},
+	{"mailid", MAIL_ID},
+	{"metamailid", MAIL_ID},
+	{"piecemailid", MAIL_ID},
 	{"eventdate", EVENT_DATE},
-	{"eventtype", EVENT_TYPE}, {"event", EVENT_TYPE},
+	{"eventdatetime", EVENT_DATE},
+	{"eventtimestamp", EVENT_DATE},
+	{"eventtime", EVENT_DATE},
+	{"timestamp", EVENT_DATE},
+	{"date", EVENT_DATE},
+	{"createddate", EVENT_DATE},
+	{"creationdate", EVENT_DATE},
+	{"datecreated", EVENT_DATE},
+	{"eventtype", EVENT_TYPE},
+	{"event", EVENT_TYPE},
+	{"eventname", EVENT_TYPE},
+	{"eventtypename", EVENT_TYPE},
+	{"type", EVENT_TYPE},
 	{"expecteddeliverydate", EXPECTED_DELIVERY_DATE},
-	{"account", PAYLOAD_ACCOUNT}, {"accountid", PAYLOAD_ACCOUNT}, {"metaaccountid", PAYLOAD_ACCOUNT},
-	{"campaignid", CAMPAIGN_ID}, {"metacampaignid", CAMPAIGN_ID},
-	{"campaignname", CAMPAIGN_NAME}, {"metacampaignname", CAMPAIGN_NAME},
-	{"contactid", CONTACT_ID}, {"toid", CONTACT_ID},
-	{"tocontactid", CONTACT_ID}, {"metacontactid", CONTACT_ID},
-	{"firstname", FIRST_NAME}, {"tofirstname", FIRST_NAME},
-	{"lastname", LAST_NAME}, {"tolastname", LAST_NAME},
-	{"company", COMPANY}, {"tocompany", COMPANY},
-	{"email", EMAIL}, {"toemail", EMAIL},
-	{"zip", ZIP}, {"tozip", ZIP},
-	{"country", COUNTRY}, {"tocountry", COUNTRY},
-	{"url", URL}, {"metaurl", URL}, {"metadata", URL},
-	{"fields", FIELDS}, {"metafields", FIELDS},
-	{"errorcode", ERROR_CODE}, {"toerrorcode", ERROR_CODE}, {"metaerrorcode", ERROR_CODE},
-	{"errordescription", ERROR_DESCRIPTION}, {"toerrordescription", ERROR_DESCRIPTION},
+	{"metaexpecteddeliverydate", EXPECTED_DELIVERY_DATE},
+	{"account", PAYLOAD_ACCOUNT},
+	{"accountid", PAYLOAD_ACCOUNT},
+	{"metaaccountid", PAYLOAD_ACCOUNT},
+	{"campaignid", CAMPAIGN_ID},
+	{"metacampaignid", CAMPAIGN_ID},
+	{"dropid", DROP_ID},
+	{"metadropid", DROP_ID},
+	{"campaigndropid", DROP_ID},
+	{"metacampaigndropid", DROP_ID},
+	{"campaignname", CAMPAIGN_NAME},
+	{"metacampaignname", CAMPAIGN_NAME},
+	{"dropname", CAMPAIGN_NAME},
+	{"metadropname", CAMPAIGN_NAME},
+	{"contactid", CONTACT_ID},
+	{"metacontactid", CONTACT_ID},
+	{"tocontactid", CONTACT_ID},
+	{"toid", CONTACT_ID},
+	{"dataid", CONTACT_ID},
+	{"metadataid", CONTACT_ID},
+	{"todataid", CONTACT_ID},
+	{"contactdataid", CONTACT_ID},
+	{"metacontactdataid", CONTACT_ID},
+	{"firstname", FIRST_NAME},
+	{"tofirstname", FIRST_NAME},
+	{"lastname", LAST_NAME},
+	{"tolastname", LAST_NAME},
+	{"company", COMPANY},
+	{"tocompany", COMPANY},
+	{"email", EMAIL},
+	{"emailaddress", EMAIL},
+	{"toemail", EMAIL},
+	{"toemailaddress", EMAIL},
+	{"city", CITY},
+	{"addresscity", CITY},
+	{"tocity", CITY},
+	{"toaddresscity", CITY},
+	{"state", STATE},
+	{"addressstate", STATE},
+	{"tostate", STATE},
+	{"toaddressstate", STATE},
+	{"zip", ZIP},
+	{"zipcode", ZIP},
+	{"postalcode", ZIP},
+	{"addresszip", ZIP},
+	{"tozip", ZIP},
+	{"tozipcode", ZIP},
+	{"topostalcode", ZIP},
+	{"toaddresszip", ZIP},
+	{"country", COUNTRY},
+	{"addresscountry", COUNTRY},
+	{"tocountry", COUNTRY},
+	{"toaddresscountry", COUNTRY},
+	{"url", URL},
+	{"metaurl", URL},
+	{"metadata", URL},
+	{"fields", FIELDS},
+	{"metafields", FIELDS},
+	{"errorcode", ERROR_CODE},
+	{"toerrorcode", ERROR_CODE},
+	{"metaerrorcode", ERROR_CODE},
+	{"errordescription", ERROR_DESCRIPTION},
+	{"toerrordescription", ERROR_DESCRIPTION},
 	{"metaerrordescription", ERROR_DESCRIPTION},
-	{"addressupdated", ADDRESS_UPDATED}, {"toaddressupdated", ADDRESS_UPDATED},
-	{"wasupdated", ADDRESS_UPDATED}, {"towasupdated", ADDRESS_UPDATED},
-	{"address", ADDRESS}, {"toaddress", ADDRESS},
-	{"address2", ADDRESS2}, {"toaddress2", ADDRESS2},
-	{"city", CITY}, {"tocity", CITY},
-	{"state", STATE}, {"tostate", STATE},
+	{"addressupdated", ADDRESS_UPDATED},
+	{"toaddressupdated", ADDRESS_UPDATED},
+	{"wasupdated", ADDRESS_UPDATED},
+	{"towasupdated", ADDRESS_UPDATED},
+	{"address", ADDRESS},
+	{"addressstreet", ADDRESS},
+	{"toaddress", ADDRESS},
+	{"toaddressstreet", ADDRESS},
+	{"address2", ADDRESS2},
+	{"addressstreet2", ADDRESS2},
+	{"toaddress2", ADDRESS2},
+	{"toaddressstreet2", ADDRESS2},
+	{"phone", PHONE},
+	{"tophone", PHONE},
 };
 
-typedef struct FieldName
-{
-	const char *path;
-	uint32		hash;
-	int			field;			/* a Field, or WRAPPER */
-	char		status;			/* for simplehash */
-} FieldName;
+/* Before all of these. */
+#define USERS_RANK	(-1)
 
 /* FNV-1a, which lets the hash of a path continue that of its section. */
 #define EMPTY_PATH_HASH 2166136261u
@@ -134,6 +205,13 @@ path_begin(void)
 	return path;
 }
 
+/* True for a character that does not count in names. */
+bool
+is_ignored(char c)
+{
+	return is_blank(c) || c == '_' || c == '-' || c == '.';
+}
+
 /*
  * Append a member's name to a path in buffer, without the ignored characters.
  */
@@ -144,7 +222,7 @@ path_append(Path path, char *buffer, const char *name, int length)
 	{
 		unsigned char c = name[i];
 
-		if (is_blank(c) || c == '_' || c == '-' || c == '.')
+		if (is_ignored(c))
 			continue;
 		if (path.length >= MAX_PATH - 1)
 		{
@@ -159,9 +237,15 @@ path_append(Path path, char *buffer, const char *name, int length)
 	return path;
 }
 
-/* Add a spelling of a field, or replace the field that it stands for. */
+/* The built-in names and the users' own ones. */
+static FieldNames *known;
+
+/*
+ * Add a spelling of a field, or replace the field that it stands for.  member is
+ * of FIELDS, for COLLECTED.
+ */
 static void
-add_name(names_hash *names, const char *spelling, int length, int field)
+add_name(const char *spelling, int length, int field, int rank, const char *member)
 {
 	char		buffer[MAX_PATH];
 	Path		path = path_append(path_begin(), buffer, spelling, length);
@@ -171,33 +255,54 @@ add_name(names_hash *names, const char *spelling, int length, int field)
 	if (path.length == 0 || path.length == MAX_PATH)
 		return;					/* a check constraint of the table excludes
 								 * these */
-	entry = names_insert(names, buffer, &found);
+	entry = names_insert(known->names, buffer, &found);
 	if (!found)
-		entry->path = MemoryContextStrdup(names->ctx, buffer);
+		entry->path = pstrdup(buffer);
 	entry->field = field;
+	entry->rank = rank;
+	entry->member = member;
+}
+
+/* Add a beginning of paths, which is followed by '*'. */
+static void
+add_prefix(const char *spelling, int length)
+{
+	char		buffer[MAX_PATH];
+	Path		path = path_append(path_begin(), buffer, spelling, length);
+	Size		size = (known->nprefixes + 1) * sizeof(FieldPrefix);
+
+	if (path.length == MAX_PATH)
+		return;
+	known->prefixes = known->prefixes == NULL ? palloc(size) : repalloc(known->prefixes, size);
+	known->prefixes[known->nprefixes++] = (FieldPrefix)
+	{
+		pstrdup(buffer), path.length
+	};
 }
 
 /* Return the field of this name, or -1. */
 static int
-field_by_name(const char *name, int length)
+field_by_name(const char *name)
 {
+	if (strcmp(name, "events") == 0)
+		return WRAPPER;
 	for (int i = 0; i < N_ALL_FIELDS; i++)
-		if (equal_bytes(field_info[i].name, strlen(field_info[i].name), name, length))
+		if (strcmp(field_info[i].name, name) == 0)
 			return i;
 	return -1;
 }
 
-/* The built-in names and the users' own ones. */
-static names_hash *known_names;
-
 static void
 begin_field_names(void)
 {
-	known_names = names_create(CurrentMemoryContext, 2 * lengthof(spellings), NULL);
+	known = palloc0(sizeof(FieldNames));
+	known->names = names_create(CurrentMemoryContext, 2 * lengthof(spellings), NULL);
 	for (int i = 0; i < (int) lengthof(spellings); i++)
-		add_name(known_names, spellings[i].path, strlen(spellings[i].path),
-				 spellings[i].field);
+		add_name(spellings[i].path, strlen(spellings[i].path), spellings[i].field, i, NULL);
 }
+
+/* The name in front of a member of FIELDS, as in "fields.offer". */
+#define MEMBER_OF_FIELDS	"fields."
 
 /* Add a row of field_names, whose columns are path and field. */
 static void
@@ -205,11 +310,17 @@ add_field_name(TupleTableSlot *row)
 {
 	bool		isnull;
 	text	   *path = DatumGetTextPP(slot_getattr(row, 1, &isnull));
-	text	   *name = DatumGetTextPP(slot_getattr(row, 2, &isnull));
-	int			field = field_by_name(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	char	   *name = TextDatumGetCString(slot_getattr(row, 2, &isnull));
+	const char *spelling = VARDATA_ANY(path);
+	int			length = VARSIZE_ANY_EXHDR(path);
+	int			field = field_by_name(name);
 
 	if (field >= 0)
-		add_name(known_names, VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path), field);
+		add_name(spelling, length, field, USERS_RANK, NULL);
+	else if (strcmp(name, MEMBER_OF_FIELDS "*") == 0 && length > 0 && spelling[length - 1] == '*')
+		add_prefix(spelling, length - 1);
+	else if (strncmp(name, MEMBER_OF_FIELDS, strlen(MEMBER_OF_FIELDS)) == 0)
+		add_name(spelling, length, COLLECTED, USERS_RANK, name + strlen(MEMBER_OF_FIELDS));
 }
 
 static TableCache field_names_cache = {
@@ -219,21 +330,40 @@ static TableCache field_names_cache = {
 };
 
 /* Return all names, which are valid until the next call. */
-FieldNames *
+const FieldNames *
 field_names(void)
 {
 	refresh_cache(&field_names_cache);
-	return known_names;
+	return known;
 }
 
-/* Return the field, or WRAPPER, of a path in buffer; -1 if it is unknown. */
-int
-field_find(FieldNames *names, const char *buffer, Path path)
+/* Return what a path in buffer stands for; NULL if it is unknown. */
+const FieldName *
+field_find(const FieldNames *names, const char *buffer, Path path)
 {
-	FieldName  *known;
+	if (path.length == MAX_PATH)
+		return NULL;
+	return names_lookup_hash(names->names, buffer, path.hash);
+}
+
+/*
+ * Return the length of the longest beginning of a path whose rest is a member of
+ * FIELDS; -1 if there is none.
+ */
+int
+field_prefix(const FieldNames *names, const char *buffer, Path path)
+{
+	int			longest = -1;
 
 	if (path.length == MAX_PATH)
 		return -1;
-	known = names_lookup_hash(names, buffer, path.hash);
-	return known == NULL ? -1 : known->field;
+	for (int i = 0; i < names->nprefixes; i++)
+	{
+		const FieldPrefix *prefix = &names->prefixes[i];
+
+		if (prefix->length > longest && prefix->length < path.length &&
+			memcmp(buffer, prefix->path, prefix->length) == 0)
+			longest = prefix->length;
+	}
+	return longest;
 }

@@ -15,12 +15,15 @@ typedef enum Field
 	EXPECTED_DELIVERY_DATE,
 	ACCOUNT,
 	CAMPAIGN_ID,
+	DROP_ID,
 	CAMPAIGN_NAME,
 	CONTACT_ID,
 	FIRST_NAME,
 	LAST_NAME,
 	COMPANY,
 	EMAIL,
+	CITY,
+	STATE,
 	ZIP,
 	COUNTRY,
 	URL,
@@ -31,8 +34,7 @@ typedef enum Field
 	ADDRESS_UPDATED,
 	ADDRESS,
 	ADDRESS2,
-	CITY,
-	STATE,
+	PHONE,
 	PAYLOAD_ACCOUNT				/* named in the payload, which does not
 								 * determine the account of the event */
 } Field;
@@ -41,9 +43,11 @@ typedef enum Field
 #define N_ALL_FIELDS (PAYLOAD_ACCOUNT + 1)
 
 /*
- * What field_find returns for a member that holds events rather than a field.
+ * What a name stands for that is no field: a member that holds events, and a
+ * scalar that is collected into FIELDS.
  */
 #define WRAPPER		N_ALL_FIELDS
+#define COLLECTED	(N_ALL_FIELDS + 1)
 
 typedef struct FieldInfo
 {
@@ -65,11 +69,41 @@ typedef struct Path
 	int			length;			/* MAX_PATH if it is too long to be known */
 } Path;
 
-typedef struct names_hash FieldNames;
+/* A name of a field. */
+typedef struct FieldName
+{
+	const char *path;
+	uint32		hash;
+	int			field;			/* a Field, WRAPPER or COLLECTED */
+	int			rank;			/* of several names of a field in an event,
+								 * that with the lowest rank is read */
+	const char *member;			/* of FIELDS, for COLLECTED */
+	char		status;			/* for simplehash */
+} FieldName;
 
-extern FieldNames *field_names(void);
+/*
+ * A beginning of paths: what has one is collected into FIELDS, under the rest of
+ * its name.
+ */
+typedef struct FieldPrefix
+{
+	const char *path;
+	int			length;
+} FieldPrefix;
+
+/* All names that are known. */
+typedef struct FieldNames
+{
+	struct names_hash *names;
+	FieldPrefix *prefixes;
+	int			nprefixes;
+} FieldNames;
+
+extern const FieldNames *field_names(void);
 extern Path path_begin(void);
 extern Path path_append(Path path, char *buffer, const char *name, int length);
-extern int	field_find(FieldNames *names, const char *buffer, Path path);
+extern const FieldName *field_find(const FieldNames *names, const char *buffer, Path path);
+extern int	field_prefix(const FieldNames *names, const char *buffer, Path path);
+extern bool is_ignored(char c);
 
 #endif							/* POSTALYTICS_FIELD_NAME_H */

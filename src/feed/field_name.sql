@@ -3,23 +3,26 @@
  *		field_names: the users' own names for fields of the feed.
  */
 
+-- A path that ends in '*' stands for all that begin with what is before it.
 CREATE TABLE postalytics.field_names (
     path text NOT NULL PRIMARY KEY
         CHECK (pg_catalog.length(pg_catalog.translate(path, E' ._-\t\n\r\f\v', '')) BETWEEN 1 AND 63
                AND pg_catalog.octet_length(pg_catalog.translate(path, E' ._-\t\n\r\f\v', '')) <= 63),
     field text NOT NULL
         CHECK (field IN ('mail_id', 'event_date', 'event_type', 'expected_delivery_date',
-                         'account', 'campaign_id', 'campaign_name', 'contact_id',
-                         'first_name', 'last_name', 'company', 'email', 'zip', 'country',
+                         'account', 'campaign_id', 'drop_id', 'campaign_name', 'contact_id',
+                         'first_name', 'last_name', 'company', 'email', 'city', 'state', 'zip', 'country',
                          'url', 'fields', 'error_code', 'error_description', 'address_updated',
-                         'address', 'address2', 'city', 'state'))
+                         'address', 'address2', 'phone', 'events')
+               OR (field LIKE 'fields._%' AND pg_catalog.octet_length(field) <= 263)),
+    CHECK ((path LIKE '%*') = (field = 'fields.*'))
 );
 COMMENT ON TABLE postalytics.field_names IS
     'further spellings of the feed''s fields; then call retry_rejects()';
 COMMENT ON COLUMN postalytics.field_names.path IS
-    'where the field stands in an event (to.givenName); case, blanks, ''_'' and ''-'' do not count';
+    'where the field is in an event (to.givenName); case, blanks, ''_'', ''-'' and ''.'' do not count; for ''fields.*'', the beginning of paths, with ''*'' after it';
 COMMENT ON COLUMN postalytics.field_names.field IS
-    'the field: a column of inbox, "fields", or a column that returned_mail reads from payloads';
+    'a column of inbox, "fields", a column that returned_mail reads from payloads, "events" for a member that holds events, or fields.NAME for a value that becomes member NAME of fields';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.field_names', '');
 

@@ -16,21 +16,36 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+/* The longest path, as it is spelled, that is collected by its beginning. */
+#define MAX_SPELLED	256
+
 typedef struct Reader
 {
 	EventBatch *batch;
 	EventSource *source;
-	FieldNames *names;
+	const FieldNames *names;
 	JsonLexContext *lex;		/* positioned at the token to read next */
 	int			depth;			/* of the objects and arrays that are being
 								 * read */
 	char		path[MAX_PATH]; /* text of the current Path */
+	char		spelled[MAX_SPELLED];	/* likewise, as it is spelled, if
+										 * names has prefixes */
 } Reader;
+
+/* A member, or the section whose members are being read. */
+typedef struct Member
+{
+	Path		path;
+	int			spelled;		/* length in spelled, MAX_SPELLED if it is too
+								 * long */
+} Member;
 
 /* An object that is an event or a wrapper around events. */
 typedef struct Candidate
 {
 	EventRecord record;
+	int			rank[N_ALL_FIELDS]; /* of the name under which a field was
+									 * read */
 	Span	   *details;		/* for the fields from N_FIELDS on, or NULL */
 	uint32		misplaced;		/* a bit for each required field that is
 								 * neither text nor number */
@@ -39,6 +54,7 @@ typedef struct Candidate
 								 * following */
 	int64		nrejects;
 	int64		nrejected;
+	int64		nignored;
 	int64		accepted;
 	int64		rejected;
 } Candidate;
@@ -54,7 +70,7 @@ typedef struct Candidate
 #define PROGRESS_INTERVAL	1024
 
 static void read_events(Reader *reader);
-static void read_members(Reader *reader, Candidate *candidate, Path section);
+static void read_members(Reader *reader, Candidate *candidate, Member section);
 
 static inline JsonTokenType
 token(const Reader *reader)
@@ -135,10 +151,24 @@ span_value(Reader *reader)
 	return span;
 }
 
+/*
+ * True if the value of a field that is about to be read replaces what was read
+ * under other names.
+ */
+static inline bool
+takes_precedence(Candidate *candidate, const FieldName *name)
+{
+	if (name->rank > candidate->rank[name->field])
+		return false;
+	candidate->rank[name->field] = name->rank;
+	return true;
+}
+
 /* Read a field's text or number.  null and '' are treated as absent. */
 static void
-read_scalar(Reader *reader, Candidate *candidate, Field field)
+read_scalar(Reader *reader, Candidate *candidate, const FieldName *name)
 {
+	Field		field = name->field;
 	EventRecord *record = &candidate->record;
 	JsonLexContext *lex = reader->lex;
 	Span		span = {token_offset(reader), lex->token_terminator - lex->token_start};
@@ -161,7 +191,7 @@ read_scalar(Reader *reader, Candidate *candidate, Field field)
 	else if (token(reader) == JSON_TOKEN_NUMBER && is_id(field))
 		converted = !is_plain_number(value, span.length);
 	advance(reader);
-	if (span.length == 0 || field == FIELDS)
+	if (span.length == 0 || field == FIELDS || !takes_precedence(candidate, name))
 		return;
 	if (field >= N_FIELDS)
 	{
@@ -175,19 +205,92 @@ read_scalar(Reader *reader, Candidate *candidate, Field field)
 		record->escaped &= ~(1 << field);
 }
 
-/* Read a known member, or a section that may hold some. */
-static void
-read_member(Reader *reader, Candidate *candidate, Path path, int field)
+/* Note that a field is neither text nor a number, if it is a required one. */
+static inline void
+misplace(Candidate *candidate, int field)
 {
-	bool		is_detail = field >= N_FIELDS && field != WRAPPER;
-	bool		is_wanted = field >= 0 && (field < N_FIELDS || (is_detail && candidate->details != NULL));
+	if (field == MAIL_ID || field == EVENT_TYPE || field == EVENT_DATE)
+		candidate->misplaced |= 1 << field;
+}
 
-	if (at_text(reader) || (at_boolean(reader) && is_detail))
+/* Collect a scalar into FIELDS.  null and '' are treated as absent. */
+static void
+collect(Reader *reader, Candidate *candidate, const char *name)
+{
+	EventRecord *record = &candidate->record;
+	JsonLexContext *lex = reader->lex;
+	Span		value = {token_offset(reader), lex->token_terminator - lex->token_start};
+	bool		absent = token(reader) == JSON_TOKEN_NULL ||
+	(token(reader) == JSON_TOKEN_STRING && value.length == 2);
+	Collected  *collected;
+
+	advance(reader);
+	if (absent)
+		return;
+	collected = palloc(sizeof(Collected));
+	*collected = (Collected)
 	{
-		if (is_wanted)
-			read_scalar(reader, candidate, field);
+		name, value, NULL
+	};
+	if (record->collected == NULL)
+		record->collected = collected;
+	else
+		record->last_collected->next = collected;
+	record->last_collected = collected;
+}
+
+/* Return the rest of a member's name after a beginning of its path. */
+static const char *
+rest_of_name(const Reader *reader, Member member, int prefix)
+{
+	int			i = 0;
+
+	for (int n = 0; i < member.spelled && (n < prefix || is_ignored(reader->spelled[i])); i++)
+		n += !is_ignored(reader->spelled[i]);
+	return pnstrdup(reader->spelled + i, member.spelled - i);
+}
+
+/*
+ * Read a scalar, which is a known member or one that is collected.  Anything
+ * else is skipped.
+ */
+static void
+read_value(Reader *reader, Candidate *candidate, Member member, const FieldName *name)
+{
+	int			field = name == NULL ? -1 : name->field;
+
+	if (field == COLLECTED)
+		collect(reader, candidate, name->member);
+	else if (field >= 0 && field < N_FIELDS && !at_text(reader))
+	{
+		misplace(candidate, field);
+		advance(reader);
+	}
+	else if (field == WRAPPER || (field >= N_FIELDS && candidate->details == NULL))
+		advance(reader);
+	else if (field >= 0)
+		read_scalar(reader, candidate, name);
+	else
+	{
+		int			prefix = member.spelled == MAX_SPELLED ? -1 :
+		field_prefix(reader->names, reader->path, member.path);
+
+		if (prefix >= 0)
+			collect(reader, candidate, rest_of_name(reader, member, prefix));
 		else
 			advance(reader);
+	}
+}
+
+/* Read a member, which may be a section that holds others. */
+static void
+read_member(Reader *reader, Candidate *candidate, Member member, const FieldName *name)
+{
+	int			field = name == NULL ? -1 : name->field;
+
+	if (at_text(reader) || at_boolean(reader))
+	{
+		read_value(reader, candidate, member, name);
 		return;
 	}
 	if (field == FIELDS && at_container(reader))
@@ -195,14 +298,14 @@ read_member(Reader *reader, Candidate *candidate, Path path, int field)
 		Span		span = span_value(reader);
 
 		/* Treat an empty container as absent. */
-		if (!is_empty_container(reader->source->json + span.offset, span.length))
+		if (!is_empty_container(reader->source->json + span.offset, span.length) &&
+			takes_precedence(candidate, name))
 			candidate->record.field[FIELDS] = span;
 		return;
 	}
-	if (field == MAIL_ID || field == EVENT_TYPE || field == EVENT_DATE)
-		candidate->misplaced |= 1 << field;
-	if (token(reader) == JSON_TOKEN_OBJECT_START && path.length < MAX_PATH && reader->depth < MAX_DEPTH)
-		read_members(reader, candidate, path);
+	misplace(candidate, field);
+	if (token(reader) == JSON_TOKEN_OBJECT_START && member.path.length < MAX_PATH && reader->depth < MAX_DEPTH)
+		read_members(reader, candidate, member);
 	else
 		skip_value(reader);
 }
@@ -217,6 +320,7 @@ read_wrapped(Reader *reader, Candidate *candidate)
 		candidate->nrecords = reader->batch->nrecords;
 		candidate->nrejects = reader->batch->nrejects;
 		candidate->nrejected = reader->batch->nrejected;
+		candidate->nignored = reader->batch->nignored;
 		candidate->accepted = reader->source->accepted;
 		candidate->rejected = reader->source->rejected;
 	}
@@ -235,7 +339,8 @@ static inline bool
 is_event(const Candidate *candidate)
 {
 	return has_field(candidate, MAIL_ID) ||
-		(has_field(candidate, CAMPAIGN_ID) && has_field(candidate, CONTACT_ID));
+		((has_field(candidate, CAMPAIGN_ID) || has_field(candidate, DROP_ID)) &&
+		 has_field(candidate, CONTACT_ID));
 }
 
 /*
@@ -252,17 +357,42 @@ is_wrapper(const Candidate *candidate, const EventBatch *batch)
 
 	if (!candidate->wraps || is_event(candidate))
 		return false;
-	return batch->nrecords > candidate->nrecords || own == 0 ||
+	return batch->nrecords > candidate->nrecords || batch->nignored > candidate->nignored || own == 0 ||
 		(own == 1 && batch->nrejected > candidate->nrejected);
 }
 
-/* Return the path of the member whose name is the current token. */
-static Path
-member_path(Reader *reader, Path section)
+/* Begin with the members of an event itself. */
+static Member
+no_section(void)
 {
-	static const Path too_long = {0, MAX_PATH};
+	return (Member)
+	{
+		path_begin(), 0
+	};
+}
+
+/* Append a name to the spelled path of a section, and return its length. */
+static int
+append_spelled(Reader *reader, int section, const char *name, int length)
+{
+	int			start = section == 0 ? 0 : section + 1;
+
+	if (start + length >= MAX_SPELLED)
+		return MAX_SPELLED;
+	if (section > 0)
+		reader->spelled[section] = '.';
+	memcpy(reader->spelled + start, name, length);
+	return start + length;
+}
+
+/* Return the member whose name is the current token. */
+static Member
+next_member(Reader *reader, Member section)
+{
+	static const Member too_long = {{0, MAX_PATH}, MAX_SPELLED};
 	const char *name = reader->lex->token_start + 1;
 	int			length = reader->lex->token_terminator - name - 1;
+	Member		member = {.spelled = 0};
 
 	if (memchr(name, '\\', length) != NULL)
 	{
@@ -270,28 +400,31 @@ member_path(Reader *reader, Path section)
 		if (name == NULL)
 			return too_long;
 	}
-	return path_append(section, reader->path, name, length);
+	member.path = path_append(section.path, reader->path, name, length);
+	if (reader->names->nprefixes > 0)
+		member.spelled = append_spelled(reader, section.spelled, name, length);
+	return member;
 }
 
 /* Read an object's members, of an event itself or of one of its sections. */
 static void
-read_members(Reader *reader, Candidate *candidate, Path section)
+read_members(Reader *reader, Candidate *candidate, Member section)
 {
 	check_stack_depth();
 	reader->depth++;
 	advance(reader);			/* { */
 	while (token(reader) != JSON_TOKEN_OBJECT_END)
 	{
-		Path		path = member_path(reader, section);
-		int			field = field_find(reader->names, reader->path, path);
+		Member		member = next_member(reader, section);
+		const FieldName *name = field_find(reader->names, reader->path, member.path);
 
 		advance(reader);		/* the name */
 		advance(reader);		/* : */
-		if (field == WRAPPER && at_container(reader) && reader->batch != NULL &&
-			section.length == 0 && !is_event(candidate))
+		if (name != NULL && name->field == WRAPPER && at_container(reader) && reader->batch != NULL &&
+			section.path.length == 0 && !is_event(candidate))
 			read_wrapped(reader, candidate);
 		else
-			read_member(reader, candidate, path, field);
+			read_member(reader, candidate, member, name);
 		if (token(reader) == JSON_TOKEN_COMMA)
 			advance(reader);
 	}
@@ -327,11 +460,19 @@ add_candidate(Reader *reader, Candidate *candidate)
 		batch->nrecords = candidate->nrecords;
 		batch->nrejects = candidate->nrejects;
 		batch->nrejected = candidate->nrejected;
+		batch->nignored = candidate->nignored;
 		reader->source->accepted = candidate->accepted;
 		reader->source->rejected = candidate->rejected;
 	}
 
 	caller = MemoryContextSwitchTo(batch->scratch);
+	if (is_ignored_event(&candidate->record))
+	{
+		batch->nignored++;
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(batch->scratch);
+		return;
+	}
 	wrong = validate_event(&candidate->record, candidate->misplaced, batch);
 	if (wrong == NULL && !call_add_campaign(batch->call, &candidate->record, batch->settings.max_campaigns))
 		wrong = psprintf("the call names more campaigns than setting \"max_campaigns\" allows (%d)",
@@ -351,14 +492,23 @@ add_candidate(Reader *reader, Candidate *candidate)
 }
 
 static void
+begin_candidate(Candidate *candidate, EventSource *source, Span *details)
+{
+	memset(candidate, 0, sizeof(*candidate));
+	for (int i = 0; i < N_ALL_FIELDS; i++)
+		candidate->rank[i] = PG_INT32_MAX;
+	candidate->record.source = source;
+	candidate->details = details;
+}
+
+static void
 read_object(Reader *reader)
 {
 	Candidate	candidate;
 
-	memset(&candidate, 0, sizeof(candidate));
-	candidate.record.source = reader->source;
+	begin_candidate(&candidate, reader->source, NULL);
 	candidate.record.payload.offset = token_offset(reader);
-	read_members(reader, &candidate, path_begin());
+	read_members(reader, &candidate, no_section());
 	candidate.record.payload.length =
 		previous_end(reader) - candidate.record.payload.offset;
 	add_candidate(reader, &candidate);
@@ -456,10 +606,8 @@ event_read_details(EventRecord *record, EventSource *source, Span *details)
 	if (token(&reader) != JSON_TOKEN_OBJECT_START)
 		return false;
 
-	memset(&candidate, 0, sizeof(candidate));
-	candidate.record.source = source;
-	candidate.details = details;
-	read_members(&reader, &candidate, path_begin());
+	begin_candidate(&candidate, source, details);
+	read_members(&reader, &candidate, no_section());
 	*record = candidate.record;
 	drop_invalid_fields(record);
 	return true;

@@ -55,7 +55,13 @@ scan_number(Scanner *s, int min, int max, int *number)
 	return n >= min;
 }
 
-/* Scan a date, which is Y-m-d or m/d/Y. */
+static inline bool
+digit_is_next(const Scanner *s)
+{
+	return s->at < s->end && *s->at >= '0' && *s->at <= '9';
+}
+
+/* Scan a date, which is Y-m-d, Ymd or m/d/Y. */
 static bool
 scan_date(Scanner *s, struct pg_tm *tm)
 {
@@ -72,9 +78,11 @@ scan_date(Scanner *s, struct pg_tm *tm)
 	}
 	else
 	{
+		bool		basic = digit_is_next(s);
+
 		tm->tm_year = first;
-		if (!skip(s, '-') || !scan_number(s, 2, 2, &tm->tm_mon) ||
-			!skip(s, '-') || !scan_number(s, 2, 2, &tm->tm_mday))
+		if ((!basic && !skip(s, '-')) || !scan_number(s, 2, 2, &tm->tm_mon) ||
+			(!basic && !skip(s, '-')) || !scan_number(s, 2, 2, &tm->tm_mday))
 			return false;
 	}
 	return tm->tm_year >= 1 && tm->tm_mon >= 1 && tm->tm_mon <= 12 &&
@@ -124,26 +132,53 @@ scan_am_pm(Scanner *s, struct pg_tm *tm)
 	return true;
 }
 
-/* Scan H:M, H:M:S or H:M:S.fraction, with or without AM or PM. */
+/* True for a time of day; 24:00:00 and the leap second belong to the next. */
 static bool
-scan_time(Scanner *s, struct pg_tm *tm, int *microseconds)
+is_time_of_day(const struct pg_tm *tm, int microseconds)
 {
-	if (!scan_number(s, 1, 2, &tm->tm_hour) || !skip(s, ':') ||
-		!scan_number(s, 2, 2, &tm->tm_min))
-		return false;
-	if (skip(s, ':'))
-	{
-		if (!scan_number(s, 2, 2, &tm->tm_sec))
-			return false;
-		if (skip(s, '.') && !scan_fraction(s, microseconds))
-			return false;
-	}
-	return scan_am_pm(s, tm) &&
-		tm->tm_hour < 24 && tm->tm_min < 60 && tm->tm_sec < 60;
+	if (tm->tm_hour == 24)
+		return tm->tm_min == 0 && tm->tm_sec == 0 && microseconds == 0;
+	return tm->tm_hour < 24 && tm->tm_min < 60 && (tm->tm_sec < 60 || (tm->tm_sec == 60 && tm->tm_min == 59));
 }
 
 /*
- * Scan Z, +hh, +hhmm or +hh:mm as seconds east of UTC.  *given is false if
+ * Scan H:M, H:M:S or H:M:S.fraction, with or without AM or PM, or likewise
+ * without colons.
+ */
+static bool
+scan_time(Scanner *s, struct pg_tm *tm, int *microseconds)
+{
+	bool		basic;
+
+	if (!scan_number(s, 1, 2, &tm->tm_hour))
+		return false;
+	basic = digit_is_next(s);
+	if ((!basic && !skip(s, ':')) || !scan_number(s, 2, 2, &tm->tm_min))
+		return false;
+	if (basic ? digit_is_next(s) : skip(s, ':'))
+	{
+		if (!scan_number(s, 2, 2, &tm->tm_sec))
+			return false;
+		if ((skip(s, '.') || skip(s, ',')) && !scan_fraction(s, microseconds))
+			return false;
+	}
+	return scan_am_pm(s, tm) && is_time_of_day(tm, *microseconds);
+}
+
+/* Skip a word, in any case, if it is next. */
+static bool
+skip_word(Scanner *s, const char *word)
+{
+	int			length = strlen(word);
+
+	if (s->end - s->at < length || pg_strncasecmp(s->at, word, length) != 0)
+		return false;
+	s->at += length;
+	return true;
+}
+
+/*
+ * Scan Z, UTC, GMT, +hh, +hhmm or +hh:mm as seconds east of UTC.  *given is false if
  * there is none.
  */
 static bool
@@ -155,7 +190,7 @@ scan_offset(Scanner *s, int *seconds_east, bool *given)
 
 	*given = false;
 	skip_blanks(s);
-	if (skip(s, 'Z') || skip(s, 'z'))
+	if (skip(s, 'Z') || skip(s, 'z') || skip_word(s, "UTC") || skip_word(s, "GMT"))
 	{
 		*given = true;
 		*seconds_east = 0;
@@ -198,7 +233,7 @@ parse_timestamp(const char *string, int length, pg_tz *zone, TimestampTz *time)
 	else
 	{
 		skip_blanks(&s);
-		if (s.at < s.end && *s.at >= '0' && *s.at <= '9' &&
+		if (digit_is_next(&s) &&
 			!scan_time(&s, &tm, &microseconds))
 			return false;
 	}

@@ -8,6 +8,7 @@
 
 #include <limits.h>
 
+#include "feed/status_name.h"
 #include "feed/timestamp.h"
 #include "feed/validate.h"
 #include "feed/value.h"
@@ -38,6 +39,17 @@ check_text(const EventRecord *record, Field field, uint32 max_fields)
 	return NULL;
 }
 
+/* Remove a field whose text is invalid. */
+static void
+drop_if_invalid(EventRecord *record, Field field)
+{
+	if (!event_has(record, field) || check_text(record, field, UINT_MAX) == NULL)
+		return;
+	record->field[field].length = 0;
+	if (field == FIELDS)
+		record->collected = NULL;
+}
+
 /* Quote a value for a message, shortened if it is long. */
 static const char *
 quoted(const char *value, int length)
@@ -55,27 +67,18 @@ is_no_date(TimestampTz time)
 }
 
 /*
- * Read the expected delivery date, in a time zone unless it has its own.
- * Returns what is wrong, or NULL.
+ * Read the expected delivery date, in a time zone unless it has its own.  One
+ * that cannot be read is left out.
  */
-static const char *
+static void
 read_expected_date(EventRecord *record, pg_tz *zone)
 {
 	int			length;
 	const char *value = event_field(record, EXPECTED_DELIVERY_DATE, &length);
 
-	record->expected_at = DT_NOBEGIN;
-	if (value == NULL)
-		return NULL;
-	if (!parse_timestamp(value, length, zone, &record->expected_at))
-	{
+	if (value == NULL || !parse_timestamp(value, length, zone, &record->expected_at) ||
+		is_no_date(record->expected_at))
 		record->expected_at = DT_NOBEGIN;
-		return psprintf("invalid expected delivery date: %s",
-						quoted(value, length));
-	}
-	if (is_no_date(record->expected_at))
-		record->expected_at = DT_NOBEGIN;
-	return NULL;
 }
 
 /* Read the time of the event; returns what is wrong, or NULL. */
@@ -101,7 +104,7 @@ read_time(EventRecord *record, const EventBatch *batch)
 	return NULL;
 }
 
-/* Read the status; returns what is wrong, or NULL. */
+/* Read the status, or IGNORED_STATUS; returns what is wrong, or NULL. */
 static const char *
 read_status(EventRecord *record)
 {
@@ -111,11 +114,19 @@ read_status(EventRecord *record)
 
 	if (value == NULL)
 		return "missing status";
-	status = status_from_text(value, length);
+	status = status_find(value, length);
 	if (status == NO_STATUS)
 		return psprintf("unknown status %s", quoted(value, length));
 	record->key.status = status;
 	return NULL;
+}
+
+/* True if an event has no place in the lifecycle, as a row of status_names says. */
+bool
+is_ignored_event(EventRecord *record)
+{
+	return record->field[EVENT_TYPE].length > 0 && read_status(record) == NULL &&
+		record->key.status == IGNORED_STATUS;
 }
 
 /*
@@ -182,6 +193,22 @@ read_account(EventRecord *record, const EventBatch *batch)
 	return NULL;
 }
 
+/*
+ * A campaign that is known only by its drop has the id of the drop.  See
+ * journey_add.
+ */
+static void
+default_campaign_to_drop(EventRecord *record)
+{
+	if (record->field[CAMPAIGN_ID].length > 0 || record->field[DROP_ID].length == 0)
+		return;
+	record->field[CAMPAIGN_ID] = record->field[DROP_ID];
+	if (record->escaped & (1 << DROP_ID))
+		record->escaped |= 1 << CAMPAIGN_ID;
+	else
+		record->escaped &= ~(1 << CAMPAIGN_ID);
+}
+
 /* Remove ids that are blank once their escapes are decoded. */
 static void
 drop_blank_ids(EventRecord *record)
@@ -196,6 +223,9 @@ drop_blank_ids(EventRecord *record)
 	}
 }
 
+/* Fields that are left out if they are invalid, instead of rejecting the event. */
+static const Field dispensable[] = {EXPECTED_DELIVERY_DATE, CITY, STATE};
+
 /*
  * Determine piece, account, status and times of an event.  misplaced has a bit for each
  * field that is neither text nor a number.  Returns the reason to reject the
@@ -209,9 +239,12 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 	if (record->source->account_is_fixed)
 		record->field[ACCOUNT].length = 0;
 	drop_blank_ids(record);
+	for (int i = 0; i < lengthof(dispensable); i++)
+		drop_if_invalid(record, dispensable[i]);
+	default_campaign_to_drop(record);
 	for (int i = 0; i < N_FIELDS; i++)
 	{
-		if (record->field[i].length == 0)
+		if (!event_has(record, i))
 		{
 			if (misplaced & (1 << i))
 				return psprintf("%s is neither text nor a number", field_info[i].name);
@@ -226,25 +259,19 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 		(wrong = read_status(record)) != NULL ||
 		(wrong = read_time(record, batch)) != NULL)
 		return wrong;
-	return read_expected_date(record, batch->settings.feed_time_zone);
-}
-
-/* Remove a field whose text is invalid. */
-static void
-drop_if_invalid(EventRecord *record, Field field)
-{
-	if (record->field[field].length > 0 && check_text(record, field, UINT_MAX) != NULL)
-		record->field[field].length = 0;
+	read_expected_date(record, batch->settings.feed_time_zone);
+	return NULL;
 }
 
 /* Return the piece of a rejected event, or NULL if it cannot be read. */
 const char *
 readable_piece(EventRecord *record, const EventBatch *batch)
 {
-	static const Field ids[] = {MAIL_ID, CAMPAIGN_ID, CONTACT_ID};
+	static const Field ids[] = {MAIL_ID, CAMPAIGN_ID, DROP_ID, CONTACT_ID};
 
 	for (int i = 0; i < lengthof(ids); i++)
 		drop_if_invalid(record, ids[i]);
+	default_campaign_to_drop(record);
 	if (read_piece(record, batch) != NULL)
 		return NULL;
 	return pnstrdup(record->key.piece, record->key.piece_length);
@@ -276,8 +303,6 @@ drop_invalid_fields(EventRecord *record)
 	for (int i = 0; i < N_FIELDS; i++)
 		drop_if_invalid(record, i);
 	drop_blank_ids(record);
-	if (record->field[EXPECTED_DELIVERY_DATE].length > 0)
-		(void) read_expected_date(record, current_settings()->feed_time_zone);
-	else
-		record->expected_at = DT_NOBEGIN;
+	default_campaign_to_drop(record);
+	read_expected_date(record, current_settings()->feed_time_zone);
 }

@@ -148,6 +148,7 @@ read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 	row->key.status = status_from_oid(DatumGetObjectId(slot_getattr(slot, ATTR(EVENTS_STATUS), &isnull)));
 	row->key.occurred_at = DatumGetTimestampTz(slot_getattr(slot, ATTR(EVENTS_OCCURRED_AT), &isnull));
 	row->campaign_id = text_attribute(slot, ATTR(EVENTS_CAMPAIGN_ID));
+	row->drop_id = text_attribute(slot, ATTR(EVENTS_DROP_ID));
 	row->record = offered_record(&row->key);
 	if (row->record == NULL)
 		row->record = read_payload(slot);

@@ -149,6 +149,7 @@ set_event(const EventRecord *record, bool keep_payload, Row row)
 	row_set(row, EVENTS_STATUS, ObjectIdGetDatum(status_oid(key->status)));
 	row_set(row, EVENTS_OCCURRED_AT, TimestampTzGetDatum(key->occurred_at));
 	row_set_or_null(row, EVENTS_CAMPAIGN_ID, event_field_text(record, CAMPAIGN_ID));
+	row_set_or_null(row, EVENTS_DROP_ID, event_field_text(record, DROP_ID));
 	if (keep_payload)
 		row_set(row, EVENTS_PAYLOAD, span_json(record->source, record->payload));
 }
@@ -157,9 +158,9 @@ set_event(const EventRecord *record, bool keep_payload, Row row)
 
 static SqlQuery insert_query = {
 	.sql = "INSERT INTO postalytics.events"
-	"     (piece_id, account, status, occurred_at, campaign_id, payload)"
+	"     (piece_id, account, status, occurred_at, campaign_id, drop_id, payload)"
 	" SELECT (o.event).piece_id, (o.event).account, (o.event).status, (o.event).occurred_at,"
-	"        (o.event).campaign_id, (o.event).payload"
+	"        (o.event).campaign_id, (o.event).drop_id, (o.event).payload"
 	" FROM (SELECT postalytics.offered_events()) AS o (event)"
 	" ON CONFLICT DO NOTHING",
 	.result = SPI_OK_INSERT

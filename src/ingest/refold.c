@@ -31,7 +31,8 @@ derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 
 /* What the queries select: events, as derive_slot needs them. */
 #define EVENTS_COLUMNS \
-	"e.event_id, e.piece_id, e.account, e.status, e.occurred_at, e.received_at, e.campaign_id, e.payload"
+	"e.event_id, e.piece_id, e.account, e.status, e.occurred_at, e.received_at, e.campaign_id, e.drop_id," \
+	" e.payload"
 
 #define FETCH_ROWS	1000
 

@@ -87,6 +87,7 @@ derive_new(Offer *offer)
 		row.event_id = offer_place(offer)->event_id;
 		row.key = record->key;
 		row.campaign_id = (text *) DatumGetPointer(event_field_text(record, CAMPAIGN_ID));
+		row.drop_id = (text *) DatumGetPointer(event_field_text(record, DROP_ID));
 		row.record = record;
 		derive_row(derivation, &row);
 		MemoryContextSwitchTo(caller);

@@ -10,6 +10,7 @@
 
 #include "access/table.h"
 #include "base/query.h"
+#include "base/text.h"
 #include "catalog/pg_type.h"
 #include "journey/journey.h"
 #include "journey/piece.h"
@@ -31,7 +32,8 @@ typedef struct Journey
 	TimestampTz last_event_at;
 	int32		events[N_STATUSES]; /* number of events */
 	int64		marks[N_MARKS];
-	text	   *campaign_id;
+	text	   *campaign_id;	/* NULL if only the drop is known */
+	text	   *drop_id;
 	const EventRecord *section[N_SECTIONS];
 	bool		has_unknown;	/* the payload of an event was not kept */
 } Journey;
@@ -112,8 +114,9 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 		[SECTION_COUNTRY] = field[COUNTRY].length > 0,
 		[SECTION_RECIPIENT] = field[FIRST_NAME].length > 0 ||
 		field[LAST_NAME].length > 0 ||
-		field[COMPANY].length > 0 || field[EMAIL].length > 0,
-		[SECTION_FIELDS] = field[FIELDS].length > 0,
+		field[COMPANY].length > 0 || field[EMAIL].length > 0 ||
+		field[CITY].length > 0 || field[STATE].length > 0,
+		[SECTION_FIELDS] = event_has(record, FIELDS),
 		[SECTION_URL] = field[URL].length > 0 &&
 		(status == PURL_OPENED || status == PURL_COMPLETED),
 		[SECTION_EXPECTED] = record->expected_at != DT_NOBEGIN,
@@ -145,8 +148,11 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 	if (status < N_STATUS_MARKS)
 		journey->marks[status] = Max(journey->marks[status], mark);
 
-	if (row->campaign_id != NULL && decides(journey, SECTION_CAMPAIGN, mark))
+	if (row->campaign_id != NULL && !(row->drop_id != NULL && equal_texts(row->campaign_id, row->drop_id)) &&
+		decides(journey, SECTION_CAMPAIGN, mark))
 		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
+	if (row->drop_id != NULL && decides(journey, SECTION_DROP, mark))
+		journey->drop_id = DatumGetTextPCopy(PointerGetDatum(row->drop_id));
 	if (row->record != NULL)
 		add_record(journey, row->record, status, mark);
 	else
@@ -185,12 +191,16 @@ set_sections(Row row, const Journey *journey)
 
 	if (journey->campaign_id != NULL)
 		row_set(row, PIECE_CAMPAIGN_ID, PointerGetDatum(journey->campaign_id));
+	if (journey->drop_id != NULL)
+		row_set(row, PIECE_DROP_ID, PointerGetDatum(journey->drop_id));
 	set_text(row, PIECE_CONTACT_ID, journey->section[SECTION_CONTACT], CONTACT_ID);
 	set_text(row, PIECE_COUNTRY, journey->section[SECTION_COUNTRY], COUNTRY);
 	set_text(row, PIECE_FIRST_NAME, recipient, FIRST_NAME);
 	set_text(row, PIECE_LAST_NAME, recipient, LAST_NAME);
 	set_text(row, PIECE_COMPANY, recipient, COMPANY);
 	set_text(row, PIECE_EMAIL, recipient, EMAIL);
+	set_text(row, PIECE_CITY, recipient, CITY);
+	set_text(row, PIECE_STATE, recipient, STATE);
 	set_text(row, PIECE_ZIP, journey->section[SECTION_ZIP], ZIP);
 	set_fields(row, journey->section[SECTION_FIELDS]);
 	set_text(row, LAST_URL, journey->section[SECTION_URL], URL);
@@ -230,35 +240,35 @@ enum
  */
 static SqlQuery write_query = {
 	.sql = "INSERT INTO postalytics.pieces AS p"
-	" (piece_id, account, campaign_id, contact_id, status, status_at, response,"
+	" (piece_id, account, campaign_id, drop_id, contact_id, status, status_at, response,"
 	"  mail_piece_created_at, addressed_at, printed_at, mailed_at, in_transit_at,"
 	"  in_local_area_at, processed_for_delivery_at, re_routed_at,"
 	"  returned_to_sender_at, first_opened_at, first_completed_at, opens,"
 	"  completions, first_event_at, last_event_at, expected_delivery_at, country,"
-	"  first_name, last_name, company, email, zip, fields, last_url, marks)"
-	" SELECT j.piece_id, j.account, j.campaign_id, j.contact_id, j.status, j.status_at,"
+	"  first_name, last_name, company, email, city, state, zip, fields, last_url, marks)"
+	" SELECT j.piece_id, j.account, j.campaign_id, j.drop_id, j.contact_id, j.status, j.status_at,"
 	"        j.response, j.mail_piece_created_at, j.addressed_at, j.printed_at,"
 	"        j.mailed_at, j.in_transit_at, j.in_local_area_at,"
 	"        j.processed_for_delivery_at, j.re_routed_at, j.returned_to_sender_at,"
 	"        j.first_opened_at, j.first_completed_at, j.opens, j.completions,"
 	"        j.first_event_at, j.last_event_at, j.expected_delivery_at, j.country,"
-	"        j.first_name, j.last_name, j.company, j.email, j.zip, j.fields, j.last_url,"
+	"        j.first_name, j.last_name, j.company, j.email, j.city, j.state, j.zip, j.fields, j.last_url,"
 	"        j.marks"
 	" FROM journeys AS j"
 	" ON CONFLICT (piece_id, account) DO UPDATE"
-	" SET (piece_id, account, campaign_id, contact_id, status, status_at, response,"
+	" SET (piece_id, account, campaign_id, drop_id, contact_id, status, status_at, response,"
 	"      mail_piece_created_at, addressed_at, printed_at, mailed_at, in_transit_at,"
 	"      in_local_area_at, processed_for_delivery_at, re_routed_at,"
 	"      returned_to_sender_at, first_opened_at, first_completed_at, opens,"
 	"      completions, first_event_at, last_event_at, expected_delivery_at, country,"
-	"      first_name, last_name, company, email, zip, fields, last_url, marks) ="
-	"     (SELECT m.piece_id, m.account, m.campaign_id, m.contact_id, m.status, m.status_at,"
+	"      first_name, last_name, company, email, city, state, zip, fields, last_url, marks) ="
+	"     (SELECT m.piece_id, m.account, m.campaign_id, m.drop_id, m.contact_id, m.status, m.status_at,"
 	"             m.response, m.mail_piece_created_at, m.addressed_at, m.printed_at,"
 	"             m.mailed_at, m.in_transit_at, m.in_local_area_at,"
 	"             m.processed_for_delivery_at, m.re_routed_at, m.returned_to_sender_at,"
 	"             m.first_opened_at, m.first_completed_at, m.opens, m.completions,"
 	"             m.first_event_at, m.last_event_at, m.expected_delivery_at, m.country,"
-	"             m.first_name, m.last_name, m.company, m.email, m.zip, m.fields, m.last_url,"
+	"             m.first_name, m.last_name, m.company, m.email, m.city, m.state, m.zip, m.fields, m.last_url,"
 	"             m.marks"
 	"      FROM postalytics.merge_piece(p, excluded, $1) AS m)",
 	.result = SPI_OK_INSERT,
@@ -300,8 +310,8 @@ keep_row(JourneyWriter *writer)
 }
 
 /*
- * Let the stored row keep the sections that no payload decides.  The campaign is
- * a column of events, and thus known.
+ * Let the stored row keep the sections that no payload decides.  Campaign
+ * and drop are columns of events, and thus known.
  */
 static void
 keep_unknown_sections(Journey *journey)

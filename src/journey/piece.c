@@ -25,6 +25,7 @@ const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 	[PIECE_ID] = COLUMN_NOT_NULL("piece_id", TEXTOID),
 	[PIECE_ACCOUNT] = COLUMN_NOT_NULL("account", TEXTOID),
 	[PIECE_CAMPAIGN_ID] = COLUMN("campaign_id", TEXTOID),
+	[PIECE_DROP_ID] = COLUMN("drop_id", TEXTOID),
 	[PIECE_CONTACT_ID] = COLUMN("contact_id", TEXTOID),
 	[PIECE_STATUS] = COLUMN("status", ANYENUMOID),
 	[PIECE_STATUS_AT] = COLUMN("status_at", TIMESTAMPTZOID),
@@ -50,6 +51,8 @@ const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 	[PIECE_LAST_NAME] = COLUMN("last_name", TEXTOID),
 	[PIECE_COMPANY] = COLUMN("company", TEXTOID),
 	[PIECE_EMAIL] = COLUMN("email", TEXTOID),
+	[PIECE_CITY] = COLUMN("city", TEXTOID),
+	[PIECE_STATE] = COLUMN("state", TEXTOID),
 	[PIECE_ZIP] = COLUMN("zip", TEXTOID),
 	[PIECE_FIELDS] = COLUMN("fields", JSONBOID),
 	[LAST_URL] = COLUMN("last_url", TEXTOID),
@@ -251,6 +254,7 @@ typedef enum Merge
 
 static const int column_merge[N_PIECE_COLUMNS] = {
 	[PIECE_CAMPAIGN_ID] = MERGE_SECTION + SECTION_CAMPAIGN,
+	[PIECE_DROP_ID] = MERGE_SECTION + SECTION_DROP,
 	[PIECE_CONTACT_ID] = MERGE_SECTION + SECTION_CONTACT,
 	[OPENS] = MERGE_SUM,
 	[COMPLETIONS] = MERGE_SUM,
@@ -262,6 +266,8 @@ static const int column_merge[N_PIECE_COLUMNS] = {
 	[PIECE_LAST_NAME] = MERGE_SECTION + SECTION_RECIPIENT,
 	[PIECE_COMPANY] = MERGE_SECTION + SECTION_RECIPIENT,
 	[PIECE_EMAIL] = MERGE_SECTION + SECTION_RECIPIENT,
+	[PIECE_CITY] = MERGE_SECTION + SECTION_RECIPIENT,
+	[PIECE_STATE] = MERGE_SECTION + SECTION_RECIPIENT,
 	[PIECE_ZIP] = MERGE_SECTION + SECTION_ZIP,
 	[PIECE_FIELDS] = MERGE_SECTION + SECTION_FIELDS,
 	[LAST_URL] = MERGE_SECTION + SECTION_URL,
@@ -276,13 +282,21 @@ merge_of(int column)
 	return column_merge[column];
 }
 
-/* Set the columns that are derived from the others. */
+/*
+ * Set the columns that are derived from the others.  A campaign that is known
+ * only by its drop has the id of the drop.
+ */
 static void
 set_derived(Row row, const int64 *marks)
 {
 	TimestampTz last[N_STATUSES];
 	int			status;
 
+	if (marks[SECTION_MARK(SECTION_CAMPAIGN)] == NO_MARK)
+	{
+		row.values[PIECE_CAMPAIGN_ID] = row.values[PIECE_DROP_ID];
+		row.nulls[PIECE_CAMPAIGN_ID] = row.nulls[PIECE_DROP_ID];
+	}
 	for (int i = 0; i < N_STATUSES; i++)
 		last[i] = i < N_STATUS_MARKS ? mark_time(marks[i]) : DT_NOBEGIN;
 	status = status_from_times(last);

@@ -17,6 +17,7 @@ CREATE TABLE postalytics.pieces (
     piece_id text COLLATE pg_catalog."C" NOT NULL,
     account text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     campaign_id text,
+    drop_id text,
     contact_id text,
     status postalytics.mail_status,
     status_at timestamptz,
@@ -42,6 +43,8 @@ CREATE TABLE postalytics.pieces (
     last_name text,
     company text,
     email text,
+    city text,
+    state text,
     zip text,
     fields jsonb,
     last_url text,
@@ -51,10 +54,13 @@ CREATE TABLE postalytics.pieces (
 WITH (fillfactor = 95);
 
 CREATE INDEX pieces_campaign_id_idx ON postalytics.pieces (campaign_id);
+CREATE INDEX pieces_drop_id_idx ON postalytics.pieces (drop_id) WHERE drop_id IS NOT NULL;
 
 COMMENT ON TABLE postalytics.pieces IS
     'a row a mail piece: its journey, its current status and its recipient';
 COMMENT ON COLUMN postalytics.pieces.account IS 'whose mail it is; empty where no account was given';
+COMMENT ON COLUMN postalytics.pieces.campaign_id IS 'from the latest event that names one; the drop if only that is known';
+COMMENT ON COLUMN postalytics.pieces.drop_id IS 'the drop of the campaign, from the latest event that names one';
 COMMENT ON COLUMN postalytics.pieces.status IS 'current status; NULL while there are only responses';
 COMMENT ON COLUMN postalytics.pieces.status_at IS 'time of the last event of the current status';
 COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';

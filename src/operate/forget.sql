@@ -13,7 +13,7 @@ RETURNS boolean
 LANGUAGE sql
 IMMUTABLE
 AS $$
-SELECT num_nonnulls(piece.contact_id, piece.first_name, piece.last_name, piece.company, piece.email, piece.zip,
+SELECT num_nonnulls(piece.contact_id, piece.first_name, piece.last_name, piece.company, piece.email, piece.city, piece.state, piece.zip,
                     piece.fields, piece.last_url) OPERATOR(pg_catalog.>) 0
 $$;
 COMMENT ON FUNCTION postalytics.has_recipient(postalytics.pieces) IS
@@ -110,6 +110,8 @@ BEGIN
             last_name = NULL,
             company = NULL,
             email = NULL,
+            city = NULL,
+            state = NULL,
             zip = NULL,
             fields = NULL,
             last_url = NULL

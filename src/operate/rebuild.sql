@@ -57,7 +57,7 @@ SET jit = off
 AS $$
 BEGIN
     INSERT INTO postalytics.pieces (piece_id, account, opens, completions, first_event_at, last_event_at, marks)
-    SELECT DISTINCT e.piece_id, e.account, 0, 0, 'infinity'::timestamptz, '-infinity'::timestamptz, '\xffffffff'::bytea
+    SELECT DISTINCT e.piece_id, e.account, 0, 0, 'infinity'::timestamptz, '-infinity'::timestamptz, '\xffffffffff'::bytea
     FROM postalytics.events AS e
     WHERE e.piece_id = ANY (piece_ids)
       AND e.account = lock_pieces.account

@@ -29,7 +29,7 @@ WITH piece AS (
                WHEN p.first_event_at <= as_of THEN postalytics.status_as_of(p.piece_id, as_of, p.account)
            END AS was_at
     FROM postalytics.pieces AS p
-    WHERE p.campaign_id = funnel.campaign_id
+    WHERE (p.campaign_id = funnel.campaign_id OR p.drop_id = funnel.campaign_id)
       AND (funnel.account IS NULL OR p.account = funnel.account)
 ), counted AS (
     SELECT p.account,

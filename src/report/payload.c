@@ -11,8 +11,10 @@
 
 PG_FUNCTION_INFO_V1(postalytics_payload_details);
 
-/* The fields that only reports read, up to STATE. */
-#define N_ADDRESS_FIELDS	(STATE - N_FIELDS + 1)
+/* What payload_details returns, in its order. */
+static const Field columns[] = {
+	ERROR_CODE, ERROR_DESCRIPTION, ADDRESS_UPDATED, ADDRESS, ADDRESS2, CITY, STATE, ZIP, PHONE
+};
 
 /* True if a value means true, in one of the spellings of the feed. */
 static bool
@@ -30,11 +32,10 @@ means_true(const text *value)
 /*
  * payload_details(payload json) returns (error_code text,
  *		error_description text, address_updated boolean, address text,
- *		address2 text, city text, state text, zip text)
+ *		address2 text, city text, state text, zip text, phone text)
  *
- * Returns the fields of a payload that only reports read, and its ZIP code.  A
- * field is NULL if the payload lacks it or the database cannot hold it.
- * Strict.
+ * Returns fields of a payload.  A field is NULL if the payload lacks it or the
+ * database cannot hold it.  Strict.
  */
 Datum
 postalytics_payload_details(PG_FUNCTION_ARGS)
@@ -44,22 +45,20 @@ postalytics_payload_details(PG_FUNCTION_ARGS)
 	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
 	EventRecord record;
 	TupleDesc	tupdesc;
-	Datum		values[N_ADDRESS_FIELDS + 1];
-	bool		nulls[N_ADDRESS_FIELDS + 1];
+	Datum		values[lengthof(columns)];
+	bool		nulls[lengthof(columns)];
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	if (!event_read_details(&record, &source, details))
 		PG_RETURN_NULL();
-	for (int i = 0; i < N_ADDRESS_FIELDS; i++)
+	for (int i = 0; i < lengthof(columns); i++)
 	{
-		values[i] = span_text(&source, details[i]);
+		values[i] = columns[i] < N_FIELDS ? event_field_text(&record, columns[i]) :
+			span_text(&source, details[columns[i] - N_FIELDS]);
 		nulls[i] = values[i] == (Datum) 0;
+		if (columns[i] == ADDRESS_UPDATED && !nulls[i])
+			values[i] = BoolGetDatum(means_true(DatumGetTextPP(values[i])));
 	}
-	if (!nulls[ADDRESS_UPDATED - N_FIELDS])
-		values[ADDRESS_UPDATED - N_FIELDS] =
-			BoolGetDatum(means_true(DatumGetTextPP(values[ADDRESS_UPDATED - N_FIELDS])));
-	values[N_ADDRESS_FIELDS] = event_field_text(&record, ZIP);
-	nulls[N_ADDRESS_FIELDS] = values[N_ADDRESS_FIELDS] == (Datum) 0;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
 }

@@ -12,7 +12,8 @@ CREATE FUNCTION postalytics.payload_details(
     OUT address2 text,
     OUT city text,
     OUT state text,
-    OUT zip text)
+    OUT zip text,
+    OUT phone text)
 LANGUAGE c
 STABLE STRICT
 AS 'MODULE_PATHNAME', 'postalytics_payload_details';

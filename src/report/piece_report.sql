@@ -166,7 +166,7 @@ WITH waiting AS MATERIALIZED (
     WHERE p.status <> ALL ('{ProcessedForDelivery,ReturnedToSender}')
       AND p.response IS NULL
       AND (younger_than IS NULL OR p.status_at > now() - younger_than)
-      AND (campaign IS NULL OR p.campaign_id = campaign)
+      AND (campaign IS NULL OR p.campaign_id = campaign OR p.drop_id = campaign)
       AND (stuck_pieces.account IS NULL OR p.account = stuck_pieces.account)
       AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
 ), stay AS (
@@ -236,6 +236,7 @@ SELECT p.piece_id,
        p.last_name,
        p.company,
        p.email,
+       d.phone,
        d.error_code,
        d.error_description,
        d.address_updated,

@@ -57,6 +57,12 @@ CREATE POLICY readers ON postalytics.field_names
     USING ((SELECT postalytics.reads_all()));
 CREATE POLICY managers ON postalytics.field_names
     USING ((SELECT postalytics.is_manager()));
+ALTER TABLE postalytics.status_names ENABLE ROW LEVEL SECURITY;
+CREATE POLICY readers ON postalytics.status_names
+    FOR SELECT
+    USING ((SELECT postalytics.reads_all()));
+CREATE POLICY managers ON postalytics.status_names
+    USING ((SELECT postalytics.is_manager()));
 ALTER TABLE postalytics.syncs ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.syncs
     FOR SELECT
@@ -224,14 +230,14 @@ AS $$
                       postalytics.zip_time_zone(text),
                       postalytics.bar(double precision, double precision, integer),
                       postalytics.rate(bigint, bigint)'),
-        ('read all', 'SELECT ON postalytics.field_names, postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
+        ('read all', 'SELECT ON postalytics.field_names, postalytics.status_names, postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
         ('read all', 'EXECUTE ON FUNCTION postalytics.known_settings(), postalytics.worker_status(), postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics()'),
         ('sync', 'EXECUTE ON FUNCTION
                       postalytics.fetch(text, integer, interval, interval, bigint[]),
                       postalytics.ack(text, bigint[], integer[]),
                       postalytics.nack(text, bigint[], text, interval, boolean, integer[], interval),
                       postalytics.next_due(text)'),
-        ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.field_names'),
+        ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.field_names, postalytics.status_names'),
         ('manage', 'SELECT, UPDATE (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered,
                                     durable, max_attempts, notify_events, rate, per, max_leased, breaker) ON postalytics.syncs'),
         ('manage', 'SELECT ON postalytics.settings, postalytics.bindings, postalytics.maintenance_log, postalytics.audit_log,

@@ -17,5 +17,6 @@ const TableColumn events_columns[N_EVENTS_COLUMNS] = {
 	[EVENTS_OCCURRED_AT] = COLUMN_NOT_NULL("occurred_at", TIMESTAMPTZOID),
 	[EVENTS_RECEIVED_AT] = COLUMN_NOT_NULL("received_at", TIMESTAMPTZOID),
 	[EVENTS_CAMPAIGN_ID] = COLUMN("campaign_id", TEXTOID),
+	[EVENTS_DROP_ID] = COLUMN("drop_id", TEXTOID),
 	[EVENTS_PAYLOAD] = COLUMN("payload", JSONOID),
 };

@@ -13,7 +13,7 @@
 enum
 {
 	EVENTS_EVENT_ID, EVENTS_PIECE_ID, EVENTS_ACCOUNT, EVENTS_STATUS,
-	EVENTS_OCCURRED_AT, EVENTS_RECEIVED_AT, EVENTS_CAMPAIGN_ID, EVENTS_PAYLOAD,
+	EVENTS_OCCURRED_AT, EVENTS_RECEIVED_AT, EVENTS_CAMPAIGN_ID, EVENTS_DROP_ID, EVENTS_PAYLOAD,
 	N_EVENTS_COLUMNS
 };
 
@@ -27,7 +27,9 @@ typedef struct EventRow
 {
 	int64		event_id;
 	EventKey	key;
-	text	   *campaign_id;	/* or NULL */
+	text	   *campaign_id;	/* or NULL; that of the drop if only that is
+								 * known */
+	text	   *drop_id;		/* or NULL */
 	const EventRecord *record;	/* what its payload says, or NULL */
 } EventRow;
 

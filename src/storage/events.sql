@@ -19,6 +19,7 @@ CREATE TABLE postalytics.events (
     occurred_at timestamptz NOT NULL,
     received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     campaign_id text,
+    drop_id text,
     payload json
 )
 PARTITION BY RANGE (occurred_at);
@@ -30,6 +31,8 @@ COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact; 
 COMMENT ON COLUMN postalytics.events.occurred_at IS 'the time that the feed gives';
 COMMENT ON COLUMN postalytics.events.received_at IS 'when the event was stored';
 COMMENT ON COLUMN postalytics.events.account IS 'the client that the mail belongs to: the account of the role, of the call, or of the payload by field_names; empty if none was given';
+COMMENT ON COLUMN postalytics.events.campaign_id IS 'the campaign; the drop if the event names only that';
+COMMENT ON COLUMN postalytics.events.drop_id IS 'the drop of the campaign';
 COMMENT ON COLUMN postalytics.events.payload IS 'the event as it came; NULL if the setting keep_payload is off';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.events', '');

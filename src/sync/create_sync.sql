@@ -81,13 +81,14 @@ DECLARE
     ids text;
 BEGIN
     FOREACH unknown IN ARRAY COALESCE(sync.campaigns, '{}') LOOP
-        IF NOT EXISTS (SELECT FROM postalytics.campaigns AS c WHERE c.campaign_id = unknown) THEN
+        IF NOT EXISTS (SELECT FROM postalytics.campaigns AS c WHERE c.campaign_id = unknown)
+            AND NOT EXISTS (SELECT FROM postalytics.pieces AS p WHERE p.drop_id = unknown) THEN
             SELECT string_agg(c.campaign_id, ', ' ORDER BY c.campaign_id)
             INTO ids
             FROM postalytics.campaigns AS c
             WHERE c.name = unknown;
             RAISE NOTICE 'no event of campaign "%" has arrived, which sync "%" names', unknown, sync.name
-                USING HINT = 'The argument "campaigns" takes campaign ids, not names. '
+                USING HINT = 'The argument "campaigns" takes ids of campaigns or drops, not names. '
                           || COALESCE('Campaigns with this name have the ids: ' || ids || '.',
                                       'Known ids are listed in postalytics.campaigns.');
         END IF;

@@ -11,6 +11,7 @@ SELECT d.sync,
        d.piece_id,
        d.account,
        COALESCE(e.campaign_id, p.campaign_id) AS campaign_id,
+       COALESCE(e.drop_id, p.drop_id) AS drop_id,
        p.contact_id,
        d.status,
        d.occurred_at,
@@ -19,7 +20,7 @@ SELECT d.sync,
        d.failed_at AS since
 FROM postalytics.deliveries_unfinished AS d
 LEFT JOIN LATERAL (
-    SELECT v.campaign_id
+    SELECT v.campaign_id, v.drop_id
     FROM postalytics.events AS v
     WHERE v.piece_id = d.piece_id
       AND v.account = d.account
@@ -78,7 +79,7 @@ BEGIN
                                   WHERE l.sync = lock_dead.sync
                                     AND (reasons IS NULL OR l.reason = ANY (reasons))
                                     AND (known IS NULL OR l.status = ANY (known))
-                                    AND (campaigns IS NULL OR l.campaign_id = ANY (campaigns))
+                                    AND (campaigns IS NULL OR l.campaign_id = ANY (campaigns) OR l.drop_id = ANY (campaigns))
                                     AND (accounts IS NULL OR l.account = ANY (accounts))
                                     AND (lock_dead.since IS NULL OR l.since >= lock_dead.since)
                                     AND (until IS NULL OR l.since < until))

@@ -19,16 +19,24 @@
 
 PG_FUNCTION_INFO_V1(postalytics_is_for);
 
+/* True if a list has a text; NULL is only in a list of any. */
+static bool
+lists(const TextList *list, const text *value)
+{
+	return value == NULL ? is_listed(list, NULL, 0) :
+		is_listed(list, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+}
+
 /*
- * True if a sync is for the events of a status, campaign and account, of which
- * the campaign may be NULL.
+ * True if a sync is for the events of a status, campaign, drop and account, of
+ * which campaign and drop may be NULL.  A sync may name either of them.
  */
 static bool
-is_for(const Sync *sync, MailStatus status, const text *campaign_id, const char *account, uint32 account_length)
+is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *drop_id,
+	   const char *account, uint32 account_length)
 {
 	return (sync->statuses & (1 << status)) != 0 &&
-		is_listed(&sync->campaigns, campaign_id == NULL ? NULL : VARDATA_ANY(campaign_id),
-				  campaign_id == NULL ? 0 : VARSIZE_ANY_EXHDR(campaign_id)) &&
+		(lists(&sync->campaigns, campaign_id) || lists(&sync->campaigns, drop_id)) &&
 		is_listed(&sync->accounts, account, account_length);
 }
 
@@ -95,7 +103,8 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 		Matched    *each = &match->syncs[i];
 		const Sync *sync = each->sync;
 
-		if (!is_for(sync, row->key.status, row->campaign_id, row->key.account, row->key.account_length))
+		if (!is_for(sync, row->key.status, row->campaign_id, row->drop_id, row->key.account,
+					row->key.account_length))
 			continue;
 		if (each->by_worker || (row->key.account_length > 0 && !sync->notify_events))
 			each->notice.count++;
@@ -127,13 +136,12 @@ sync_match_finish(SyncMatch *match)
 }
 
 /*
- * is_for(sync text, status mail_status, campaign_id text, account text)
- * returns boolean
+ * is_for(sync text, status mail_status, campaign_id text, drop_id text, account
+ *		text) returns boolean
  *
- * True if the sync of this name is for such events, whose campaign_id may be
- * NULL.  NULL if one of the others is.  Error 42704 if there is
- * no such sync.  Looks for the sync once a query, as a replay calls this for
- * each event.
+ * True if the sync of this name is for such events, whose campaign_id and drop_id
+ * may be NULL.  NULL if one of the others is.  Error 42704 if there is no such
+ * sync.  Looks for the sync once a query, as a replay calls this for each event.
  */
 Datum
 postalytics_is_for(PG_FUNCTION_ARGS)
@@ -142,13 +150,14 @@ postalytics_is_for(PG_FUNCTION_ARGS)
 	const char *name;
 	text	   *account;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(3))
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
 		PG_RETURN_NULL();
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (sync == NULL || strcmp(sync->name, name) != 0)
 		fcinfo->flinfo->fn_extra = unconstify(Sync *, sync = find_sync(name));
-	account = PG_GETARG_TEXT_PP(3);
+	account = PG_GETARG_TEXT_PP(4);
 	PG_RETURN_BOOL(is_for(sync, status_from_oid(PG_GETARG_OID(1)),
 						  PG_ARGISNULL(2) ? NULL : PG_GETARG_TEXT_PP(2),
+						  PG_ARGISNULL(3) ? NULL : PG_GETARG_TEXT_PP(3),
 						  VARDATA_ANY(account), VARSIZE_ANY_EXHDR(account)));
 }

@@ -3,10 +3,15 @@
  *		Events matched against a sync.
  */
 
-CREATE FUNCTION postalytics.is_for(sync text, status postalytics.mail_status, campaign_id text, account text)
+CREATE FUNCTION postalytics.is_for(
+    sync text,
+    status postalytics.mail_status,
+    campaign_id text,
+    drop_id text,
+    account text)
 RETURNS boolean
 LANGUAGE c
 STABLE
 AS 'MODULE_PATHNAME', 'postalytics_is_for';
-COMMENT ON FUNCTION postalytics.is_for(text, postalytics.mail_status, text, text) IS
+COMMENT ON FUNCTION postalytics.is_for(text, postalytics.mail_status, text, text, text) IS
     'internal: true if a sync is for such events';

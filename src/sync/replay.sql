@@ -19,7 +19,7 @@ BEGIN
     FROM postalytics.events AS e
     WHERE e.occurred_at >= since
       AND e.occurred_at < until
-      AND postalytics.is_for(sync.name, e.status, e.campaign_id, e.account)
+      AND postalytics.is_for(sync.name, e.status, e.campaign_id, e.drop_id, e.account)
       AND NOT EXISTS (SELECT
                       FROM postalytics.deliveries_unfinished AS d
                       WHERE (d.sync, d.piece_id, d.account, d.status, d.occurred_at)
@@ -115,7 +115,7 @@ BEGIN
     SELECT e.piece_id, e.account, e.status, e.occurred_at, NULL::json AS payload
     INTO sample
     FROM postalytics.events AS e
-    WHERE postalytics.is_for(sync.name, e.status, e.campaign_id, e.account)
+    WHERE postalytics.is_for(sync.name, e.status, e.campaign_id, e.drop_id, e.account)
     ORDER BY e.occurred_at DESC
     LIMIT 1;
     IF NOT FOUND THEN

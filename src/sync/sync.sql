@@ -81,7 +81,7 @@ COMMENT ON TABLE postalytics.syncs IS
     'what a Zap is elsewhere: which events a CRM is told of, and how; see create_sync';
 COMMENT ON COLUMN postalytics.syncs.channel IS 'what to LISTEN to';
 COMMENT ON COLUMN postalytics.syncs.enabled IS 'while off, new events make no deliveries and fetch gives none';
-COMMENT ON COLUMN postalytics.syncs.campaigns IS 'campaign ids; NULL for every campaign';
+COMMENT ON COLUMN postalytics.syncs.campaigns IS 'ids of campaigns or drops; NULL for every campaign';
 COMMENT ON COLUMN postalytics.syncs.accounts IS 'accounts; NULL for every account';
 COMMENT ON COLUMN postalytics.syncs.statuses IS 'statuses; NULL for every status';
 COMMENT ON COLUMN postalytics.syncs.wait IS 'from the time of an event until its delivery is due';

@@ -6,7 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my @tables = qw(events pieces campaigns rejects field_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months configuration bindings);
+my @tables = qw(events pieces campaigns rejects field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months configuration bindings);
 
 my $old = PostgreSQL::Test::Cluster->new('old');
 $old->init(allows_streaming => 1);

@@ -51,6 +51,7 @@ sub fill
 		SELECT postalytics.nack('shared', array_agg(delivery_id), 'x', dead => true) FROM postalytics.fetch('shared', 6);
 		SELECT postalytics.ack(s, array_agg(delivery_id)) FROM unnest('{own,another}'::text[]) AS s, postalytics.fetch(s, 1) GROUP BY s;
 		INSERT INTO postalytics.field_names VALUES ('ref', 'mail_id');
+		INSERT INTO postalytics.status_names VALUES ('sent', 'Mailed');
 		SELECT postalytics.maintain()});
 }
 fill();
@@ -202,7 +203,7 @@ answers('manage', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied 
 $owner->do(q{CREATE ROLE plain LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postalytics TO plain; GRANT SELECT ON ALL TABLES IN SCHEMA postalytics TO plain});
 $session{plain} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", 'plain', '', { RaiseError => 0, PrintError => 0 });
 answers('plain', "SELECT count(*) FROM postalytics.$_", '0', "no rows of $_ without a binding")
-  for qw(events events_2026_10 pieces campaigns rejects deliveries deliveries_unfinished syncs campaign_funnel sync_health bindings configuration field_names);
+  for qw(events events_2026_10 pieces campaigns rejects deliveries deliveries_unfinished syncs campaign_funnel sync_health bindings configuration field_names status_names);
 answers('plain', "SELECT postalytics.ingest($event)", 'ERROR:  permission denied to ingest events', 'no ingest');
 answers('plain', "SELECT postalytics.retry_rejects()", 'ERROR:  permission denied to ingest events', 'no retry');
 answers('plain', "SELECT postalytics.fetch('own')", sprintf($denied, 'own'), 'no fetch');

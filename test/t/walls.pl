@@ -291,7 +291,7 @@ run($me, 'ALTER TABLE postalytics.events NO FORCE ROW LEVEL SECURITY');
 run($me, q{CREATE ROLE greedy LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES ON ALL TABLES IN SCHEMA postalytics TO greedy; GRANT USAGE ON ALL SEQUENCES IN SCHEMA postalytics TO greedy});
 $session{greedy} = session('greedy');
 run('greedy', q{CREATE FUNCTION gain(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN EXECUTE 'ALTER ROLE greedy SUPERUSER'; RETURN $1; END $$});
-for my $table (qw(events pieces campaigns rejects deliveries_unfinished syncs bindings configuration field_names events_2026_10))
+for my $table (qw(events pieces campaigns rejects deliveries_unfinished syncs bindings configuration field_names status_names events_2026_10))
 {
 	for my $command ("ALTER TABLE postalytics.$table ALTER account SET DEFAULT gain('x')", "CREATE RULE r AS ON INSERT TO postalytics.$table DO ALSO SELECT gain('x')",
 		"CREATE INDEX ON postalytics.$table (gain('x'))", "CREATE POLICY p ON postalytics.$table USING (gain('x') = 'x')", "ALTER TABLE postalytics.$table ADD CHECK (gain('x') = 'x')",

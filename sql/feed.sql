@@ -1,0 +1,196 @@
+-- The feed in all its spellings, and feeds of other vendors taught by rows.
+CREATE EXTENSION postalytics_status;
+SET search_path = public, postalytics;
+SET TimeZone = 'UTC';
+SELECT postalytics.configure('latest', '36500d');
+
+-- Every path of every field, in three shapes: nested, flat, and in words.
+CREATE TABLE spelling (field text, path text);
+INSERT INTO spelling
+SELECT s.field, p.path
+FROM (VALUES ('mail_id', '{mailId,meta.mailId,piece.mailId}'::text[]),
+             ('event_date', '{eventDate,event_date,eventDateTime,eventTimestamp,eventTime,timestamp,date,created_date,CreationDate,dateCreated}'),
+             ('event_type', '{eventType,event_type,event,eventName,eventTypeName,type}'),
+             ('expected_delivery_date', '{expectedDeliveryDate,expected_delivery_date,meta.expectedDeliveryDate}'),
+             ('campaign_id', '{campaignId,campaign_id,meta.campaignId,meta.campaign_id}'),
+             ('drop_id', '{dropId,drop_id,meta.dropId,meta.drop_id,campaignDropId,meta.campaign_drop_id}'),
+             ('campaign_name', '{campaignName,campaign_name,meta.campaignName,dropName,meta.dropName}'),
+             ('contact_id', '{contactId,meta.contactId,to.contactId,to.id,dataId,data_id,meta.dataId,meta.data_id,to.dataId,contactDataId,meta.contactDataId}'),
+             ('first_name', '{firstName,first_name,to.firstName,to.first_name}'),
+             ('last_name', '{lastName,to.lastName,to.last_name}'),
+             ('company', '{company,to.company}'),
+             ('email', '{email,to.email,emailAddress,to.emailAddress}'),
+             ('city', '{city,to.city,addressCity,to.address_city}'),
+             ('state', '{state,to.state,addressState,to.address_state}'),
+             ('zip', '{zip,to.zip,zipCode,to.zipCode,postalCode,to.postalCode,addressZip,to.address_zip}'),
+             ('country', '{country,to.country,addressCountry,to.address_country}'),
+             ('last_url', '{url,meta.url,metadata}'),
+             ('fields', '{fields,meta.fields}'),
+             ('error_code', '{errorCode,to.errorCode,meta.errorCode}'),
+             ('error_description', '{errorDescription,to.errorDescription,meta.errorDescription}'),
+             ('address_updated', '{addressUpdated,to.addressUpdated,wasUpdated,to.wasUpdated}'),
+             ('address', '{address,to.address,addressStreet,to.address_street}'),
+             ('address2', '{address2,to.address2,addressStreet2,to.address_street2}'),
+             ('phone', '{phone,to.phone}')) AS s (field, paths)
+CROSS JOIN unnest(s.paths) AS p (path);
+-- What is not given under the path has the usual name.
+CREATE FUNCTION usual(field text) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT '{"mailId": "p", "eventDate": "2026-10-06T14:21:09Z", "eventType": "pURL Opened"}'::jsonb
+	    - CASE field WHEN 'mail_id' THEN 'mailId' WHEN 'event_date' THEN 'eventDate' WHEN 'event_type' THEN 'eventType' ELSE '' END
+$$;
+CREATE FUNCTION value_of(field text) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT CASE field WHEN 'mail_id' THEN '"p"' WHEN 'event_date' THEN '"2026-10-06T14:21:09Z"' WHEN 'event_type' THEN '"pURL Opened"'
+	                  WHEN 'expected_delivery_date' THEN '"2026-10-09T00:00:00Z"' WHEN 'fields' THEN '{"offer": 1}' WHEN 'address_updated' THEN 'true'
+	                  ELSE to_jsonb('the ' || field) END::jsonb
+$$;
+-- to.first_name, "To first_name" and "to_first_name".
+CREATE FUNCTION in_shape(shape text, path text, value jsonb) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT CASE
+	           WHEN shape = 'nested' AND path LIKE '%.%' THEN jsonb_build_object(split_part(path, '.', 1), jsonb_build_object(split_part(path, '.', 2), value))
+	           WHEN shape = 'words' THEN jsonb_build_object(initcap(replace(regexp_replace(path, '([a-z])([A-Z])', '\1 \2', 'g'), '.', ' ')), value)
+	           ELSE jsonb_build_object(replace(path, '.', '_'), value)
+	       END
+$$;
+CREATE FUNCTION read_back(event jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+	result ingest_result;
+	got jsonb;
+BEGIN
+	DELETE FROM events; DELETE FROM pieces; DELETE FROM rejects;
+	result := ingest(event::json);
+	SELECT jsonb_strip_nulls(to_jsonb(p) || to_jsonb(d) || jsonb_build_object('mail_id', p.piece_id, 'event_date', e.occurred_at, 'event_type', label(e.status),
+	                         'expected_delivery_date', p.expected_delivery_at, 'campaign_name', (SELECT c.name FROM campaigns AS c WHERE c.campaign_id = p.campaign_id)))
+	INTO got
+	FROM pieces AS p JOIN events AS e USING (piece_id, account) CROSS JOIN LATERAL payload_details(e.payload) AS d;
+	RETURN got || COALESCE((SELECT jsonb_build_object('reason', r.reason) FROM rejects AS r), '{}');
+END
+$$;
+-- A campaign's name needs a campaign.
+SELECT s.field, s.path, h.shape, r.got ->> s.field AS got
+FROM spelling AS s
+CROSS JOIN (VALUES ('nested'), ('flat'), ('words')) AS h (shape)
+CROSS JOIN LATERAL read_back(usual(s.field) || CASE s.field WHEN 'campaign_name' THEN '{"campaignId": 7}'::jsonb ELSE '{}' END
+                             || in_shape(h.shape, s.path, value_of(s.field))) AS r (got)
+WHERE CASE WHEN s.field IN ('event_date', 'expected_delivery_date')
+           THEN (r.got ->> s.field)::timestamptz IS DISTINCT FROM (value_of(s.field) #>> '{}')::timestamptz
+           ELSE r.got -> s.field IS DISTINCT FROM value_of(s.field) END;
+SELECT count(*), count(DISTINCT field) FROM spelling;
+-- Of several names of one field, one takes precedence, whatever the order.
+TRUNCATE events, pieces, campaigns;
+SELECT ingest('[{"mailId": 1, "dataId": "data", "to": {"id": "to"}, "contactId": "contact", "date": "2020-01-01", "eventDate": "2026-10-06", "type": "x", "eventType": 4},
+                {"mailId": 2, "eventType": 4, "type": "x", "eventDate": "2026-10-06", "date": "2020-01-01", "contactId": "contact", "to": {"id": "to"}, "dataId": "data"},
+                {"mailId": 3, "eventType": 4, "type": "x", "eventDate": "2026-10-06", "contactId": null, "to": {"id": ""}, "dataId": "data"}]');
+SELECT piece_id, contact_id, status, status_at FROM pieces ORDER BY 1;
+
+-- Drops: the campaign's id is that of the drop while only that is known, whatever the
+-- order, and whether payloads are kept or not.
+TRUNCATE events, pieces, campaigns;
+SELECT name FROM create_sync('by_drop', campaigns => '{900}');
+CREATE TABLE told (place int, event json);
+INSERT INTO told
+VALUES (1, '{"mailId": "p", "eventType": 11, "eventDate": "2026-10-05", "meta": {"dropId": 900, "dataId": 31, "campaignId": 77120}}'),
+       (2, '{"mailId": "p", "eventType": 4, "eventDate": "2026-10-06", "meta": {"dropId": 900, "dataId": 31}}'),
+       (3, '{"mailId": "q", "eventType": 4, "eventDate": "2026-10-06", "meta": {"dropId": 900}}'),
+       (4, '{"mailId": "q", "eventType": 5, "eventDate": "2026-10-07", "meta": {"dropId": 901}}'),
+       (5, '{"mailId": "r", "eventType": 5, "eventDate": "2026-10-07", "meta": {"campaignId": 77120}}');
+SELECT count(ingest(event)) FROM (SELECT event FROM told ORDER BY place) AS t;
+SELECT piece_id, campaign_id, drop_id, contact_id FROM pieces ORDER BY 1;
+SELECT piece_id, status, campaign_id, drop_id FROM events ORDER BY 1, 2;
+SELECT piece_id, status FROM postalytics.fetch('by_drop');
+SELECT count(*) FROM deliveries WHERE sync = 'by_drop';
+SELECT status, reached FROM funnel('900') WHERE reached > 0;
+SELECT count(*) FROM stuck_pieces(campaign => '900', older_than => '0', younger_than => '100000 days');
+SELECT replay_sync('by_drop', '-infinity');
+CREATE TABLE folded AS SELECT * FROM pieces;
+SELECT rebuild_pieces('{p,q,r}');
+TABLE folded EXCEPT TABLE pieces;
+TRUNCATE events, pieces, campaigns;
+SELECT configure('keep_payload', 'off');
+SELECT count(ingest(event)) FROM (SELECT event FROM told ORDER BY place DESC) AS t;
+SELECT rebuild_pieces('{p,q,r}');
+SELECT piece_id, campaign_id, drop_id FROM folded EXCEPT SELECT piece_id, campaign_id, drop_id FROM pieces;
+SELECT configure('keep_payload', NULL);
+SELECT drop_sync('by_drop');
+-- The piece of a contact: a drop and a data id are enough.
+TRUNCATE events, pieces, campaigns;
+SELECT ingest('{"event": "Mailed", "eventDate": "2026-10-06", "dropId": 900, "dataId": 31}');
+SELECT piece_id, campaign_id, drop_id, contact_id FROM pieces;
+-- A report by state is one line.
+SELECT ingest(json_agg(json_build_object('mailId', 's' || i, 'eventType', 11, 'eventDate', '2026-10-06', 'to', json_build_object('city', 'Portland', 'state', (ARRAY['ME', 'OR'])[1 + i % 2]))))
+FROM generate_series(1, 5) AS i;
+SELECT state, count(mailed_at) FROM pieces GROUP BY state ORDER BY 1;
+-- City and state belong to the recipient, who is taken as a whole from the latest event.
+SELECT ingest('[{"mailId": "s1", "eventType": 4, "eventDate": "2026-10-07", "to": {"firstName": "Ann", "city": "Bath"}}]');
+SELECT first_name, city, state FROM pieces WHERE piece_id = 's1';
+
+-- Values: ids by value, the standard's other notations, an expected date left out.
+TRUNCATE events, pieces, campaigns;
+SELECT ingest('[{"mailId": 48, "eventType": 4, "eventDate": "20261006T142109Z"},
+                {"mailId": "48 ", "eventType": 4, "eventDate": "2026-10-06T14:21:09,000Z"},
+                {"mailId": 48.0, "eventType": 4, "eventDate": "2026-10-06 14:21:09 UTC"},
+                {"mailId": 4.8e1, "eventType": 4, "eventDate": "20261006 162109+0200", "expectedDeliveryDate": "N/A"},
+                {"mailId": "\t48", "eventType": 4, "eventDate": "2026-10-06T142109gmt", "expectedDeliveryDate": "0000-00-00"}]');
+SELECT piece_id, status_at, expected_delivery_at FROM pieces;
+CREATE FUNCTION stamped(stamp text) RETURNS timestamptz LANGUAGE plpgsql AS $$
+BEGIN
+	TRUNCATE events, pieces;
+	PERFORM ingest(json_build_object('mailId', 1, 'eventType', 4, 'eventDate', stamp));
+	RETURN (SELECT occurred_at FROM events);
+END
+$$;
+SELECT stamp, stamped(stamp)
+FROM unnest(ARRAY['20261006', '20261006T1421', '20261006T142109.487', '20261006T142109,5+0530', '2026-10-06T24:00:00Z', '20261231T240000Z', '2026-10-06T23:59:60Z',
+                  '2026-10-06T24:00:01Z', '2026-10-06T24:00:00.5Z', '2026-10-06T12:30:60Z', '2026-10-06T23:59:61Z', '2026106', '20261306', '20261006T', '20261006T1',
+                  '20261006T142', '2026-10-06T14:21:09 UTCX', '2026-10-06 UTC', '10/08/2026 11:03:27 PM UTC']) AS s (stamp);
+
+-- Fields of flat shapes, by name and by their beginning.
+TRUNCATE events, pieces, rejects;
+INSERT INTO field_names VALUES ('Ref No', 'fields.reference'), ('custom *', 'fields.*'), ('custom secret *', 'fields.*');
+SELECT ingest('[{"Mail Id": 1, "Event Type": 4, "Event Date": "2026-10-06", "Ref No": "A1", "Custom Offer": "SPRING26", "custom_crm_person_id": 20931, "Custom Empty": "", "Custom Null": null,
+                 "custom": 1, "CUSTOM-flag": true, "Custom Secret Code": "s", "custom email": "no field of the recipient"},
+                {"mailId": 2, "eventType": 4, "eventDate": "2026-10-06", "custom": {"offer": "x", "deep": {"er": "caf\u00e9"}, "list": [1, 2]}, "meta": {"fields": {"offer": "own", "a": 1}}},
+                {"mailId": 3, "eventType": 4, "eventDate": "2026-10-06", "fields": ["a list"], "Custom Offer": "lost"},
+                {"mailId": 4, "eventType": 4, "eventDate": "2026-10-06", "Custom Caf\u00e9 \"q\"": "\u00fc"}]');
+SELECT piece_id, fields FROM pieces ORDER BY 1;
+SELECT ingest('{"mailId": 5, "eventType": 4, "eventDate": "2026-10-06", "Custom Bad": "a\u0000b"}');
+SELECT reason FROM rejects;
+SELECT rebuild_pieces('{1,2,3,4}');
+SELECT piece_id, fields FROM pieces ORDER BY 1;
+-- What a row cannot be.
+INSERT INTO field_names VALUES ('x *', 'mail_id');
+INSERT INTO field_names VALUES ('x', 'fields.*');
+INSERT INTO field_names VALUES ('x', 'fields.');
+INSERT INTO field_names VALUES ('*', 'fields.*');
+SELECT ingest('{"mailId": 6, "eventType": 4, "eventDate": "2026-10-06", "anything": 1, "retryAttempts": 2}');
+SELECT fields FROM pieces WHERE piece_id = '6';
+DELETE FROM field_names;
+
+-- Statuses by rows, and a list of pieces under a member, as Stannp sends them.
+TRUNCATE events, pieces, rejects;
+SELECT ingest('{"webhook_id": 42, "event": "mailpiece_status", "created": "2026-10-07 08:00:00", "retries": 0,
+                "mailpieces": [{"id": 98765, "status": "dispatched", "dispatched": "2026-10-06 08:00:00"}, {"id": 98766, "status": "delivered", "dispatched": "2026-10-06 08:00:00"},
+                               {"id": 98767, "status": "test", "dispatched": "2026-10-06 08:00:00"}, {"id": 98768, "status": "lost", "dispatched": "2026-10-06 08:00:00"}]}');
+SELECT reason FROM rejects;
+INSERT INTO field_names VALUES ('mailpieces', 'events'), ('id', 'mail_id'), ('status', 'event_type'), ('dispatched', 'event_date');
+INSERT INTO status_names VALUES ('Dispatched', 'Mailed'), ('delivered', 'ProcessedForDelivery'), ('test', 'ignore');
+SELECT retry_rejects();
+SELECT piece_id, status, status_at FROM pieces ORDER BY 1;
+SELECT reason FROM rejects;
+-- Events that are ignored are neither stored nor rejected, whatever else is wrong with
+-- them, and a wrapper around nothing else is no event.
+TRUNCATE rejects;
+SELECT ingest('[{"status": "TEST"}, {"mailpieces": [{"id": 1, "status": "test"}]}, {"event": "x", "event_date": "2026-10-06", "mailpieces": [{"status": "test"}]}]');
+SELECT count(*) FROM rejects;
+-- Rows take precedence, also over feed codes; what they cannot be.
+INSERT INTO status_names VALUES ('4', 'Printed'), ('13', 'Mailed');
+SELECT ingest('[{"mailId": "c4", "eventType": 4, "eventDate": "2026-10-06"}, {"mailId": "c13", "eventType": "13", "eventDate": "2026-10-06"}]');
+SELECT piece_id, status FROM pieces WHERE piece_id LIKE 'c%' ORDER BY 1;
+INSERT INTO status_names VALUES ('x', 'Delivered');
+INSERT INTO status_names VALUES (' . ', 'Mailed');
+DELETE FROM field_names;
+DELETE FROM status_names;
+SELECT ingest('{"mailId": "c5", "eventType": 13, "eventDate": "2026-10-06"}');
+
+DROP TABLE spelling, told, folded;
+DROP FUNCTION usual, value_of, in_shape, read_back, stamped;
+DROP EXTENSION postalytics_status CASCADE;

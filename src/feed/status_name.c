@@ -1,0 +1,95 @@
+/*
+ * status_name.c
+ *		The users' own spellings of statuses, which are in table status_names.
+ *
+ * They take precedence over the spellings of the lifecycle.
+ */
+#include "postgres.h"
+
+#include "base/cache.h"
+#include "base/compat.h"
+#include "common/hashfn.h"
+#include "feed/field_name.h"
+#include "feed/status_name.h"
+#include "utils/builtins.h"
+
+typedef struct StatusName
+{
+	const char *spelling;		/* normalized as a path is */
+	int			meaning;
+	char		status;			/* for simplehash */
+} StatusName;
+
+#define SH_PREFIX		spellings
+#define SH_ELEMENT_TYPE StatusName
+#define SH_KEY_TYPE		const char *
+#define SH_KEY			spelling
+#define SH_HASH_KEY(tb, key) hash_bytes((const unsigned char *) (key), strlen(key))
+#define SH_EQUAL(tb, a, b) (strcmp(a, b) == 0)
+#define SH_SCOPE		static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+static spellings_hash *known;
+
+static void
+begin_status_names(void)
+{
+	known = spellings_create(CurrentMemoryContext, 16, NULL);
+}
+
+/* Return what a name in column status means; NO_STATUS if it is none. */
+static int
+meaning_of(const char *name)
+{
+	return strcmp(name, "ignore") == 0 ? IGNORED_STATUS : status_from_text(name, strlen(name));
+}
+
+/* Add a row of status_names, whose columns are spelling and status. */
+static void
+add_status_name(TupleTableSlot *row)
+{
+	bool		isnull;
+	text	   *spelling = DatumGetTextPP(slot_getattr(row, 1, &isnull));
+	int			meaning = meaning_of(TextDatumGetCString(slot_getattr(row, 2, &isnull)));
+	char		buffer[MAX_PATH];
+	Path		path = path_append(path_begin(), buffer, VARDATA_ANY(spelling), VARSIZE_ANY_EXHDR(spelling));
+	StatusName *entry;
+	bool		found;
+
+	if (path.length == 0 || path.length == MAX_PATH || meaning == NO_STATUS)
+		return;					/* check constraints of the table exclude
+								 * these */
+	entry = spellings_insert(known, buffer, &found);
+	if (!found)
+		entry->spelling = pstrdup(buffer);
+	entry->meaning = meaning;
+}
+
+static TableCache status_names_cache = {
+	.table = "status_names",
+	.begin = begin_status_names,
+	.add = add_status_name
+};
+
+/*
+ * Return the status that a spelling of the feed stands for, NO_STATUS if it is
+ * unknown, or IGNORED_STATUS.
+ */
+int
+status_find(const char *spelling, int length)
+{
+	char		buffer[MAX_PATH];
+	Path		path;
+	StatusName *entry = NULL;
+
+	refresh_cache(&status_names_cache);
+	if (known->members > 0)
+	{
+		path = path_append(path_begin(), buffer, spelling, length);
+		if (path.length < MAX_PATH)
+			entry = spellings_lookup(known, buffer);
+	}
+	return entry == NULL ? status_from_text(spelling, length) : entry->meaning;
+}

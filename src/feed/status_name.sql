@@ -1,0 +1,27 @@
+/*
+ * status_name.sql
+ *		status_names: the users' own names for statuses of the feed.
+ */
+
+CREATE TABLE postalytics.status_names (
+    spelling text NOT NULL PRIMARY KEY
+        CHECK (pg_catalog.length(pg_catalog.translate(spelling, E' ._-\t\n\r\f\v', '')) BETWEEN 1 AND 63
+               AND pg_catalog.octet_length(pg_catalog.translate(spelling, E' ._-\t\n\r\f\v', '')) <= 63),
+    status text NOT NULL
+        CHECK (status = 'ignore'
+               OR status OPERATOR(pg_catalog.=) ANY (pg_catalog.enum_range(NULL::postalytics.mail_status)::text[]))
+);
+COMMENT ON TABLE postalytics.status_names IS
+    'further spellings of statuses, and of what is no status; then call retry_rejects()';
+COMMENT ON COLUMN postalytics.status_names.spelling IS
+    'the value of the field event_type; case, blanks, ''_'', ''-'' and ''.'' do not count';
+COMMENT ON COLUMN postalytics.status_names.status IS
+    'the status, or ''ignore'' for events that are neither stored nor rejected';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.status_names', '');
+
+CREATE TRIGGER configuration_changed
+AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.status_names
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.configuration_changed();
+ALTER TABLE postalytics.status_names ENABLE ALWAYS TRIGGER configuration_changed;
