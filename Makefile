@@ -17,7 +17,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	sync/ack.o sync/aside.o sync/breaker.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/due.o sync/fetch.o sync/look.o sync/place.o \
 	sync/verdict.o sync/match.o sync/notice.o sync/notify.o sync/pace.o sync/pause.o sync/sibling.o sync/sync.o sync/tally.o sync/timeline.o sync/turn.o sync/wake.o \
 	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
-	ingest/offer.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/retry.o \
+	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
 	report/bar.o report/calendar.o report/payload.o \
 	operate/guard.o \
@@ -32,7 +32,7 @@ SQL = $(addprefix src/, \
 	lifecycle/lifecycle.sql lifecycle/current_status.sql \
 	rights/settings.sql rights/audit.sql rights/binding.sql \
 	feed/field_name.sql feed/status_name.sql feed/payload_account.sql feed/person.sql \
-	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/maintenance_log.sql \
+	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/production_error.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
 	sync/sync.sql sync/due.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
 	sync/ack.sql sync/replay.sql sync/breaker.sql sync/pause.sql sync/pace.sql sync/tally.sql sync/create_sync.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql \

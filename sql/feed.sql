@@ -191,6 +191,83 @@ DELETE FROM field_names;
 DELETE FROM status_names;
 SELECT ingest('{"mailId": "c5", "eventType": 13, "eventDate": "2026-10-06"}');
 
+-- Pieces that were never made: production errors change no journey, and are no rejects.
+TRUNCATE events, pieces, rejects, campaigns, deliveries;
+SELECT name FROM create_sync('errors', errors => true, statuses => '{}', campaigns => '{77120}');
+SELECT name FROM create_sync('all', errors => true, latest_only => true);
+SELECT name FROM create_sync('events', unless => '{Mailed}');
+CREATE TABLE failed (event json);
+INSERT INTO failed
+VALUES ('{"mailId": "f1", "eventType": "Error", "eventDate": "2026-10-01", "campaignId": 77120, "contactId": 31, "to": {"email": "ann@example.com", "errorCode": "A1", "errorDescription": "No such\u0020street"}}'),
+       ('{"mailId": "f1", "eventType": "error ", "eventDate": "2026-10-01"}'),
+       ('{"mailId": "f1", "event": "None", "eventDate": "2026-10-02", "campaignId": 77120}'),
+       ('{"mailId": "f2", "event": "Mailed", "eventDate": "2026-10-02", "campaignId": 77120}'),
+       ('{"mailId": "f2", "event": "none", "eventDate": "2026-10-03", "campaignId": 77120, "errorCode": 7}'),
+       ('{"event": "Error", "eventDate": "2026-10-03", "dropId": 900, "dataId": 32}'),
+       ('{"event": "Error", "eventDate": "2026-10-03"}'),
+       ('{"mailId": "f3", "event": "Error", "eventDate": "9999-01-01"}');
+SELECT * FROM ingest((SELECT json_agg(event) FROM failed));
+SELECT * FROM ingest((SELECT json_agg(event) FROM failed WHERE event ->> 'mailId' LIKE 'f_'));
+SELECT piece_id, account, status, occurred_at, campaign_id, drop_id, contact_id, code, description, payload IS NOT NULL AS payload FROM production_errors ORDER BY 1, 3, 4;
+SELECT reason FROM rejects ORDER BY 1;
+SELECT piece_id, status FROM pieces;
+-- The same by inbox.
+TRUNCATE production_errors, deliveries;
+INSERT INTO inbox (payload) SELECT event FROM failed WHERE event ->> 'mailId' IN ('f1', 'f2');
+SELECT count(*) FROM production_errors;
+-- What a campaign lacks is in its funnel, also if none of its pieces was made.
+SELECT ingest('{"event": "Error", "eventDate": "2026-10-03", "dropId": 900, "dataId": 32}');
+SELECT campaign_id, pieces, mailed, failed, mailed_rate, last_event_at FROM campaign_funnel ORDER BY 1;
+SELECT campaign_id, failed FROM campaign_funnel WHERE campaign_id = '900';
+SELECT campaign, pieces, responded FROM campaign_progress;
+-- Syncs that ask for them.
+SELECT sync, piece_id, status, occurred_at FROM deliveries ORDER BY sync, piece_id, occurred_at;
+SELECT piece_id, status, label, campaign_id, contact_id, payload ->> 'eventDate' AS event_date FROM postalytics.fetch('errors');
+SELECT nack('errors', array_agg(delivery_id), 'no', dead => true) FROM deliveries WHERE sync = 'errors' AND state = 'leased';
+SELECT piece_id, campaign_id, drop_id, status, last_error FROM dead_letters;
+SELECT redrive('errors', campaigns => '{77120}'), discard('errors', 'none'), replay_sync('errors', '-infinity');
+SELECT count(*) FROM deliveries_unfinished WHERE sync = 'errors';
+-- In a sync with latest_only they neither supersede an event nor are superseded.
+CREATE FUNCTION work(sync text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	ids bigint[];
+	names text[];
+BEGIN
+	LOOP
+		SELECT array_agg(f.delivery_id), array_agg(concat_ws(' ', f.piece_id, f.label)) INTO ids, names FROM postalytics.fetch(sync, 100, '1 hour') AS f;
+		EXIT WHEN ids IS NULL;
+		RETURN NEXT names;
+		PERFORM ack(sync, ids);
+	END LOOP;
+END
+$$;
+SELECT * FROM work('all');
+SELECT * FROM work('events');
+SELECT state, count(*) FROM deliveries WHERE sync IN ('all', 'events') GROUP BY 1 ORDER BY 1;
+SELECT replay_sync('all', '-infinity');
+SELECT test_sync('errors') IS NOT NULL AS test;
+SELECT drop_sync(name) FROM syncs ORDER BY name;
+SELECT create_sync('nothing', statuses => '{}');
+-- Another spelling, by a row.
+INSERT INTO status_names VALUES ('letter.failed', 'Error'), ('letter.rejected', 'None');
+SELECT ingest('[{"mailId": "f9", "event": "letter.failed", "eventDate": "2026-10-01"}, {"mailId": "f9", "event": "letter.rejected", "eventDate": "2026-10-01"}]');
+SELECT status FROM production_errors WHERE piece_id = 'f9' ORDER BY 1;
+-- A person is erased, a campaign deleted, an account renamed.
+SELECT * FROM forget(email => 'ann@example.com', anonymise => true) WHERE affected > 0;
+SELECT piece_id, contact_id, description, payload FROM production_errors WHERE code = 'A1';
+SELECT * FROM forget(contact_id => '32') WHERE affected > 0;
+SELECT count(*) FROM production_errors WHERE contact_id = '32';
+SELECT ingest('{"mailId": "f9", "event": "Error", "eventDate": "2026-10-01"}', 'acme');
+SELECT move_account('', 'acme');
+SELECT account, count(*) FROM production_errors GROUP BY 1;
+SELECT drop_campaign('77120', 'acme');
+SELECT piece_id FROM production_errors ORDER BY 1;
+SELECT configure('piece_retention', '1 day');
+SELECT count(*) FROM maintain();
+SELECT count(*) FROM production_errors;
+DROP TABLE failed;
+DROP FUNCTION work;
+
 DROP TABLE spelling, told, folded;
 DROP FUNCTION usual, value_of, in_shape, read_back, stamped;
 DROP EXTENSION postalytics_status CASCADE;

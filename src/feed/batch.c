@@ -7,6 +7,7 @@
 #include "access/xact.h"
 #include "base/extension.h"
 #include "feed/batch.h"
+#include "feed/status_name.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -89,6 +90,7 @@ event_batch_add(EventBatch *batch, const EventRecord *record)
 			MemoryContextAlloc(batch->context, CHUNK * sizeof(EventRecord));
 	}
 	*event_batch_record(batch, batch->nrecords++) = *record;
+	batch->nerrors += is_production_error(record->key.status);
 	record->source->accepted++;
 }
 
@@ -126,6 +128,7 @@ event_batch_reject(EventBatch *batch, int64 i, const char *reason)
 	EventRecord *record = event_batch_record(batch, i);
 
 	record->source->accepted--;
+	batch->nerrors -= is_production_error(record->key.status);
 	event_batch_add_reject(batch, record->source, record->payload,
 						   pnstrdup(record->key.piece, record->key.piece_length),
 						   pnstrdup(record->key.account, record->key.account_length), reason);

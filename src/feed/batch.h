@@ -31,6 +31,7 @@ typedef struct EventBatch
 	int64		nchunks;
 	int64		max_chunks;
 	int64		nrecords;
+	int64		nerrors;		/* of them, that are production errors */
 	int64		nsources;
 	Reject	   *rejects;
 	int64		nrejects;

@@ -48,7 +48,7 @@ typedef struct EventKey
 	TimestampTz occurred_at;
 	uint32		piece_length;
 	uint32		account_length;
-	uint8		status;
+	uint8		status;			/* or another meaning in status_name.h */
 } EventKey;
 
 /*

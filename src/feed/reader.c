@@ -52,6 +52,7 @@ typedef struct Candidate
 	bool		wraps;			/* it contains events */
 	int64		nrecords;		/* what the batch held before them, as the
 								 * following */
+	int64		nerrors;
 	int64		nrejects;
 	int64		nrejected;
 	int64		nignored;
@@ -318,6 +319,7 @@ read_wrapped(Reader *reader, Candidate *candidate)
 	{
 		candidate->wraps = true;
 		candidate->nrecords = reader->batch->nrecords;
+		candidate->nerrors = reader->batch->nerrors;
 		candidate->nrejects = reader->batch->nrejects;
 		candidate->nrejected = reader->batch->nrejected;
 		candidate->nignored = reader->batch->nignored;
@@ -458,6 +460,7 @@ add_candidate(Reader *reader, Candidate *candidate)
 	{
 		/* It is an event, and what it contains is part of its payload. */
 		batch->nrecords = candidate->nrecords;
+		batch->nerrors = candidate->nerrors;
 		batch->nrejects = candidate->nrejects;
 		batch->nrejected = candidate->nrejected;
 		batch->nignored = candidate->nignored;

@@ -1,13 +1,15 @@
 /*
  * status_name.c
- *		The users' own spellings of statuses, which are in table status_names.
+ *		What the feed's event types mean: a status, a production error, or nothing.
  *
- * They take precedence over the spellings of the lifecycle.
+ * The users' own spellings, which are in table status_names, take precedence
+ * over those of the lifecycle.
  */
 #include "postgres.h"
 
 #include "base/cache.h"
 #include "base/compat.h"
+#include "base/text.h"
 #include "common/hashfn.h"
 #include "feed/field_name.h"
 #include "feed/status_name.h"
@@ -39,11 +41,36 @@ begin_status_names(void)
 	known = spellings_create(CurrentMemoryContext, 16, NULL);
 }
 
-/* Return what a name in column status means; NO_STATUS if it is none. */
-static int
-meaning_of(const char *name)
+/* The names of the meanings that are no status. */
+static const char *const other_meanings[] = {
+	[IGNORED_EVENT - N_STATUSES] = "ignore",
+	[PRODUCTION_ERROR - N_STATUSES] = "Error",
+	[GENERAL_ERROR - N_STATUSES] = "None",
+};
+
+/* Return the name of a meaning, as in status_names. */
+const char *
+meaning_name(int meaning)
 {
-	return strcmp(name, "ignore") == 0 ? IGNORED_STATUS : status_from_text(name, strlen(name));
+	return meaning < N_STATUSES ? status_name(meaning) : other_meanings[meaning - N_STATUSES];
+}
+
+/*
+ * Return what a spelling means that users have not added; NO_STATUS if it is
+ * unknown.
+ */
+static int
+meaning_of(const char *spelling, int length)
+{
+	spelling = trim(spelling, &length);
+	for (int meaning = PRODUCTION_ERROR; meaning < N_MEANINGS; meaning++)
+	{
+		const char *name = meaning_name(meaning);
+
+		if (length == strlen(name) && pg_strncasecmp(spelling, name, length) == 0)
+			return meaning;
+	}
+	return status_from_text(spelling, length);
 }
 
 /* Add a row of status_names, whose columns are spelling and status. */
@@ -52,7 +79,9 @@ add_status_name(TupleTableSlot *row)
 {
 	bool		isnull;
 	text	   *spelling = DatumGetTextPP(slot_getattr(row, 1, &isnull));
-	int			meaning = meaning_of(TextDatumGetCString(slot_getattr(row, 2, &isnull)));
+	const char *name = TextDatumGetCString(slot_getattr(row, 2, &isnull));
+	int			meaning = strcmp(name, meaning_name(IGNORED_EVENT)) == 0 ? IGNORED_EVENT :
+	meaning_of(name, strlen(name));
 	char		buffer[MAX_PATH];
 	Path		path = path_append(path_begin(), buffer, VARDATA_ANY(spelling), VARSIZE_ANY_EXHDR(spelling));
 	StatusName *entry;
@@ -74,8 +103,8 @@ static TableCache status_names_cache = {
 };
 
 /*
- * Return the status that a spelling of the feed stands for, NO_STATUS if it is
- * unknown, or IGNORED_STATUS.
+ * Return the status that a spelling of the feed stands for, or another meaning;
+ * NO_STATUS if it is unknown.
  */
 int
 status_find(const char *spelling, int length)
@@ -91,5 +120,5 @@ status_find(const char *spelling, int length)
 		if (path.length < MAX_PATH)
 			entry = spellings_lookup(known, buffer);
 	}
-	return entry == NULL ? status_from_text(spelling, length) : entry->meaning;
+	return entry == NULL ? meaning_of(spelling, length) : entry->meaning;
 }

@@ -1,15 +1,28 @@
 /*
  * status_name.h
- *		The spellings of statuses, with those that users have added.
+ *		What the feed's event types mean.
  */
 #ifndef POSTALYTICS_STATUS_NAME_H
 #define POSTALYTICS_STATUS_NAME_H
 
 #include "lifecycle/lifecycle.h"
 
-/* What status_find returns for an event that has no place in the lifecycle. */
-#define IGNORED_STATUS	N_STATUSES
+/* Meanings other than a status of the lifecycle, which follow the statuses. */
+enum
+{
+	IGNORED_EVENT = N_STATUSES, /* it has no place in the lifecycle */
+	PRODUCTION_ERROR,			/* the piece was not created */
+	GENERAL_ERROR,
+	N_MEANINGS
+};
+
+static inline bool
+is_production_error(int meaning)
+{
+	return meaning == PRODUCTION_ERROR || meaning == GENERAL_ERROR;
+}
 
 extern int	status_find(const char *spelling, int length);
+extern const char *meaning_name(int meaning);
 
 #endif							/* POSTALYTICS_STATUS_NAME_H */

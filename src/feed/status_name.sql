@@ -8,7 +8,7 @@ CREATE TABLE postalytics.status_names (
         CHECK (pg_catalog.length(pg_catalog.translate(spelling, E' ._-\t\n\r\f\v', '')) BETWEEN 1 AND 63
                AND pg_catalog.octet_length(pg_catalog.translate(spelling, E' ._-\t\n\r\f\v', '')) <= 63),
     status text NOT NULL
-        CHECK (status = 'ignore'
+        CHECK (status IN ('Error', 'None', 'ignore')
                OR status OPERATOR(pg_catalog.=) ANY (pg_catalog.enum_range(NULL::postalytics.mail_status)::text[]))
 );
 COMMENT ON TABLE postalytics.status_names IS
@@ -16,7 +16,7 @@ COMMENT ON TABLE postalytics.status_names IS
 COMMENT ON COLUMN postalytics.status_names.spelling IS
     'the value of the field event_type; case, blanks, ''_'', ''-'' and ''.'' do not count';
 COMMENT ON COLUMN postalytics.status_names.status IS
-    'the status, or ''ignore'' for events that are neither stored nor rejected';
+    'the status; ''Error'' or ''None'' for production errors, ''ignore'' for events that are neither stored nor rejected';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.status_names', '');
 

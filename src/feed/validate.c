@@ -104,7 +104,7 @@ read_time(EventRecord *record, const EventBatch *batch)
 	return NULL;
 }
 
-/* Read the status, or IGNORED_STATUS; returns what is wrong, or NULL. */
+/* Read the status, or another meaning; returns what is wrong, or NULL. */
 static const char *
 read_status(EventRecord *record)
 {
@@ -126,7 +126,7 @@ bool
 is_ignored_event(EventRecord *record)
 {
 	return record->field[EVENT_TYPE].length > 0 && read_status(record) == NULL &&
-		record->key.status == IGNORED_STATUS;
+		record->key.status == IGNORED_EVENT;
 }
 
 /*

@@ -85,6 +85,13 @@ derive_row(Derivation *derivation, const EventRow *row)
 		sync_match_event(derivation->syncs, row);
 }
 
+/* Tell syncs of a production error, which changes no journey. */
+void
+derive_error(Derivation *derivation, const EventRow *row)
+{
+	sync_match_error(derivation->syncs, row);
+}
+
 /* ---- rows in a slot ---- */
 
 #define ATTR(column)	((column) + 1)

@@ -7,6 +7,7 @@
 
 #include "access/table.h"
 #include "base/extension.h"
+#include "feed/status_name.h"
 #include "ingest/months.h"
 #include "miscadmin.h"
 #include "storage/ensure_partition.h"
@@ -135,12 +136,21 @@ ensure_months(EventBatch *batch)
 				 errmsg("setting \"identity\" was changed while the events were read"),
 				 errhint("Try again.")));
 	for (int64 i = 0; i < batch->nrecords; i++)
-		(void) need_month(&needed, event_batch_record(batch, i)->key.occurred_at);
+	{
+		const EventKey *key = &event_batch_record(batch, i)->key;
+
+		if (!is_production_error(key->status))
+			(void) need_month(&needed, key->occurred_at);
+	}
 	create_missing_months(&needed, batch);
 	for (int64 i = batch->nrecords - 1; i >= 0; i--)
 	{
-		const NeededMonth *month = need_month(&needed, event_batch_record(batch, i)->key.occurred_at);
+		const EventKey *key = &event_batch_record(batch, i)->key;
+		const NeededMonth *month;
 
+		if (is_production_error(key->status))
+			continue;
+		month = need_month(&needed, key->occurred_at);
 		if (month->why_not != NULL)
 			event_batch_reject(batch, i, month->why_not);
 	}
@@ -201,7 +211,7 @@ open_months(Months *months, Offer *offer)
 	if (!direct_allowed_below(months->events, events_columns, N_EVENTS_COLUMNS, "events_inserted"))
 		return false;
 	offer_rewind(offer);
-	while (offer_next(offer))
+	while (offer_next_event(offer))
 		if (!open_month(months, offer->key->occurred_at, &offer_place(offer)->month))
 			return false;
 	for (int i = 0; i < months->count; i++)

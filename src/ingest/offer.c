@@ -16,6 +16,7 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/query.h"
+#include "feed/status_name.h"
 #include "funcapi.h"
 #include "ingest/offer.h"
 #include "ingest/progress.h"
@@ -77,6 +78,7 @@ offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
 	memset(offer, 0, sizeof(*offer));
 	offer->records = ordered;
 	offer->count = batch->nrecords;
+	offer->nerrors = batch->nerrors;
 	offer->keep_payload = batch->settings.keep_payload;
 	offer->show_progress = show_progress;
 }
@@ -87,7 +89,7 @@ offer_spill(Offer *offer, Spill *spill)
 {
 	memset(offer, 0, sizeof(*offer));
 	offer->spill = spill;
-	offer->count = spill_sort(spill);
+	offer->count = spill_sort(spill, &offer->nerrors);
 	offer->keep_payload = current_settings()->keep_payload;
 }
 
@@ -118,6 +120,26 @@ offer_next(Offer *offer)
 		progress_events(offer->next);
 	offer->next++;
 	return true;
+}
+
+/* Likewise, but skip production errors. */
+bool
+offer_next_event(Offer *offer)
+{
+	while (offer_next(offer))
+		if (!is_production_error(offer->key->status))
+			return true;
+	return false;
+}
+
+/* Likewise, but skip all others. */
+bool
+offer_next_error(Offer *offer)
+{
+	while (offer_next(offer))
+		if (is_production_error(offer->key->status))
+			return true;
+	return false;
 }
 
 /*
@@ -220,7 +242,7 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 		MemoryContextSwitchTo(caller);
 	}
 	call = SRF_PERCALL_SETUP();
-	if (!offer_next(current_offer))
+	if (!offer_next_event(current_offer))
 		SRF_RETURN_DONE(call);
 	row = new_row(call->tuple_desc);
 	set_event(offer_record(current_offer), current_offer->keep_payload, row);
@@ -248,7 +270,7 @@ offered_record(const EventKey *key)
 	}
 	if (offer->key != NULL)
 		order = event_compare(offer->key, key);
-	while (order < 0 && offer_next(offer))
+	while (order < 0 && offer_next_event(offer))
 		order = event_compare(offer->key, key);
 	return order == 0 ? offer_record(offer) : NULL;
 }

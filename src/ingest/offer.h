@@ -29,6 +29,7 @@ typedef struct Offer
 	OrderedRecord *records;		/* of a batch, or NULL */
 	Spill	   *spill;			/* or NULL */
 	int64		count;
+	int64		nerrors;		/* of them, that are production errors */
 	int64		next;			/* index of the event after the current one */
 	const EventKey *key;		/* of the current event, or NULL */
 	const EventRecord *record;	/* the current event of a batch */
@@ -43,6 +44,8 @@ extern void offer_batch(Offer *offer, EventBatch *batch, bool show_progress);
 extern void offer_spill(Offer *offer, Spill *spill);
 extern void offer_rewind(Offer *offer);
 extern bool offer_next(Offer *offer);
+extern bool offer_next_event(Offer *offer);
+extern bool offer_next_error(Offer *offer);
 extern const EventRecord *offer_record(Offer *offer);
 extern Place *offer_place(Offer *offer);
 extern void set_event(const EventRecord *record, bool keep_payload, Row row);

@@ -4,9 +4,8 @@
  *		server's tuplesort.
  *
  * A statement must write all of its events in key order: if it wrote them in
- * several parts, each in its own order, it could deadlock with another.  Only
- * the key and the text of an event are kept; the other fields are read again
- * from the text.
+ * several parts, each in its own order, it could deadlock with another.  Of an
+ * event the key, the text, and where its fields are in the text are kept.
  */
 #include "postgres.h"
 
@@ -27,11 +26,19 @@
 enum
 {
 	SPILL_PIECE_ID = 1, SPILL_ACCOUNT, SPILL_STATUS, SPILL_OCCURRED_AT,
-	SPILL_SOURCE, SPILL_OFFSET, SPILL_PAYLOAD
+	SPILL_SOURCE, SPILL_OFFSET, SPILL_PAYLOAD, SPILL_FIELDS
 };
 
 #define SORT_KEYS	SPILL_OFFSET
-#define N_SPILL_COLUMNS	SPILL_PAYLOAD
+#define N_SPILL_COLUMNS	SPILL_FIELDS
+
+/* Where the fields of an event are in its payload. */
+typedef struct SpilledFields
+{
+	TimestampTz expected_at;
+	uint32		escaped;
+	Span		field[N_FIELDS];
+} SpilledFields;
 
 struct Spill
 {
@@ -40,6 +47,7 @@ struct Spill
 	TupleTableSlot *slot;		/* the current record */
 	EventKey	key;			/* of the current record; points into the slot */
 	int64		count;
+	int64		nerrors;		/* production errors among them */
 	int64		nsources;		/* of the batches that were added */
 };
 
@@ -47,7 +55,7 @@ struct Spill
 Spill *
 spill_create(MemoryContext parent)
 {
-	static const Oid types[] = {TEXTOID, TEXTOID, INT2OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID};
+	static const Oid types[] = {TEXTOID, TEXTOID, INT2OID, TIMESTAMPTZOID, INT8OID, INT8OID, TEXTOID, BYTEAOID};
 	MemoryContext context = AllocSetContextCreate(parent, "postalytics spill", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	Spill	   *spill = palloc0(sizeof(Spill));
@@ -73,6 +81,28 @@ spill_create(MemoryContext parent)
 	return spill;
 }
 
+/*
+ * Return where the fields of a record are; nothing if some were collected, as
+ * these must be read again.
+ */
+static bytea *
+spilled_fields(const EventRecord *record)
+{
+	SpilledFields fields = {.expected_at = record->expected_at,.escaped = record->escaped};
+	Size		size = record->collected == NULL ? sizeof(fields) : 0;
+	bytea	   *result = palloc(VARHDRSZ + size);
+
+	for (int i = 0; i < N_FIELDS; i++)
+		if (record->field[i].length > 0)
+			fields.field[i] = (Span)
+		{
+			record->field[i].offset - record->payload.offset, record->field[i].length
+		};
+	SET_VARSIZE(result, VARHDRSZ + size);
+	memcpy(VARDATA(result), &fields, size);
+	return result;
+}
+
 static void
 add_record(Spill *spill, const EventRecord *record, TupleTableSlot *row)
 {
@@ -89,6 +119,7 @@ add_record(Spill *spill, const EventRecord *record, TupleTableSlot *row)
 	row->tts_values[SPILL_PAYLOAD - 1] =
 		PointerGetDatum(cstring_to_text_with_len(record->source->json + record->payload.offset,
 												 record->payload.length));
+	row->tts_values[SPILL_FIELDS - 1] = PointerGetDatum(spilled_fields(record));
 	ExecStoreVirtualTuple(row);
 	tuplesort_puttupleslot(spill->sort, row);
 }
@@ -114,13 +145,18 @@ spill_add(Spill *spill, EventBatch *batch)
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(batch->scratch);
 	spill->count += batch->nrecords;
+	spill->nerrors += batch->nerrors;
 	spill->nsources += batch->nsources;
 }
 
-/* Sort the records; none may be added afterwards.  Returns their number. */
+/*
+ * Sort the records; none may be added afterwards.  Returns their number, and in
+ * *nerrors that of the production errors among them.
+ */
 int64
-spill_sort(Spill *spill)
+spill_sort(Spill *spill, int64 *nerrors)
 {
+	*nerrors = spill->nerrors;
 	tuplesort_performsort(spill->sort);
 	return spill->count;
 }
@@ -158,8 +194,23 @@ spill_next(Spill *spill)
 	return &spill->key;
 }
 
+/* Set the fields of a record whose source is its payload; false if unknown. */
+static bool
+restore_fields(EventRecord *record, const bytea *stored)
+{
+	SpilledFields fields;
+
+	if (VARSIZE_ANY_EXHDR(stored) == 0)
+		return false;
+	memcpy(&fields, VARDATA_ANY(stored), sizeof(fields));
+	record->expected_at = fields.expected_at;
+	record->escaped = fields.escaped;
+	memcpy(record->field, fields.field, sizeof(fields.field));
+	return true;
+}
+
 /*
- * Read the current record with all its fields, in the current memory context.
+ * Return the current record with all its fields, in the current memory context.
  */
 const EventRecord *
 spill_record(Spill *spill)
@@ -172,7 +223,9 @@ spill_record(Spill *spill)
 	source->json = VARDATA_ANY(payload);
 	source->length = VARSIZE_ANY_EXHDR(payload);
 	source->account = "";
-	if (!event_read_fields(record, source))
+	record->source = source;
+	if (!restore_fields(record, DatumGetByteaPP(slot_getattr(spill->slot, SPILL_FIELDS, &isnull))) &&
+		!event_read_fields(record, source))
 		elog(ERROR, "could not read a spilled event");
 	record->key = spill->key;
 	record->key.piece = pnstrdup(spill->key.piece, spill->key.piece_length);

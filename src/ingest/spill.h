@@ -11,7 +11,7 @@ typedef struct Spill Spill;
 
 extern Spill *spill_create(MemoryContext parent);
 extern void spill_add(Spill *spill, EventBatch *batch);
-extern int64 spill_sort(Spill *spill);
+extern int64 spill_sort(Spill *spill, int64 *nerrors);
 extern void spill_rewind(Spill *spill);
 extern const EventKey *spill_next(Spill *spill);
 extern const EventRecord *spill_record(Spill *spill);

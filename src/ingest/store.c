@@ -17,6 +17,7 @@
 #include "funcapi.h"
 #include "ingest/derive.h"
 #include "ingest/months.h"
+#include "ingest/production_error.h"
 #include "ingest/progress.h"
 #include "ingest/rejects.h"
 #include "ingest/store.h"
@@ -45,7 +46,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 	int64		inserted = 0;
 
 	offer_rewind(offer);
-	for (int64 n = 0; offer_next(offer); n++)
+	for (int64 n = 0; offer_next_event(offer); n++)
 	{
 		Place	   *place = offer_place(offer);
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
@@ -69,12 +70,10 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 
 /* Derive from the new events what the trigger would. */
 static void
-derive_new(Offer *offer)
+derive_events(Derivation *derivation, Offer *offer)
 {
-	Derivation *derivation = derive_begin(DERIVE_NEW);
-
 	offer_rewind(offer);
-	while (offer_next(offer))
+	while (offer_next_event(offer))
 	{
 		const EventRecord *record;
 		MemoryContext caller;
@@ -92,12 +91,19 @@ derive_new(Offer *offer)
 		derive_row(derivation, &row);
 		MemoryContextSwitchTo(caller);
 	}
-	derive_end(derivation);
+}
+
+/* Tell syncs of new production errors. */
+static void
+derive_errors(Derivation *derivation, const EventRow *errors, int64 count)
+{
+	for (int64 i = 0; i < count; i++)
+		derive_error(derivation, &errors[i]);
 }
 
 /*
- * Insert the events offered, and all that is derived from them, and return the
- * number of new ones.
+ * Insert the events and production errors offered, and all that is derived from
+ * them, and return the number of new ones.
  */
 static int64
 insert_events(Offer *offer, MemoryContext context)
@@ -106,6 +112,8 @@ insert_events(Offer *offer, MemoryContext context)
 	Months		months = {0};
 	int64		inserted;
 	bool		direct;
+	EventRow   *errors = NULL;
+	int64		nerrors = 0;
 
 	if (offer->count == 0)
 		return 0;
@@ -115,11 +123,20 @@ insert_events(Offer *offer, MemoryContext context)
 	direct = open_months(&months, offer);
 	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);
 	close_months(&months);
-	if (direct && inserted > 0)
-		derive_new(offer);
+	if (offer->nerrors > 0)
+		nerrors = insert_production_errors(offer, &errors);
+	if ((direct && inserted > 0) || nerrors > 0)
+	{
+		Derivation *derivation = derive_begin(DERIVE_NEW);
+
+		if (direct)
+			derive_events(derivation, offer);
+		derive_errors(derivation, errors, nerrors);
+		derive_end(derivation);
+	}
 	pfree(offer->places);
 	MemoryContextDelete(scratch);
-	return inserted;
+	return inserted + nerrors;
 }
 
 /*

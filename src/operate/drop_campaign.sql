@@ -56,6 +56,8 @@ BEGIN
       AND NOT EXISTS (SELECT
                       FROM postalytics.pieces AS p
                       WHERE (p.piece_id, p.account) = (a.piece_id, delete_campaign.account));
+    DELETE FROM postalytics.production_errors AS e
+    WHERE (e.campaign_id, e.account) = (delete_campaign.campaign_id, delete_campaign.account);
     DELETE FROM postalytics.campaigns AS c
     WHERE (c.campaign_id, c.account) = (delete_campaign.campaign_id, delete_campaign.account);
     RETURN deleted;

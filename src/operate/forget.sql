@@ -19,6 +19,73 @@ $$;
 COMMENT ON FUNCTION postalytics.has_recipient(postalytics.pieces) IS
     'internal: true if a piece has anything that identifies its recipient';
 
+-- A production error is about a person if it names the contact or one of the pieces, or
+-- its payload has one of the addresses.  Without an account, any.
+CREATE FUNCTION postalytics.errors_of_person(piece_ids text[], account text, contact_ids text[], emails text[])
+RETURNS SETOF postalytics.production_errors
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.*
+    FROM postalytics.production_errors AS e
+    WHERE (errors_of_person.account IS NULL OR e.account = errors_of_person.account)
+      AND (e.piece_id = ANY (piece_ids)
+           OR e.contact_id = ANY (contact_ids)
+           OR postalytics.is_about(e.payload, e.account, e.account, piece_ids, contact_ids, emails))
+$$;
+COMMENT ON FUNCTION postalytics.errors_of_person(text[], text, text[], text[]) IS
+    'internal: the production errors about a person';
+
+-- Deletes them, or removes only what identifies the person, as erase_pieces does.  Locks:
+-- their rows, in key order.
+CREATE FUNCTION postalytics.erase_errors(
+    piece_ids text[],
+    account text,
+    contact_ids text[],
+    emails text[],
+    anonymise boolean)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    erased bigint;
+BEGIN
+    PERFORM
+    FROM postalytics.production_errors AS e
+    WHERE (e.piece_id, e.account, e.status, e.occurred_at)
+          IN (SELECT p.piece_id, p.account, p.status, p.occurred_at
+              FROM postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p)
+    ORDER BY e.piece_id, e.account, e.status, e.occurred_at
+    FOR UPDATE;
+    DELETE FROM postalytics.deliveries AS d
+    USING postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
+    WHERE (d.piece_id, d.account, d.occurred_at) = (p.piece_id, p.account, p.occurred_at)
+      AND d.status IS NULL;
+    IF anonymise THEN
+        UPDATE postalytics.production_errors AS e
+        SET piece_id = CASE
+                           WHEN e.piece_id = e.campaign_id || '/' || e.contact_id THEN 'anonymous/' || gen_random_uuid()
+                           ELSE e.piece_id
+                       END,
+            contact_id = NULL,
+            description = NULL,
+            payload = NULL
+        FROM postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
+        WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (p.piece_id, p.account, p.status, p.occurred_at);
+    ELSE
+        DELETE FROM postalytics.production_errors AS e
+        USING postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
+        WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (p.piece_id, p.account, p.status, p.occurred_at);
+    END IF;
+    GET DIAGNOSTICS erased = ROW_COUNT;
+    RETURN erased;
+END
+$$;
+COMMENT ON FUNCTION postalytics.erase_errors(text[], text, text[], text[], boolean) IS
+    'internal: erase the production errors about a person, or only what identifies the person; how many';
+
 CREATE FUNCTION postalytics.event_tables()
 RETURNS SETOF regclass
 LANGUAGE sql
@@ -347,7 +414,8 @@ COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
 -- What is left of the person's addresses is only counted (action mention), because it is
 -- in events, deliveries and pieces of somebody else, or in a member that is not mapped.
 --
--- Locks: the rejects that it changes, then those of erase_pieces.  Errors: 22023 if
+-- Locks: the rejects, then the production errors that it changes, then those of
+-- erase_pieces.  Errors: 22023 if
 -- neither a contact id, an e-mail address nor a piece is given, 21000 if the person exists
 -- in more than one account and none is given, 25001 unless the transaction is READ
 -- COMMITTED.
@@ -389,7 +457,10 @@ BEGIN
                           CROSS JOIN LATERAL postalytics.rejected_events(r.payload, r.account, NULL, ARRAY[sought_piece],
                                                                          ARRAY[sought_contact], ARRAY[sought_email]) AS e
                           WHERE postalytics.is_about(r.payload, r.account, NULL, ARRAY[sought_piece], ARRAY[sought_contact], ARRAY[sought_email])
-                            AND e.is_about);
+                            AND e.is_about
+                          UNION
+                          SELECT e.account
+                          FROM postalytics.errors_of_person(ARRAY[sought_piece], NULL, ARRAY[sought_contact], ARRAY[sought_email]) AS e);
         IF cardinality(accounts) > 1 THEN
             RAISE EXCEPTION 'person exists in more than one account'
                 USING ERRCODE = 'cardinality_violation',
@@ -404,6 +475,12 @@ BEGIN
     action := 'delete';
     erased := postalytics.erase_rejects(piece_ids || sought_piece, account, names.contact_ids, names.emails);
     affected := erased;
+    RETURN NEXT;
+    relation := 'postalytics.production_errors';
+    action := CASE WHEN anonymise THEN 'anonymise' ELSE 'delete' END;
+    affected := postalytics.erase_errors(piece_ids || sought_piece, account, names.contact_ids, names.emails,
+                                         COALESCE(anonymise, false));
+    erased := erased + affected;
     RETURN NEXT;
     RETURN QUERY
     SELECT e.relation,

@@ -196,7 +196,7 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_after_a_day(regclass, name) IS
     'internal: delete the rows of a table whose time is more than a day ago';
 
--- Deletes old rows of maintenance_log and audit_log, and locks maintenance_log, until
+-- Deletes old rows of maintenance_log, audit_log and production_errors, and locks maintenance_log, until
 -- the transaction ends, against another maintain().  Does not wait: returns false if
 -- another has not ended.  Errors: 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.begin_maintenance()
@@ -213,6 +213,8 @@ BEGIN
     WHERE l.at < now() - '1 year'::interval;
     DELETE FROM postalytics.audit_log AS l
     WHERE l.at < now() - NULLIF(postalytics.setting('audit_retention')::interval, '0');
+    DELETE FROM postalytics.production_errors AS e
+    WHERE e.occurred_at < now() - NULLIF(postalytics.setting('piece_retention')::interval, '0');
     PERFORM postalytics.delete_after_a_day('postalytics.pauses', 'until');
     PERFORM postalytics.delete_after_a_day('postalytics.breaker_events', 'at');
     PERFORM postalytics.delete_after_a_day('postalytics.tallies', 'at');

@@ -89,6 +89,22 @@ $$;
 COMMENT ON FUNCTION postalytics.move_campaigns(text, text) IS
     'internal: move the campaigns of an account to another';
 
+CREATE FUNCTION postalytics.move_production_errors(old text, new text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM postalytics.production_errors AS e
+    USING postalytics.production_errors AS n
+    WHERE e.account = old
+      AND (n.piece_id, n.account, n.status, n.occurred_at) = (e.piece_id, new, e.status, e.occurred_at);
+    UPDATE postalytics.production_errors AS e
+    SET account = new
+    WHERE e.account = old
+$$;
+COMMENT ON FUNCTION postalytics.move_production_errors(text, text) IS
+    'internal: move the production errors of an account to another';
+
 -- Changes the account in rejects, syncs and bindings.
 CREATE FUNCTION postalytics.rename_account_references(old text, new text)
 RETURNS void
@@ -155,6 +171,7 @@ BEGIN
     WHERE (p.piece_id, p.account) = (c.piece_id, new)
       AND c.opens + c.completions > 0;
     PERFORM postalytics.move_campaigns(old, new);
+    PERFORM postalytics.move_production_errors(old, new);
     PERFORM postalytics.rename_account_references(old, new);
     RETURN moved + common.events;
 END
@@ -162,7 +179,7 @@ $$;
 COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
     'internal: move everything from one account to another; how many events';
 
--- Moves events, pieces, campaigns, rejects, deliveries, syncs and bindings from one
+-- Moves events, pieces, campaigns, production errors, rejects, deliveries, syncs and bindings from one
 -- account to another, and merges what both have.  Detached months are not changed.
 -- If field_names maps an account, rejects without one are kept, because a retry can
 -- assign them to any account.

@@ -24,6 +24,7 @@ SELECT f.account,
        f.purl_opened,
        f.purl_completed,
        f.responded,
+       COALESCE(x.failed, 0) AS failed,
        postalytics.rate(f.mailed, f.pieces) AS mailed_rate,
        postalytics.rate(f.in_transit, f.tracked) AS in_transit_rate,
        postalytics.rate(f.in_local_area, f.tracked) AS in_local_area_rate,
@@ -82,13 +83,35 @@ FROM (
     FROM postalytics.pieces AS p
     GROUP BY p.account, p.campaign_id
 ) AS f
-LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (f.campaign_id, f.account);
+LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (f.campaign_id, f.account)
+LEFT JOIN (
+    SELECT e.account, e.campaign_id, count(DISTINCT e.piece_id) AS failed
+    FROM postalytics.production_errors AS e
+    GROUP BY e.account, e.campaign_id
+) AS x ON (x.account, COALESCE(x.campaign_id, '')) = (f.account, COALESCE(f.campaign_id, ''))
+UNION ALL
+-- Campaigns of which no piece was made.
+SELECT x.account, x.campaign_id, c.name, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, x.failed, NULL, NULL,
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL,
+       x.last_event_at, NULL, NULL
+FROM (
+    SELECT e.account, e.campaign_id, count(DISTINCT e.piece_id) AS failed, max(e.occurred_at) AS last_event_at
+    FROM postalytics.production_errors AS e
+    GROUP BY e.account, e.campaign_id
+) AS x
+LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (x.campaign_id, x.account)
+WHERE NOT EXISTS (SELECT
+                  FROM postalytics.pieces AS p
+                  WHERE p.account = x.account
+                    AND (p.campaign_id = x.campaign_id
+                         OR p.campaign_id IS NULL AND x.campaign_id IS NULL));
 COMMENT ON VIEW postalytics.campaign_funnel IS
     'one row per campaign of an account: the pieces that have reached each status and those at it now, and their shares of the mailed';
 COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'empty where no account was given';
 COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
+COMMENT ON COLUMN postalytics.campaign_funnel.failed IS 'pieces with a production error, which are not among pieces unless they have other events';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'share of all pieces';
 COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';

@@ -19,7 +19,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT ARRAY['postalytics.events', 'postalytics.pieces', 'postalytics.campaigns', 'postalytics.rejects',
-                 'postalytics.deliveries', 'postalytics.deliveries_unfinished']::regclass[]
+                 'postalytics.production_errors', 'postalytics.deliveries', 'postalytics.deliveries_unfinished']::regclass[]
 $$;
 COMMENT ON FUNCTION postalytics.account_tables() IS
     'internal: the tables whose rows belong to an account';
@@ -204,7 +204,7 @@ AS $$
         ('ingest', 'EXECUTE ON FUNCTION postalytics.ingest(json, text), postalytics.retry_rejects()'),
         ('ingest', 'INSERT ON postalytics.inbox'),
         ('read', 'SELECT ON postalytics.events, postalytics.pieces, postalytics.campaigns, postalytics.rejects,
-                      postalytics.syncs, postalytics.deliveries, postalytics.deliveries_unfinished,
+                      postalytics.production_errors, postalytics.syncs, postalytics.deliveries, postalytics.deliveries_unfinished,
                       postalytics.delivery_errors, postalytics.dead_letters, postalytics.pauses, postalytics.breaker_events, postalytics.sync_health,
                       postalytics.campaign_funnel, postalytics.campaign_funnel_by_country,
                       postalytics.campaign_progress, postalytics.campaign_responses,
@@ -239,13 +239,13 @@ AS $$
                       postalytics.next_due(text)'),
         ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.field_names, postalytics.status_names'),
         ('manage', 'SELECT, UPDATE (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered,
-                                    durable, max_attempts, notify_events, rate, per, max_leased, breaker) ON postalytics.syncs'),
+                                    durable, max_attempts, notify_events, rate, per, max_leased, breaker, errors) ON postalytics.syncs'),
         ('manage', 'SELECT ON postalytics.settings, postalytics.bindings, postalytics.maintenance_log, postalytics.audit_log,
                         postalytics.metrics'),
         ('manage', 'EXECUTE ON FUNCTION
                       postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean,
                                               integer, text, boolean, timestamptz, boolean, integer, interval, integer,
-                                              integer),
+                                              integer, boolean),
                       postalytics.enable_sync(text), postalytics.disable_sync(text), postalytics.drop_sync(text),
                       postalytics.pause_sync(text, interval), postalytics.resume_sync(text),
                       postalytics.test_sync(text), postalytics.replay_sync(text, timestamptz, timestamptz),

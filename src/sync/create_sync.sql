@@ -19,7 +19,8 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Name a channel: create_sync(..., channel => ''...'').';
     END IF;
-    IF 0 IN (cardinality(sync.campaigns), cardinality(sync.accounts), cardinality(sync.statuses)) THEN
+    IF 0 IN (cardinality(sync.campaigns), cardinality(sync.accounts))
+       OR cardinality(sync.statuses) = 0 AND NOT sync.errors THEN
         RAISE EXCEPTION 'sync "%" would match nothing: a list of campaigns, accounts or statuses is empty', sync.name
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Leave the list out to match all.';
@@ -37,7 +38,7 @@ BEGIN
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF num_nulls(sync.enabled, sync.wait, sync.latest_only, sync.ordered, sync.durable, sync.max_attempts,
-                 sync.notify_events, sync.per) > 0 THEN
+                 sync.notify_events, sync.per, sync.errors) > 0 THEN
         RAISE EXCEPTION 'a setting of sync "%" is NULL', sync.name
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
@@ -159,7 +160,8 @@ CREATE FUNCTION postalytics.create_sync(
     rate integer DEFAULT NULL,
     per interval DEFAULT '1 second',
     max_leased integer DEFAULT NULL,
-    breaker integer DEFAULT NULL)
+    breaker integer DEFAULT NULL,
+    errors boolean DEFAULT false)
 RETURNS postalytics.syncs
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -186,6 +188,7 @@ BEGIN
     new.per := create_sync.per;
     new.max_leased := create_sync.max_leased;
     new.breaker := create_sync.breaker;
+    new.errors := create_sync.errors;
     PERFORM postalytics.check_sync(new);
     IF since IS NOT NULL THEN
         IF NOT new.durable THEN
@@ -213,7 +216,7 @@ BEGIN
     RETURN new;
 END
 $$;
-COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz, boolean, integer, interval, integer, integer) IS
+COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz, boolean, integer, interval, integer, integer, boolean) IS
     'create a sync: its events are announced on its channel and become deliveries; with since, stored events too';
 
 -- Allows arrays of mail_status to be passed to create_sync.

@@ -26,6 +26,13 @@ LEFT JOIN LATERAL (
       AND v.account = d.account
       AND v.status = d.status
       AND v.occurred_at = d.occurred_at
+    UNION ALL
+    SELECT x.campaign_id, x.drop_id
+    FROM postalytics.production_errors AS x
+    WHERE x.piece_id = d.piece_id
+      AND x.account = d.account
+      AND x.occurred_at = d.occurred_at
+      AND d.status IS NULL
     LIMIT 1
 ) AS e ON true
 LEFT JOIN postalytics.pieces AS p ON p.piece_id = d.piece_id AND p.account = d.account

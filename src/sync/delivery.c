@@ -32,7 +32,7 @@ const TableColumn deliveries_columns[N_DELIVERY_COLUMNS] = {
 	[DELIVERY_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
 	[DELIVERY_PIECE_ID] = COLUMN_NOT_NULL("piece_id", TEXTOID),
 	[DELIVERY_ACCOUNT] = COLUMN_NOT_NULL("account", TEXTOID),
-	[DELIVERY_STATUS] = COLUMN_NOT_NULL("status", ANYENUMOID),
+	[DELIVERY_STATUS] = COLUMN("status", ANYENUMOID),
 	[DELIVERY_OCCURRED_AT] = COLUMN_NOT_NULL("occurred_at", TIMESTAMPTZOID),
 	[DELIVERY_CREATED_AT] = COLUMN_NOT_NULL("created_at", TIMESTAMPTZOID),
 	[DELIVERY_DUE_AT] = COLUMN_NOT_NULL("due_at", TIMESTAMPTZOID),
@@ -67,13 +67,15 @@ void
 read_delivery(TupleTableSlot *slot, DeliveryRow *row)
 {
 	bool		isnull;
+	Datum		status;
 	Datum		lease_until;
 
 	row->id = DatumGetInt64(delivery_attribute(slot, DELIVERY_ID, &isnull));
 	row->sync = delivery_attribute(slot, DELIVERY_SYNC, &isnull);
 	row->piece = delivery_attribute(slot, DELIVERY_PIECE_ID, &isnull);
 	row->account = delivery_attribute(slot, DELIVERY_ACCOUNT, &isnull);
-	row->status = delivery_attribute(slot, DELIVERY_STATUS, &isnull);
+	status = delivery_attribute(slot, DELIVERY_STATUS, &isnull);
+	row->status = isnull ? NO_STATUS : status_from_oid(DatumGetObjectId(status));
 	row->occurred_at = DatumGetTimestampTz(delivery_attribute(slot, DELIVERY_OCCURRED_AT, &isnull));
 	row->due_at = DatumGetTimestampTz(delivery_attribute(slot, DELIVERY_DUE_AT, &isnull));
 	row->attempt = DatumGetInt32(delivery_attribute(slot, DELIVERY_ATTEMPT, &isnull));

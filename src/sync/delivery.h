@@ -32,7 +32,7 @@ typedef struct DeliveryRow
 	Datum		sync;			/* text */
 	Datum		piece;			/* text */
 	Datum		account;		/* text */
-	Datum		status;			/* mail_status */
+	int			status;			/* NO_STATUS for a production error */
 	TimestampTz occurred_at;
 	TimestampTz due_at;
 	TimestampTz lease_until;	/* DT_NOBEGIN if it is not leased */

@@ -44,7 +44,7 @@ CREATE TABLE postalytics.deliveries (
     sync text COLLATE pg_catalog."C" NOT NULL,
     piece_id text COLLATE pg_catalog."C" NOT NULL,
     account text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
-    status postalytics.mail_status NOT NULL,
+    status postalytics.mail_status,
     occurred_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     due_at timestamptz NOT NULL,

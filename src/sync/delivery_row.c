@@ -251,6 +251,48 @@ fill_in_event(Sources *sources, Datum *values, bool *nulls)
 	}
 }
 
+/* Parameters of error_query. */
+enum
+{
+	PRODUCTION_PIECE_ID, PRODUCTION_ACCOUNT, PRODUCTION_OCCURRED_AT, N_PRODUCTION
+};
+
+static SqlQuery error_query = {
+	.sql = "SELECT x.status, x.campaign_id, x.contact_id, x.payload"
+	" FROM postalytics.production_errors AS x"
+	" WHERE x.piece_id = $1"
+	"   AND x.account = $2"
+	"   AND x.occurred_at = $3"
+	" ORDER BY x.status"
+	" LIMIT 1",
+	.result = SPI_OK_SELECT,
+	.nparameters = N_PRODUCTION,
+	.types = {
+		[PRODUCTION_PIECE_ID] = TEXTOID,
+		[PRODUCTION_ACCOUNT] = TEXTOID,
+		[PRODUCTION_OCCURRED_AT] = TIMESTAMPTZOID
+	}
+};
+
+/* Fill in what a production error says. */
+static void
+fill_in_error(Datum *values, bool *nulls)
+{
+	Datum		parameters[N_PRODUCTION] = {
+		[PRODUCTION_PIECE_ID] = values[OUT_PIECE_ID],
+		[PRODUCTION_ACCOUNT] = values[OUT_ACCOUNT],
+		[PRODUCTION_OCCURRED_AT] = values[OUT_OCCURRED_AT]
+	};
+
+	query_run(&error_query, parameters, NULL);
+	if (SPI_processed == 0)
+		return;
+	fill_in_queried(values, nulls, OUT_LABEL, 1);
+	fill_in_queried(values, nulls, OUT_CAMPAIGN_ID, 2);
+	fill_in_queried(values, nulls, OUT_CONTACT_ID, 3);
+	fill_in_queried(values, nulls, OUT_PAYLOAD, 4);
+}
+
 /* Fill in what is known of the piece, and the name of the campaign. */
 static void
 fill_in_piece(Sources *sources, Datum *values, bool *nulls)
@@ -336,12 +378,17 @@ return_leased(ReturnSetInfo *result)
 	{
 		SPI_tuptable = NULL;
 		read_leased(rows[i].tuple, leased->tupdesc, values, nulls);
-		values[OUT_LABEL] = CStringGetTextDatum(status_label(status_from_oid(DatumGetObjectId(values[OUT_STATUS]))));
-		nulls[OUT_LABEL] = false;
-		fill_in_event(&sources, values, nulls);
+		if (nulls[OUT_STATUS])
+			fill_in_error(values, nulls);
+		else
+		{
+			values[OUT_LABEL] = CStringGetTextDatum(status_label(status_from_oid(DatumGetObjectId(values[OUT_STATUS]))));
+			nulls[OUT_LABEL] = false;
+			fill_in_event(&sources, values, nulls);
+		}
 		fill_in_piece(&sources, values, nulls);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-		SPI_freetuptable(SPI_tuptable); /* of query_event */
+		SPI_freetuptable(SPI_tuptable); /* of a query for the event */
 	}
 	end_sources(&sources);
 	PopActiveSnapshot();

@@ -85,9 +85,9 @@ write_row(DeliveryWriter *writer, Row row)
 	writer->count++;
 }
 
-/* Add the delivery of an event to a sync. */
-void
-delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
+/* Add the delivery of an event, or of a production error, to a sync. */
+static void
+add(DeliveryWriter *writer, const Sync *sync, const EventRow *event, bool is_error)
 {
 	const EventKey *key = &event->key;
 	MemoryContext caller;
@@ -103,7 +103,8 @@ delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 			PointerGetDatum(cstring_to_text_with_len(key->piece, key->piece_length)));
 	row_set(row, DELIVERY_ACCOUNT,
 			PointerGetDatum(cstring_to_text_with_len(key->account, key->account_length)));
-	row_set(row, DELIVERY_STATUS, ObjectIdGetDatum(status_oid(key->status)));
+	if (!is_error)
+		row_set(row, DELIVERY_STATUS, ObjectIdGetDatum(status_oid(key->status)));
 	row_set(row, DELIVERY_OCCURRED_AT, TimestampTzGetDatum(key->occurred_at));
 	row_set(row, DELIVERY_CREATED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	row_set(row, DELIVERY_DUE_AT, TimestampTzGetDatum(due_at(key->occurred_at, &sync->wait, writer->clock)));
@@ -113,6 +114,20 @@ delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 	write_row(writer, row);
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(writer->row_context);
+}
+
+/* Add the delivery of an event to a sync. */
+void
+delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
+{
+	add(writer, sync, event, false);
+}
+
+/* Add the delivery of a production error, which has no status, to a sync. */
+void
+delivery_add_error(DeliveryWriter *writer, const Sync *sync, const EventRow *error)
+{
+	add(writer, sync, error, true);
 }
 
 static SqlQuery write_query = {

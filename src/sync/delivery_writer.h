@@ -13,6 +13,7 @@ typedef struct DeliveryWriter DeliveryWriter;
 
 extern DeliveryWriter *delivery_writer_create(MemoryContext parent);
 extern void delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *row);
+extern void delivery_add_error(DeliveryWriter *writer, const Sync *sync, const EventRow *error);
 extern void delivery_finish(DeliveryWriter *writer);
 
 #endif							/* POSTALYTICS_DELIVERY_WRITER_H */

@@ -28,16 +28,24 @@ lists(const TextList *list, const text *value)
 }
 
 /*
- * True if a sync is for the events of a status, campaign, drop and account, of
- * which campaign and drop may be NULL.  A sync may name either of them.
+ * True if a sync is about a campaign, drop and account, of which campaign and
+ * drop may be NULL.  A sync may name either of them.
  */
+static bool
+is_about(const Sync *sync, const text *campaign_id, const text *drop_id, const char *account,
+		 uint32 account_length)
+{
+	return (lists(&sync->campaigns, campaign_id) || lists(&sync->campaigns, drop_id)) &&
+		is_listed(&sync->accounts, account, account_length);
+}
+
+/* True if a sync is for such events of a status. */
 static bool
 is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *drop_id,
 	   const char *account, uint32 account_length)
 {
 	return (sync->statuses & (1 << status)) != 0 &&
-		(lists(&sync->campaigns, campaign_id) || lists(&sync->campaigns, drop_id)) &&
-		is_listed(&sync->accounts, account, account_length);
+		is_about(sync, campaign_id, drop_id, account, account_length);
 }
 
 /* An enabled sync, and what it is told. */
@@ -112,6 +120,27 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 			notice_add_event(&each->notice, row);
 		if (sync->durable)
 			delivery_add(match->deliveries, sync, row);
+	}
+}
+
+/*
+ * Likewise for a production error, whose key has no status.  It is only counted
+ * in notifications.
+ */
+void
+sync_match_error(SyncMatch *match, const EventRow *row)
+{
+	for (int i = 0; i < match->count; i++)
+	{
+		Matched    *each = &match->syncs[i];
+		const Sync *sync = each->sync;
+
+		if (!sync->errors ||
+			!is_about(sync, row->campaign_id, row->drop_id, row->key.account, row->key.account_length))
+			continue;
+		each->notice.count++;
+		if (sync->durable)
+			delivery_add_error(match->deliveries, sync, row);
 	}
 }
 

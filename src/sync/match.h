@@ -12,6 +12,7 @@ typedef struct SyncMatch SyncMatch;
 
 extern SyncMatch *sync_match_begin(MemoryContext parent);
 extern void sync_match_event(SyncMatch *match, const EventRow *row);
+extern void sync_match_error(SyncMatch *match, const EventRow *row);
 extern void sync_match_finish(SyncMatch *match);
 
 #endif							/* POSTALYTICS_MATCH_H */

@@ -3,6 +3,37 @@
  *		Deliveries for stored events, and for tests.
  */
 
+-- Likewise for production errors; see owe.
+CREATE FUNCTION postalytics.owe_errors(sync postalytics.syncs, since timestamptz, until timestamptz, clock timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    made bigint;
+BEGIN
+    INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, occurred_at, due_at)
+    SELECT sync.name, e.piece_id, e.account, e.occurred_at, postalytics.due_at(e.occurred_at, sync.wait, clock)
+    FROM postalytics.production_errors AS e
+    WHERE sync.errors
+      AND e.occurred_at >= since
+      AND e.occurred_at < until
+      AND (sync.campaigns IS NULL OR e.campaign_id = ANY (sync.campaigns) OR e.drop_id = ANY (sync.campaigns))
+      AND (sync.accounts IS NULL OR e.account = ANY (sync.accounts))
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.deliveries_unfinished AS d
+                      WHERE (d.sync, d.piece_id, d.account, d.occurred_at)
+                            = (sync.name, e.piece_id, e.account, e.occurred_at)
+                        AND d.status IS NULL
+                        AND NOT d.is_test)
+    ORDER BY e.occurred_at;
+    GET DIAGNOSTICS made = ROW_COUNT;
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION postalytics.owe_errors(postalytics.syncs, timestamptz, timestamptz, timestamptz) IS
+    'internal: make deliveries for stored production errors; how many';
+
 -- Writes deliveries for stored events that have no unfinished one, and notifies the
 -- workers.  The caller must prevent other sessions from doing so for this sync.
 CREATE FUNCTION postalytics.owe(sync postalytics.syncs, since timestamptz, until timestamptz)
@@ -27,6 +58,7 @@ BEGIN
                         AND NOT d.is_test)
     ORDER BY e.occurred_at, e.status;
     GET DIAGNOSTICS made = ROW_COUNT;
+    made := made + postalytics.owe_errors(sync, since, until, clock);
     IF made > 0 AND sync.enabled THEN
         PERFORM postalytics.wake(sync.name, made);
     END IF;
@@ -125,7 +157,7 @@ BEGIN
                                  'to', json_build_object('firstName', 'Test', 'lastName', 'Recipient', 'country', 'US'),
                                  'meta', json_build_object('campaignId', COALESCE(sync.campaigns[1], '0'), 'campaignName', 'Test campaign')) AS payload
         INTO sample
-        FROM (SELECT COALESCE(sync.statuses[1], 'InTransit') AS status) AS s;
+        FROM (SELECT COALESCE(sync.statuses[1], 'InTransit'::postalytics.mail_status) AS status) AS s;
     END IF;
     INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at, is_test, payload)
     VALUES (sync.name, sample.piece_id, sample.account, sample.status, sample.occurred_at, postalytics.due_clock(), true, sample.payload)

@@ -106,12 +106,9 @@ siblings_next(Siblings *siblings, DeliveryRow *row)
 bool
 is_before(const DeliveryRow *row, const DeliveryRow *other)
 {
-	int			status = status_from_oid(DatumGetObjectId(row->status));
-	int			other_status = status_from_oid(DatumGetObjectId(other->status));
-
 	if (row->occurred_at != other->occurred_at)
 		return row->occurred_at < other->occurred_at;
-	return status != other_status ? status < other_status : row->id < other->id;
+	return row->status != other->status ? row->status < other->status : row->id < other->id;
 }
 
 /*
@@ -164,16 +161,20 @@ find_lease(Siblings *siblings, const DeliveryRow *row, TimestampTz now, Delivery
 	return found;
 }
 
-/* True if the piece has a later delivery that is not finished. */
+/*
+ * True if the piece has a later delivery that is not finished.  Production errors
+ * neither supersede nor are superseded.
+ */
 bool
 has_later_unfinished(Siblings *siblings, const DeliveryRow *row)
 {
 	DeliveryRow each;
 
+	if (row->status == NO_STATUS)
+		return false;
 	siblings_seek(siblings, row->piece, row->account, row->occurred_at);
 	while (siblings_next(siblings, &each))
-		if (each.occurred_at > row->occurred_at ||
-			status_from_oid(DatumGetObjectId(each.status)) > status_from_oid(DatumGetObjectId(row->status)))
+		if (each.status != NO_STATUS && (each.occurred_at > row->occurred_at || each.status > row->status))
 			return true;
 	return false;
 }
@@ -192,6 +193,7 @@ static SqlQuery later_query = {
 	"   AND l.account = $2"
 	"   AND l.sync = $3"
 	"   AND (l.occurred_at, l.status) > ($4, $5::postalytics.mail_status)"
+	"   AND l.status IS NOT NULL"
 	"   AND NOT l.is_test"
 	"   AND l.state NOT IN ('cancelled', 'discarded')"
 	"   AND (l.finished_at AT TIME ZONE 'UTC')::date IS NOT NULL"
@@ -216,10 +218,12 @@ has_later_finished(Siblings *siblings, const DeliveryRow *row)
 		[LATER_ACCOUNT] = row->account,
 		[LATER_SYNC] = siblings->sync,
 		[LATER_OCCURRED_AT] = TimestampTzGetDatum(row->occurred_at),
-		[LATER_STATUS] = CStringGetTextDatum(status_name(status_from_oid(DatumGetObjectId(row->status))))
 	};
 	bool		has;
 
+	if (row->status == NO_STATUS)
+		return false;
+	values[LATER_STATUS] = CStringGetTextDatum(status_name(row->status));
 	query_run(&later_query, values, NULL);
 	has = SPI_processed > 0;
 	SPI_freetuptable(SPI_tuptable);

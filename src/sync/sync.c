@@ -28,7 +28,7 @@ enum
 	ATTR_NAME = 1, ATTR_CHANNEL, ATTR_ENABLED, ATTR_CAMPAIGNS, ATTR_ACCOUNTS,
 	ATTR_STATUSES, ATTR_WAIT, ATTR_UNLESS, ATTR_LATEST_ONLY, ATTR_ORDERED,
 	ATTR_DURABLE, ATTR_MAX_ATTEMPTS, ATTR_NOTIFY_EVENTS, ATTR_RATE, ATTR_PER,
-	ATTR_MAX_LEASED, ATTR_BREAKER
+	ATTR_MAX_LEASED, ATTR_BREAKER, ATTR_ERRORS
 };
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
@@ -134,6 +134,7 @@ add_sync(TupleTableSlot *row)
 	sync->per = interval_length(DatumGetIntervalP(slot_getattr(row, ATTR_PER, &isnull)));
 	sync->max_leased = load_limit(row, ATTR_MAX_LEASED);
 	sync->breaker = load_limit(row, ATTR_BREAKER);
+	sync->errors = DatumGetBool(slot_getattr(row, ATTR_ERRORS, &isnull));
 	sync->generation = generation;
 	sync->next = syncs;
 	syncs = sync;

@@ -34,6 +34,7 @@ typedef struct Sync
 	int64		per;			/* in microseconds */
 	int			max_leased;		/* 0 for no limit */
 	int			breaker;		/* consecutive failures; 0 for none */
+	bool		errors;			/* also for production errors */
 	bool		notify_events;	/* notifications list events of named
 								 * accounts, too */
 	uint64		generation;		/* counts the times that syncs was read */

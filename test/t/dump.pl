@@ -6,7 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my @tables = qw(events pieces campaigns rejects field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months configuration bindings);
+my @tables = qw(events pieces campaigns rejects production_errors field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months configuration bindings);
 
 my $old = PostgreSQL::Test::Cluster->new('old');
 $old->init(allows_streaming => 1);
@@ -126,7 +126,7 @@ $old->safe_psql('postgres', q{
 	REVOKE ALL ON ALL TABLES IN SCHEMA postalytics FROM gone; REVOKE ALL ON ALL FUNCTIONS IN SCHEMA postalytics FROM gone;
 	GRANT SELECT ON postalytics.maintenance_log TO worker;
 	DROP POLICY readers_of_all ON postalytics.events; DROP POLICY readers_of_all ON postalytics.pieces; DROP POLICY readers_of_all ON postalytics.campaigns;
-	DROP POLICY readers_of_all ON postalytics.rejects; DROP POLICY readers_of_all ON postalytics.deliveries; DROP POLICY readers_of_all ON postalytics.deliveries_unfinished;
+	DROP POLICY readers_of_all ON postalytics.rejects; DROP POLICY readers_of_all ON postalytics.production_errors; DROP POLICY readers_of_all ON postalytics.deliveries; DROP POLICY readers_of_all ON postalytics.deliveries_unfinished;
 	DROP ROLE gone});
 my $number = $old->safe_psql('postgres', 'SELECT max(role::oid) FROM postalytics.bindings WHERE role NOT IN (SELECT oid FROM pg_roles)');
 like($number, qr/^\d+$/, 'a binding of a dropped role is left');
@@ -174,7 +174,7 @@ for my $role ('feed', "Reader's", 'all_reader', 'worker', 'manager', 'monitor')
 	is_deeply($answers[1], $answers[0], "elsewhere: what $role is given and refused");
 }
 goes_on($other, 'restored', 'elsewhere');
-is($other->safe_psql('restored', q{SELECT postalytics.maintain(); SELECT count(*) FROM pg_policies WHERE policyname = 'readers_of_all' AND roles = '{all_reader}'}) =~ s/.*\n//sr, '6', 'maintain makes the policies that a dump leaves out');
+is($other->safe_psql('restored', q{SELECT postalytics.maintain(); SELECT count(*) FROM pg_policies WHERE policyname = 'readers_of_all' AND roles = '{all_reader}'}) =~ s/.*\n//sr, '7', 'maintain makes the policies that a dump leaves out');
 
 $_->stop for $old, $new, $copy, $other;
 done_testing();

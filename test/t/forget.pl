@@ -84,6 +84,7 @@ my $open = $node->background_psql('postgres');
 $open->query_safe(q{BEGIN; SELECT postalytics.ingest('{"mailId": "other", "eventType": 11, "eventDate": "2026-10-05"}', 'bolt')});
 my $done = $node->safe_psql('postgres', q{SET lock_timeout = '10s'; SELECT relation, affected FROM postalytics.forget(email => 'philippa.f@example.com', account => 'bolt')});
 is($done, "postalytics.rejects|4
+postalytics.production_errors|0
 postalytics.deliveries|15
 postalytics.events|2
 postalytics.events_2018_07|2

@@ -45,7 +45,8 @@ sub fill
 		SELECT postalytics.ingest('[{"mailId": 1, "eventType": 3, "eventDate": "2026-10-06", "campaignId": "c", "campaignName": "C", "country": "US"},
 			{"mailId": 2, "eventType": 11, "eventDate": "2026-10-06", "campaignId": "c"},
 			{"mailId": 2, "eventType": 7, "eventDate": "2026-10-08", "campaignId": "c"},
-			{"mailId": 4, "eventType": 11, "eventDate": "2026-10-06", "campaignId": "c"}, {"mailId": 3}]', '$_')}) for 'a', 'b';
+			{"mailId": 4, "eventType": 11, "eventDate": "2026-10-06", "campaignId": "c"}, {"mailId": 3},
+			{"mailId": 5, "eventType": "Error", "eventDate": "2026-10-06"}]', '$_')}) for 'a', 'b';
 	$node->safe_psql('postgres', q{
 		SELECT postalytics.nack('both', array_agg(delivery_id), 'x') FROM postalytics.fetch('both', 4);
 		SELECT postalytics.nack('shared', array_agg(delivery_id), 'x', dead => true) FROM postalytics.fetch('shared', 6);
@@ -117,7 +118,7 @@ for (@$relations)
 		my @wrong;
 		for my $privilege ($kind eq 'S' ? 'SELECT' : sort keys %attempts)
 		{
-			next if $privilege eq 'REFERENCES' && $name !~ /^(pieces|campaigns|syncs|rejects|deliveries_unfinished|configuration|events_\d+_\d+)$/;
+			next if $privilege eq 'REFERENCES' && $name !~ /^(pieces|campaigns|syncs|rejects|production_errors|deliveries_unfinished|configuration|events_\d+_\d+)$/;
 			next if $kind eq 'v' && $privilege !~ ($name eq 'inbox' ? qr/SELECT|INSERT/ : qr/SELECT/);
 			my ($error) = try($role, sprintf $attempts{$privilege}, $name, $name eq 'syncs' ? 'enabled' : $column);
 			push @wrong, "$privilege: $error" if ($error !~ /^ERROR:  permission denied for (table|view|sequence) $name/) != expected($name, $role, $privilege);
@@ -203,7 +204,7 @@ answers('manage', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied 
 $owner->do(q{CREATE ROLE plain LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postalytics TO plain; GRANT SELECT ON ALL TABLES IN SCHEMA postalytics TO plain});
 $session{plain} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", 'plain', '', { RaiseError => 0, PrintError => 0 });
 answers('plain', "SELECT count(*) FROM postalytics.$_", '0', "no rows of $_ without a binding")
-  for qw(events events_2026_10 pieces campaigns rejects deliveries deliveries_unfinished syncs campaign_funnel sync_health bindings configuration field_names status_names);
+  for qw(events events_2026_10 pieces campaigns rejects production_errors deliveries deliveries_unfinished syncs campaign_funnel sync_health bindings configuration field_names status_names);
 answers('plain', "SELECT postalytics.ingest($event)", 'ERROR:  permission denied to ingest events', 'no ingest');
 answers('plain', "SELECT postalytics.retry_rejects()", 'ERROR:  permission denied to ingest events', 'no retry');
 answers('plain', "SELECT postalytics.fetch('own')", sprintf($denied, 'own'), 'no fetch');

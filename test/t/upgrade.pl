@@ -22,7 +22,7 @@ my @released = sort glob("$top/releases/postalytics_status--*.sql");
 note 'nothing has been released yet, so there is nothing to update from' if !@released;
 my ($current) = $node->safe_psql('fresh', "SELECT extversion FROM pg_extension WHERE extname = 'postalytics_status'");
 my @rows = map { "SELECT t::text FROM postalytics.$_ AS t ORDER BY 1" }
-  qw(events pieces campaigns rejects field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months);
+  qw(events pieces campaigns rejects production_errors field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months);
 
 for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } @released)
 {

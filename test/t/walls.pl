@@ -143,7 +143,7 @@ my @seen;
 }
 is(scalar(grep { /saw b/ } @seen), 0, 'a function in its query sees no other row');
 is($session{reader}->selectrow_array("SELECT count(*) FROM postalytics.$_ AS t WHERE t::text LIKE '%Secret%' OR t::text LIKE '%of b%'"), 0, "no row of $_")
-  for qw(events pieces campaigns rejects deliveries deliveries_unfinished delivery_errors campaign_funnel campaign_progress returned_mail syncs sync_health);
+  for qw(events pieces campaigns rejects production_errors deliveries deliveries_unfinished delivery_errors campaign_funnel campaign_progress returned_mail syncs sync_health);
 refused('reader', 'SELECT * FROM postalytics.events_2026_10', qr/permission denied/, 'nor by a partition');
 is($session{reader}->selectrow_array("SELECT count(*) FROM pg_stats WHERE schemaname = 'postalytics' AND tablename IN ('events', 'pieces', 'events_2026_10', 'deliveries_unfinished')"), 0, 'nor by statistics');
 
@@ -201,7 +201,7 @@ run($me, "SELECT postalytics.revoke_read('everybody'), postalytics.grant_read('e
 is($session{everybody}->selectrow_array("SELECT count(*) FROM postalytics.pieces WHERE account <> 'a'"), 0, 'who reads one account after all, reads one');
 is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'readers_of_all'"), 0, 'and no policy is left');
 run($me, "SELECT postalytics.grant_read('everybody'); DROP POLICY readers_of_all ON postalytics.events; SELECT postalytics.maintain()");
-is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'readers_of_all'"), 6, 'maintain creates them again');
+is($superuser->selectrow_array("SELECT count(*) FROM pg_policy WHERE polname = 'readers_of_all'"), 7, 'maintain creates them again');
 
 # What DROP OWNED takes back does not live on in a role that has the grants through
 # another role.
@@ -291,7 +291,7 @@ run($me, 'ALTER TABLE postalytics.events NO FORCE ROW LEVEL SECURITY');
 run($me, q{CREATE ROLE greedy LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES ON ALL TABLES IN SCHEMA postalytics TO greedy; GRANT USAGE ON ALL SEQUENCES IN SCHEMA postalytics TO greedy});
 $session{greedy} = session('greedy');
 run('greedy', q{CREATE FUNCTION gain(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN EXECUTE 'ALTER ROLE greedy SUPERUSER'; RETURN $1; END $$});
-for my $table (qw(events pieces campaigns rejects deliveries_unfinished syncs bindings configuration field_names status_names events_2026_10))
+for my $table (qw(events pieces campaigns rejects production_errors deliveries_unfinished syncs bindings configuration field_names status_names events_2026_10))
 {
 	for my $command ("ALTER TABLE postalytics.$table ALTER account SET DEFAULT gain('x')", "CREATE RULE r AS ON INSERT TO postalytics.$table DO ALSO SELECT gain('x')",
 		"CREATE INDEX ON postalytics.$table (gain('x'))", "CREATE POLICY p ON postalytics.$table USING (gain('x') = 'x')", "ALTER TABLE postalytics.$table ADD CHECK (gain('x') = 'x')",

@@ -1,0 +1,13 @@
+/*
+ * production_error.h
+ *		Production errors of a call.
+ */
+#ifndef POSTALYTICS_PRODUCTION_ERROR_H
+#define POSTALYTICS_PRODUCTION_ERROR_H
+
+#include "ingest/offer.h"
+#include "storage/events.h"
+
+extern int64 insert_production_errors(Offer *offer, EventRow **inserted);
+
+#endif							/* POSTALYTICS_PRODUCTION_ERROR_H */
