@@ -9,7 +9,7 @@ use Test::More;
 
 my $top = $ENV{TESTDIR};
 my @blocks;
-for my $page ('README.md', 'docs/operate.md', 'docs/sync.md')
+for my $page ('README.md', 'docs/operate.md', 'docs/sync.md', 'docs/feed.md')
 {
 	my $text = slurp_file("$top/$page");
 	while ($text =~ /^```(\w+)\n(.*?)^```$/msg)

@@ -1,0 +1,54 @@
+# Lob's webhooks, whole bodies of every kind of mail and every type of event, with the
+# rows that docs/feed.md gives.
+use strict;
+use warnings;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = $ENV{TESTDIR};
+my $node = PostgreSQL::Test::Cluster->new('feed');
+$node->init;
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION postalytics_status');
+my ($rows) = slurp_file("$top/docs/feed.md") =~ /^### Another vendor: Lob\n.*?^```sql\n(.*?)^```/ms;
+like($rows, qr/INSERT INTO status_names/, 'the page has rows for Lob');
+$node->safe_psql('postgres', "SET search_path = postalytics;\n$rows");
+
+# Each body once for each type of event, an hour apart.
+my @types = qw(created rendered_pdf rendered_thumbnails mailed in_transit in_local_area processed_for_delivery re-routed returned_to_sender viewed delivered failed
+	international_exit deleted fax_received);
+my @events;
+for my $event (@{ decode_json(slurp_file("$top/test/samples/lob.json")) })
+{
+	my ($kind) = $event->{event_type}{id} =~ /^(\w+)\./;
+	push @events, { %$event, id => sprintf('evt_%06x', scalar @events), date_created => sprintf('2026-10-05T%02d:21:09.487Z', $_),
+		event_type => { %{ $event->{event_type} }, id => "$kind.$types[$_]" } }
+	  for 0 .. $#types;
+}
+my $bodies = encode_json(\@events);
+my $ingest = "SELECT inserted || ',' || duplicates || ',' || rejected FROM postalytics.ingest(\$lob\$$bodies\$lob\$)";
+# Of fifteen types, five are ignored and one is not listed.
+is($node->safe_psql('postgres', $ingest), '36,0,4', 'nine types of four kinds are stored');
+is($node->safe_psql('postgres', $ingest), '0,36,4', 'once');
+is($node->safe_psql('postgres', q{SELECT DISTINCT reason FROM postalytics.rejects ORDER BY 1}), join("\n", map { qq{unknown status "$_.fax_received"} } qw(check letter postcard self_mailer)),
+	'an unknown type is a reject');
+is($node->safe_psql('postgres', q{
+	SELECT string_agg(concat_ws(' ', e.status, to_char(e.occurred_at AT TIME ZONE 'UTC', 'MM-DD HH24:MI:SS.MS')), ',' ORDER BY e.occurred_at)
+	FROM postalytics.events AS e WHERE e.piece_id = 'sfm_1b7c33aa'}),
+	join(',', map { "$_->[0] 10-05 $_->[1]:21:09.487" } ['MailPieceCreated', '00'], ['Mailed', '03'], ['InTransit', '04'], ['InLocalArea', '05'],
+		['ProcessedForDelivery', '06'], ['ReRouted', '07'], ['ReturnedToSender', '08'], ['pURLOpened', '09']), 'a journey');
+is($node->safe_psql('postgres', q{
+	SELECT DISTINCT concat_ws('|', p.status, p.response, p.campaign_id, p.contact_id, p.last_name, p.company, p.email, p.city, p.state, p.zip, p.country, p.expected_delivery_at::date, p.fields)
+	FROM postalytics.pieces AS p}),
+	'ReturnedToSender|pURLOpened|cmp_7712|adr_a1|BAO REYES|HARBOUR & VALE DENTAL|bao.reyes@example.com|PORTLAND|ME|04101-4432|UNITED STATES|2026-10-09|{"offer": "SPRING26", "crm_person_id": "20931"}',
+	'the recipient of each');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.pieces'), 4, 'a piece each');
+is($node->safe_psql('postgres', q{SELECT string_agg(piece_id || ' ' || status, ',' ORDER BY piece_id) FROM postalytics.production_errors}),
+	'chk_0d94e6f1 Error,ltr_8e1f0c2b Error,psc_5f2ad1e0 Error,sfm_1b7c33aa Error', 'and an error each');
+$node->safe_psql('postgres', q{INSERT INTO postalytics.status_names SELECT k || '.fax_received', 'ignore' FROM unnest('{postcard,letter,self_mailer,check}'::text[]) AS k});
+is($node->safe_psql('postgres', 'SELECT rejected FROM postalytics.retry_rejects(); SELECT count(*) FROM postalytics.rejects'), "0\n0", 'a row more, and nothing is left');
+
+$node->stop;
+done_testing();
