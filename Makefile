@@ -17,7 +17,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	sync/ack.o sync/aside.o sync/breaker.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/due.o sync/fetch.o sync/look.o sync/place.o \
 	sync/verdict.o sync/match.o sync/notice.o sync/notify.o sync/pace.o sync/pause.o sync/sibling.o sync/sync.o sync/tally.o sync/timeline.o sync/turn.o sync/wake.o \
 	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
-	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/retry.o \
+	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
 	report/bar.o report/calendar.o report/payload.o \
 	operate/guard.o \
@@ -55,7 +55,7 @@ REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases 
 	attack names calendar altered distributed arrives figures limits correct forget feed
 ISOLATION = same_month same_piece same_event progress two_fetches \
 	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest move_ingest \
-	grant_drop account_change correct_ingest correct_wait
+	grant_drop account_change correct_ingest correct_wait repeat
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
 # The two that are off are what the server's own headers warn of.

@@ -268,6 +268,69 @@ SELECT count(*) FROM production_errors;
 DROP TABLE failed;
 DROP FUNCTION work;
 
+-- An event that is told again fills in what its first telling lacked, and nothing else.
+TRUNCATE events, pieces, rejects, campaigns, deliveries, production_errors, told, folded;
+SELECT configure('piece_retention', NULL);
+SELECT name FROM create_sync('each');
+INSERT INTO told
+VALUES (1, '{"mailId": "t", "eventType": 7, "eventDate": "2026-10-06", "meta": {"dropId": 900}}'),
+       (2, '{"mailId": "t", "eventType": 7, "eventDate": "2026-10-06", "to": {"id": 31, "firstName": "Ann", "city": "Bath"}, "meta": {"campaignId": 77120, "campaignName": "Spring"}}'),
+       (3, '{"mailId": "t", "eventType": 7, "eventDate": "2026-10-06", "to": {"firstName": "Bob", "lastName": "\u00fc\"", "country": "US", "zip": "04101"}, "retryAttempts": 2}'),
+       (4, '{"mailId": "t", "eventType": 7, "eventDate": "2026-10-06", "expectedDeliveryDate": "2026-10-09T00:00:00Z", "metadata": "https://x.example", "meta": {"fields": {"offer": 1}, "dropId": 901}}'),
+       (5, '{"mailId": "u", "eventType": 4, "eventDate": "2026-10-07", "to": {"lastName": "before"}}'),
+       (6, '{"mailId": "u", "eventType": 11, "eventDate": "2026-10-06"}'),
+       (7, '{"mailId": "u", "eventType": 11, "eventDate": "2026-10-06", "to": {"lastName": "older", "country": "CA"}}');
+SELECT place, ingest(event) FROM told ORDER BY place;
+SELECT piece_id, campaign_id, drop_id, contact_id, first_name, last_name, city, country, zip, fields, last_url, expected_delivery_at, opens FROM pieces ORDER BY 1;
+SELECT piece_id, status, campaign_id, drop_id FROM events ORDER BY 1, 2;
+SELECT payload FROM events WHERE piece_id = 't';
+SELECT piece_id, status, count(*) FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT campaign_id, name FROM campaigns ORDER BY 1;
+-- As a rebuild finds it.
+INSERT INTO folded SELECT * FROM pieces;
+SELECT rebuild_pieces('{t,u}');
+TABLE folded EXCEPT TABLE pieces;
+-- What is repeated writes nothing.
+CREATE TABLE versions AS SELECT 'events' AS relation, e.ctid AS place FROM events AS e UNION ALL SELECT 'pieces', p.ctid FROM pieces AS p;
+SELECT ingest((SELECT json_agg(event) FROM told));
+SELECT v.* FROM versions AS v EXCEPT (SELECT 'events', e.ctid FROM events AS e UNION ALL SELECT 'pieces', p.ctid FROM pieces AS p);
+-- In one call, by inbox, and where only a query may write to events: the same.
+TRUNCATE events, pieces, campaigns, deliveries;
+SELECT ingest((SELECT json_agg(event ORDER BY place) FROM told));
+TABLE folded EXCEPT TABLE pieces;
+TRUNCATE events, pieces, campaigns, deliveries;
+INSERT INTO inbox (payload) SELECT event FROM told ORDER BY place;
+TABLE folded EXCEPT TABLE pieces;
+TRUNCATE events, pieces, campaigns, deliveries;
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+CREATE TRIGGER nothing BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION nothing();
+SELECT place, ingest(event) FROM told ORDER BY place;
+TABLE folded EXCEPT TABLE pieces;
+SELECT count(*) FROM deliveries;
+DROP TRIGGER nothing ON events;
+-- Where two tellings differ, the first counts, so in another order another one may.
+TRUNCATE events, pieces, campaigns, deliveries;
+SELECT place, ingest(event) FROM told ORDER BY place DESC;
+SELECT piece_id, campaign_id, drop_id, contact_id, first_name, last_name, city, country, zip, fields, last_url, expected_delivery_at, opens FROM pieces ORDER BY 1;
+DELETE FROM folded;
+INSERT INTO folded SELECT * FROM pieces;
+SELECT rebuild_pieces('{t,u}');
+TABLE folded EXCEPT TABLE pieces;
+-- Fields that are collected, too.
+INSERT INTO field_names VALUES ('custom *', 'fields.*');
+SELECT ingest('{"mailId": "u", "eventType": 11, "eventDate": "2026-10-06", "Custom Offer": "x"}');
+SELECT fields FROM pieces WHERE piece_id = 'u';
+DELETE FROM field_names;
+SELECT rebuild_pieces('{u}');
+SELECT fields FROM pieces WHERE piece_id = 'u';
+-- A person who was forgotten does not come back with an event that is told again.
+SELECT affected FROM forget(piece_id => 'u', anonymise => true) WHERE relation = 'postalytics.pieces';
+SELECT ingest(event) FROM told WHERE place = 7;
+SELECT last_name, country FROM pieces WHERE piece_id = 'u';
+SELECT drop_sync('each');
+DROP TABLE versions;
+DROP FUNCTION nothing;
+
 DROP TABLE spelling, told, folded;
 DROP FUNCTION usual, value_of, in_shape, read_back, stamped;
 DROP EXTENSION postalytics_status CASCADE;

@@ -81,7 +81,7 @@ derive_row(Derivation *derivation, const EventRow *row)
 	if (derivation->journeys != NULL)
 		journey_add(derivation->journeys, row);
 	campaign_add(derivation->campaigns, row);
-	if (derivation->syncs != NULL)
+	if (derivation->syncs != NULL && !row->is_repeat)
 		sync_match_event(derivation->syncs, row);
 }
 
@@ -156,6 +156,7 @@ read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 	row->key.occurred_at = DatumGetTimestampTz(slot_getattr(slot, ATTR(EVENTS_OCCURRED_AT), &isnull));
 	row->campaign_id = text_attribute(slot, ATTR(EVENTS_CAMPAIGN_ID));
 	row->drop_id = text_attribute(slot, ATTR(EVENTS_DROP_ID));
+	row->is_repeat = false;
 	row->record = offered_record(&row->key);
 	if (row->record == NULL)
 		row->record = read_payload(slot);

@@ -21,6 +21,7 @@ typedef struct Place
 {
 	int64		event_id;		/* 0 until the event is inserted */
 	int			month;			/* index in Months */
+	bool		says_more;		/* than the event that is stored */
 } Place;
 
 /* The events of a call, in key order, from a batch or a spill. */

@@ -20,6 +20,7 @@
 #include "ingest/production_error.h"
 #include "ingest/progress.h"
 #include "ingest/rejects.h"
+#include "ingest/repeat.h"
 #include "ingest/store.h"
 #include "miscadmin.h"
 #include "storage/events.h"
@@ -52,15 +53,21 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
 		int64		event_id = nextval_internal(event_ids, false);
 		bool		expect_new = (n - inserted) * EXPECT_NEW < n;
+		DirectTable *table = months->months[place->month].table;
 
 		CHECK_FOR_INTERRUPTS();
 		set_event(offer_record(offer), offer->keep_payload, row);
 		row_set(row, EVENTS_EVENT_ID, Int64GetDatum(event_id));
 		row_set(row, EVENTS_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
-		if (direct_insert(months->months[place->month].table, values, nulls, expect_new))
+		if (direct_insert(table, values, nulls, expect_new))
 		{
 			place->event_id = event_id;
 			inserted++;
+		}
+		else
+		{
+			place->says_more = repeat_says_more(offer_record(offer), direct_stored(table));
+			ExecClearTuple(direct_stored(table));	/* which has a page pinned */
 		}
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
@@ -68,22 +75,71 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 	return inserted;
 }
 
-/* Derive from the new events what the trigger would. */
+/*
+ * Fill in what the stored events lack, of those that may say more, and reset
+ * says_more of those that do not.  Returns whether any does.
+ */
+static bool
+fill_in_repeats(Months *months, Offer *offer, bool direct, MemoryContext scratch)
+{
+	Datum		values[N_EVENTS_COLUMNS];
+	bool		nulls[N_EVENTS_COLUMNS];
+	Row			row = {values, nulls};
+	bool		any = false;
+
+	offer_rewind(offer);
+	while (offer_next_event(offer))
+	{
+		Place	   *place = offer_place(offer);
+		MemoryContext caller;
+
+		if (!place->says_more)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		caller = MemoryContextSwitchTo(scratch);
+		if (direct)
+		{
+			DirectTable *table = months->months[place->month].table;
+
+			set_event(offer_record(offer), true, row);
+			direct_next_command(table);
+			place->says_more = direct_update(table, values, nulls, repeat_merge);
+		}
+		else
+			place->says_more = repeat_update(offer_record(offer));
+		any |= place->says_more;
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(scratch);
+	}
+	return any;
+}
+
+/* Without knowing which events are new, let fill_in_repeats look at all. */
+static void
+suspect_repeats(Offer *offer)
+{
+	for (int64 i = 0; i < offer->count; i++)
+		offer->places[i].says_more = true;
+}
+
+/* Derive from the new events, and from what others have filled in. */
 static void
 derive_events(Derivation *derivation, Offer *offer)
 {
 	offer_rewind(offer);
 	while (offer_next_event(offer))
 	{
+		const Place *place = offer_place(offer);
 		const EventRecord *record;
 		MemoryContext caller;
 		EventRow	row;
 
-		if (offer_place(offer)->event_id == 0)
+		if (place->event_id == 0 && !place->says_more)
 			continue;
 		caller = MemoryContextSwitchTo(derive_piece(derivation, offer->key));
 		record = offer_record(offer);
-		row.event_id = offer_place(offer)->event_id;
+		row.event_id = place->event_id;
+		row.is_repeat = place->says_more;
 		row.key = record->key;
 		row.campaign_id = (text *) DatumGetPointer(event_field_text(record, CAMPAIGN_ID));
 		row.drop_id = (text *) DatumGetPointer(event_field_text(record, DROP_ID));
@@ -112,6 +168,8 @@ insert_events(Offer *offer, MemoryContext context)
 	Months		months = {0};
 	int64		inserted;
 	bool		direct;
+	bool		has_repeats;
+	bool		more = false;
 	EventRow   *errors = NULL;
 	int64		nerrors = 0;
 
@@ -122,14 +180,19 @@ insert_events(Offer *offer, MemoryContext context)
 											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	direct = open_months(&months, offer);
 	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);
+	has_repeats = inserted < offer->count - offer->nerrors;
+	if (has_repeats && !direct)
+		suspect_repeats(offer);
+	if (has_repeats)
+		more = fill_in_repeats(&months, offer, direct, scratch);
 	close_months(&months);
 	if (offer->nerrors > 0)
 		nerrors = insert_production_errors(offer, &errors);
-	if ((direct && inserted > 0) || nerrors > 0)
+	if ((direct && inserted > 0) || more || nerrors > 0)
 	{
 		Derivation *derivation = derive_begin(DERIVE_NEW);
 
-		if (direct)
+		if (direct || more)
 			derive_events(derivation, offer);
 		derive_errors(derivation, errors, nerrors);
 		derive_end(derivation);

@@ -144,7 +144,8 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 	journey->first_of_status[status] = Min(journey->first_of_status[status], time);
 	journey->first_event_at = Min(journey->first_event_at, time);
 	journey->last_event_at = Max(journey->last_event_at, time);
-	journey->events[status]++;
+	if (!row->is_repeat)
+		journey->events[status]++;
 	if (status < N_STATUS_MARKS)
 		journey->marks[status] = Max(journey->marks[status], mark);
 

@@ -188,7 +188,7 @@ check_visible(DirectTable *table)
  * Waits for a transaction that is inserting one.  If expect_new is true it
  * does not look for one first, which is cheaper if there is none, but leaves a
  * dead row behind if there is one.  Error 40001 if the transaction's snapshot
- * cannot see the other row.
+ * cannot see the other row, which direct_stored returns.
  */
 bool
 direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool expect_new)
@@ -202,17 +202,23 @@ direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool e
 	while (!inserted &&
 		   compat_check_index_constraints(table->result, table->row, table->estate, &place, NIL))
 		inserted = insert_speculatively(table);
-	if (!inserted && IsolationUsesXactSnapshot())
+	if (!inserted)
 	{
 		if (!table_tuple_fetch_row_version(table->relation, &place, SnapshotAny, table->stored))
 			elog(ERROR, "could not fetch a row of \"%s\"",
 				 RelationGetRelationName(table->relation));
 		check_visible(table);
-		ExecClearTuple(table->stored);
 	}
 	MemoryContextSwitchTo(caller);
 	ResetPerTupleExprContext(table->estate);
 	return inserted;
+}
+
+/* Return the row because of which direct_insert has just inserted none. */
+TupleTableSlot *
+direct_stored(DirectTable *table)
+{
+	return table->stored;
 }
 
 /* ---- upserts ---- */
@@ -326,32 +332,60 @@ replace_stored(DirectTable *table)
 }
 
 /*
- * Insert a row.  If a stored row has the same primary key, replace it with the
- * result of merge.  Waits for a transaction that holds the stored row.
- * Error 40001 if the transaction's snapshot cannot see it.
+ * Merge a row with the stored row that has the same primary key; false if there
+ * is none.  The row is in table->row then.
  */
+static bool
+merge_stored(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
+{
+	if (table->key == NIL)
+		open_key(table);
+	for (;;)
+	{
+		store_row(table, values, nulls);
+		if (!find_stored(table))
+			return false;
+		check_visible(table);
+		slot_getallattrs(table->stored);
+		merge(table->row->tts_values, table->row->tts_isnull,
+			  table->stored->tts_values, table->stored->tts_isnull);
+		if (replace_stored(table))
+			return true;
+	}
+}
+
+/*
+ * Replace the stored row that has the same primary key as a row with the result
+ * of merge; false if there is none.  Waits for a transaction that holds the
+ * stored row.  Error 40001 if the transaction's snapshot cannot see it.
+ */
+bool
+direct_update(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
+{
+	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
+	bool		updated = merge_stored(table, values, nulls, merge);
+
+	MemoryContextSwitchTo(caller);
+	ResetPerTupleExprContext(table->estate);
+	return updated;
+}
+
+/* Likewise, but insert the row if there is none. */
 void
 direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
 {
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
-	bool		written = false;
 
-	if (table->key == NIL)
-		open_key(table);
-	while (!written)
-	{
-		store_row(table, values, nulls);
-		if (!find_stored(table))
-			written = insert_speculatively(table);
-		else
-		{
-			check_visible(table);
-			slot_getallattrs(table->stored);
-			merge(table->row->tts_values, table->row->tts_isnull,
-				  table->stored->tts_values, table->stored->tts_isnull);
-			written = replace_stored(table);
-		}
-	}
+	while (!merge_stored(table, values, nulls, merge) && !insert_speculatively(table))
+		;
 	MemoryContextSwitchTo(caller);
 	ResetPerTupleExprContext(table->estate);
+}
+
+/* Let the rows that this table has written so far be seen, and updated again. */
+void
+direct_next_command(DirectTable *table)
+{
+	CommandCounterIncrement();
+	table->command = GetCurrentCommandId(true);
 }

@@ -6,6 +6,7 @@
 #define POSTALYTICS_DIRECT_H
 
 #include "base/table.h"
+#include "executor/tuptable.h"
 
 typedef struct DirectTable DirectTable;
 
@@ -18,7 +19,10 @@ extern bool direct_allowed_below(Relation parent, const TableColumn *columns, in
 								 const char *trigger);
 extern DirectTable *direct_open(Relation relation, int ncolumns);
 extern bool direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool expect_new);
+extern TupleTableSlot *direct_stored(DirectTable *table);
+extern bool direct_update(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge);
 extern void direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge);
+extern void direct_next_command(DirectTable *table);
 extern void direct_close(DirectTable *table);
 
 #endif							/* POSTALYTICS_DIRECT_H */

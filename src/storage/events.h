@@ -31,6 +31,8 @@ typedef struct EventRow
 								 * known */
 	text	   *drop_id;		/* or NULL */
 	const EventRecord *record;	/* what its payload says, or NULL */
+	bool		is_repeat;		/* it was derived from before; this record has
+								 * more */
 } EventRow;
 
 #endif							/* POSTALYTICS_EVENTS_H */
