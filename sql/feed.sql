@@ -331,6 +331,45 @@ SELECT drop_sync('each');
 DROP TABLE versions;
 DROP FUNCTION nothing;
 
+-- A member of a section is never a list of events, and a list is never a section, so
+-- that the order of members does not count, and a rebuild reads the same.
+TRUNCATE events, pieces, rejects, campaigns;
+INSERT INTO field_names VALUES ('*', 'fields.*');
+SELECT ingest('[{"_": {"data": [{"\u00e9": 1}], "x": 5}, "mailId": "m1", "eventDate": "2026-10-06", "eventType": 11},
+                {"data": {"id": "C9"}, "mailId": "m2", "eventDate": "2026-10-06", "eventType": 11, "campaignId": "K"},
+                {"mailId": "m3", "data": {"id": "C9"}, "eventDate": "2026-10-06", "eventType": 11, "campaignId": "K"}]');
+SELECT piece_id, contact_id, fields FROM pieces ORDER BY 1;
+INSERT INTO status_names VALUES ('email opened', 'ignore');
+SELECT ingest('{"eventType": "Mailed", "eventDate": "2026-10-06", "data": {"type": "Email Opened"}}');
+CREATE TABLE before AS SELECT * FROM pieces;
+SELECT rebuild_pieces('{m1,m2,m3}');
+TABLE before EXCEPT TABLE pieces;
+DROP TABLE before;
+DELETE FROM field_names;
+DELETE FROM status_names;
+-- A campaign that has only errors can be dropped, one that has both with all of it.
+TRUNCATE events, pieces, rejects, campaigns;
+SELECT name FROM create_sync('errors', errors => true);
+SELECT ingest('[{"mailId": "x1", "event": "Error", "eventDate": "2026-10-03", "campaignId": "KE", "campaignName": "Only errors"},
+                {"mailId": "x2", "event": "Error", "eventDate": "2026-10-03", "campaignId": "KM"},
+                {"mailId": "x3", "event": "Mailed", "eventDate": "2026-10-03", "campaignId": "KM", "dropId": "D1"},
+                {"mailId": "x3", "event": "Printed", "eventDate": "2026-10-02", "dropId": "D1"}]');
+SELECT campaign_id, campaign_name, failed FROM campaign_funnel ORDER BY 1;
+SELECT drop_campaign('KE'), drop_campaign('KM');
+SELECT (SELECT count(*) FROM production_errors) AS errors, (SELECT count(*) FROM events) AS events, (SELECT count(*) FROM pieces) AS pieces, (SELECT count(*) FROM deliveries) AS deliveries;
+-- What is still to be delivered is kept.
+SELECT ingest('{"mailId": "x4", "event": "Error", "eventDate": "2026-10-03", "errorDescription": "cannot mail to ann@example.com"}', a) FROM unnest('{one,two}'::text[]) AS a;
+SELECT configure('piece_retention', '1 day');
+SELECT count(*) FROM maintain();
+SELECT account, label, payload IS NOT NULL AS payload FROM postalytics.fetch('errors', 1);
+SELECT configure('piece_retention', NULL);
+-- Both accounts have it: then it is delivered once.
+SELECT move_account('one', 'two');
+SELECT account, count(*) FROM deliveries GROUP BY 1;
+UPDATE production_errors SET payload = NULL;
+SELECT affected FROM forget(email => 'ann@example.com') WHERE relation LIKE '%errors';
+SELECT drop_sync('errors');
+
 DROP TABLE spelling, told, folded;
 DROP FUNCTION usual, value_of, in_shape, read_back, stamped;
 DROP EXTENSION postalytics_status CASCADE;

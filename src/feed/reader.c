@@ -38,6 +38,7 @@ typedef struct Member
 	Path		path;
 	int			spelled;		/* length in spelled, MAX_SPELLED if it is too
 								 * long */
+	bool		is_event;		/* no section, but the event itself */
 } Member;
 
 /* An object that is an event or a wrapper around events. */
@@ -311,24 +312,6 @@ read_member(Reader *reader, Candidate *candidate, Member member, const FieldName
 		skip_value(reader);
 }
 
-/* Read the events under data, events or items. */
-static void
-read_wrapped(Reader *reader, Candidate *candidate)
-{
-	if (!candidate->wraps)
-	{
-		candidate->wraps = true;
-		candidate->nrecords = reader->batch->nrecords;
-		candidate->nerrors = reader->batch->nerrors;
-		candidate->nrejects = reader->batch->nrejects;
-		candidate->nrejected = reader->batch->nrejected;
-		candidate->nignored = reader->batch->nignored;
-		candidate->accepted = reader->source->accepted;
-		candidate->rejected = reader->source->rejected;
-	}
-	read_events(reader);
-}
-
 static inline bool
 has_field(const Candidate *candidate, Field field)
 {
@@ -346,6 +329,34 @@ is_event(const Candidate *candidate)
 }
 
 /*
+ * Read the events under data, events or items.  Of what has turned out to be an
+ * event itself, and when a stored event is read again, that is skipped: it is
+ * never a section, or what an event says would depend on the order of its
+ * members.
+ */
+static void
+read_wrapped(Reader *reader, Candidate *candidate)
+{
+	if (reader->batch == NULL || is_event(candidate))
+	{
+		skip_value(reader);
+		return;
+	}
+	if (!candidate->wraps)
+	{
+		candidate->wraps = true;
+		candidate->nrecords = reader->batch->nrecords;
+		candidate->nerrors = reader->batch->nerrors;
+		candidate->nrejects = reader->batch->nrejects;
+		candidate->nrejected = reader->batch->nrejected;
+		candidate->nignored = reader->batch->nignored;
+		candidate->accepted = reader->source->accepted;
+		candidate->rejected = reader->source->rejected;
+	}
+	read_events(reader);
+}
+
+/*
  * True if the object is only a wrapper around other events.  A wrapper can
  * have an event date or type of its own.  An object that has both and contains
  * no valid event is itself an event, whose data only looks like a list of
@@ -353,13 +364,15 @@ is_event(const Candidate *candidate)
  * events.
  */
 static inline bool
-is_wrapper(const Candidate *candidate, const EventBatch *batch)
+is_wrapper(Candidate *candidate, const EventBatch *batch)
 {
 	int			own = has_field(candidate, EVENT_DATE) + has_field(candidate, EVENT_TYPE);
+	bool		has_ignored = batch->nignored > candidate->nignored;
 
 	if (!candidate->wraps || is_event(candidate))
 		return false;
-	return batch->nrecords > candidate->nrecords || batch->nignored > candidate->nignored || own == 0 ||
+	return batch->nrecords > candidate->nrecords || own == 0 ||
+		(has_ignored && !(own == 2 && has_status(&candidate->record))) ||
 		(own == 1 && batch->nrejected > candidate->nrejected);
 }
 
@@ -369,7 +382,7 @@ no_section(void)
 {
 	return (Member)
 	{
-		path_begin(), 0
+		path_begin(), 0, true
 	};
 }
 
@@ -391,7 +404,7 @@ append_spelled(Reader *reader, int section, const char *name, int length)
 static Member
 next_member(Reader *reader, Member section)
 {
-	static const Member too_long = {{0, MAX_PATH}, MAX_SPELLED};
+	static const Member too_long = {{0, MAX_PATH}, MAX_SPELLED, false};
 	const char *name = reader->lex->token_start + 1;
 	int			length = reader->lex->token_terminator - name - 1;
 	Member		member = {.spelled = 0};
@@ -422,8 +435,7 @@ read_members(Reader *reader, Candidate *candidate, Member section)
 
 		advance(reader);		/* the name */
 		advance(reader);		/* : */
-		if (name != NULL && name->field == WRAPPER && at_container(reader) && reader->batch != NULL &&
-			section.path.length == 0 && !is_event(candidate))
+		if (name != NULL && name->field == WRAPPER && at_container(reader) && section.is_event)
 			read_wrapped(reader, candidate);
 		else
 			read_member(reader, candidate, member, name);

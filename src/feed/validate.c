@@ -121,12 +121,18 @@ read_status(EventRecord *record)
 	return NULL;
 }
 
+/* True if an event has a status, or another meaning that is known. */
+bool
+has_status(EventRecord *record)
+{
+	return record->field[EVENT_TYPE].length > 0 && read_status(record) == NULL;
+}
+
 /* True if an event has no place in the lifecycle, as a row of status_names says. */
 bool
 is_ignored_event(EventRecord *record)
 {
-	return record->field[EVENT_TYPE].length > 0 && read_status(record) == NULL &&
-		record->key.status == IGNORED_EVENT;
+	return has_status(record) && record->key.status == IGNORED_EVENT;
 }
 
 /*

@@ -85,6 +85,13 @@ derive_row(Derivation *derivation, const EventRow *row)
 		sync_match_event(derivation->syncs, row);
 }
 
+/* Pass on the campaign of a row, and nothing else. */
+void
+derive_campaign(Derivation *derivation, const EventRow *row)
+{
+	campaign_add(derivation->campaigns, row);
+}
+
 /* Tell syncs of a production error, which changes no journey. */
 void
 derive_error(Derivation *derivation, const EventRow *row)

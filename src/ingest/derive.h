@@ -23,6 +23,7 @@ typedef struct Derivation Derivation;
 extern Derivation *derive_begin(DeriveKind kind);
 extern MemoryContext derive_piece(Derivation *derivation, const EventKey *key);
 extern void derive_row(Derivation *derivation, const EventRow *row);
+extern void derive_campaign(Derivation *derivation, const EventRow *row);
 extern void derive_error(Derivation *derivation, const EventRow *row);
 extern void derive_slot(Derivation *derivation, TupleTableSlot *slot);
 extern void derive_end(Derivation *derivation);

@@ -149,12 +149,27 @@ derive_events(Derivation *derivation, Offer *offer)
 	}
 }
 
-/* Tell syncs of new production errors. */
+/* Tell syncs of new production errors, and add the campaigns of all. */
 static void
-derive_errors(Derivation *derivation, const EventRow *errors, int64 count)
+derive_errors(Derivation *derivation, Offer *offer, const EventRow *inserted, int64 count, MemoryContext scratch)
 {
 	for (int64 i = 0; i < count; i++)
-		derive_error(derivation, &errors[i]);
+		derive_error(derivation, &inserted[i]);
+	offer_rewind(offer);
+	while (offer_next_error(offer))
+	{
+		MemoryContext caller = MemoryContextSwitchTo(scratch);
+		const EventRecord *record = offer_record(offer);
+		EventRow	row = {
+			.key = record->key,
+			.campaign_id = (text *) DatumGetPointer(event_field_text(record, CAMPAIGN_ID)),
+			.record = record
+		};
+
+		derive_campaign(derivation, &row);
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(scratch);
+	}
 }
 
 /*
@@ -178,6 +193,8 @@ insert_events(Offer *offer, MemoryContext context)
 	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
 	offer->places = MemoryContextAllocExtended(context, offer->count * sizeof(Place),
 											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	if (offer->nerrors > 0)		/* first, as in forget */
+		nerrors = insert_production_errors(offer, &errors);
 	direct = open_months(&months, offer);
 	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);
 	has_repeats = inserted < offer->count - offer->nerrors;
@@ -186,15 +203,14 @@ insert_events(Offer *offer, MemoryContext context)
 	if (has_repeats)
 		more = fill_in_repeats(&months, offer, direct, scratch);
 	close_months(&months);
-	if (offer->nerrors > 0)
-		nerrors = insert_production_errors(offer, &errors);
 	if ((direct && inserted > 0) || more || nerrors > 0)
 	{
 		Derivation *derivation = derive_begin(DERIVE_NEW);
 
 		if (direct || more)
 			derive_events(derivation, offer);
-		derive_errors(derivation, errors, nerrors);
+		if (nerrors > 0)
+			derive_errors(derivation, offer, errors, nerrors, scratch);
 		derive_end(derivation);
 	}
 	pfree(offer->places);

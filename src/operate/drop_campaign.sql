@@ -20,7 +20,7 @@ AS $$
     ) AS a
 $$;
 COMMENT ON FUNCTION postalytics.pieces_of_campaign(text, text, text[]) IS
-    'internal: the pieces of an account''s campaign and those whose events name it';
+    'internal: the pieces of an account''s campaign and those whose events or errors name it';
 
 -- The caller has locked events, and the deliveries that existed before.  A lock
 -- timeout limits the wait for rows that others have locked since then.
@@ -39,7 +39,7 @@ BEGIN
         LEFT JOIN postalytics.pieces AS p ON (p.piece_id, p.account) = (a.piece_id, delete_campaign.account)
         WHERE (e.piece_id, e.account) = (a.piece_id, delete_campaign.account)
           AND (e.campaign_id = delete_campaign.campaign_id
-               OR e.campaign_id IS NULL AND p.campaign_id = delete_campaign.campaign_id)
+               OR (e.campaign_id IS NULL OR e.campaign_id = e.drop_id) AND p.campaign_id = delete_campaign.campaign_id)
         RETURNING e.piece_id, e.account, e.status, e.occurred_at
     ), undelivered AS (
         DELETE FROM postalytics.deliveries AS d
@@ -56,8 +56,15 @@ BEGIN
       AND NOT EXISTS (SELECT
                       FROM postalytics.pieces AS p
                       WHERE (p.piece_id, p.account) = (a.piece_id, delete_campaign.account));
-    DELETE FROM postalytics.production_errors AS e
-    WHERE (e.campaign_id, e.account) = (delete_campaign.campaign_id, delete_campaign.account);
+    WITH gone AS (
+        DELETE FROM postalytics.production_errors AS e
+        WHERE (e.campaign_id, e.account) = (delete_campaign.campaign_id, delete_campaign.account)
+        RETURNING e.piece_id, e.account, e.occurred_at
+    )
+    DELETE FROM postalytics.deliveries AS d
+    USING gone AS g
+    WHERE (d.piece_id, d.account, d.occurred_at) = (g.piece_id, g.account, g.occurred_at)
+      AND d.status IS NULL;
     DELETE FROM postalytics.campaigns AS c
     WHERE (c.campaign_id, c.account) = (delete_campaign.campaign_id, delete_campaign.account);
     RETURN deleted;
@@ -77,11 +84,19 @@ AS $$
 DECLARE
     accounts text[];
 BEGIN
-    SELECT array_agg(c.account)
+    SELECT array_agg(a.account)
     INTO accounts
-    FROM postalytics.campaigns AS c
-    WHERE c.campaign_id = account_of_campaign.campaign_id
-      AND (account_of_campaign.account IS NULL OR c.account = account_of_campaign.account);
+    FROM (
+        SELECT c.account
+        FROM postalytics.campaigns AS c
+        WHERE c.campaign_id = account_of_campaign.campaign_id
+        UNION
+        SELECT e.account
+        FROM postalytics.production_errors AS e
+        WHERE e.campaign_id = account_of_campaign.campaign_id
+    ) AS a
+    WHERE account_of_campaign.account IS NULL
+       OR a.account = account_of_campaign.account;
     IF accounts IS NULL THEN
         RAISE EXCEPTION 'campaign "%" does not exist', campaign_id
             USING ERRCODE = 'undefined_object',
@@ -98,8 +113,8 @@ $$;
 COMMENT ON FUNCTION postalytics.account_of_campaign(text, text) IS
     'internal: the account of a campaign, or an error';
 
--- An event belongs to a campaign if it names the campaign, or if it names none
--- and its piece belongs to it.  A piece that has events of another campaign is
+-- An event belongs to a campaign if it names the campaign, or if it names none, or
+-- only a drop, and its piece belongs to it.  A piece that has events of another campaign is
 -- kept, and derived again from those.
 --
 -- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on
@@ -122,11 +137,19 @@ BEGIN
     PERFORM postalytics.check_not_distributed();
     owner := postalytics.account_of_campaign(campaign_id, account);
     -- This reads all events, so it comes before the locks.
-    SELECT array_agg(DISTINCT e.piece_id)
+    SELECT array_agg(n.piece_id)
     INTO naming
-    FROM postalytics.events AS e
-    WHERE e.campaign_id = drop_campaign.campaign_id
-      AND e.account = owner;
+    FROM (
+        SELECT e.piece_id
+        FROM postalytics.events AS e
+        WHERE e.campaign_id = drop_campaign.campaign_id
+          AND e.account = owner
+        UNION
+        SELECT e.piece_id
+        FROM postalytics.production_errors AS e
+        WHERE e.campaign_id = drop_campaign.campaign_id
+          AND e.account = owner
+    ) AS n;
     PERFORM
     FROM postalytics.deliveries_unfinished AS d
     WHERE d.piece_id = ANY (postalytics.pieces_of_campaign(campaign_id, owner, naming))

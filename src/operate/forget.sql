@@ -20,7 +20,7 @@ COMMENT ON FUNCTION postalytics.has_recipient(postalytics.pieces) IS
     'internal: true if a piece has anything that identifies its recipient';
 
 -- A production error is about a person if it names the contact or one of the pieces, or
--- its payload has one of the addresses.  Without an account, any.
+-- its description or payload has one of the addresses.  Without an account, any.
 CREATE FUNCTION postalytics.errors_of_person(piece_ids text[], account text, contact_ids text[], emails text[])
 RETURNS SETOF postalytics.production_errors
 LANGUAGE sql
@@ -32,6 +32,7 @@ AS $$
     WHERE (errors_of_person.account IS NULL OR e.account = errors_of_person.account)
       AND (e.piece_id = ANY (piece_ids)
            OR e.contact_id = ANY (contact_ids)
+           OR postalytics.mentions(to_json(e.description), emails)
            OR postalytics.is_about(e.payload, e.account, e.account, piece_ids, contact_ids, emails))
 $$;
 COMMENT ON FUNCTION postalytics.errors_of_person(text[], text, text[], text[]) IS
@@ -54,10 +55,10 @@ DECLARE
 BEGIN
     PERFORM
     FROM postalytics.production_errors AS e
-    WHERE (e.piece_id, e.account, e.status, e.occurred_at)
-          IN (SELECT p.piece_id, p.account, p.status, p.occurred_at
+    WHERE (e.piece_id, e.account, e.occurred_at)
+          IN (SELECT p.piece_id, p.account, p.occurred_at
               FROM postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p)
-    ORDER BY e.piece_id, e.account, e.status, e.occurred_at
+    ORDER BY e.piece_id, e.account, e.occurred_at
     FOR UPDATE;
     DELETE FROM postalytics.deliveries AS d
     USING postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
@@ -73,11 +74,11 @@ BEGIN
             description = NULL,
             payload = NULL
         FROM postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
-        WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (p.piece_id, p.account, p.status, p.occurred_at);
+        WHERE (e.piece_id, e.account, e.occurred_at) = (p.piece_id, p.account, p.occurred_at);
     ELSE
         DELETE FROM postalytics.production_errors AS e
         USING postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
-        WHERE (e.piece_id, e.account, e.status, e.occurred_at) = (p.piece_id, p.account, p.status, p.occurred_at);
+        WHERE (e.piece_id, e.account, e.occurred_at) = (p.piece_id, p.account, p.occurred_at);
     END IF;
     GET DIAGNOSTICS erased = ROW_COUNT;
     RETURN erased;

@@ -214,7 +214,11 @@ BEGIN
     DELETE FROM postalytics.audit_log AS l
     WHERE l.at < now() - NULLIF(postalytics.setting('audit_retention')::interval, '0');
     DELETE FROM postalytics.production_errors AS e
-    WHERE e.occurred_at < now() - NULLIF(postalytics.setting('piece_retention')::interval, '0');
+    WHERE e.occurred_at < now() - NULLIF(postalytics.setting('piece_retention')::interval, '0')
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.deliveries_unfinished AS d
+                      WHERE (d.piece_id, d.account, d.occurred_at) = (e.piece_id, e.account, e.occurred_at)
+                        AND d.status IS NULL);
     PERFORM postalytics.delete_after_a_day('postalytics.pauses', 'until');
     PERFORM postalytics.delete_after_a_day('postalytics.breaker_events', 'at');
     PERFORM postalytics.delete_after_a_day('postalytics.tallies', 'at');

@@ -94,16 +94,28 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM postalytics.production_errors AS e
-    USING postalytics.production_errors AS n
-    WHERE e.account = old
-      AND (n.piece_id, n.account, n.status, n.occurred_at) = (e.piece_id, new, e.status, e.occurred_at);
+    WITH gone AS (
+        DELETE FROM postalytics.production_errors AS e
+        USING postalytics.production_errors AS n
+        WHERE e.account = old
+          AND (n.piece_id, n.account, n.occurred_at) = (e.piece_id, new, e.occurred_at)
+        RETURNING e.piece_id, e.occurred_at
+    )
+    DELETE FROM postalytics.deliveries_unfinished AS d
+    USING gone AS g,
+          postalytics.deliveries AS n
+    WHERE (d.piece_id, d.account, d.occurred_at) = (g.piece_id, old, g.occurred_at)
+      AND (n.sync, n.piece_id, n.account, n.occurred_at) = (d.sync, d.piece_id, new, d.occurred_at)
+      AND d.status IS NULL
+      AND n.status IS NULL
+      AND NOT d.is_test
+      AND NOT n.is_test;
     UPDATE postalytics.production_errors AS e
     SET account = new
     WHERE e.account = old
 $$;
 COMMENT ON FUNCTION postalytics.move_production_errors(text, text) IS
-    'internal: move the production errors of an account to another';
+    'internal: move the production errors of an account to another, without those that both have, and their duplicate deliveries';
 
 -- Changes the account in rejects, syncs and bindings.
 CREATE FUNCTION postalytics.rename_account_references(old text, new text)
@@ -155,6 +167,7 @@ BEGIN
     SET account = new
     WHERE e.account = old;
     GET DIAGNOSTICS moved = ROW_COUNT;
+    PERFORM postalytics.move_production_errors(old, new);
     -- Sessions remember deliveries by account and due_at; see look.c.
     UPDATE postalytics.deliveries_unfinished AS d
     SET account = new,
@@ -171,7 +184,6 @@ BEGIN
     WHERE (p.piece_id, p.account) = (c.piece_id, new)
       AND c.opens + c.completions > 0;
     PERFORM postalytics.move_campaigns(old, new);
-    PERFORM postalytics.move_production_errors(old, new);
     PERFORM postalytics.rename_account_references(old, new);
     RETURN moved + common.events;
 END

@@ -19,11 +19,11 @@ CREATE TABLE postalytics.production_errors (
     code text,
     description text,
     payload json,
-    PRIMARY KEY (piece_id, account, status, occurred_at)
+    PRIMARY KEY (piece_id, account, occurred_at)
 );
 CREATE INDEX production_errors_campaign_id_idx ON postalytics.production_errors (campaign_id);
 COMMENT ON TABLE postalytics.production_errors IS
-    'pieces that were never made: each error once, by piece, account, status and time';
+    'pieces that were never made: each error once, by piece, account and time';
 COMMENT ON COLUMN postalytics.production_errors.piece_id IS 'the piece, as in events';
 COMMENT ON COLUMN postalytics.production_errors.account IS 'whose mail it is, as in events';
 COMMENT ON COLUMN postalytics.production_errors.status IS 'Error: the piece was not created; None: a general error';

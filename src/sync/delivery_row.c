@@ -262,9 +262,7 @@ static SqlQuery error_query = {
 	" FROM postalytics.production_errors AS x"
 	" WHERE x.piece_id = $1"
 	"   AND x.account = $2"
-	"   AND x.occurred_at = $3"
-	" ORDER BY x.status"
-	" LIMIT 1",
+	"   AND x.occurred_at = $3",
 	.result = SPI_OK_SELECT,
 	.nparameters = N_PRODUCTION,
 	.types = {
