@@ -1,11 +1,15 @@
 """Stands in for the vendor's API: api.py PORT EVENTS.
 
-Repeats every fiftieth event on the next page, answers 503 now and then and 429
-with Retry-After once, and refuses a wrong key.
+Gives the newest events first, inserts seven between any two pages of the first
+25, repeats every fiftieth, answers 503 now and then and 429 with Retry-After
+once, refuses a wrong key, and counts what exceeds 3 requests a second or 180 a
+minute.  POST /events?late= inserts one that is new, or one that is old.
 """
 import http.server
 import json
 import sys
+import threading
+import time
 import urllib.parse
 
 port, count = int(sys.argv[1]), int(sys.argv[2])
@@ -14,16 +18,28 @@ NAMES = ["Mail Piece Created", "Printed", "Mailed", "In Transit", "In Local Area
 
 def event(i):
     piece, step = divmod(i, len(NAMES))
+    minute = i // 3
     return {"id": 700000 + i, "campaignId": 77120, "contactId": 9900000 + piece, "event": NAMES[step],
-            "eventDate": f"2026-{8 + step // 4:02}-{1 + piece % 27:02}T{step:02}:{piece // 27 % 60:02}:{piece // 1620 % 60:02}Z", "metadata": ""}
+            "eventDate": f"2026-{8 + minute // 40320:02}-{1 + minute // 1440 % 28:02}T{minute // 60 % 24:02}:{minute % 60:02}:{i % 3:02}Z", "metadata": ""}
 
 
-events = []
-for i in range(count):
-    events.append(event(i))
-    if i % 50 == 49:
-        events.append(event(i - 20))
-asked = 0
+events = []  # the oldest first
+made = 0
+
+
+def insert(number):
+    global made
+    for _ in range(number):
+        events.append(event(made))
+        made += 1
+        if made % 50 == 0:
+            events.append(event(made - 20))
+
+
+insert(count)
+pages = asked = too_fast = 0
+times = []
+lock = threading.Lock()
 
 
 class Api(http.server.BaseHTTPRequestHandler):
@@ -41,23 +57,41 @@ class Api(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self):
+        with lock:
+            if "late" in self.path:
+                events.insert(0, {**event(1), "contactId": 1, "eventDate": "2026-07-01T00:00:00Z"})
+            else:
+                insert(1)
+            self.answer(200, {})
+
     def do_GET(self):
-        global asked
-        asked += 1
+        global asked, pages, too_fast
         url = urllib.parse.urlparse(self.path)
         query = {name: int(value[0]) for name, value in urllib.parse.parse_qs(url.query).items()}
-        if self.headers.get("Authorization") != "Basic a2V5Og==":
-            self.answer(401, {"error": "wrong key"})
-        elif url.path != "/campaigns/77120/events":
-            self.answer(404, {"error": "no such campaign"})
-        elif asked == 30:
-            self.answer(429, {"error": "slow down"}, Retry_After="0.2")
-        elif asked % 97 == 0:
-            self.answer(503, {"error": "in maintenance"})
-        else:
-            start = (query["pageNumber"] - 1) * query["pageSize"]
-            self.answer(200, {"data": events[start:start + query["pageSize"]], "pageNumber": query["pageNumber"],
-                              "pageSize": query["pageSize"], "totalCount": len(events)})
+        with lock:
+            if url.path == "/":
+                return self.answer(200, {"made": made, "too_fast": too_fast})
+            asked += 1
+            now = time.monotonic()
+            times.append(now)
+            # A little less than the period, as requests take a little to arrive.
+            too_fast += sum(now - 0.95 < each for each in times) > 3 or sum(now - 59.5 < each for each in times) > 180
+            if self.headers.get("Authorization") != "Basic a2V5Og==":
+                self.answer(401, {"error": "wrong key"})
+            elif url.path != "/campaigns/77120/events":
+                self.answer(404, {"error": "no such campaign"})
+            elif asked == 12:
+                self.answer(429, {"error": "slow down"}, Retry_After="0.2")
+            elif asked % 17 == 0:
+                self.answer(503, {"error": "in maintenance"})
+            else:
+                start = (query["PageNumber"] - 1) * query["PageSize"]
+                self.answer(200, {"data": events[::-1][start:start + query["PageSize"]], "pageNumber": query["PageNumber"],
+                                  "pageSize": query["PageSize"], "totalCount": len(events)})
+                pages += 1
+                if pages <= 25:
+                    insert(7)
 
 
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Api).serve_forever()

@@ -1,14 +1,23 @@
-"""Brings a campaign's past events from the vendor's API into the database.
+"""Brings the events of campaigns from the vendor's API into the database.
 
-    API=https://… API_KEY=… backfill.py CAMPAIGN [--account ACCOUNT]
+    API_KEY=… backfill.py CAMPAIGN … [--account ACCOUNT] [--follow]
 
-Page by page, 100 events each.  Where it was stopped it goes on: the page's
-number is committed with its events, in table backfill.
+The API gives a campaign's events in pages, the newest first, so new events move
+the others to later pages.  A look reads from the first page on, until it meets
+what was complete before: a page without anything new that reaches back to the
+newest event of the last look that was finished.  How far a look is, is committed
+with each page, in table api_looks, so that one that was interrupted goes on there,
+however much has arrived meanwhile.  Once a day a look reads all pages, because
+the post reports some events late.
 """
 import argparse
 import base64
+import collections
+import datetime
+import email.utils
 import json
 import os
+import signal
 import sys
 import time
 import urllib.error
@@ -16,63 +25,141 @@ import urllib.request
 
 import psycopg
 
-PAGE_SIZE = 100
+API = os.environ.get("API", "https://api.postalytics.com/api/v1")
+KEY = os.environ.get("API_KEY", "")
+PAGE_SIZE = 100  # the most that the API gives
+LIMITS = [(3, 1), (180, 60)]  # requests, and in how many seconds
 
-parser = argparse.ArgumentParser(description="bring a campaign's past events from the vendor's API")
-parser.add_argument("campaign")
-parser.add_argument("--account")
-parser.add_argument("--again", action="store_true", help="from the first page")
+parser = argparse.ArgumentParser(description="bring the events of campaigns from the vendor's API")
+parser.add_argument("campaigns", nargs="+", metavar="CAMPAIGN", help="the id of a campaign's drop")
+parser.add_argument("--account", default="")
+parser.add_argument("--follow", action="store_true", help="look again and again")
+parser.add_argument("--every", type=float, default=300, help="seconds between two looks (300)")
+parser.add_argument("--again", action="store_true", help="read all pages")
 options = parser.parse_args()
 
+# The last requests; one that ended just now may have made the first of them.
+asked = collections.deque([time.monotonic()] * LIMITS[0][0], maxlen=max(requests for requests, _ in LIMITS))
 
-def get(page):
-    """A page of events as text, and whether it was the last; errors that pass are waited for."""
-    url = f"{os.environ['API']}/campaigns/{options.campaign}/events?pageNumber={page}&pageSize={PAGE_SIZE}"
-    key = base64.b64encode(os.environ.get("API_KEY", "").encode() + b":").decode()
+
+def wait_for_turn():
+    """Wait until one request more is within all limits."""
+    for requests, seconds in LIMITS:
+        if len(asked) >= requests:
+            time.sleep(max(asked[-requests] + seconds - time.monotonic(), 0))
+    asked.append(time.monotonic())
+
+
+def retry_after(error):
+    """The seconds, or the date, that a response asks to wait for; None if it does not."""
+    value = error.headers.get("Retry-After")
+    try:
+        return value and float(value)
+    except ValueError:
+        return (email.utils.parsedate_to_datetime(value) - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+
+
+def get(campaign, page):
+    """A page of events and the number of all, if the API says it; errors that pass are waited for."""
+    url = f"{API}/campaigns/{campaign}/events?PageNumber={page}&PageSize={PAGE_SIZE}"
+    headers = {"Authorization": "Basic " + base64.b64encode(KEY.encode() + b":").decode()}
     for attempt in range(8):
+        wait = 2**attempt / 4
+        wait_for_turn()
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": "Basic " + key}), timeout=30) as response:
-                text = response.read().decode()
-                return text, json.loads(text)
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:
+                document = json.load(response)
+            return (document, None) if isinstance(document, list) else (document["data"], document.get("totalCount"))
         except urllib.error.HTTPError as error:
             if error.code != 429 and error.code < 500:
-                sys.exit(f"page {page}: HTTP {error.code}: {error.read(200).decode(errors='replace')}")
-            wait = float(error.headers.get("Retry-After") or 2 ** attempt / 4)
-        except OSError as error:
-            wait = 2 ** attempt / 4
-        time.sleep(min(wait, 60))
-    sys.exit(f"page {page}: the API does not answer; what came is stored, call again to go on")
+                sys.exit(f"campaign {campaign}: HTTP {error.code}: {error.read(200).decode(errors='replace')}")
+            wait = retry_after(error) or wait
+        except OSError:
+            pass
+        time.sleep(min(max(wait, 0), 60))
+    raise OSError(f"campaign {campaign}, page {page}: the API does not answer")
 
 
-def progress(page, total, totals):
+def date_of(event):
+    try:
+        date = datetime.datetime.fromisoformat(event["eventDate"])
+        return date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def show(page, total, new):
     if not sys.stderr.isatty():
         return
-    done = page * PAGE_SIZE
-    width = int(30 * min(done / total, 1)) if total else 0
-    bar = f"[{'#' * width}{'.' * (30 - width)}] {min(100 * done / total, 100):3.0f} %" if total else f"page {page}"
-    print(f"\r{bar}  {totals['inserted']} new", end="", file=sys.stderr, flush=True)
+    done = min(page * PAGE_SIZE / total, 1) if total else 0
+    bar = f"[{'#' * int(30 * done):.<30}] {100 * done:3.0f} %" if total else f"page {page}"
+    print(f"\r{bar}  {new} new", end="", file=sys.stderr, flush=True)
 
 
-totals = {"inserted": 0, "duplicates": 0, "rejected": 0}
-with psycopg.connect("", autocommit=True) as db:
-    db.execute("CREATE TABLE IF NOT EXISTS backfill (campaign text PRIMARY KEY, page integer NOT NULL)")
-    row = None if options.again else db.execute("SELECT page FROM backfill WHERE campaign = %s", [options.campaign]).fetchone()
-    page = first = row[0] + 1 if row else 1
+def look(db, campaign):
+    """Read until what is known; returns the pages read and what became of their events."""
+    key = [campaign, options.account]
+    db.execute("INSERT INTO api_looks (campaign, account) VALUES (%s, %s) ON CONFLICT DO NOTHING", key)
+    known, newest, page, reads_all = db.execute(
+        """SELECT known, newest, page,
+                  CASE WHEN page IS NULL THEN known IS NULL OR all_read_at < now() - interval '1 day' ELSE reads_all END
+           FROM api_looks WHERE (campaign, account) = (%s, %s)""", key).fetchone()
+    if options.again:
+        page, reads_all = None, True
+    page = first = page or 1
+    totals = [0, 0, 0]
     while True:
-        text, document = get(page)
-        if not document["data"]:
-            break
+        events, total = get(campaign, page)
+        for event in events:
+            if "campaignId" not in event:
+                event.setdefault("dropId", campaign)
+        dates = [date for date in map(date_of, events) if date]
+        if page == 1:
+            newest = max(dates, default=None)
         with db.transaction():
-            result = db.execute("SELECT * FROM postalytics.ingest(%s::json, %s)", [text, options.account]).fetchone()
-            db.execute("INSERT INTO backfill VALUES (%s, %s) ON CONFLICT (campaign) DO UPDATE SET page = excluded.page", [options.campaign, page])
-        for name, count in zip(totals, result):
-            totals[name] += count
-        progress(page, document.get("totalCount"), totals)
-        if len(document["data"]) < PAGE_SIZE:
-            break  # it may grow: the next call looks at it again
+            result = db.execute("SELECT * FROM postalytics.ingest(%s::json, NULLIF(%s, ''))", [json.dumps(events), options.account]).fetchone()
+            is_known = result[0] == 0 and known is not None and len(dates) > 0 and min(dates) <= known
+            ends = len(events) < PAGE_SIZE or (is_known and not reads_all)
+            if ends:
+                db.execute(
+                    """UPDATE api_looks SET known = greatest(known, %s), newest = NULL, page = NULL,
+                              all_read_at = CASE WHEN %s THEN now() ELSE all_read_at END
+                       WHERE (campaign, account) = (%s, %s)""", [newest, reads_all, *key])
+            else:
+                db.execute("UPDATE api_looks SET newest = %s, page = %s, reads_all = %s WHERE (campaign, account) = (%s, %s)",
+                           [newest, page + 1, reads_all, *key])
+        totals = [a + b for a, b in zip(totals, result)]
+        if reads_all:
+            show(page, total, totals[0])
+        if ends:
+            return first, page, totals
         page += 1
-    db.execute("UPDATE backfill SET page = page - 1 WHERE campaign = %s AND page = %s", [options.campaign, page])
-if sys.stderr.isatty():
-    print(file=sys.stderr)
-print(f"pages {first} to {page}: {totals['inserted']} new events, {totals['duplicates']} that were there, {totals['rejected']} rejected")
-sys.exit(1 if totals["rejected"] else 0)
+
+
+def look_at_all():
+    rejected = 0
+    with psycopg.connect("", autocommit=True) as db:
+        db.execute("""CREATE TABLE IF NOT EXISTS api_looks (
+            campaign text, account text, known timestamptz, newest timestamptz, page integer, reads_all boolean, all_read_at timestamptz,
+            PRIMARY KEY (campaign, account))""")
+        for campaign in options.campaigns:
+            first, last, (new, old, bad) = look(db, campaign)
+            rejected += bad
+            if new or bad or not options.follow:
+                print(f"campaign {campaign}, pages {first} to {last}: {new} new events, {old} that were there, {bad} rejected", flush=True)
+    return rejected
+
+
+for stop in signal.SIGINT, signal.SIGTERM:
+    signal.signal(stop, lambda *_: sys.exit(0))  # what is not committed is read again
+while options.follow:
+    try:
+        look_at_all()
+    except (OSError, psycopg.OperationalError) as error:
+        print(f"trying again: {error}", file=sys.stderr)
+    options.again = False
+    time.sleep(options.every)
+try:
+    sys.exit(1 if look_at_all() else 0)
+except OSError as error:
+    sys.exit(f"{error}; what came is stored, call again to go on")

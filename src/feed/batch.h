@@ -31,14 +31,14 @@ typedef struct EventBatch
 	int64		nchunks;
 	int64		max_chunks;
 	int64		nrecords;
-	int64		nerrors;		/* of them, that are production errors */
+	int64		nerrors;		/* number of production errors among them */
 	int64		nsources;
 	Reject	   *rejects;
 	int64		nrejects;
 	int64		max_rejects;
 	int64		nrejected;		/* events, including those that are only
 								 * counted */
-	int64		nignored;		/* events, as rows of status_names say */
+	int64		nignored;		/* events ignored because of status_names */
 	int64		skip_rejects;	/* of each source, which are only counted */
 	void		(*progress) (uint32 done);	/* told the bytes read so far, or
 											 * NULL */

@@ -161,7 +161,7 @@ static const struct
 	{"tophone", PHONE},
 };
 
-/* Before all of these. */
+/* Rank of rows of field_names, before all built-in names. */
 #define USERS_RANK	(-1)
 
 /* FNV-1a, which lets the hash of a path continue that of its section. */
@@ -242,7 +242,7 @@ static FieldNames *known;
 
 /*
  * Add a spelling of a field, or replace the field that it stands for.  member is
- * of FIELDS, for COLLECTED.
+ * the member of FIELDS to set, or NULL unless field is COLLECTED.
  */
 static void
 add_name(const char *spelling, int length, int field, int rank, const char *member)
@@ -263,7 +263,7 @@ add_name(const char *spelling, int length, int field, int rank, const char *memb
 	entry->member = member;
 }
 
-/* Add a beginning of paths, which is followed by '*'. */
+/* Add a path prefix, the text before '*'. */
 static void
 add_prefix(const char *spelling, int length)
 {
@@ -347,8 +347,7 @@ field_find(const FieldNames *names, const char *buffer, Path path)
 }
 
 /*
- * Return the length of the longest beginning of a path whose rest is a member of
- * FIELDS; -1 if there is none.
+ * Return the length of the longest known prefix of a path, or -1.
  */
 int
 field_prefix(const FieldNames *names, const char *buffer, Path path)

@@ -82,8 +82,8 @@ typedef struct FieldName
 } FieldName;
 
 /*
- * A beginning of paths: what has one is collected into FIELDS, under the rest of
- * its name.
+ * A path prefix: a value whose path has it is collected into FIELDS, under the
+ * rest of its name.
  */
 typedef struct FieldPrefix
 {

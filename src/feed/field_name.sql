@@ -22,7 +22,7 @@ COMMENT ON TABLE postalytics.field_names IS
 COMMENT ON COLUMN postalytics.field_names.path IS
     'where the field is in an event (to.givenName); case, blanks, ''_'', ''-'' and ''.'' do not count; for ''fields.*'', the beginning of paths, with ''*'' after it';
 COMMENT ON COLUMN postalytics.field_names.field IS
-    'a column of inbox, "fields", a column that returned_mail reads from payloads, "events" for a member that holds events, or fields.NAME for a value that becomes member NAME of fields';
+    'a column of inbox, "fields", a column that returned_mail reads from payloads, "events" for a member that holds events, fields.NAME for a value that becomes member NAME of fields, or ''fields.*'' for a path that ends in ''*''';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.field_names', '');
 

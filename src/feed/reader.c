@@ -16,7 +16,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/* The longest path, as it is spelled, that is collected by its beginning. */
+/* A path whose spelling is as long as this, or longer, matches no prefix. */
 #define MAX_SPELLED	256
 
 typedef struct Reader
@@ -38,7 +38,7 @@ typedef struct Member
 	Path		path;
 	int			spelled;		/* length in spelled, MAX_SPELLED if it is too
 								 * long */
-	bool		is_event;		/* no section, but the event itself */
+	bool		is_event;		/* true for the event itself */
 } Member;
 
 /* An object that is an event or a wrapper around events. */
@@ -154,8 +154,8 @@ span_value(Reader *reader)
 }
 
 /*
- * True if the value of a field that is about to be read replaces what was read
- * under other names.
+ * True if a value under this name takes precedence over what was read under
+ * other names.  If so, records the name's rank.
  */
 static inline bool
 takes_precedence(Candidate *candidate, const FieldName *name)
@@ -329,10 +329,9 @@ is_event(const Candidate *candidate)
 }
 
 /*
- * Read the events under data, events or items.  Of what has turned out to be an
- * event itself, and when a stored event is read again, that is skipped: it is
- * never a section, or what an event says would depend on the order of its
- * members.
+ * Read the events under data, events or items.  Skip them if the object is known
+ * to be an event, or if a stored event is being read again.  They are never read
+ * as a section; otherwise the result would depend on the order of the members.
  */
 static void
 read_wrapped(Reader *reader, Candidate *candidate)
@@ -376,7 +375,7 @@ is_wrapper(Candidate *candidate, const EventBatch *batch)
 		(own == 1 && batch->nrejected > candidate->nrejected);
 }
 
-/* Begin with the members of an event itself. */
+/* Return the member that stands for the event itself. */
 static Member
 no_section(void)
 {

@@ -55,10 +55,7 @@ meaning_name(int meaning)
 	return meaning < N_STATUSES ? status_name(meaning) : other_meanings[meaning - N_STATUSES];
 }
 
-/*
- * Return what a spelling means that users have not added; NO_STATUS if it is
- * unknown.
- */
+/* Return the built-in meaning of a spelling, or NO_STATUS. */
 static int
 meaning_of(const char *spelling, int length)
 {

@@ -10,7 +10,7 @@
 /* Meanings other than a status of the lifecycle, which follow the statuses. */
 enum
 {
-	IGNORED_EVENT = N_STATUSES, /* it has no place in the lifecycle */
+	IGNORED_EVENT = N_STATUSES, /* neither stored nor rejected */
 	PRODUCTION_ERROR,			/* the piece was not created */
 	GENERAL_ERROR,
 	N_MEANINGS

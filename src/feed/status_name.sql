@@ -12,7 +12,7 @@ CREATE TABLE postalytics.status_names (
                OR status OPERATOR(pg_catalog.=) ANY (pg_catalog.enum_range(NULL::postalytics.mail_status)::text[]))
 );
 COMMENT ON TABLE postalytics.status_names IS
-    'further spellings of statuses, and of what is no status; then call retry_rejects()';
+    'additional names for statuses, production errors and events to ignore; after changes, call retry_rejects()';
 COMMENT ON COLUMN postalytics.status_names.spelling IS
     'the value of the field event_type; case, blanks, ''_'', ''-'' and ''.'' do not count';
 COMMENT ON COLUMN postalytics.status_names.status IS

@@ -132,7 +132,10 @@ scan_am_pm(Scanner *s, struct pg_tm *tm)
 	return true;
 }
 
-/* True for a time of day; 24:00:00 and the leap second belong to the next. */
+/*
+ * True for a valid time of day.  24:00:00 is the next day, and second 60 the next
+ * minute.
+ */
 static bool
 is_time_of_day(const struct pg_tm *tm, int microseconds)
 {

@@ -128,7 +128,7 @@ has_status(EventRecord *record)
 	return record->field[EVENT_TYPE].length > 0 && read_status(record) == NULL;
 }
 
-/* True if an event has no place in the lifecycle, as a row of status_names says. */
+/* True if status_names says to ignore the event. */
 bool
 is_ignored_event(EventRecord *record)
 {

@@ -9,7 +9,7 @@ CREATE TYPE postalytics.ingest_result AS (
     rejected bigint
 );
 COMMENT ON TYPE postalytics.ingest_result IS
-    'what became of the events of a call: the three add up to the events offered, except those that status_names lets be ignored';
+    'what became of the events of a call: the three add up to the events offered, without those ignored because of status_names';
 
 CREATE FUNCTION postalytics.ingest(payload json, account text DEFAULT NULL)
 RETURNS postalytics.ingest_result

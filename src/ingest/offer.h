@@ -30,7 +30,7 @@ typedef struct Offer
 	OrderedRecord *records;		/* of a batch, or NULL */
 	Spill	   *spill;			/* or NULL */
 	int64		count;
-	int64		nerrors;		/* of them, that are production errors */
+	int64		nerrors;		/* number of production errors among them */
 	int64		next;			/* index of the event after the current one */
 	const EventKey *key;		/* of the current event, or NULL */
 	const EventRecord *record;	/* the current event of a batch */

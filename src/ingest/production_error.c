@@ -40,7 +40,7 @@ static const TableColumn error_columns[N_ERROR_COLUMNS] = {
 	[ERROR_PAYLOAD] = COLUMN("payload", JSONOID),
 };
 
-/* Set the columns that the fields give that only reports read. */
+/* Set code and description, which are read from the payload. */
 static void
 set_details(Row row, const EventRecord *record)
 {
@@ -95,7 +95,7 @@ result_text(uint64 i, int column)
 	return isnull ? NULL : DatumGetTextPP(value);
 }
 
-/* Return the i-th row of the result, whose texts belong to it. */
+/* Return the i-th row of the result; its texts point into the result. */
 static EventRow
 result_row(uint64 i)
 {

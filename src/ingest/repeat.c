@@ -1,6 +1,6 @@
 /*
  * repeat.c
- *		Fills in what the first telling of an event lacked.
+ *		Fills in what the stored row of a repeated event lacks.
  *
  * The feed tells some events more than once, at first without the recipient,
  * for example.  A section that the stored event lacks altogether is appended to
@@ -116,8 +116,8 @@ read_payload(text *payload, EventSource *source, EventRecord *record)
 }
 
 /*
- * Add to a row of events what its payload lacks, of what was told again.  False
- * if it lacks nothing.
+ * Add to a row of events what it lacks and the payload of a repeated event has.
+ * False if nothing was added.
  */
 static bool
 fill_in(Datum *values, bool *nulls, text *told)

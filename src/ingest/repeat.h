@@ -1,6 +1,6 @@
 /*
  * repeat.h
- *		Events that are told again.
+ *		Repeated events.
  */
 #ifndef POSTALYTICS_REPEAT_H
 #define POSTALYTICS_REPEAT_H

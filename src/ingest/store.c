@@ -76,8 +76,8 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 }
 
 /*
- * Fill in what the stored events lack, of those that may say more, and reset
- * says_more of those that do not.  Returns whether any does.
+ * Fill in what stored events lack, for each place with says_more set, which is
+ * reset if nothing was filled in.  True if anything was.
  */
 static bool
 fill_in_repeats(Months *months, Offer *offer, bool direct, MemoryContext scratch)
@@ -193,7 +193,7 @@ insert_events(Offer *offer, MemoryContext context)
 	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
 	offer->places = MemoryContextAllocExtended(context, offer->count * sizeof(Place),
 											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	if (offer->nerrors > 0)		/* first, as in forget */
+	if (offer->nerrors > 0)		/* before events, the lock order of forget */
 		nerrors = insert_production_errors(offer, &errors);
 	direct = open_months(&months, offer);
 	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);

@@ -113,8 +113,8 @@ $$;
 COMMENT ON FUNCTION postalytics.account_of_campaign(text, text) IS
     'internal: the account of a campaign, or an error';
 
--- An event belongs to a campaign if it names the campaign, or if it names none, or
--- only a drop, and its piece belongs to it.  A piece that has events of another campaign is
+-- An event belongs to a campaign if it names the campaign, or if its piece belongs to
+-- it and the event names no campaign or only a drop.  A piece that has events of another campaign is
 -- kept, and derived again from those.
 --
 -- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on

@@ -20,7 +20,8 @@ COMMENT ON FUNCTION postalytics.has_recipient(postalytics.pieces) IS
     'internal: true if a piece has anything that identifies its recipient';
 
 -- A production error is about a person if it names the contact or one of the pieces, or
--- its description or payload has one of the addresses.  Without an account, any.
+-- its description or payload has one of the addresses.  If account is NULL, all
+-- accounts are searched.
 CREATE FUNCTION postalytics.errors_of_person(piece_ids text[], account text, contact_ids text[], emails text[])
 RETURNS SETOF postalytics.production_errors
 LANGUAGE sql
@@ -38,7 +39,8 @@ $$;
 COMMENT ON FUNCTION postalytics.errors_of_person(text[], text, text[], text[]) IS
     'internal: the production errors about a person';
 
--- Deletes them, or removes only what identifies the person, as erase_pieces does.  Locks:
+-- Deletes the production errors about a person, or removes only what identifies the
+-- person, as erase_pieces does.  Locks:
 -- their rows, in key order.
 CREATE FUNCTION postalytics.erase_errors(
     piece_ids text[],

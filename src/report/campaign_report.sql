@@ -90,7 +90,7 @@ LEFT JOIN (
     GROUP BY e.account, e.campaign_id
 ) AS x ON (x.account, COALESCE(x.campaign_id, '')) = (f.account, COALESCE(f.campaign_id, ''))
 UNION ALL
--- Campaigns of which no piece was made.
+-- Campaigns that have production errors but no pieces.
 SELECT x.account, x.campaign_id, c.name, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, x.failed, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL,
        x.last_event_at, NULL, NULL
@@ -111,7 +111,7 @@ COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'empty where no account
 COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
-COMMENT ON COLUMN postalytics.campaign_funnel.failed IS 'pieces with a production error, which are not among pieces unless they have other events';
+COMMENT ON COLUMN postalytics.campaign_funnel.failed IS 'pieces with a production error; counted in pieces only if they also have events';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'share of all pieces';
 COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';

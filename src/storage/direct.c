@@ -214,7 +214,7 @@ direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool e
 	return inserted;
 }
 
-/* Return the row because of which direct_insert has just inserted none. */
+/* Return the stored row that prevented the last direct_insert. */
 TupleTableSlot *
 direct_stored(DirectTable *table)
 {
@@ -333,7 +333,7 @@ replace_stored(DirectTable *table)
 
 /*
  * Merge a row with the stored row that has the same primary key; false if there
- * is none.  The row is in table->row then.
+ * is none.  In that case table->row holds the new row.
  */
 static bool
 merge_stored(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
@@ -382,7 +382,7 @@ direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, Direct
 	ResetPerTupleExprContext(table->estate);
 }
 
-/* Let the rows that this table has written so far be seen, and updated again. */
+/* Make the rows written so far visible, so that they can be updated again. */
 void
 direct_next_command(DirectTable *table)
 {

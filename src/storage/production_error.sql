@@ -1,6 +1,6 @@
 /*
  * production_error.sql
- *		production_errors: pieces that were never made.
+ *		production_errors: pieces that were never made, and other errors.
  *
  * The feed reports them as events of type Error or None, which are no step of a
  * journey.
@@ -23,7 +23,7 @@ CREATE TABLE postalytics.production_errors (
 );
 CREATE INDEX production_errors_campaign_id_idx ON postalytics.production_errors (campaign_id);
 COMMENT ON TABLE postalytics.production_errors IS
-    'pieces that were never made: each error once, by piece, account and time';
+    'production errors, which are events of type Error or None: each once, by piece, account and time';
 COMMENT ON COLUMN postalytics.production_errors.piece_id IS 'the piece, as in events';
 COMMENT ON COLUMN postalytics.production_errors.account IS 'whose mail it is, as in events';
 COMMENT ON COLUMN postalytics.production_errors.status IS 'Error: the piece was not created; None: a general error';

@@ -23,7 +23,7 @@ BEGIN
        OR cardinality(sync.statuses) = 0 AND NOT sync.errors THEN
         RAISE EXCEPTION 'sync "%" would match nothing: a list of campaigns, accounts or statuses is empty', sync.name
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave the list out to match all.';
+                  HINT = 'Omit the list to match all, or use errors => true with empty statuses for production errors only.';
     END IF;
     IF cardinality(sync.unless) = 0 THEN
         RAISE EXCEPTION 'the list "unless" of sync "%" is empty', sync.name

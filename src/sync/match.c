@@ -19,7 +19,10 @@
 
 PG_FUNCTION_INFO_V1(postalytics_is_for);
 
-/* True if a list has a text; NULL is only in a list of any. */
+/*
+ * True if a list contains a text, or is empty, which means any.  The text may be
+ * NULL.
+ */
 static bool
 lists(const TextList *list, const text *value)
 {

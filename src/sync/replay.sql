@@ -3,7 +3,7 @@
  *		Deliveries for stored events, and for tests.
  */
 
--- Likewise for production errors; see owe.
+-- Writes deliveries for stored production errors, as owe does for events.
 CREATE FUNCTION postalytics.owe_errors(sync postalytics.syncs, since timestamptz, until timestamptz, clock timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -85,7 +85,7 @@ COMMENT ON COLUMN postalytics.syncs.channel IS 'what to LISTEN to';
 COMMENT ON COLUMN postalytics.syncs.enabled IS 'while off, new events make no deliveries and fetch gives none';
 COMMENT ON COLUMN postalytics.syncs.campaigns IS 'ids of campaigns or drops; NULL for every campaign';
 COMMENT ON COLUMN postalytics.syncs.accounts IS 'accounts; NULL for every account';
-COMMENT ON COLUMN postalytics.syncs.statuses IS 'statuses; NULL for every status; empty, with errors, for none';
+COMMENT ON COLUMN postalytics.syncs.statuses IS 'statuses; NULL for every status, empty for production errors only (requires errors)';
 COMMENT ON COLUMN postalytics.syncs.wait IS 'from the time of an event until its delivery is due';
 COMMENT ON COLUMN postalytics.syncs.unless IS 'a piece that has reached one of these statuses has its due deliveries cancelled';
 COMMENT ON COLUMN postalytics.syncs.latest_only IS 'a delivery is superseded once the piece has a later one';
@@ -97,7 +97,7 @@ COMMENT ON COLUMN postalytics.syncs.notify_events IS
 COMMENT ON COLUMN postalytics.syncs.rate IS 'how many deliveries are handed out within "per" at most, to all workers together; NULL for no limit';
 COMMENT ON COLUMN postalytics.syncs.per IS 'the period that rate refers to';
 COMMENT ON COLUMN postalytics.syncs.max_leased IS 'how many deliveries are leased at a time at most; NULL for no limit';
-COMMENT ON COLUMN postalytics.syncs.errors IS 'production errors become deliveries, too';
+COMMENT ON COLUMN postalytics.syncs.errors IS 'if true, production errors also become deliveries';
 COMMENT ON COLUMN postalytics.syncs.breaker IS 'the number of consecutive failures that pauses the sync; NULL for never';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
