@@ -72,14 +72,17 @@ set_error(Row row, const EventRecord *record, bool keep_payload)
 		row_set(row, ERROR_PAYLOAD, span_json(record->source, record->payload));
 }
 
-/* In key order, so that calls that overlap do not deadlock. */
+/*
+ * In key order, so that calls that overlap do not deadlock, and of one key in the
+ * order in which they were offered.
+ */
 static SqlQuery insert_query = {
 	.sql = "INSERT INTO postalytics.production_errors"
 	"     (piece_id, account, status, occurred_at, campaign_id, drop_id, contact_id, code, description, payload)"
 	" SELECT n.piece_id, n.account, n.status, n.occurred_at, n.campaign_id, n.drop_id, n.contact_id, n.code,"
 	"        n.description, n.payload"
-	" FROM new_errors AS n"
-	" ORDER BY n.piece_id, n.account, n.occurred_at"
+	" FROM (SELECT e.*, row_number() OVER () AS place FROM new_errors AS e) AS n"
+	" ORDER BY n.piece_id, n.account, n.occurred_at, n.place"
 	" ON CONFLICT DO NOTHING"
 	" RETURNING piece_id, account, occurred_at, campaign_id, drop_id",
 	.result = SPI_OK_INSERT_RETURNING

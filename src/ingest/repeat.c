@@ -10,16 +10,16 @@
 #include "postgres.h"
 
 #include "base/compat.h"
-#include "base/query.h"
 #include "base/text.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "feed/reader.h"
+#include "feed/value.h"
 #include "ingest/repeat.h"
 #include "lib/stringinfo.h"
-#include "storage/events.h"
+#include "storage/lookup.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /*
@@ -39,10 +39,12 @@ static const Field sections[][7] = {
 	{EXPECTED_DELIVERY_DATE, N_FIELDS},
 };
 
-/* True if an event has a field itself, rather than by default. */
+/* True if an event has a valid value of a field itself, rather than by default. */
 static bool
 has_own(const EventRecord *record, Field field)
 {
+	if (field == EXPECTED_DELIVERY_DATE)
+		return record->expected_at != DT_NOBEGIN;
 	return event_has(record, field) &&
 		!(field == CAMPAIGN_ID && record->field[CAMPAIGN_ID].offset == record->field[DROP_ID].offset);
 }
@@ -56,7 +58,7 @@ has_section(const EventRecord *record, const Field *section)
 	return false;
 }
 
-/* Append the fields of a section to a JSON object. */
+/* Append the fields of a section as members of a JSON object. */
 static void
 append_section(StringInfo json, const EventRecord *record, const Field *section)
 {
@@ -76,67 +78,72 @@ append_section(StringInfo json, const EventRecord *record, const Field *section)
 }
 
 /*
- * Return a payload with the sections of a record that it lacks; NULL if it lacks
- * none.
+ * True if a merged event has all fields of a record's section.  A row of
+ * field_names can give an appended name another meaning, or precedence to a name
+ * whose value is invalid.
  */
-static text *
-merge_payload(const text *payload, const EventRecord *record)
+static bool
+reads_back(const EventRecord *merged, const EventRecord *record, const Field *section)
 {
-	EventSource source = {.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload),.account = ""};
-	EventRecord stored;
-	StringInfoData json;
-	int			length = source.length;
-
-	if (equal_bytes(source.json, length, record->source->json + record->payload.offset, record->payload.length) ||
-		!event_read_fields(&stored, &source))
-		return NULL;
-	initStringInfo(&json);
-	for (int i = 0; i < lengthof(sections); i++)
-		if (has_section(record, sections[i]) && !has_section(&stored, sections[i]))
-			append_section(&json, record, sections[i]);
-	if (json.len == 0)
-		return NULL;
-	while (source.json[length - 1] != '}')
-		length--;
-	return cstring_to_text(psprintf("%.*s%s}", length - 1, source.json, json.data));
+	for (; *section != N_FIELDS; section++)
+		if (has_own(record, *section) && !has_own(merged, *section))
+			return false;
+	return true;
 }
+
+/* An event's payload, and what was read from it. */
+typedef struct Told
+{
+	EventSource source;
+	EventRecord record;
+} Told;
 
 /* Read a payload; false if it is not that of an event. */
 static bool
-read_payload(text *payload, EventSource *source, EventRecord *record)
+read_told(Told *told, text *payload)
 {
-	*source = (EventSource)
+	told->source = (EventSource)
 	{
 		.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload),.account = ""
 	};
-	if (!event_read_fields(record, source))
+	if (!event_read_fields(&told->record, &told->source))
 		return false;
-	record->payload.length = source->length;
+	told->record.payload.length = told->source.length;
 	return true;
 }
 
 /*
- * Add to a row of events what it lacks and the payload of a repeated event has.
- * False if nothing was added.
+ * Append the sections of a record that a payload lacks to it, and read the
+ * result.  NULL if it lacks none.
  */
-static bool
-fill_in(Datum *values, bool *nulls, text *told)
+static text *
+merge_payload(text *payload, const EventRecord *record, Told *merged)
 {
-	EventSource sources[2];
-	EventRecord records[2];
-	text	   *merged;
+	Told		stored;
+	StringInfoData added;
+	const char *json = VARDATA_ANY(payload);
+	int			length = VARSIZE_ANY_EXHDR(payload);
+	text	   *result;
 
-	if (!read_payload(told, &sources[0], &records[0]))
-		return false;
-	merged = merge_payload(DatumGetTextPP(values[EVENTS_PAYLOAD]), &records[0]);
-	if (merged == NULL || !read_payload(merged, &sources[1], &records[1]))
-		return false;
-	values[EVENTS_PAYLOAD] = PointerGetDatum(merged);
-	values[EVENTS_CAMPAIGN_ID] = event_field_text(&records[1], CAMPAIGN_ID);
-	nulls[EVENTS_CAMPAIGN_ID] = values[EVENTS_CAMPAIGN_ID] == (Datum) 0;
-	values[EVENTS_DROP_ID] = event_field_text(&records[1], DROP_ID);
-	nulls[EVENTS_DROP_ID] = values[EVENTS_DROP_ID] == (Datum) 0;
-	return true;
+	if (equal_bytes(json, length, record->source->json + record->payload.offset, record->payload.length) ||
+		!read_told(&stored, payload))
+		return NULL;
+	initStringInfo(&added);
+	for (int i = 0; i < lengthof(sections); i++)
+		if (has_section(record, sections[i]) && !has_section(&stored.record, sections[i]))
+			append_section(&added, record, sections[i]);
+	if (added.len == 0)
+		return NULL;
+	while (json[length - 1] != '}')
+		length--;
+	result = cstring_to_text(psprintf("%.*s%s}", length - 1, json,
+									  added.data + (is_empty_container(json, length) ? strlen(", ") : 0)));
+	if (!read_told(merged, result))
+		return NULL;
+	for (int i = 0; i < lengthof(sections); i++)
+		if (!has_section(&stored.record, sections[i]) && !reads_back(&merged->record, record, sections[i]))
+			return NULL;
+	return result;
 }
 
 /*
@@ -146,108 +153,99 @@ fill_in(Datum *values, bool *nulls, text *told)
 bool
 repeat_says_more(const EventRecord *record, TupleTableSlot *stored)
 {
+	Told		merged;
 	bool		isnull;
 	Datum		payload = slot_getattr(stored, EVENTS_PAYLOAD + 1, &isnull);
 
-	return !isnull && merge_payload(DatumGetTextPP(payload), record) != NULL;
+	return !isnull && merge_payload(DatumGetTextPP(payload), record, &merged) != NULL;
 }
 
 /*
- * Merge a row of events with the stored one, which gets what it lacks: a
- * DirectMerge.
+ * Fill in the campaign and the drop of a row whose payload is merged.  A campaign
+ * that is only the drop's id is replaced.
  */
-void
-repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
+static void
+fill_in_campaign(Datum *values, bool *nulls, const EventRecord *merged)
 {
-	Datum		told = values[EVENTS_PAYLOAD];
+	bool		is_drop = !nulls[EVENTS_CAMPAIGN_ID] && !nulls[EVENTS_DROP_ID] &&
+	equal_texts(DatumGetTextPP(values[EVENTS_CAMPAIGN_ID]), DatumGetTextPP(values[EVENTS_DROP_ID]));
 
-	memcpy(values, stored, N_EVENTS_COLUMNS * sizeof(Datum));
-	memcpy(nulls, stored_nulls, N_EVENTS_COLUMNS * sizeof(bool));
-	if (!nulls[EVENTS_PAYLOAD])
-		fill_in(values, nulls, DatumGetTextPP(told));
+	if (event_has(merged, CAMPAIGN_ID) && (nulls[EVENTS_CAMPAIGN_ID] || is_drop))
+	{
+		values[EVENTS_CAMPAIGN_ID] = event_field_text(merged, CAMPAIGN_ID);
+		nulls[EVENTS_CAMPAIGN_ID] = false;
+	}
+	if (event_has(merged, DROP_ID) && nulls[EVENTS_DROP_ID])
+	{
+		values[EVENTS_DROP_ID] = event_field_text(merged, DROP_ID);
+		nulls[EVENTS_DROP_ID] = false;
+	}
 }
 
-/* ---- where only a query may write ---- */
-
-/* Parameters of the queries; the second has all. */
-enum
-{
-	STORED_PIECE_ID, STORED_ACCOUNT, STORED_STATUS, STORED_OCCURRED_AT, N_STORED,
-	STORED_PAYLOAD = N_STORED, STORED_CAMPAIGN_ID, STORED_DROP_ID, N_UPDATE
-};
-
-static SqlQuery lock_query = {
-	.sql = "SELECT e.payload"
-	" FROM postalytics.events AS e"
-	" WHERE e.piece_id = $1"
-	"   AND e.account = $2"
-	"   AND e.status = $3::postalytics.mail_status"
-	"   AND e.occurred_at = $4"
-	"   AND e.payload IS NOT NULL"
-	" FOR UPDATE",
-	.result = SPI_OK_SELECT,
-	.nparameters = N_STORED,
-	.types = {
-		[STORED_PIECE_ID] = TEXTOID,
-		[STORED_ACCOUNT] = TEXTOID,
-		[STORED_STATUS] = TEXTOID,
-		[STORED_OCCURRED_AT] = TIMESTAMPTZOID
-	}
-};
-
-static SqlQuery update_query = {
-	.sql = "UPDATE postalytics.events AS e"
-	" SET payload = $5,"
-	"     campaign_id = $6,"
-	"     drop_id = $7"
-	" WHERE e.piece_id = $1"
-	"   AND e.account = $2"
-	"   AND e.status = $3::postalytics.mail_status"
-	"   AND e.occurred_at = $4",
-	.result = SPI_OK_UPDATE,
-	.nparameters = N_UPDATE,
-	.types = {
-		[STORED_PIECE_ID] = TEXTOID,
-		[STORED_ACCOUNT] = TEXTOID,
-		[STORED_STATUS] = TEXTOID,
-		[STORED_OCCURRED_AT] = TIMESTAMPTZOID,
-		[STORED_PAYLOAD] = JSONOID,
-		[STORED_CAMPAIGN_ID] = TEXTOID,
-		[STORED_DROP_ID] = TEXTOID
-	}
-};
-
 /*
- * Add what a record has and the stored row of its event lacks to that row, by a
- * query.  False if there is nothing to add.  Needs an SPI connection.  Locks: the
- * row.  Error 40001 if it has changed since the transaction's snapshot.
+ * Make a row of events that of the stored event, with what this lacked: a
+ * DirectMerge.  False if it lacked nothing, or its payload was not kept.
  */
 bool
-repeat_update(const EventRecord *record)
+repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
 {
-	const EventKey *key = &record->key;
-	Datum		row[N_EVENTS_COLUMNS] = {0};
-	bool		row_nulls[N_EVENTS_COLUMNS] = {false};
-	Datum		values[N_UPDATE] = {
-		[STORED_PIECE_ID] = PointerGetDatum(cstring_to_text_with_len(key->piece, key->piece_length)),
-		[STORED_ACCOUNT] = PointerGetDatum(cstring_to_text_with_len(key->account, key->account_length)),
-		[STORED_STATUS] = CStringGetTextDatum(status_name(key->status)),
-		[STORED_OCCURRED_AT] = TimestampTzGetDatum(key->occurred_at)
-	};
-	bool		nulls[N_UPDATE] = {false};
-	bool		isnull;
+	Told		told;
+	Told		merged;
+	text	   *payload;
 
-	query_run(&lock_query, values, NULL);
-	if (SPI_processed == 0)
+	if (stored_nulls[EVENTS_PAYLOAD] || !read_told(&told, DatumGetTextPP(values[EVENTS_PAYLOAD])))
 		return false;
-	row[EVENTS_PAYLOAD] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	if (!fill_in(row, row_nulls, DatumGetTextPP(span_json(record->source, record->payload))))
+	payload = merge_payload(DatumGetTextPP(stored[EVENTS_PAYLOAD]), &told.record, &merged);
+	if (payload == NULL)
 		return false;
-	values[STORED_PAYLOAD] = row[EVENTS_PAYLOAD];
-	values[STORED_CAMPAIGN_ID] = row[EVENTS_CAMPAIGN_ID];
-	values[STORED_DROP_ID] = row[EVENTS_DROP_ID];
-	nulls[STORED_CAMPAIGN_ID] = row_nulls[EVENTS_CAMPAIGN_ID];
-	nulls[STORED_DROP_ID] = row_nulls[EVENTS_DROP_ID];
-	query_run(&update_query, values, nulls);
+	memcpy(values, stored, N_EVENTS_COLUMNS * sizeof(Datum));
+	memcpy(nulls, stored_nulls, N_EVENTS_COLUMNS * sizeof(bool));
+	values[EVENTS_PAYLOAD] = PointerGetDatum(payload);
+	fill_in_campaign(values, nulls, &merged.record);
+	return true;
+}
+
+/* Copy a column of the row in a slot; NULL if it is NULL. */
+static text *
+copy_text(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, column + 1, &isnull);
+
+	return isnull ? NULL : DatumGetTextPCopy(value);
+}
+
+/*
+ * Read the stored row of an event that was filled in, in the current memory
+ * context.  False if it has been changed since.
+ */
+bool
+repeat_stored(Relation leaf, const EventKey *key, EventRow *row)
+{
+	Lookup		lookup;
+	text	   *payload = NULL;
+	Told	   *told = palloc0(sizeof(Told));
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	lookup_begin(&lookup, leaf, compat_primary_key(leaf), GetActiveSnapshot(), N_EVENT_KEY);
+	lookup_key(&lookup, 0, 1, BTEqualStrategyNumber, PointerGetDatum(cstring_to_text_with_len(key->piece, key->piece_length)));
+	lookup_key(&lookup, 1, 2, BTEqualStrategyNumber, PointerGetDatum(cstring_to_text_with_len(key->account, key->account_length)));
+	lookup_key(&lookup, 2, 3, BTEqualStrategyNumber, ObjectIdGetDatum(status_oid(key->status)));
+	lookup_key(&lookup, 3, 4, BTEqualStrategyNumber, TimestampTzGetDatum(key->occurred_at));
+	if (lookup_first(&lookup))
+	{
+		row->campaign_id = copy_text(lookup.slot, EVENTS_CAMPAIGN_ID);
+		row->drop_id = copy_text(lookup.slot, EVENTS_DROP_ID);
+		payload = copy_text(lookup.slot, EVENTS_PAYLOAD);
+	}
+	lookup_end(&lookup);
+	PopActiveSnapshot();
+	if (payload == NULL || !read_told(told, payload))
+		return false;
+	told->record.key = *key;
+	told->record.key.piece = pnstrdup(key->piece, key->piece_length);
+	told->record.key.account = pnstrdup(key->account, key->account_length);
+	row->key = told->record.key;
+	row->record = &told->record;
 	return true;
 }

@@ -6,10 +6,10 @@
 #define POSTALYTICS_REPEAT_H
 
 #include "executor/tuptable.h"
-#include "feed/event.h"
+#include "storage/events.h"
 
 extern bool repeat_says_more(const EventRecord *record, TupleTableSlot *stored);
-extern void repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
-extern bool repeat_update(const EventRecord *record);
+extern bool repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
+extern bool repeat_stored(Relation leaf, const EventKey *key, EventRow *row);
 
 #endif							/* POSTALYTICS_REPEAT_H */

@@ -64,11 +64,11 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 			place->event_id = event_id;
 			inserted++;
 		}
-		else
+		else if (offer->keep_payload)
 		{
 			place->says_more = repeat_says_more(offer_record(offer), direct_stored(table));
-			ExecClearTuple(direct_stored(table));	/* which has a page pinned */
 		}
+		ExecClearTuple(direct_stored(table));	/* it has a page pinned */
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
 	}
@@ -80,7 +80,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
  * reset if nothing was filled in.  True if anything was.
  */
 static bool
-fill_in_repeats(Months *months, Offer *offer, bool direct, MemoryContext scratch)
+fill_in_repeats(Months *months, Offer *offer, MemoryContext scratch)
 {
 	Datum		values[N_EVENTS_COLUMNS];
 	bool		nulls[N_EVENTS_COLUMNS];
@@ -91,40 +91,28 @@ fill_in_repeats(Months *months, Offer *offer, bool direct, MemoryContext scratch
 	while (offer_next_event(offer))
 	{
 		Place	   *place = offer_place(offer);
+		DirectTable *table = months->months[place->month].table;
 		MemoryContext caller;
 
 		if (!place->says_more)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		caller = MemoryContextSwitchTo(scratch);
-		if (direct)
-		{
-			DirectTable *table = months->months[place->month].table;
-
-			set_event(offer_record(offer), true, row);
-			direct_next_command(table);
-			place->says_more = direct_update(table, values, nulls, repeat_merge);
-		}
-		else
-			place->says_more = repeat_update(offer_record(offer));
+		set_event(offer_record(offer), true, row);
+		direct_next_command(table);
+		place->says_more = direct_update(table, values, nulls, repeat_merge);
 		any |= place->says_more;
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
 	}
+	if (any)
+		CommandCounterIncrement();
 	return any;
 }
 
-/* Without knowing which events are new, let fill_in_repeats look at all. */
+/* Derive from the new events, and from those that were filled in. */
 static void
-suspect_repeats(Offer *offer)
-{
-	for (int64 i = 0; i < offer->count; i++)
-		offer->places[i].says_more = true;
-}
-
-/* Derive from the new events, and from what others have filled in. */
-static void
-derive_events(Derivation *derivation, Offer *offer)
+derive_events(Derivation *derivation, Months *months, Offer *offer)
 {
 	offer_rewind(offer);
 	while (offer_next_event(offer))
@@ -137,14 +125,18 @@ derive_events(Derivation *derivation, Offer *offer)
 		if (place->event_id == 0 && !place->says_more)
 			continue;
 		caller = MemoryContextSwitchTo(derive_piece(derivation, offer->key));
-		record = offer_record(offer);
 		row.event_id = place->event_id;
 		row.is_repeat = place->says_more;
-		row.key = record->key;
-		row.campaign_id = (text *) DatumGetPointer(event_field_text(record, CAMPAIGN_ID));
-		row.drop_id = (text *) DatumGetPointer(event_field_text(record, DROP_ID));
-		row.record = record;
-		derive_row(derivation, &row);
+		if (!row.is_repeat)
+		{
+			record = offer_record(offer);
+			row.key = record->key;
+			row.campaign_id = (text *) DatumGetPointer(event_field_text(record, CAMPAIGN_ID));
+			row.drop_id = (text *) DatumGetPointer(event_field_text(record, DROP_ID));
+			row.record = record;
+		}
+		if (!row.is_repeat || repeat_stored(months->months[place->month].leaf, offer->key, &row))
+			derive_row(derivation, &row);
 		MemoryContextSwitchTo(caller);
 	}
 }
@@ -183,7 +175,6 @@ insert_events(Offer *offer, MemoryContext context)
 	Months		months = {0};
 	int64		inserted;
 	bool		direct;
-	bool		has_repeats;
 	bool		more = false;
 	EventRow   *errors = NULL;
 	int64		nerrors = 0;
@@ -197,22 +188,19 @@ insert_events(Offer *offer, MemoryContext context)
 		nerrors = insert_production_errors(offer, &errors);
 	direct = open_months(&months, offer);
 	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);
-	has_repeats = inserted < offer->count - offer->nerrors;
-	if (has_repeats && !direct)
-		suspect_repeats(offer);
-	if (has_repeats)
-		more = fill_in_repeats(&months, offer, direct, scratch);
-	close_months(&months);
+	if (direct && inserted < offer->count - offer->nerrors)
+		more = fill_in_repeats(&months, offer, scratch);
 	if ((direct && inserted > 0) || more || nerrors > 0)
 	{
 		Derivation *derivation = derive_begin(DERIVE_NEW);
 
-		if (direct || more)
-			derive_events(derivation, offer);
+		if (direct)
+			derive_events(derivation, &months, offer);
 		if (nerrors > 0)
 			derive_errors(derivation, offer, errors, nerrors, scratch);
 		derive_end(derivation);
 	}
+	close_months(&months);
 	pfree(offer->places);
 	MemoryContextDelete(scratch);
 	return inserted + nerrors;

@@ -346,7 +346,7 @@ keeps_stored(int merge, Datum value, bool isnull, Datum stored,
  * Merge the stored row of a piece into one made from new events: a
  * DirectMerge.
  */
-void
+bool
 piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
 {
 	Row			row = {values, nulls};
@@ -373,13 +373,14 @@ piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_
 		}
 	}
 	piece_set_marks(row, merged);
+	return true;
 }
 
 /*
  * Replace the stored row of a piece by one made from all of its events: a
  * DirectMerge.  Sections with UNKNOWN_MARK stay.
  */
-void
+bool
 piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
 {
 	Row			row = {values, nulls};
@@ -402,6 +403,7 @@ piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *store
 		if (marks[i] == UNKNOWN_MARK)
 			marks[i] = stored_marks[i];
 	piece_set_marks(row, marks);
+	return true;
 }
 
 /*
@@ -431,9 +433,9 @@ postalytics_merge_piece(PG_FUNCTION_ARGS)
 	tuple.t_len = HeapTupleHeaderGetDatumLength(fresh);
 	heap_deform_tuple(&tuple, tupdesc, rows[1].values, rows[1].nulls);
 	if (PG_GETARG_BOOL(2))
-		piece_replace(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
+		(void) piece_replace(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
 	else
-		piece_merge(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
+		(void) piece_merge(rows[1].values, rows[1].nulls, rows[0].values, rows[0].nulls);
 	merged = heap_form_tuple(tupdesc, rows[1].values, rows[1].nulls);
 	ReleaseTupleDesc(tupdesc);
 	PG_RETURN_DATUM(HeapTupleGetDatum(merged));

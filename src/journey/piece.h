@@ -74,7 +74,7 @@ make_mark(TimestampTz time, MailStatus status)
 extern Relation open_pieces(LOCKMODE mode);
 extern bool piece_has_reached(TupleTableSlot *piece, uint16 statuses);
 extern void piece_set_marks(Row row, const int64 *marks);
-extern void piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
-extern void piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
+extern bool piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
+extern bool piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
 
 #endif							/* POSTALYTICS_PIECE_H */

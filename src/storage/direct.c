@@ -331,11 +331,18 @@ replace_stored(DirectTable *table)
 	return false;
 }
 
+typedef enum MergeResult
+{
+	MERGE_NOT_FOUND,			/* there is no stored row */
+	MERGE_UNCHANGED,
+	MERGE_WRITTEN
+} MergeResult;
+
 /*
- * Merge a row with the stored row that has the same primary key; false if there
- * is none.  In that case table->row holds the new row.
+ * Merge a row with the stored row that has the same primary key.  If there is
+ * none, table->row holds the new row.
  */
-static bool
+static MergeResult
 merge_stored(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
 {
 	if (table->key == NIL)
@@ -344,30 +351,35 @@ merge_stored(DirectTable *table, const Datum *values, const bool *nulls, DirectM
 	{
 		store_row(table, values, nulls);
 		if (!find_stored(table))
-			return false;
+			return MERGE_NOT_FOUND;
 		check_visible(table);
 		slot_getallattrs(table->stored);
-		merge(table->row->tts_values, table->row->tts_isnull,
-			  table->stored->tts_values, table->stored->tts_isnull);
+		if (!merge(table->row->tts_values, table->row->tts_isnull,
+				   table->stored->tts_values, table->stored->tts_isnull))
+		{
+			ExecClearTuple(table->stored);
+			return MERGE_UNCHANGED;
+		}
 		if (replace_stored(table))
-			return true;
+			return MERGE_WRITTEN;
 	}
 }
 
 /*
  * Replace the stored row that has the same primary key as a row with the result
- * of merge; false if there is none.  Waits for a transaction that holds the
- * stored row.  Error 40001 if the transaction's snapshot cannot see it.
+ * of merge; false if there is none, or it stays as it is.  Waits for a transaction
+ * that holds the stored row.  Error 40001 if the transaction's snapshot cannot see
+ * it.
  */
 bool
 direct_update(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
 {
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
-	bool		updated = merge_stored(table, values, nulls, merge);
+	MergeResult result = merge_stored(table, values, nulls, merge);
 
 	MemoryContextSwitchTo(caller);
 	ResetPerTupleExprContext(table->estate);
-	return updated;
+	return result == MERGE_WRITTEN;
 }
 
 /* Likewise, but insert the row if there is none. */
@@ -376,7 +388,7 @@ direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, Direct
 {
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
 
-	while (!merge_stored(table, values, nulls, merge) && !insert_speculatively(table))
+	while (merge_stored(table, values, nulls, merge) == MERGE_NOT_FOUND && !insert_speculatively(table))
 		;
 	MemoryContextSwitchTo(caller);
 	ResetPerTupleExprContext(table->estate);

@@ -10,8 +10,11 @@
 
 typedef struct DirectTable DirectTable;
 
-/* Change a row that is offered, given the stored row with its key. */
-typedef void (*DirectMerge) (Datum *values, bool *nulls,
+/*
+ * Change a row that is offered, given the stored row with its key.  False to
+ * leave the stored row as it is.
+ */
+typedef bool (*DirectMerge) (Datum *values, bool *nulls,
 							 const Datum *stored, const bool *stored_nulls);
 
 extern bool direct_allowed(Relation relation, const TableColumn *columns, int ncolumns);

@@ -1,5 +1,6 @@
 # Lob's webhooks, whole bodies of every kind of mail and every type of event, with the
-# rows that docs/feed.md gives.
+# rows that docs/feed.md gives.  Then events that are told again with other fields: the
+# pieces are as a rebuild makes them, whatever the order and the grouping.  SEED=n
 use strict;
 use warnings;
 use JSON::PP;
@@ -49,6 +50,40 @@ is($node->safe_psql('postgres', q{SELECT string_agg(piece_id || ' ' || status, '
 	'chk_0d94e6f1 Error,ltr_8e1f0c2b Error,psc_5f2ad1e0 Error,sfm_1b7c33aa Error', 'and an error each');
 $node->safe_psql('postgres', q{INSERT INTO postalytics.status_names SELECT k || '.fax_received', 'ignore' FROM unnest('{postcard,letter,self_mailer,check}'::text[]) AS k});
 is($node->safe_psql('postgres', 'SELECT rejected FROM postalytics.retry_rejects(); SELECT count(*) FROM postalytics.rejects'), "0\n0", 'a row more, and nothing is left');
+
+# A few events, told many times, each time with some of these.
+my $seed = $ENV{SEED} // time;
+srand $seed;
+$node->safe_psql('postgres', q{DELETE FROM postalytics.field_names; DELETE FROM postalytics.status_names; SELECT postalytics.create_sync('all');
+	TRUNCATE postalytics.events, postalytics.pieces, postalytics.campaigns, postalytics.rejects, postalytics.production_errors});
+my %some = (campaignId => [ 1, 2, 3 ], dropId => [ 3, 4 ], campaignName => [ 'one', 'two' ], contactId => [ 5, 6 ], firstName => [ 'Ann', 'Bob' ], city => ['Bath'], zip => [ '04101', '02109' ],
+	country => [ 'US', 'CA' ], fields => [ { a => 1 }, { b => 2 } ], url => ['https://x.example'], expectedDeliveryDate => [ '2026-10-09', '0001-01-01', 'N/A', '2026-10-10' ]);
+sub telling
+{
+	my ($run) = @_;
+	my ($piece, $day) = (int rand 2, 1 + int rand 2);
+	my %event = (mailId => "run $run piece $piece", eventType => (4, 7)[ rand 2 ], eventDate => "2026-10-0$day", map { rand() < 0.3 ? ($_ => $some{$_}[ rand @{ $some{$_} } ]) : () } sort keys %some);
+	return encode_json(\%event);
+}
+my $script = '';
+for my $run (1 .. 300)
+{
+	my @tellings = map { telling($run) } 1 .. 2 + rand 8;
+	while (my @call = splice @tellings, 0, 1 + rand 3)
+	{
+		my $json = '[' . join(',', @call) . ']';
+		$script .= rand() < 0.5 ? "SELECT FROM postalytics.ingest(\$j\$$json\$j\$);\n" : "INSERT INTO postalytics.inbox (payload) VALUES (\$j\$$json\$j\$);\n";
+	}
+}
+$node->safe_psql('postgres', $script);
+$node->safe_psql('postgres', 'CREATE TABLE before AS TABLE postalytics.pieces; CREATE TABLE named AS TABLE postalytics.campaigns; SELECT postalytics.rebuild_pieces(array_agg(piece_id)) FROM before');
+is($node->safe_psql('postgres', 'TABLE before EXCEPT TABLE postalytics.pieces LIMIT 3'), '', "SEED=$seed: pieces are as a rebuild makes them");
+is($node->safe_psql('postgres', 'SELECT count(*) FROM before'), $node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.pieces'), 'all of them');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT piece_id, status, occurred_at FROM postalytics.events EXCEPT ALL SELECT piece_id, status, occurred_at FROM postalytics.deliveries WHERE sync = 'all') AS m}), 0,
+	'an event is delivered once');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT piece_id, opens FROM postalytics.pieces EXCEPT SELECT piece_id, count(*) FILTER (WHERE status = 'pURLOpened')::int FROM postalytics.events GROUP BY 1) AS m}), 0,
+	'and a visit counted once');
+is($node->safe_psql('postgres', 'SELECT DISTINCT campaign_id FROM postalytics.events WHERE campaign_id IS NOT NULL EXCEPT SELECT campaign_id FROM named'), '', 'every campaign is listed');
 
 $node->stop;
 done_testing();
