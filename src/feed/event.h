@@ -86,6 +86,14 @@ event_has(const EventRecord *record, Field field)
 	return record->field[field].length > 0 || (field == FIELDS && record->collected != NULL);
 }
 
+/* True if an event names a campaign itself, and not only a drop. */
+static inline bool
+event_names_campaign(const EventRecord *record)
+{
+	return record->field[CAMPAIGN_ID].length > 0 &&
+		record->field[CAMPAIGN_ID].offset != record->field[DROP_ID].offset;
+}
+
 extern const char *event_field(const EventRecord *record, Field field, int *length);
 extern Datum event_field_text(const EventRecord *record, Field field);
 extern Datum span_text(const EventSource *source, Span span);

@@ -45,8 +45,9 @@ has_own(const EventRecord *record, Field field)
 {
 	if (field == EXPECTED_DELIVERY_DATE)
 		return record->expected_at != DT_NOBEGIN;
-	return event_has(record, field) &&
-		!(field == CAMPAIGN_ID && record->field[CAMPAIGN_ID].offset == record->field[DROP_ID].offset);
+	if (field == CAMPAIGN_ID)
+		return event_names_campaign(record);
+	return event_has(record, field);
 }
 
 static bool

@@ -129,6 +129,19 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 }
 
 /*
+ * True if a row has a campaign other than by default.  Without its payload, the
+ * campaign is taken for the default if it has the id of the drop.
+ */
+static bool
+names_campaign(const EventRow *row)
+{
+	if (row->campaign_id == NULL)
+		return false;
+	return row->drop_id == NULL || !equal_texts(row->campaign_id, row->drop_id) ||
+		(row->record != NULL && event_names_campaign(row->record));
+}
+
+/*
  * Fold in one event.  The events of a piece come together, and what they point
  * to must stay until journey_next_piece.
  */
@@ -149,8 +162,7 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 	if (status < N_STATUS_MARKS)
 		journey->marks[status] = Max(journey->marks[status], mark);
 
-	if (row->campaign_id != NULL && !(row->drop_id != NULL && equal_texts(row->campaign_id, row->drop_id)) &&
-		decides(journey, SECTION_CAMPAIGN, mark))
+	if (names_campaign(row) && decides(journey, SECTION_CAMPAIGN, mark))
 		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
 	if (row->drop_id != NULL && decides(journey, SECTION_DROP, mark))
 		journey->drop_id = DatumGetTextPCopy(PointerGetDatum(row->drop_id));
