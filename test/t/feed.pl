@@ -51,6 +51,16 @@ is($node->safe_psql('postgres', q{SELECT string_agg(piece_id || ' ' || status, '
 $node->safe_psql('postgres', q{INSERT INTO postalytics.status_names SELECT k || '.fax_received', 'ignore' FROM unnest('{postcard,letter,self_mailer,check}'::text[]) AS k});
 is($node->safe_psql('postgres', 'SELECT rejected FROM postalytics.retry_rejects(); SELECT count(*) FROM postalytics.rejects'), "0\n0", 'a row more, and nothing is left');
 
+# A webhook and the API tell the same visit, with and without a fraction of a second.
+$node->safe_psql('postgres', 'CREATE DATABASE two_feeds');
+$node->safe_psql('two_feeds', q{CREATE EXTENSION postalytics_status; SELECT postalytics.configure('identity', 'contact'), postalytics.configure('event_precision', 'second');
+	SELECT postalytics.create_sync('visits', statuses => '{pURLOpened}');
+	SELECT postalytics.ingest('{"mailId": 48213377, "eventType": 7, "eventDate": "2026-10-10T18:40:02.487", "to": {"id": 9921734, "firstName": "Dolores"}, "meta": {"campaignId": 77120, "url": "https://x.example"}}')});
+my $page = slurp_file("$top/test/samples/api-campaign-events.json");
+is($node->safe_psql('two_feeds', "SELECT inserted || ',' || duplicates FROM postalytics.ingest(\$j\$$page\$j\$)"), '4,1', 'the API tells four events that are new');
+is($node->safe_psql('two_feeds', q{SELECT concat_ws('|', p.piece_id, p.first_name, p.opens, p.first_opened_at AT TIME ZONE 'UTC', (SELECT count(*) FROM postalytics.deliveries)) FROM postalytics.pieces AS p}),
+	'77120/9921734|Dolores|1|2026-10-10 18:40:02|1', 'one visit, one delivery');
+
 # A few events, told many times, each time with some of these.
 my $seed = $ENV{SEED} // time;
 srand $seed;
