@@ -7,7 +7,6 @@
 #include "access/xact.h"
 #include "base/extension.h"
 #include "feed/batch.h"
-#include "feed/status_name.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -30,6 +29,7 @@ event_batch_create(MemoryContext parent, Call *call)
 	batch->scratch = AllocSetContextCreate(context, "postalytics event",
 										   ALLOCSET_SMALL_SIZES);
 	batch->settings = *current_settings();
+	batch->status_names = status_names();
 	batch->call = call;
 	/* Days and months count in UTC. */
 	batch->earliest = Max(FIRST_TIME,

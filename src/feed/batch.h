@@ -7,6 +7,7 @@
 
 #include "feed/call.h"
 #include "feed/event.h"
+#include "feed/status_name.h"
 #include "rights/settings.h"
 #include "utils/palloc.h"
 
@@ -24,6 +25,7 @@ typedef struct EventBatch
 	MemoryContext context;
 	MemoryContext scratch;		/* for the event that is being read */
 	Settings	settings;
+	StatusNames *status_names;
 	Call	   *call;
 	TimestampTz earliest;		/* time of an acceptable event */
 	TimestampTz latest;			/* likewise */

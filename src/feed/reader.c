@@ -371,7 +371,7 @@ is_wrapper(Candidate *candidate, const EventBatch *batch)
 	if (!candidate->wraps || is_event(candidate))
 		return false;
 	return batch->nrecords > candidate->nrecords || own == 0 ||
-		(has_ignored && !(own == 2 && has_status(&candidate->record))) ||
+		(has_ignored && !(own == 2 && has_status(&candidate->record, batch))) ||
 		(own == 1 && batch->nrejected > candidate->nrejected);
 }
 
@@ -480,7 +480,7 @@ add_candidate(Reader *reader, Candidate *candidate)
 	}
 
 	caller = MemoryContextSwitchTo(batch->scratch);
-	if (is_ignored_event(&candidate->record))
+	if (is_ignored_event(&candidate->record, batch))
 	{
 		batch->nignored++;
 		MemoryContextSwitchTo(caller);

@@ -99,23 +99,26 @@ static TableCache status_names_cache = {
 	.add = add_status_name
 };
 
+/* Return the users' spellings, which are valid until the transaction ends. */
+StatusNames *
+status_names(void)
+{
+	refresh_cache(&status_names_cache);
+	return known;
+}
+
 /*
  * Return the status that a spelling of the feed stands for, or another meaning;
  * NO_STATUS if it is unknown.
  */
 int
-status_find(const char *spelling, int length)
+status_find(StatusNames *names, const char *spelling, int length)
 {
 	char		buffer[MAX_PATH];
-	Path		path;
 	StatusName *entry = NULL;
 
-	refresh_cache(&status_names_cache);
-	if (known->members > 0)
-	{
-		path = path_append(path_begin(), buffer, spelling, length);
-		if (path.length < MAX_PATH)
-			entry = spellings_lookup(known, buffer);
-	}
+	if (names->members > 0 &&
+		path_append(path_begin(), buffer, spelling, length).length < MAX_PATH)
+		entry = spellings_lookup(names, buffer);
 	return entry == NULL ? meaning_of(spelling, length) : entry->meaning;
 }

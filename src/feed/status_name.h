@@ -22,7 +22,11 @@ is_production_error(int meaning)
 	return meaning == PRODUCTION_ERROR || meaning == GENERAL_ERROR;
 }
 
-extern int	status_find(const char *spelling, int length);
+/* The users' own spellings. */
+typedef struct spellings_hash StatusNames;
+
+extern StatusNames *status_names(void);
+extern int	status_find(StatusNames *names, const char *spelling, int length);
 extern const char *meaning_name(int meaning);
 
 #endif							/* POSTALYTICS_STATUS_NAME_H */

@@ -106,7 +106,7 @@ read_time(EventRecord *record, const EventBatch *batch)
 
 /* Read the status, or another meaning; returns what is wrong, or NULL. */
 static const char *
-read_status(EventRecord *record)
+read_status(EventRecord *record, const EventBatch *batch)
 {
 	int			length;
 	const char *value = event_field(record, EVENT_TYPE, &length);
@@ -114,7 +114,7 @@ read_status(EventRecord *record)
 
 	if (value == NULL)
 		return "missing status";
-	status = status_find(value, length);
+	status = status_find(batch->status_names, value, length);
 	if (status == NO_STATUS)
 		return psprintf("unknown status %s", quoted(value, length));
 	record->key.status = status;
@@ -123,16 +123,16 @@ read_status(EventRecord *record)
 
 /* True if an event has a status, or another meaning that is known. */
 bool
-has_status(EventRecord *record)
+has_status(EventRecord *record, const EventBatch *batch)
 {
-	return record->field[EVENT_TYPE].length > 0 && read_status(record) == NULL;
+	return record->field[EVENT_TYPE].length > 0 && read_status(record, batch) == NULL;
 }
 
 /* True if status_names says to ignore the event. */
 bool
-is_ignored_event(EventRecord *record)
+is_ignored_event(EventRecord *record, const EventBatch *batch)
 {
-	return has_status(record) && record->key.status == IGNORED_EVENT;
+	return has_status(record, batch) && record->key.status == IGNORED_EVENT;
 }
 
 /*
@@ -262,7 +262,7 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 		return "payload " CANNOT_HOLD;
 	if ((wrong = read_piece(record, batch)) != NULL ||
 		(wrong = read_account(record, batch)) != NULL ||
-		(wrong = read_status(record)) != NULL ||
+		(wrong = read_status(record, batch)) != NULL ||
 		(wrong = read_time(record, batch)) != NULL)
 		return wrong;
 	read_expected_date(record, batch->settings.feed_time_zone);

@@ -7,8 +7,8 @@
 
 #include "feed/batch.h"
 
-extern bool has_status(EventRecord *record);
-extern bool is_ignored_event(EventRecord *record);
+extern bool has_status(EventRecord *record, const EventBatch *batch);
+extern bool is_ignored_event(EventRecord *record, const EventBatch *batch);
 extern const char *validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch);
 extern const char *readable_piece(EventRecord *record, const EventBatch *batch);
 extern const char *readable_account(EventRecord *record);
