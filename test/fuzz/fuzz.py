@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""fuzz.py: mutated events into ingest, inbox and field_names, by structure and by byte.
+"""fuzz.py: mutated events into ingest, inbox, field_names and status_names, by structure and by byte.
 
     fuzz.py [--events N] [--seed N] [SAMPLE.json ...]
 
@@ -41,10 +41,10 @@ SCALARS = [
     None, True, False, 0, -1, 1, 2, 11, 12, 1e308, 10**400, -0.0, 12345678901234567890, 3.7, "", " ", "\t", "\u0000", "\ud83d",
     "\udc00x", "\U0001f600", "\u00e9", "\u2603", 'a"b', "\\", "2026-10-06", "0000-00-00", "2026-02-30T25:61:61Z", "1/1/1",
     "10/06/2026 2:40:00 PM", "2026-10-06T14:21:09.9999999+15:59", "now", "infinity", "4", "11", "In Transit", "p-u_r L o p e n e d",
-    "Teleported", "\x7f", '{"a": 1}', "77120/9921734", "US", "Canada"]
+    "Teleported", "Error", " none", "20261006T142109,5Z", "2026-10-06T24:00:00 UTC", "\x7f", '{"a": 1}', "77120/9921734", "US", "Canada"]
 SIZES = [1, 63, 254, 255, 256, 1000, 1001, 8000, 8001, 65536, 65537]
 NAMES = ["data", "events", "items", "to", "meta", "x", "event", "mailId", "eventType", "eventDate", "fields", "contactId",
-         "campaignId", "", " ", "\ud800", "\u0000", "account", "status", "metadata", "M_a-i l.ID"]
+         "campaignId", "dropId", "dataId", "city", "errorCode", "", " ", "\ud800", "\u0000", "account", "status", "metadata", "M_a-i l.ID"]
 
 
 class Number(str):
@@ -184,7 +184,9 @@ if connection.info.server_version >= 150000:
     connection.execute("SELECT postalytics.configure('latest', '36500d'), postalytics.configure('max_months', '100000'), postalytics.configure('max_new_months', '100000')")
 connection.execute("SET client_min_messages = error")
 connection.execute("CREATE TEMP TABLE taught (piece_id text, account text)")
-before = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
+TABLES = """SELECT (SELECT count(*) FROM postalytics.events) + (SELECT count(*) FROM postalytics.production_errors),
+                   (SELECT count(*) FROM postalytics.rejects)"""
+before = connection.execute(TABLES).fetchone()
 totals = {"calls": 0, "events": 0, "known": 0, "inserted": 0, "duplicates": 0, "rejected": 0, "errors": 0}
 early = None
 
@@ -211,26 +213,29 @@ def call_raw(payload):
 
 
 def call_taught(payload):
-    """With a spelling of the user's own, for this call.  Its pieces are read otherwise afterwards."""
-    newest = connection.execute("SELECT last_value FROM postalytics.event_id_seq").fetchone()
-    path, field = rng.choice(NAMES[3:]), rng.choice(["mail_id", "event_type", "event_date", "fields", "contact_id", "url"])
-    try:
-        connection.execute("INSERT INTO postalytics.field_names VALUES (%s, %s)", (path, field))
-    except (psycopg.errors.CheckViolation, psycopg.DataError, UnicodeEncodeError):
-        pass
+    """With spellings of the user's own, for this call.  Its pieces are read otherwise afterwards."""
+    newest = connection.execute("SELECT txid_current()").fetchone()
+    path = rng.choice(NAMES[3:])
+    field = rng.choice(["mail_id", "event_type", "event_date", "fields", "contact_id", "url", "events", "fields.x", "fields.*", "campaign_id", "drop_id"])
+    spelling, status = rng.choice(["Teleported", "4", "In Transit", "x", "\u00e9"]), rng.choice(["Mailed", "Error", "ignore"])
+    for table, row in ("field_names", (path + "*" if field == "fields.*" else path, field)), ("status_names", (spelling, status)):
+        try:
+            connection.execute("INSERT INTO postalytics.%s VALUES (%%s, %%s)" % table, row)
+        except (psycopg.errors.CheckViolation, psycopg.DataError, UnicodeEncodeError):
+            pass
     try:
         call(payload)
     finally:
         connection.execute("DELETE FROM postalytics.field_names")
-        connection.execute("INSERT INTO taught SELECT piece_id, account FROM postalytics.events WHERE event_id >= %s", newest)
+        connection.execute("DELETE FROM postalytics.status_names")
+        connection.execute("INSERT INTO taught SELECT piece_id, account FROM postalytics.events WHERE xmin::text::bigint >= %s", newest)
 
 
 def insert_into_inbox(text):
     """The same through the view, whose rows are counted by what they leave behind."""
-    tables = "SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)"
-    old = connection.execute(tables).fetchone()
+    old = connection.execute(TABLES).fetchone()
     connection.execute("INSERT INTO postalytics.inbox (payload) VALUES (%s::json)", (text,))
-    new = connection.execute(tables).fetchone()
+    new = connection.execute(TABLES).fetchone()
     count((new[0] - old[0], 0, new[1] - old[1]), 1)
 
 
@@ -257,7 +262,7 @@ while totals["events"] < options.events:
         early = resident(connection.info.backend_pid), resident(worker())
 
 late = resident(connection.info.backend_pid), resident(worker())
-stored = connection.execute("SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.rejects)").fetchone()
+stored = connection.execute(TABLES).fetchone()
 wrong = connection.execute("""
     SELECT count(*)
     FROM postalytics.pieces AS p
