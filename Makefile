@@ -69,7 +69,7 @@ ifneq ($(filter demo test bench bench-scale bench-queue bench-rivals soak fuzz a
 demo test bench soak fuzz assert examples:
 	@test/run $@
 bench-scale:
-	@ROWS='e i j l' test/run bench
+	@ROWS='stored memory lookups reports' test/run bench
 bench-rivals:
 	@test/run rivals
 bench-queue:

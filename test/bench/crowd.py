@@ -1,9 +1,10 @@
 """crowd.py [dead]
-	What a fetch of 100 costs, in buffers and milliseconds, and its ratio to what
-	it costs with nothing beside: with a million that wait, ten thousand of one
-	piece, a hundred syncs and sixteen workers; then with so many dead rows,
-	2,900,000 by default, that a snapshot keeps.  Medians of long-lived sessions.
-	On the server that PGHOST names, in a database with queue.sql and sync s."""
+	Prints the cost of a fetch of 100 in buffers and milliseconds, and its ratio to
+	the cost on an otherwise empty table: beside a million waiting deliveries, of
+	which one piece has ten thousand, a hundred syncs and sixteen workers; then
+	beside dead rows (2,900,000 by default) that a snapshot keeps.  Medians of
+	long-lived sessions, on the server that PGHOST names, in a database with
+	queue.sql and sync s."""
 
 import re
 import statistics
@@ -29,7 +30,7 @@ class Worker:
         self.db.execute("SELECT postalytics.ack('s', %s::bigint[])", [self.ids])
 
     def fetch(self, batch=100):
-        """Finish what is held, and fetch; return milliseconds."""
+        """Finish the leased deliveries, fetch, and return milliseconds."""
         self.ack()
         began = time.perf_counter()
         rows = self.db.execute("SELECT delivery_id FROM postalytics.fetch('s', %s)", [batch]).fetchall()
@@ -38,7 +39,7 @@ class Worker:
         return took
 
     def buffers(self):
-        """Likewise, but return the buffers that the fetch touches."""
+        """The same, but return the buffers that the fetch touches."""
         self.ack()
         plan = self.db.execute(
             "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) INSERT INTO fetched SELECT delivery_id FROM postalytics.fetch('s', 100)"
@@ -79,9 +80,9 @@ workers = [Worker() for _ in range(16)]
 replay(admin, 2)
 measure(workers, 2)
 usual = measure(workers, 4)
-report("sixteen workers, nothing beside", usual, usual)
+report("16 workers, nothing else in the table", usual, usual)
 
-# A crowd, which the workers have known as an empty queue.
+# A backlog, for workers that have only seen an empty queue.
 for i in range(99):
     admin.execute("SELECT FROM postalytics.create_sync(%s)", [f"other {i}"])
 admin.execute(
@@ -95,23 +96,23 @@ admin.execute(
     " FROM (SELECT postalytics.due_clock() AS c) AS c, generate_series(1, 10000) AS i"
 )
 measure(workers, 2)
-report("the same beside the crowd", measure(workers, 8), usual)
+report("16 workers, a million other deliveries", measure(workers, 8), usual)
 admin.execute("VACUUM ANALYZE")
-report("the same, analyzed", measure(workers, 8), usual)
+report("16 workers, a million other deliveries, after ANALYZE", measure(workers, 8), usual)
 worker = workers[0]
 for other in workers[1:]:
     other.ack()
     other.db.close()
 admin.execute("TRUNCATE postalytics.deliveries_unfinished")
 
-# A snapshot that keeps the dead rows of what the worker itself finishes.
+# A snapshot that keeps the dead rows of the deliveries that the worker finishes.
 snapshot = psycopg.connect()
 snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 snapshot.execute("SELECT")
 worker.ids = []
 replay(admin)
 usual = measure([worker], 60)
-report("one worker, a snapshot held", usual, usual)
+report("one worker, an old snapshot held", usual, usual)
 dead = 0
 while dead < DEAD:
     rows = worker.db.execute("SELECT delivery_id FROM postalytics.fetch('s', 500, ack => %s::bigint[])", [worker.ids]).fetchall()
@@ -119,13 +120,13 @@ while dead < DEAD:
     dead += len(rows)
     if not rows:
         replay(admin, 1, f"dead {dead} ")
-while worker.ids:  # what is left of them
+while worker.ids:  # the rest
     worker.fetch(500)
 replay(admin)
-report(f"the same with {dead} dead rows", measure([worker], 60), usual)
-print("bytes\t%d" % admin.execute("SELECT pg_total_relation_size('postalytics.deliveries_unfinished')").fetchone()[0])
+report(f"one worker, {dead:,} dead rows", measure([worker], 60), usual)
+print("with the dead rows\t%d" % admin.execute("SELECT pg_total_relation_size('postalytics.deliveries_unfinished')").fetchone()[0])
 snapshot.rollback()
 snapshot.close()
 admin.execute("VACUUM postalytics.deliveries_unfinished")
 admin.execute("SELECT FROM postalytics.maintain()")
-print("bytes once it has ended\t%d" % admin.execute("SELECT pg_total_relation_size('postalytics.deliveries_unfinished')").fetchone()[0])
+print("after the snapshot has ended, VACUUM and maintain()\t%d" % admin.execute("SELECT pg_total_relation_size('postalytics.deliveries_unfinished')").fetchone()[0])

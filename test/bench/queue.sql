@@ -1,6 +1,6 @@
 /*
  * queue.sql
- *		The same lease semantics by hand, on one table: the strongest we know.
+ *		The same lease semantics written in SQL on one table, as well as we can.
  *		What is finished stays, with a partial index on what is not, so that a
  *		lease is a HOT update; fetch locks and leases in one statement.
  */

@@ -106,7 +106,7 @@ async function ours(name, n, batch) {
   await check();
 }
 
-// ---- by hand ----
+// ---- written in SQL ----
 
 async function hand(name, n, batch) {
   await pool.query("TRUNCATE hand.deliveries");
