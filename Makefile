@@ -66,8 +66,11 @@ EXTRA_CLEAN = $(DATA_built)
 # What installs a server by itself, so that PGXS need not be there yet; fresh is
 # demo and test on a bare system, and needs root.
 ifneq ($(filter demo test bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
-demo test bench soak fuzz assert examples:
+test bench soak fuzz assert examples:
 	@test/run $@
+# With DATABASE, only loads a sample campaign there, as the caller.
+demo:
+	@$(if $(DATABASE),demo/load $(if $(PIECES),-n $(PIECES)) "$(DATABASE)",test/run $@)
 bench-scale:
 	@ROWS='stored memory lookups reports' test/run bench
 bench-rivals:
