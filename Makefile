@@ -1,5 +1,5 @@
-# make, make install, make installcheck: plain PGXS, for those who know it.
-# make demo, make test: everything from nothing on a Debian machine.
+# make, make install and make installcheck are plain PGXS.
+# make demo and make test install what they need on a Debian machine.
 
 EXTENSION = postalytics_status
 EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
@@ -24,8 +24,8 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
 	worker/status.o worker/worker.o)
 
-# The install script is these, bottom floor first; the privileges, which name all
-# others, come last.
+# The install script consists of these, lowest room first; the privileges, which name
+# objects of all others, come last.
 SQL = $(addprefix src/, \
 	rights/install.sql \
 	base/table.sql base/cache.sql base/lock.sql base/acl.sql \
@@ -58,13 +58,13 @@ ISOLATION = same_month same_piece same_event progress two_fetches \
 	grant_drop account_change correct_ingest correct_wait repeat
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
-# The two that are off are what the server's own headers warn of.
+# The server's headers cause the two warnings that are off.
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -fvisibility=hidden
 PG_CPPFLAGS = -I$(srcdir)/src -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 
-# What installs a server by itself, so that PGXS need not be there yet; fresh is
-# demo and test on a bare system, and needs root.
+# These install a server themselves, so PGXS need not exist yet.  fresh runs demo and
+# test on a bare system, and needs root.
 ifneq ($(filter demo test bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
 test bench soak fuzz assert examples:
 	@test/run $@

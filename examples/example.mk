@@ -1,4 +1,4 @@
-# make: runs the example on a throwaway server; make test: its test.
+# make runs the example on a throwaway server; make test runs its test.
 all:
 	@../../test/run examples $(notdir $(CURDIR))
 test:

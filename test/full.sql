@@ -1,6 +1,6 @@
 /*
  * full.sql
- *		The extension, full of data of every kind: what backups and upgrades
+ *		Creates the extension with data of every kind, which backups and upgrades
  *		must keep.
  */
 CREATE EXTENSION postalytics_status;

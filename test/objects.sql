@@ -1,8 +1,8 @@
 /*
  * objects.sql
- *		A line for each object of the extension, with all that can be said of it, to
- *		compare two installations; grants in an order of their own, since theirs is
- *		that of their making.
+ *		Shows each object of the extension with all of its properties, in order to
+ *		compare two installations.  Grants are sorted, since the server keeps them in
+ *		the order in which they were made.
  */
 SET search_path = '';
 SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0),

@@ -1,9 +1,10 @@
 """Stands in for the vendor's API: api.py PORT EVENTS.
 
-Gives the newest events first, inserts seven between any two pages of the first
-25, repeats every fiftieth, answers 503 now and then and 429 with Retry-After
-once, refuses a wrong key, and counts what exceeds 3 requests a second or 180 a
-minute.  POST /events?late= inserts one that is new, or one that is old.
+Returns the newest events first.  To test its clients, it adds seven events after
+each of the first 25 pages, repeats every fiftieth event, answers some requests with
+503 and one with 429 and Retry-After, refuses a wrong key, and counts the requests
+that exceed 3 a second or 180 a minute.  POST /events adds a new event, and
+POST /events?late adds an old one.
 """
 import http.server
 import json
@@ -23,7 +24,7 @@ def event(i):
             "eventDate": f"2026-{8 + minute // 40320:02}-{1 + minute // 1440 % 28:02}T{minute // 60 % 24:02}:{minute % 60:02}:{i % 3:02}Z", "metadata": ""}
 
 
-events = []  # the oldest first
+events = []  # oldest first
 made = 0
 
 
@@ -75,7 +76,7 @@ class Api(http.server.BaseHTTPRequestHandler):
             asked += 1
             now = time.monotonic()
             times.append(now)
-            # A little less than the period, as requests take a little to arrive.
+            # Count over slightly less than the period, because requests take time to arrive.
             too_fast += sum(now - 0.95 < each for each in times) > 3 or sum(now - 59.5 < each for each in times) > 180
             if self.headers.get("Authorization") != "Basic a2V5Og==":
                 self.answer(401, {"error": "wrong key"})

@@ -1,14 +1,14 @@
-"""Brings the events of campaigns from the vendor's API into the database.
+"""Copies the events of campaigns from the vendor's API into the database.
 
     API_KEY=… backfill.py CAMPAIGN … [--account ACCOUNT] [--follow]
 
-The API gives a campaign's events in pages, the newest first, so new events move
-the others to later pages.  A look reads from the first page on, until it meets
-what was complete before: a page without anything new that reaches back to the
-newest event of the last look that was finished.  How far a look is, is committed
-with each page, in table api_looks, so that one that was interrupted goes on there,
-however much has arrived meanwhile.  Once a day a look reads all pages, because
-the post reports some events late.
+The API returns a campaign's events in pages, newest first, so new events move the
+others to later pages.  A look reads from the first page until it reaches a page that
+contains no new event and goes back to the newest event of the last finished look.
+The number of the next page is committed with the events of each page, in table
+api_looks, so that an interrupted look continues from there; the next look reads the
+events that have arrived meanwhile.  Once a day a look reads all pages, because USPS
+reports some events late.
 """
 import argparse
 import base64
@@ -27,8 +27,8 @@ import psycopg
 
 API = os.environ.get("API", "https://api.postalytics.com/api/v1")
 KEY = os.environ.get("API_KEY", "")
-PAGE_SIZE = 100  # the most that the API gives
-LIMITS = [(3, 1), (180, 60)]  # requests, and in how many seconds
+PAGE_SIZE = 100  # the maximum of the API
+LIMITS = [(3, 1), (180, 60)]  # (requests, seconds)
 
 parser = argparse.ArgumentParser(description="bring the events of campaigns from the vendor's API")
 parser.add_argument("campaigns", nargs="+", metavar="CAMPAIGN", help="the id of a campaign's drop")
@@ -38,12 +38,13 @@ parser.add_argument("--every", type=float, default=300, help="seconds between tw
 parser.add_argument("--again", action="store_true", help="read all pages")
 options = parser.parse_args()
 
-# The last requests; one that ended just now may have made the first of them.
+# Times of the last requests.  The first ones stand for those of a previous run that
+# may have ended just now.
 asked = collections.deque([time.monotonic()] * LIMITS[0][0], maxlen=max(requests for requests, _ in LIMITS))
 
 
 def wait_for_turn():
-    """Wait until one request more is within all limits."""
+    """Wait until another request is within all limits."""
     for requests, seconds in LIMITS:
         if len(asked) >= requests:
             time.sleep(max(asked[-requests] + seconds - time.monotonic(), 0))
@@ -51,7 +52,7 @@ def wait_for_turn():
 
 
 def retry_after(error):
-    """The seconds, or the date, that a response asks to wait for; None if it does not."""
+    """Return the seconds until the time in Retry-After, or None if there is no such header."""
     value = error.headers.get("Retry-After")
     try:
         return value and float(value)
@@ -60,7 +61,10 @@ def retry_after(error):
 
 
 def get(campaign, page):
-    """A page of events and the number of all, if the API says it; errors that pass are waited for."""
+    """Return a page of events and the total number, which is None if the API omits it.
+
+    Retries temporary errors.
+    """
     url = f"{API}/campaigns/{campaign}/events?PageNumber={page}&PageSize={PAGE_SIZE}"
     headers = {"Authorization": "Basic " + base64.b64encode(KEY.encode() + b":").decode()}
     for attempt in range(8):
@@ -97,7 +101,10 @@ def show(page, total, new):
 
 
 def look(db, campaign):
-    """Read until what is known; returns the pages read and what became of their events."""
+    """Read a campaign's pages until the events are known.
+
+    Returns the first and the last page read, and the totals of ingest.
+    """
     key = [campaign, options.account]
     db.execute("INSERT INTO api_looks (campaign, account) VALUES (%s, %s) ON CONFLICT DO NOTHING", key)
     known, newest, page, reads_all = db.execute(
@@ -151,7 +158,7 @@ def look_at_all():
 
 
 for stop in signal.SIGINT, signal.SIGTERM:
-    signal.signal(stop, lambda *_: sys.exit(0))  # what is not committed is read again
+    signal.signal(stop, lambda *_: sys.exit(0))  # pages that are not committed are read again
 while options.follow:
     try:
         look_at_all()

@@ -1,10 +1,10 @@
-// The page's own part: shows each state that the server sends.
+// The client side of the page: shows each state that the server sends.
 const STAGES = [
   ['pieces', 'Pieces'], ['mailed', 'Mailed'], ['in_transit', 'In Transit'], ['in_local_area', 'In Local Area'],
   ['processed_for_delivery', 'Processed'], ['re_routed', 'Re-Routed'], ['returned_to_sender', 'Returned'], ['responded', 'Responded'],
 ]
 const COUNTRIES = [['US', 'United States', '#3a6ea5'], ['CA', 'Canada', '#d1495b'], ['', 'Elsewhere', '#888888']]
-const SCANS = ['in_transit', 'in_local_area', 'processed_for_delivery', 're_routed', 'returned_to_sender'] // not Canada's
+const SCANS = ['in_transit', 'in_local_area', 'processed_for_delivery', 're_routed', 'returned_to_sender'] // not reported in Canada
 
 const $ = (id) => document.getElementById(id)
 let state = { campaigns: [], countries: [], syncs: [], latest: [] }
@@ -19,7 +19,7 @@ const chart = new Chart($('chart'), {
   },
 })
 
-// Cells are text, whatever a feed says.
+// Set cells as text, never as HTML, because the feed is not trusted.
 function row(cells, header) {
   const tr = document.createElement('tr')
   for (const [text, className = ''] of cells) {

@@ -1,7 +1,9 @@
-// A live board of the campaigns: serves a page, and tells it by server-sent events
-// when there is something new.
+// A live board of the campaigns: serves a page, and sends it each new state as a
+// server-sent event.
 //
-//   node server.js          PG* say which database, PORT where to listen
+//   node server.js
+//
+// The PG* variables specify the database, and PORT the port to listen on.
 import Fastify from 'fastify'
 import pg from 'pg'
 import { createReadStream } from 'node:fs'
@@ -9,13 +11,13 @@ import { createRequire } from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const LATEST = 12 // events shown
-const PAUSE = 500 // milliseconds between two looks at the database
-const REST = 10_000 // after which it looks though nothing was heard: of what a sync's worker does nobody tells
+const PAUSE = 500 // milliseconds between two reads of the reports
+const REST = 10_000 // milliseconds after which it reads them without a notification, since ack and nack do not notify this sync
 
 const pool = new pg.Pool({ max: 2 })
 const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'warn' } })
 const watching = new Set()
-pool.on('error', (error) => server.log.error(error.message)) // the next query takes another connection
+pool.on('error', (error) => server.log.error(error.message)) // the next query uses another connection
 let state
 let latest = []
 
@@ -34,7 +36,7 @@ async function look() {
   return { campaigns, countries, syncs, latest }
 }
 
-// Those shown are the last to arrive, be they stored or heard of.
+// Keep the latest events by arrival, whether they were read or came in a notification.
 function add(events) {
   const known = new Map([...latest, ...events].map((event) => [event.event_id, event]))
   latest = [...known.values()].sort((a, b) => b.event_id - a.event_id).slice(0, LATEST)
@@ -54,7 +56,7 @@ function send(response) {
   response.write(`data: ${JSON.stringify(state)}\n\n`)
 }
 
-// Look when something was heard, but not all the time; and now and then.
+// Read the reports after a notification, at most every PAUSE and at least every REST.
 let stale = true
 let wake = () => {}
 async function keepLooking() {
@@ -84,7 +86,7 @@ async function listen() {
       })
       await client.connect()
       await client.query('LISTEN postalytics_board')
-      await addStored() // for what came before is not told again
+      await addStored() // because earlier notifications are not sent again
       stale = true
       wake()
       await lost

@@ -1,6 +1,7 @@
 /*
  * setup.sql
- *		What the board needs: a role that reads, and a sync that only notifies.
+ *		Creates what the board needs: a role that can read, and a sync that only
+ *		sends notifications.
  */
 CREATE ROLE board LOGIN;
 SELECT postalytics.grant_read('board');

@@ -1,4 +1,4 @@
-// The board in a browser: ingest, and see it change.
+// Tests in a browser that the board changes when events are ingested.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { after, test } from 'node:test'
@@ -25,7 +25,7 @@ const event = (mailId, eventType, country, campaignId, campaignName) =>
   ({ mailId, eventType, eventDate, to: { firstName: 'D', country }, meta: { campaignId, campaignName } })
 const ingest = (...events) => db.query('SELECT postalytics.ingest($1::json)', [JSON.stringify(events)])
 
-await ingest(event(1, 11, 'US', 1, 'Spring recall'), event(1, 4, 'US', 1), event(2, 11, 'CA', 1)) // before it is started
+await ingest(event(1, 11, 'US', 1, 'Spring recall'), event(1, 4, 'US', 1), event(2, 11, 'CA', 1)) // before the server starts
 const server = spawn('node', ['server.js'], { env: { ...process.env, PORT: port, PGUSER: 'board', PGPASSWORD: 'board' }, stdio: 'inherit' })
 
 test('shows what there is', async () => {
@@ -65,7 +65,7 @@ test('another campaign is chosen, and stays', async () => {
   await ingest(event(5, 11, 'US', 2))
   await shows('#counts tbody', 'Pieces\t2')
   assert.equal(await page.title(), 'Campaign board')
-  // By keyboard: the list is the first thing to come to.
+  // By keyboard: Tab reaches the list first.
   await page.evaluate(() => document.activeElement.blur())
   await page.keyboard.press('Tab')
   assert.equal(await page.evaluate(() => document.activeElement.id), 'campaign')

@@ -1,10 +1,10 @@
 /*
  * odoo.sql
- *		Pieces beside Odoo's contacts: run in Odoo's database, as its owner, with
- *		grant_read on the extension.
+ *		Joins pieces to the contacts of Odoo.  Run this in Odoo's database, as its
+ *		owner, who needs grant_read.
  *
- * The mailing list carries the contact's id as its field odoo_id; where it does
- * not, the e-mail address tells whose piece it is, if it is one contact's alone.
+ * The mailing list has the contact's id in its field odoo_id.  A piece without that
+ * field belongs to the contact with its e-mail address, if there is only one.
  */
 CREATE INDEX pieces_odoo_id_idx ON postalytics.pieces ((fields ->> 'odoo_id'));
 CREATE INDEX res_partner_email_lower_idx ON public.res_partner (pg_catalog.lower(email)) WHERE active;
@@ -27,9 +27,9 @@ LEFT JOIN LATERAL (
       AND r.active
     HAVING pg_catalog.count(*) = 1
 ) AS e ON i.id IS NULL;
-COMMENT ON VIEW public.partner_mail IS 'each mail piece with the contact it went to; NULL where that is not known';
+COMMENT ON VIEW public.partner_mail IS 'mail pieces, each with the contact it went to, or NULL if unknown';
 
--- A changed address is told to who keeps the mailing list, on channel partner.
+-- Notifies channel partner of changed contacts, so that the mailing list can be updated.
 CREATE TRIGGER partner_changed
 AFTER UPDATE ON public.res_partner
 REFERENCING NEW TABLE AS changed

@@ -1,7 +1,8 @@
 /*
  * schemas.sql
- *		What the example needs of the two CRMs' tables, with their own names and
- *		types: Odoo 17's res_partner, Twenty's person in a workspace's schema.
+ *		The tables of the two CRMs, as far as the example needs them, with their
+ *		original names and types: res_partner of Odoo 17, and person of Twenty, in
+ *		the schema of a workspace.
  */
 CREATE TABLE public.res_partner (
     id serial PRIMARY KEY,

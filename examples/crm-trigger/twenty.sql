@@ -1,10 +1,10 @@
 /*
  * twenty.sql
- *		Pieces beside Twenty's people: run in Twenty's database, with its
- *		workspace's schema in the search_path.
+ *		Joins pieces to the people of Twenty.  Run this in Twenty's database, with
+ *		the schema of its workspace in search_path.
  *
- * As odoo.sql, with the field twenty_id; ids are uuids, and what is deleted
- * stays with deletedAt set.
+ * This is like odoo.sql, with the field twenty_id.  Ids are of type uuid, and a deleted
+ * person remains as a row whose deletedAt is set.
  */
 CREATE INDEX pieces_twenty_id_idx ON postalytics.pieces ((fields ->> 'twenty_id'));
 CREATE INDEX person_email_lower_idx ON person (lower("emailsPrimaryEmail")) WHERE "deletedAt" IS NULL;
@@ -27,7 +27,7 @@ LEFT JOIN LATERAL (
       AND r."deletedAt" IS NULL
     HAVING count(*) = 1
 ) AS e ON i.id IS NULL;
-COMMENT ON VIEW person_mail IS 'each mail piece with the person it went to; NULL where that is not known';
+COMMENT ON VIEW person_mail IS 'mail pieces, each with the person it went to, or NULL if unknown';
 
 CREATE TRIGGER person_changed
 AFTER UPDATE ON person

@@ -1,4 +1,4 @@
-# Starts the four listeners on the channel of sync crm; what each says is in
+# Starts the four listeners on the channel of sync crm.  The output of each is in
 # $folder/NAME.
 folder=$(mktemp -d)
 trap 'kill -- $listeners 2>/dev/null; rm -rf "$folder"' EXIT

@@ -1,4 +1,4 @@
-/* Prints what a channel is told: listen CHANNEL.  cc listen.c -lpq */
+/* Prints the notifications of a channel: listen CHANNEL.  cc listen.c -lpq */
 #include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -9,9 +9,9 @@ hear(PGconn *db)
 {
 	struct pollfd socket = {.fd = PQsocket(db), .events = POLLIN};
 
-	puts("listening");			/* a worker fetches here: what came before is not told again */
+	puts("listening");			/* a worker fetches here: earlier ones are not sent again */
 	fflush(stdout);
-	do							/* what came with a query's answer is there already */
+	do							/* some may have come with the result of LISTEN */
 		for (PGnotify *notice; (notice = PQnotifies(db)) != NULL; PQfreemem(notice))
 		{
 			printf("%s %s\n", notice->relname, notice->extra);

@@ -1,4 +1,4 @@
-// Prints what a channel is told: node listen.js CHANNEL
+// Prints the notifications of a channel: node listen.js CHANNEL
 import pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -13,7 +13,7 @@ async function listen() {
   })
   await client.connect()
   await client.query(`LISTEN ${client.escapeIdentifier(channel)}`)
-  console.log('listening') // a worker fetches here: what came before is not told again
+  console.log('listening') // a worker fetches here: earlier notifications are not sent again
   await lost
 }
 

@@ -1,4 +1,4 @@
-"""Prints what a channel is told: listen.py CHANNEL.  Needs psycopg 3."""
+"""Prints the notifications of a channel: listen.py CHANNEL.  Needs psycopg 3."""
 import json
 import sys
 import time
@@ -10,7 +10,7 @@ while True:
     try:
         with psycopg.connect("", autocommit=True) as db:
             db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(sys.argv[1])))
-            print("listening", flush=True)  # a worker fetches here: what came before is not told again
+            print("listening", flush=True)  # a worker fetches here: earlier notifications are not sent again
             for notice in db.notifies():
                 told = json.loads(notice.payload)
                 print(notice.channel, told["count"], [event["label"] for event in told["events"]], flush=True)

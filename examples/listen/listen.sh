@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints what a channel is told: listen.sh CHANNEL.  psql shows notifications
-# after each command, so it is given an empty one every second.
+# Prints the notifications of a channel: listen.sh CHANNEL.  psql shows notifications
+# only after a command, so this sends an empty command every second.
 while sleep 1; do
 	{
 		echo 'LISTEN :"channel";'

@@ -1,4 +1,4 @@
-// What the worker needs of Pipedrive's API, by its official client.
+// The calls of Pipedrive's API that the worker needs, made with the official client.
 import { ActivitiesApi, Configuration, PersonsApi } from 'pipedrive/v2'
 
 const TIMEOUT = Number(process.env.PIPEDRIVE_TIMEOUT ?? 10_000) // milliseconds
@@ -11,8 +11,8 @@ class CallFailed extends Error {
   }
 }
 
-// The client throws the body of an answer that is an error, and nothing else of it:
-// so the body is made to hold what matters.
+// Parse a response.  For an error the client throws only the parsed body, so that must
+// contain the status and the headers as well.
 function read(text, headers, status) {
   return status >= 400 ? new CallFailed(text, headers, status) : JSON.parse(text)
 }
@@ -20,7 +20,7 @@ function read(text, headers, status) {
 export class Pipedrive {
   constructor(token, url) {
     const configuration = new Configuration({ apiKey: token, ...(url && { basePath: url }) })
-    configuration.baseOptions = { timeout: TIMEOUT, transformResponse: read } // not taken by the constructor
+    configuration.baseOptions = { timeout: TIMEOUT, transformResponse: read } // the constructor ignores it
     this.activities = new ActivitiesApi(configuration)
     this.persons = new PersonsApi(configuration)
   }
@@ -48,7 +48,8 @@ export class Pipedrive {
     await this.activities.updateActivity({ id, AddActivityRequest: activity })
   }
 
-  // Why a call failed, when to try again (null: ever later), and whether that is hopeless.
+  // Return why a call failed, when to retry (null: after the usual back-off), and
+  // whether a retry is hopeless.
   explain({ message, status, retryAfter, hopeless }) {
     return {
       reason: message,

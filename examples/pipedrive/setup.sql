@@ -1,7 +1,8 @@
 /*
  * setup.sql
- *		What worker.js needs in the database: a sync, a role that may work on it
- *		and nothing else, and a table of the activities that it has made.
+ *		Creates what worker.js needs in the database: a sync, a role that can only
+ *		process the deliveries of that sync, and a table of the activities that
+ *		the worker has created.
  */
 SELECT postalytics.create_sync('pipedrive', statuses => '{Mailed,InTransit,InLocalArea,ProcessedForDelivery,ReturnedToSender}');
 CREATE ROLE pipedrive_worker LOGIN;

@@ -1,11 +1,11 @@
-// Stands in for Pipedrive: keeps persons and activities in memory, refuses what the
-// client's own types do not allow, and fails as it is told to.
+// Stands in for Pipedrive: keeps persons and activities in memory, refuses requests
+// that do not match the client's type declarations, and returns the errors in faults.
 import { createServer } from 'node:http'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 
-// The properties of a request, from the client's declarations.
+// The properties of an activity and their types, from the client's declarations.
 const home = dirname(createRequire(import.meta.url).resolve('pipedrive/v2'))
 const declared = readFileSync(join(home, 'models/add-activity-request.d.ts'), 'utf8')
 const types = Object.fromEntries([...declared.matchAll(/^\s+'(\w+)'\?: ([^;]+);/gm)].map(([, name, type]) => [name, type]))
@@ -20,7 +20,7 @@ function check(body) {
 export function standIn(port) {
   const persons = [{ id: 1, email: 'dolores@harbourvale.example' }, { id: 2, email: 'bao@vale.example' }]
   const activities = []
-  const faults = [] // answers to give instead, first in, first out
+  const faults = [] // responses to give instead, first in, first out
   const calls = []
   const server = createServer((request, response) => {
     let text = ''
@@ -48,7 +48,7 @@ export function standIn(port) {
         if (!Number.isInteger(body.person_id)) return answer(400, { success: false, error: 'person_id is missing' })
         activities.push({ id: activities.length + 100, ...body })
         const made = activities.at(-1)
-        if (faults[0] === 'forget') { faults.shift(); return request.socket.destroy() } // made, and not said
+        if (faults[0] === 'forget') { faults.shift(); return request.socket.destroy() } // created, but the response is lost
         return answer(201, { success: true, data: made })
       }
       const id = Number(/^\/activities\/(\d+)$/.exec(url.pathname)?.[1])

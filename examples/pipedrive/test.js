@@ -1,4 +1,4 @@
-// The worker against a Pipedrive that fails in every way.
+// Tests the worker against a stand-in for Pipedrive that fails in many ways.
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { after, test } from 'node:test'
@@ -36,7 +36,7 @@ async function until(what, condition) {
 }
 const states = async () => Object.fromEntries((await db.query("SELECT state, count(*)::int FROM postalytics.deliveries GROUP BY 1")).rows.map((row) => [row.state, row.count]))
 const finished = (count) => async () => ((await states()).done ?? 0) === count
-// The test does not wait for the back-off.
+// Make postponed deliveries due, to avoid waiting for the back-off.
 const retryNow = (what, condition) => until(what, async () => {
   await db.query("UPDATE postalytics.deliveries_unfinished SET due_at = now() WHERE due_at > now() AND due_at < 'infinity'")
   await db.query('NOTIFY postalytics_pipedrive')

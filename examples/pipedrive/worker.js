@@ -1,14 +1,16 @@
-// Shows each mail piece in Pipedrive as an activity of its person, whose subject is
-// the piece's status: 'Mail piece: In Transit'.
+// Shows each mail piece in Pipedrive as an activity of its recipient, with the status
+// of the piece in the subject: 'Mail piece: In Transit'.
 //
-//   PIPEDRIVE_TOKEN=… node worker.js          PG* say which database
+//   PIPEDRIVE_TOKEN=… node worker.js
+//
+// The PG* variables specify the database.
 import pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pipedrive } from './pipedrive.js'
 
 const pipedrive = new Pipedrive(process.env.PIPEDRIVE_TOKEN, process.env.PIPEDRIVE_URL)
 
-// The person by the mailing list's own field, or by the address of e-mail.
+// Find the person by the id in the mailing list's own field, or by e-mail address.
 async function personOf(delivery) {
   const id = delivery.fields?.pipedrive_person_id
   if (id) return Number(id)
@@ -17,8 +19,9 @@ async function personOf(delivery) {
   return person
 }
 
-// Make the piece's activity or change it.  What an attempt before may have made and
-// not noted is found by its note, so that a delivery that comes twice makes one.
+// Create or update the activity of the piece.  An earlier attempt may have created it
+// without recording its id, so search for its note first: a delivery that is leased
+// twice must not create a second activity.
 async function tell(db, delivery) {
   const activity = {
     subject: `Mail piece: ${delivery.label}`,
@@ -50,8 +53,8 @@ async function work(db, delivery) {
   }
 }
 
-// Until the connection is lost: fetch until there is nothing, then sleep until
-// there is a notification or something is due.
+// Until the connection is lost, fetch until nothing is left, then sleep until a
+// notification arrives or the next delivery is due.
 async function run() {
   const db = new pg.Client()
   let wake = () => {}

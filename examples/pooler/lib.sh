@@ -1,4 +1,5 @@
-# Starts PgBouncer as pgbouncer.ini says, for the server of the environment.
+# Starts PgBouncer with pgbouncer.ini, in front of the server that the PG* variables
+# specify.
 folder=$(mktemp -d)
 POOLER_PORT=$(../free-port)
 eval "cat <<INI

@@ -1,11 +1,12 @@
-// Puts what arrives within a few milliseconds into one call of ingest, and one
-// transaction: under load a commit serves many requests.
+// Passes requests that arrive within a few milliseconds to ingest together, in one
+// transaction, so that under load one commit serves many requests.
 export class Batcher {
   #queue = []
   #running = 0
   #timer
 
-  // wait: milliseconds; most: bodies in a batch; rejected(account, count): told of rejects.
+  // wait: milliseconds; most: bodies in a batch, at most; rejected(account, count):
+  // called if events were rejected.
   constructor(pool, { wait, most, rejected }) {
     Object.assign(this, { pool, wait, most, rejected })
   }
@@ -28,7 +29,7 @@ export class Batcher {
   async #flush() {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    // Two at a time: one that is committed, and one that is read meanwhile.
+    // Two batches at a time: the server parses one while it commits the other.
     if (this.#running === 2 || this.#queue.length === 0) return
     const batch = this.#queue.splice(0, this.most)
     this.#running++
@@ -58,14 +59,14 @@ export class Batcher {
     for (const each of batch) each.resolve({ ok: true })
   }
 
-  // One body that the server cannot take must not fail the others.
+  // A body that the server cannot accept must not make the others fail.
   async #oneByOne(batch, error) {
     if (batch.length === 1) return batch[0].reject(error)
     for (const each of batch) await this.#send([each]).catch(each.reject)
   }
 }
 
-// An array's elements, to be put into another array.
+// Return the elements of an array without its brackets, to be put into another array.
 function unwrapped(body) {
   const text = body.trim()
   return text.startsWith('[') ? text.slice(1, -1).trim() : text

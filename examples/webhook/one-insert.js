@@ -1,4 +1,4 @@
-// What the receiver is measured against: one INSERT into inbox a request.
+// The baseline for the load test of the receiver: one INSERT into inbox per request.
 import Fastify from 'fastify'
 import pg from 'pg'
 

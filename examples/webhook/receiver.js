@@ -1,9 +1,10 @@
-// Receives the vendor's per-campaign webhooks and hands them to ingest.
+// Receives the vendor's per-campaign webhooks and passes them to ingest.
 //
-//   ACCOUNTS='{"5510": "secret"}' node receiver.js        PG* say which database
+//   ACCOUNTS='{"5510": "secret"}' node receiver.js
 //
-// POST /webhook/<secret>, or POST /webhook with the account and its secret as
-// Basic auth.  200 once the events are committed; 400 for what is not JSON.
+// The PG* variables specify the database.  A request is POST /webhook/<secret>, or
+// POST /webhook with the account and its secret as Basic auth.  It is answered with 200
+// once the events are committed, and with 400 if the body is not JSON.
 import Fastify from 'fastify'
 import { timingSafeEqual } from 'node:crypto'
 import pg from 'pg'
@@ -11,7 +12,7 @@ import { Batcher } from './batcher.js'
 
 const accounts = Object.entries(JSON.parse(process.env.ACCOUNTS ?? '{}'))
 const pool = new pg.Pool({ max: 4 })
-// The path holds a secret, so the log has none.
+// Paths are not logged, because they contain the secret.
 const req = ({ method, ip }) => ({ method, ip })
 const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'info', serializers: { req } }, bodyLimit: 10 * 1024 * 1024 })
 const batcher = new Batcher(pool, {
@@ -25,7 +26,7 @@ pool.on('error', (error) => server.log.error(error, 'a database connection was l
 
 const same = (a, b) => a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b))
 
-// Whose request it is, by the secret in its path or by Basic auth.
+// Return the account of a request, by the secret in its path or by Basic auth.
 function accountOf(request) {
   const basic = /^Basic (.+)$/.exec(request.headers.authorization ?? '')
   if (request.params.secret !== undefined) {
@@ -35,7 +36,7 @@ function accountOf(request) {
   return accounts.find(([name, expected]) => name === account && same(expected, secret.join(':')))?.[0]
 }
 
-// The body stays text: what is not a safe integer must not be rounded.
+// Keep the body as text, because parsing it would round large integers.
 server.removeAllContentTypeParsers()
 server.addContentTypeParser('*', { parseAs: 'string' }, (request, body, done) => done(null, body))
 
@@ -54,7 +55,8 @@ async function receive(request, reply) {
     lastStored = new Date()
     return answer
   } catch (error) {
-    // Class 22 is bad data, which no repetition makes better.
+    // Class 22 (data exception) and class 54 (program limit exceeded) are errors of the
+    // body, which would fail again.
     const bad = error.code?.startsWith('22') || error.code?.startsWith('54')
     request.log.error(error)
     return reply.code(bad ? 400 : 503).send({ error: bad ? error.message : 'the database is not there: send it again' })
@@ -65,7 +67,7 @@ server.post('/webhook/:secret', receive)
 server.post('/webhook', receive)
 server.get('/health', async (request, reply) => {
   try {
-    await pool.query("SELECT postalytics.ingest('[]')") // all that its role may do
+    await pool.query("SELECT postalytics.ingest('[]')") // the only call that its role may make
     return { ok: true, waiting: batcher.waiting, last_stored: lastStored }
   } catch (error) {
     return reply.code(503).send({ ok: false, error: error.message })
@@ -74,7 +76,7 @@ server.get('/health', async (request, reply) => {
 
 for (const signal of ['SIGTERM', 'SIGINT']) {
   process.once(signal, async () => {
-    await server.close() // answers what it has, takes no more
+    await server.close() // finishes pending requests, accepts no new ones
     await pool.end()
   })
 }

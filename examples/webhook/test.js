@@ -1,4 +1,4 @@
-// The receiver under a load tool, and under kill -9 of it and of the server.
+// Tests the receiver under load, and while it and the server are killed with SIGKILL.
 import assert from 'node:assert/strict'
 import { spawn, execFileSync } from 'node:child_process'
 import { after, test } from 'node:test'
@@ -12,7 +12,7 @@ const base = `http://127.0.0.1:${port}`
 const accounts = JSON.stringify({ 5510: 'a-secret', 5511: 'another' })
 let receiver
 
-// The receiver is of the role that its README gives it.
+// The receiver connects as the role that its README describes.
 const role = { 'receiver.js': { PGUSER: 'webhook', PGPASSWORD: 'webhook' } }
 async function start(program = 'receiver.js') {
   receiver = spawn('node', [program], {
@@ -41,7 +41,8 @@ async function ask(text, values) {
   }
 }
 
-// SIGKILL of the postmaster; its sessions need a moment to see that it is gone.
+// Kill the postmaster with SIGKILL and start the server again, which works only once
+// the sessions have noticed and ended.
 async function killServer() {
   const [{ data_directory: folder }] = await ask('SHOW data_directory')
   process.kill(Number(readFileSync(`${folder}/postmaster.pid`, 'utf8').split('\n')[0]), 'SIGKILL')
@@ -75,7 +76,8 @@ test('takes what it can, and says why it cannot', async () => {
   assert.match((await bad.json()).error, /^not JSON/)
   assert.equal((await post(event('x'), '/webhook/wrong')).status, 401)
   assert.equal((await post(event('x'), '/webhook', { authorization: `Basic ${btoa('5511:a-secret')}` })).status, 401)
-  // It is refused by its length, and may be cut off while it is still sent.
+  // The server refuses it by its length, and may close the connection while it is still
+  // being sent.
   assert.equal((await post(`"${'x'.repeat(11e6)}"`).catch(() => ({ status: 413 }))).status, 413)
   assert.equal((await post('{"mailId": 1}')).status, 200)
   const rows = await ask('SELECT piece_id, account FROM postalytics.events ORDER BY 1')
@@ -87,7 +89,7 @@ test('takes what it can, and says why it cannot', async () => {
   assert.ok(Date.parse(health.last_stored) > Date.now() - 60_000)
 })
 
-// One body that PostgreSQL does not take fails alone, whatever it came with.
+// A body that PostgreSQL cannot accept must not affect others in the same batch.
 test('a bad body fails alone', async () => {
   const deep = '['.repeat(20000) + ']'.repeat(20000)
   const answers = await Promise.all([event('good 1'), deep, event('good 2')].map((body) => post(body)))
@@ -118,7 +120,7 @@ test('under load every request that was answered is stored; how fast, against on
     ratios.push(rates[1] / rates[0])
     console.log(`round ${round}: ${rates.map(Math.round).join(' and ')} requests a second: ${ratios.at(-1).toFixed(2)}`)
   }
-  // The README says what it is on an idle machine; this one may be busy.
+  // The ratio is higher on an idle machine, but this one may be busy.
   const median = ratios.sort((a, b) => a - b)[1]
   assert.ok(median > 1.5, `median ratio ${median}`)
 })

@@ -1,6 +1,6 @@
-# Starts the three workers, each on a sync of its own, with a command that appends
-# the piece's id to $folder/NAME.told, and fails for a piece whose id begins with
-# "bad"; slow pieces take a second.
+# Starts the three workers, each on a separate sync, with a command that appends the id
+# of the piece to $folder/NAME.told.  It fails if the id begins with "bad", and takes a
+# second if the id begins with "slow".
 folder=$(mktemp -d)
 trap 'kill $workers 2>/dev/null; rm -rf "$folder"' EXIT
 gcc -Wall -Wextra -Werror -I"$(pg_config --includedir)" worker.c -o "$folder/worker" -lpq

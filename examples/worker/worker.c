@@ -7,7 +7,7 @@
 #include <libpq-fe.h>
 
 static volatile sig_atomic_t stopping;
-static char ids[250], attempts[250];	/* of what is not acknowledged yet: arrays without their ends */
+static char ids[250], attempts[250];	/* delivered but not acknowledged: arrays without closing braces */
 static void stop(int signum) { stopping = signum; }
 
 static PGresult *run(PGconn *db, const char *sql, int n, const char *a, const char *b, const char *c)
@@ -27,7 +27,7 @@ static void work(PGconn *db, const char *sync, const char *command)
 {
 	while (!stopping && PQstatus(db) == CONNECTION_OK)
 	{
-		acknowledge(db, sync);	/* also what was delivered when the connection was lost */
+		acknowledge(db, sync);	/* also what was delivered before the connection was lost */
 		PGresult   *rows = run(db, "SELECT delivery_id, attempt, payload FROM postalytics.fetch($1, 10)", 1, sync, NULL, NULL);
 		PGresult   *next = run(db, "SELECT (1000 * least(60, greatest(0.1, extract(epoch FROM postalytics.next_due($1) - now()))))::int", 1, sync, NULL, NULL);
 		int			wait = 0, n = PQntuples(rows);
@@ -39,12 +39,12 @@ static void work(PGconn *db, const char *sync, const char *command)
 			if (child != NULL && fputs(PQgetvalue(rows, i, 2), child) >= 0 && pclose(child) == 0)
 				sprintf(ids + strlen(ids), "%c%s", ids[0] ? ',' : '{', PQgetvalue(rows, i, 0)),
 				sprintf(attempts + strlen(attempts), "%c%s", attempts[0] ? ',' : '{', PQgetvalue(rows, i, 1));
-			else				/* it failed; or it was not begun, and is given back at once */
+			else				/* failed, or not started and given back at once */
 				PQclear(run(db, "SELECT postalytics.nack($1, ARRAY[$2::bigint], 'failed', retry_in => $3)", 3, sync, PQgetvalue(rows, i, 0), child ? NULL : "0"));
 		}
 		sscanf(n == 0 && PQntuples(next) == 1 ? PQgetvalue(next, 0, 0) : "", "%d", &wait);
 		for (PGnotify *notice; (notice = PQnotifies(db)) != NULL; PQfreemem(notice))
-			wait = 0;			/* it came with an answer */
+			wait = 0;			/* it arrived with a result */
 		for (; !stopping && wait > 0 && poll(&(struct pollfd) {.fd = PQsocket(db), .events = POLLIN}, 1, 500) == 0; wait -= 500);
 		PQclear(rows), PQclear(next);
 	}

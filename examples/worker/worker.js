@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const [sync, command, ...args] = process.argv.slice(2)
-let delivered = [] // id and attempt of what is not acknowledged yet
+let delivered = [] // delivered but not acknowledged
 let stopping = false
 let wake = () => {}
 process.on('SIGTERM', () => { stopping = true; wake() })
@@ -17,8 +17,8 @@ async function acknowledge(db) {
 
 async function deliver(db, rows) {
   for (const [n, row] of rows.entries()) {
-    await sleep(0) // which handles signals
-    if (stopping) { // give back what is not begun
+    await sleep(0) // lets signal handlers run
+    if (stopping) { // give back the deliveries that are not started
       await db.query("SELECT postalytics.nack($1, $2, 'worker stopped', retry_in => '0')", [sync, rows.slice(n).map((row) => row.delivery_id)])
       return
     }
@@ -36,19 +36,19 @@ async function work(db) {
   await db.query(`LISTEN ${db.escapeIdentifier('postalytics_' + sync)}`)
   while (!stopping) {
     heard = false
-    await acknowledge(db) // also what was delivered when the connection was lost
+    await acknowledge(db) // also what was delivered before the connection was lost
     const { rows } = await db.query('SELECT delivery_id, attempt, payload::text FROM postalytics.fetch($1, 10)', [sync])
     await deliver(db, rows)
     if (rows.length > 0) continue
     const next = await db.query('SELECT COALESCE(extract(epoch FROM postalytics.next_due($1) - now()), 60)::float AS due', [sync])
     const woken = new Promise((resolve) => (wake = resolve))
-    if (!heard && !stopping) await Promise.race([woken, sleep(1000 * Math.min(Math.max(next.rows[0].due, 0.1), 60))]) // each minute in any case
+    if (!heard && !stopping) await Promise.race([woken, sleep(1000 * Math.min(Math.max(next.rows[0].due, 0.1), 60))]) // fetch at least once a minute
   }
   await acknowledge(db)
 }
 
 const list = (value, none) => (value || none).split(',')
-for (let n = 0; !stopping; n++) { // tries each of the hosts, as libpq does
+for (let n = 0; !stopping; n++) { // try the hosts in turn
   const hosts = list(process.env.PGHOST, 'localhost'), ports = list(process.env.PGPORT, '5432')
   const db = new pg.Client({ host: hosts[n % hosts.length], port: +ports[n % ports.length], connectionTimeoutMillis: 10000 })
   await work(db).catch((error) => console.error('trying again:', error.message))

@@ -1,12 +1,13 @@
 /*
  * setup.sql
- *		Two roles for Zapier's PostgreSQL app: one that can bring events and do
- *		nothing else, one that can read what a sync is told and do nothing else.
+ *		Creates two roles for Zapier's PostgreSQL app: one that can only insert
+ *		events, and one that can only read the deliveries of a sync.
  *
- * Zapier's "New Row" remembers the largest id it has seen and asks for what is
- * larger.  Ids that are given when rows are written are seen out of order, for
- * transactions end out of order; so here they are given when Zapier asks, to what
- * has been committed by then, one poll after the other.
+ * Zapier's "New Row" remembers the largest id it has seen and asks for larger ones.  If
+ * ids were assigned when events are written, rows would become visible out of order,
+ * because transactions do not commit in the order of their ids, and Zapier would miss
+ * some.  So ids are assigned when Zapier polls, to the events committed by then, and
+ * only one poll runs at a time.
  */
 CREATE ROLE zapier_in LOGIN PASSWORD 'change me';
 SELECT postalytics.grant_ingest('zapier_in');
@@ -36,8 +37,8 @@ CREATE TABLE zapier.told (
     fields jsonb
 );
 
--- Moves what the sync has due into the table, and acknowledges it in the same
--- transaction.  One poll waits for another: EXCLUSIVE on the table.
+-- Moves the due deliveries of the sync into zapier.told, and acknowledges them in the
+-- same transaction.  Locks: EXCLUSIVE on zapier.told, so that polls wait for each other.
 CREATE FUNCTION zapier.poll()
 RETURNS SETOF zapier.told
 LANGUAGE plpgsql
@@ -81,4 +82,4 @@ CREATE VIEW zapier.mail_events AS
 SELECT *
 FROM zapier.poll();
 GRANT SELECT ON zapier.mail_events TO zapier_out;
-COMMENT ON VIEW zapier.mail_events IS 'what the sync zapier is told, of the last seven days, newest first; for "New Row" by id';
+COMMENT ON VIEW zapier.mail_events IS 'events delivered to sync zapier in the last seven days, newest first, for "New Row" ordered by id';

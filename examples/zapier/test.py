@@ -1,4 +1,4 @@
-"""What a no-code client does over the wire, and that a poll loses nothing: TAP."""
+"""Tests the statements that Zapier sends, and that polling misses no event.  Prints TAP."""
 import os
 import threading
 
@@ -34,7 +34,7 @@ def columns(connection, schema, table):
                                                  " ORDER BY ordinal_position", [schema, table])]
 
 
-# The screens: choose a table, see its columns, fill them in.
+# What Zapier's screens do: list tables, list columns, insert a row.
 check(tables(incoming) == [("postalytics", "inbox")], "Create Row offers the inbox alone", tables(incoming))
 check(columns(incoming, "postalytics", "inbox")[:3] == ["mail_id", "event_date", "event_type"], "and its columns", columns(incoming, "postalytics", "inbox"))
 row = {"mail_id": "48213377", "event_date": "10/08/2026 11:03:27 AM", "event_type": "Processed For Delivery", "campaign_id": "77120",
@@ -53,7 +53,7 @@ check(all(refused(outgoing, command) for command in (
     "SELECT * FROM zapier.told", "SELECT * FROM postalytics.pieces", "INSERT INTO postalytics.inbox (mail_id) VALUES ('1')")), "it can do nothing else")
 
 
-# A poller that remembers the last id only.
+# A poller that remembers only the last id.
 class Poller:
     def __init__(self):
         self.last, self.seen = 0, []
@@ -71,7 +71,7 @@ def event(connection, piece):
 
 poller = Poller()
 held = psycopg.connect(user="zapier_in", password="change me", **server)
-event(held, "held open")  # takes its event's id, and commits last
+event(held, "held open")  # inserted first, committed last
 for i in range(5):
     event(incoming, f"after {i}")
     poller.poll()

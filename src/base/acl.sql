@@ -1,6 +1,6 @@
 /*
  * acl.sql
- *		Takes back what default privileges give away.
+ *		Revokes what default privileges have granted.
  */
 
 -- The object is written as in REVOKE; acl and owner are those of its catalog row.

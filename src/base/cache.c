@@ -22,12 +22,12 @@
 PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
 
 /*
- * All caches, in a list, because a backend can register only few callbacks.
+ * All caches, in a list, because a backend can register only a few callbacks.
  */
 static TableCache *caches;
 
 /*
- * Mark the cache of a changed table as invalid; all caches for InvalidOid.
+ * Mark the cache of a changed table as invalid, or all caches for InvalidOid.
  */
 static void
 forget_table(Datum arg, Oid relation)
@@ -46,7 +46,7 @@ register_cache(TableCache *cache)
 	caches = cache;
 }
 
-/* Pass each row of the table to the cache, as it is in a snapshot. */
+/* Pass to the cache each row of the table that is visible to a snapshot. */
 static void
 read_table(TableCache *cache, Snapshot snapshot)
 {
@@ -78,8 +78,8 @@ was_read_with(const TableCache *cache, Snapshot snapshot)
 }
 
 /*
- * Read the table again if it has changed, or is another table since DROP and
- * CREATE EXTENSION.  It is read without a query, because the role that inserts
+ * Read the table again if it has changed, or was replaced by DROP and CREATE
+ * EXTENSION.  It is read without a query, because the role that inserts
  * events has no privilege on it.  A parallel query must read it with its own
  * snapshot, and the result is reused only for that snapshot.
  */
@@ -91,7 +91,7 @@ refresh_cache(TableCache *cache)
 	Snapshot	snapshot = provisional ? GetActiveSnapshot() : NULL;
 	MemoryContext caller;
 
-	AcceptInvalidationMessages();	/* as no lock is taken, which would do so */
+	AcceptInvalidationMessages();	/* no lock is taken that would do this */
 	if (cache->complete && cache->relation == relation &&
 		(!cache->provisional || (provisional && was_read_with(cache, snapshot))))
 		return;
@@ -127,8 +127,8 @@ refresh_cache(TableCache *cache)
  * configuration_changed(), a statement trigger on each cached table
  *
  * Invalidates the table's relcache entry, which tells every session at commit
- * that the table has changed.  A restore fires this trigger, and replication
- * does, so it must do nothing else.  Error 39P01 if it is not called as a
+ * that the table has changed.  A restore and replication also fire this
+ * trigger, so it must do nothing else.  Error 39P01 if it is not called as a
  * trigger.
  */
 Datum

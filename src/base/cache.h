@@ -10,8 +10,8 @@
 
 /*
  * One of the extension's tables in memory.  begin, add and end run in the
- * cache's own memory context: begin makes it empty, add is given each row, and
- * end, which may be NULL, completes it.
+ * cache's own memory context: begin empties the cache, add receives each row,
+ * and end, which may be NULL, completes the cache.
  */
 typedef struct TableCache
 {
@@ -20,11 +20,11 @@ typedef struct TableCache
 	void		(*add) (TupleTableSlot *row);
 	void		(*end) (void);
 	MemoryContext context;
-	Oid			relation;		/* that was read; InvalidOid once it has
-								 * changed */
+	Oid			relation;		/* the table that was read; InvalidOid once it
+								 * has changed */
 	bool		complete;		/* false if an error ended the last read */
-	bool		provisional;	/* it was read in a parallel query, by a
-								 * snapshot with the following */
+	bool		provisional;	/* read in a parallel query, with the snapshot
+								 * that the next four fields identify */
 	TransactionId xmax;
 	uint32		xcnt;
 	int32		subxcnt;

@@ -8,4 +8,4 @@ RETURNS trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_configuration_changed';
 COMMENT ON FUNCTION postalytics.configuration_changed() IS
-    'trigger: tells every session to read the table again';
+    'trigger: make every session read the table again';

@@ -1,6 +1,6 @@
 /*
  * compat.h
- *		What differs between server versions 15 to 19, and nothing else.
+ *		Differences between PostgreSQL 15 to 19, and nothing else.
  */
 #ifndef POSTALYTICS_COMPAT_H
 #define POSTALYTICS_COMPAT_H
@@ -23,9 +23,9 @@
 #endif
 
 /*
- * 16 exports the functions that SQL calls, and hides all others
- * (-fvisibility=hidden): their names could be those of functions in another
- * library that the server has loaded.
+ * From 16 on, the server's macros export the functions that SQL calls.  All
+ * others are hidden (-fvisibility=hidden), because their names could clash with
+ * those of functions in another library that the server has loaded.
  */
 #if PG_VERSION_NUM < 160000
 #define COMPAT_EXPORT __attribute__((visibility("default")))
@@ -44,7 +44,7 @@ extern int	no_such_variable
 #define PGDLLEXPORT COMPAT_EXPORT
 #endif
 
-/* 17 takes the context first */
+/* 17 adds the lexing context as the first argument */
 static inline JsonLexContext *
 compat_json_lexer(const char *json, size_t length, int encoding,
 				  bool need_escapes)
@@ -58,7 +58,7 @@ compat_json_lexer(const char *json, size_t length, int encoding,
 #endif
 }
 
-/* 15 throws where an escape cannot be said in the server's encoding */
+/* 15 raises an error if the server's encoding cannot represent an escape */
 static inline JsonParseErrorType
 compat_json_lex_string(JsonLexContext *lex)
 {
@@ -85,7 +85,7 @@ compat_json_lex_string(JsonLexContext *lex)
 #endif
 }
 
-/* 19 takes flags */
+/* 19 adds flags */
 static inline TableScanDesc
 compat_beginscan(Relation relation, Snapshot snapshot)
 {
@@ -96,7 +96,7 @@ compat_beginscan(Relation relation, Snapshot snapshot)
 #endif
 }
 
-/* 18 counts searches, 19 takes flags */
+/* 18 adds instrumentation, 19 adds flags */
 static inline IndexScanDesc
 compat_index_beginscan(Relation relation, Relation index, Snapshot snapshot, int nkeys)
 {
@@ -109,7 +109,7 @@ compat_index_beginscan(Relation relation, Relation index, Snapshot snapshot, int
 #endif
 }
 
-/* 18 asks whether a deferrable key will do */
+/* 18 adds a choice to accept a deferrable key */
 static inline Oid
 compat_primary_key(Relation relation)
 {
@@ -120,7 +120,7 @@ compat_primary_key(Relation relation)
 #endif
 }
 
-/* 16 can keep to BRIN-like indexes; 19 takes flags */
+/* 16 can insert into summarizing indexes only; 19 combines options in flags */
 static inline void
 compat_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *row,
 						   EState *estate, bool update, bool *conflict,
@@ -141,7 +141,7 @@ compat_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *row,
 #endif
 }
 
-/* 18 leaves out the row itself */
+/* 18 adds the TID of a row to ignore */
 static inline bool
 compat_check_index_constraints(ResultRelInfo *result, TupleTableSlot *row,
 							   EState *estate, ItemPointer place,
@@ -157,7 +157,7 @@ compat_check_index_constraints(ResultRelInfo *result, TupleTableSlot *row,
 #endif
 }
 
-/* 16 says which indexes need the new row; 19 takes options */
+/* 16 returns which indexes need the new row; 19 adds options */
 static inline TM_Result
 compat_tuple_update(Relation relation, ItemPointer place, TupleTableSlot *row,
 					CommandId command, ResultRelInfo *result, EState *estate)
@@ -190,7 +190,7 @@ compat_tuple_update(Relation relation, ItemPointer place, TupleTableSlot *row,
 	return done;
 }
 
-/* 16 asks of any object */
+/* 16 replaces pg_database_ownercheck */
 static inline bool
 compat_owns_database(Oid database, Oid role)
 {
@@ -201,7 +201,7 @@ compat_owns_database(Oid database, Oid role)
 #endif
 }
 
-/* 16 can report an error softly */
+/* 16 adds an argument for soft errors */
 static inline RangeType *
 compat_make_range(TypeCacheEntry *type, RangeBound *lower, RangeBound *upper)
 {
@@ -221,7 +221,7 @@ compat_finish_tupdesc(TupleDesc tupdesc)
 #endif
 }
 
-/* 18 names the module */
+/* 18 adds the name and version of the module */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_MODULE_MAGIC(module, ver) \
 	PG_MODULE_MAGIC_EXT(.name = module, .version = ver)

@@ -52,8 +52,8 @@ extension_owner(void)
 
 /*
  * Switch to the extension's owner, as a SECURITY DEFINER function does.  The
- * caller has checked the privileges of the current user.  After an error, the
- * abort of the transaction restores the user.
+ * caller must have checked the privileges of the current user.  After an
+ * error, the abort of the transaction restores the user.
  */
 SavedUser
 switch_to_owner(void)

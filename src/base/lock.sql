@@ -1,7 +1,7 @@
 /*
  * lock.sql
- *		Locks taken with regard to other sessions, and the isolation level that
- *		they need.
+ *		Locks that do not block other sessions for long, and the isolation level
+ *		that they need.
  */
 
 -- A command that waits for a lock must read what was committed before it got
@@ -20,11 +20,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_read_committed(text) IS
-    'internal: an error unless the transaction is READ COMMITTED';
+    'internal: raise an error unless the transaction is READ COMMITTED';
 
--- Locks a table, without its partitions, until the transaction ends.  A waiting lock request blocks the
--- requests queued behind it, so each attempt waits for only 0.1 seconds, and
--- other sessions can proceed between attempts.  Errors: 55P03 after 10 seconds.
+-- Locks a table, without its partitions, until the transaction ends.  A waiting
+-- lock request blocks the requests queued behind it, so each attempt waits for
+-- only 0.1 seconds, and other sessions can proceed between attempts.  Errors:
+-- 55P03 after 10 seconds.
 CREATE FUNCTION postalytics.lock_briefly(relation regclass, mode text)
 RETURNS void
 LANGUAGE plpgsql
@@ -52,4 +53,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.lock_briefly(regclass, text) IS
-    'internal: lock a table without stopping its writers for longer than a tenth of a second at a time';
+    'internal: lock a table without blocking its writers for more than 0.1 seconds at a time';

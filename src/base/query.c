@@ -2,8 +2,8 @@
  * query.c
  *		Runs SQL statements through SPI, and keeps their plans.
  *
- * All of it needs an SPI connection.  Rows that are found by a key are looked
- * up without a query, in storage/lookup.c.
+ * All functions need an SPI connection.  Rows that are found by a key are
+ * looked up without a query, in storage/lookup.c.
  */
 #include "postgres.h"
 
@@ -20,8 +20,8 @@ check_result(int result, int expected)
 
 /*
  * Run a statement with a kept plan, which the server revalidates when a table
- * that it reads has changed.  nulls says which values are NULL, and is itself
- * NULL if none is.  The result is in SPI_processed and SPI_tuptable.
+ * that it reads has changed.  nulls marks the values that are NULL, and is
+ * itself NULL if none is.  The result is in SPI_processed and SPI_tuptable.
  */
 void
 query_run(SqlQuery *query, const Datum *values, const bool *nulls)
@@ -52,8 +52,8 @@ run_commands(const char *sql)
 }
 
 /*
- * Let the statements of this SPI connection read rows, which have the columns
- * of a table, under a name.  The descriptor is copied without constraints,
+ * Make rows, which have the columns of a table, available under a name to the
+ * statements of this SPI connection.  The descriptor is copied without constraints,
  * because rows may have NULLs in NOT NULL columns, and JIT-compiled deforming
  * would rely on NOT NULL.
  */

@@ -3,8 +3,8 @@
  *		Checks that the extension's tables still have the columns and the key
  *		that it gave them, and that Citus has not distributed them.
  *
- * Users may add columns, triggers and indexes.  They can also do more than
- * that, and then an error is better than rows in the wrong columns.
+ * Users may add columns, triggers and indexes.  After any other change, an
+ * error is better than values in the wrong columns.
  */
 #include "postgres.h"
 
@@ -33,7 +33,7 @@ is_column(Form_pg_attribute attribute, const TableColumn *column)
 	return !OidIsValid(column->type) || attribute->atttypid == column->type;
 }
 
-/* True if a table's first columns are these. */
+/* True if the first columns of a table are the given ones. */
 bool
 has_columns(Relation relation, const TableColumn *columns, int ncolumns)
 {
@@ -48,9 +48,9 @@ has_columns(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * Error 0A000 if Citus has distributed a table, or any table of the extension
- * if relation is InvalidOid.  Rows written here would go to the local table,
- * which queries on a distributed table do not read.
+ * Check that Citus has not distributed a table, or any table of the extension
+ * if relation is InvalidOid; error 0A000 if it has.  Rows written here would go
+ * to the local table, which queries on a distributed table do not read.
  */
 void
 check_not_distributed(Oid relation)
@@ -88,7 +88,8 @@ check_not_distributed(Oid relation)
 }
 
 /*
- * Check that a table's first columns are these, since users can alter it.
+ * Check that the first columns of a table, which users can alter, are the given
+ * ones.
  * Error 55000 if they are not, 0A000 if the table is distributed.
  */
 void
@@ -125,8 +126,9 @@ has_key(Relation relation, AttrNumber first, int ncolumns)
 }
 
 /*
- * Error 55000 unless the primary key is the first nkeys columns.  With another
- * key, writing by key could merge two rows or duplicate one.
+ * Check that the primary key consists of the first nkeys columns; error 55000
+ * if it does not.  With another key, writing by key could merge two rows or
+ * duplicate one.
  */
 static void
 check_key(Relation relation, const TableColumn *columns, int nkeys)
@@ -143,8 +145,8 @@ check_key(Relation relation, const TableColumn *columns, int nkeys)
 }
 
 /*
- * Open one of the extension's tables whose rows are written by their first
- * nkeys columns, one or two.  Error 55000 if users have altered its columns or
+ * Open one of the extension's tables, whose primary key is its first nkeys
+ * columns (one or two).  Error 55000 if users have altered its columns or
  * primary key, 0A000 if it is distributed.
  */
 Relation
@@ -158,8 +160,8 @@ open_table(const char *name, const TableColumn *columns, int ncolumns, int nkeys
 }
 
 /*
- * Allocate a row of NULLs, with all columns of the table, which users may have
- * added to.
+ * Allocate a row of NULLs for all columns of the table, including those that
+ * users have added.
  */
 Row
 new_row(TupleDesc tupdesc)
@@ -174,8 +176,8 @@ new_row(TupleDesc tupdesc)
 }
 
 /*
- * check_not_distributed() returns void: the check above for all tables, for
- * SQL functions that write
+ * check_not_distributed() returns void: checks all tables of the extension, as
+ * above, for SQL functions that write
  */
 Datum
 postalytics_check_not_distributed(PG_FUNCTION_ARGS)

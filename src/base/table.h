@@ -40,7 +40,7 @@ typedef struct Row
 
 extern Row	new_row(TupleDesc tupdesc);
 
-/* Set a column of a row, given its attribute number less one. */
+/* Set a column of a row, given its attribute number minus one. */
 static inline void
 row_set(Row row, int column, Datum value)
 {

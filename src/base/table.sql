@@ -1,6 +1,6 @@
 /*
  * table.sql
- *		The check that tables are as the extension made them.
+ *		The check that Citus has not distributed the tables.
  */
 
 CREATE FUNCTION postalytics.check_not_distributed()
@@ -8,4 +8,4 @@ RETURNS void
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_check_not_distributed';
 COMMENT ON FUNCTION postalytics.check_not_distributed() IS
-    'internal: an error if a table of the extension is distributed by Citus';
+    'internal: raise an error if Citus has distributed a table of the extension';

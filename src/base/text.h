@@ -1,7 +1,7 @@
 /*
  * text.h
- *		Comparison and hashing of texts by their bytes, as collation "C" compares,
- *		and whitespace.
+ *		Comparison and hashing of texts by their bytes, as in collation "C", and
+ *		removal of whitespace.
  *
  * Ids are compared in this way everywhere: in the keys of the tables, in the
  * order in which a call takes its locks, and in memory.
@@ -25,7 +25,7 @@ compare_bytes(const char *a, uint32 a_length, const char *b, uint32 b_length)
 	return a_length == b_length ? 0 : a_length < b_length ? -1 : 1;
 }
 
-/* True if the two strings are the same bytes. */
+/* True if two strings consist of the same bytes. */
 static inline bool
 equal_bytes(const char *a, uint32 a_length, const char *b, uint32 b_length)
 {
@@ -33,8 +33,8 @@ equal_bytes(const char *a, uint32 a_length, const char *b, uint32 b_length)
 }
 
 /*
- * True if two texts, neither of them compressed or out of line, are the same
- * bytes.
+ * True if two texts, which must be neither compressed nor out of line, consist
+ * of the same bytes.
  */
 static inline bool
 equal_texts(const text *a, const text *b)
@@ -42,7 +42,7 @@ equal_texts(const text *a, const text *b)
 	return equal_bytes(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b));
 }
 
-/* True if one of the texts, which are likewise, consists of these bytes. */
+/* True if one of the texts, likewise, consists of the given bytes. */
 static inline bool
 includes_bytes(text *const *texts, int count, const char *value, uint32 length)
 {
@@ -59,7 +59,7 @@ hash_text(const text *key)
 	return hash_bytes((const unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
 }
 
-/* True for whitespace, whatever the locale. */
+/* True for whitespace, independent of the locale. */
 static inline bool
 is_blank(char c)
 {

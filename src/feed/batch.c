@@ -1,6 +1,6 @@
 /*
  * batch.c
- *		Collects event records and rejects, in a memory context of its own.
+ *		Collects event records and rejects in a separate memory context.
  */
 #include "postgres.h"
 
@@ -15,7 +15,7 @@
 /* Months of events begin with the year 1. */
 #define FIRST_TIME	((date2j(1, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
-/* Create a batch of a call in a memory context of its own, batch->context. */
+/* Create a batch of a call, in a new memory context, batch->context. */
 EventBatch *
 event_batch_create(MemoryContext parent, Call *call)
 {
@@ -31,7 +31,7 @@ event_batch_create(MemoryContext parent, Call *call)
 	batch->settings = *current_settings();
 	batch->status_names = status_names();
 	batch->call = call;
-	/* Days and months count in UTC. */
+	/* Days and months of the intervals are counted in UTC. */
 	batch->earliest = Max(FIRST_TIME,
 						  DatumGetTimestamp(DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(now),
 																IntervalPGetDatum(&batch->settings.earliest))));
@@ -55,8 +55,8 @@ event_batch_check_size(const EventBatch *batch, uint32 length)
 #define CHUNK	1024			/* records */
 
 /*
- * Return the i-th record, counted from 0, which does not move while the batch
- * exists.
+ * Return the i-th record, counted from 0.  Its address is valid while the
+ * batch exists.
  */
 EventRecord *
 event_batch_record(EventBatch *batch, int64 i)
@@ -95,10 +95,10 @@ event_batch_add(EventBatch *batch, const EventRecord *record)
 }
 
 /*
- * Add a reject of a source; piece is NULL if it could not be read, and account
- * is NULL for that of the source.  After max_rejects rejects of one source the
- * others are only counted, because ingest/rejects.c will replace them all by
- * one.
+ * Add a reject of a source.  piece is NULL if it could not be read, and
+ * account is NULL for that of the source.  After max_rejects rejects of one
+ * source, the others are only counted, because ingest/rejects.c will replace
+ * them all with one.
  */
 void
 event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,

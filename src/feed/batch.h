@@ -27,8 +27,8 @@ typedef struct EventBatch
 	Settings	settings;
 	StatusNames *status_names;
 	Call	   *call;
-	TimestampTz earliest;		/* time of an acceptable event */
-	TimestampTz latest;			/* likewise */
+	TimestampTz earliest;		/* acceptable event date */
+	TimestampTz latest;			/* acceptable event date */
 	EventRecord **chunks;
 	int64		nchunks;
 	int64		max_chunks;
@@ -38,12 +38,13 @@ typedef struct EventBatch
 	Reject	   *rejects;
 	int64		nrejects;
 	int64		max_rejects;
-	int64		nrejected;		/* events, including those that are only
-								 * counted */
-	int64		nignored;		/* events ignored because of status_names */
-	int64		skip_rejects;	/* of each source, which are only counted */
-	void		(*progress) (uint32 done);	/* told the bytes read so far, or
-											 * NULL */
+	int64		nrejected;		/* number of rejected events, including those
+								 * that are only counted */
+	int64		nignored;		/* number of ignored events */
+	int64		skip_rejects;	/* number of rejects of each source to count
+								 * without adding them */
+	void		(*progress) (uint32 done);	/* called with the bytes read so
+											 * far; or NULL */
 } EventBatch;
 
 extern EventBatch *event_batch_create(MemoryContext parent, Call *call);

@@ -1,9 +1,9 @@
 /*
  * call.c
- *		Counts what a call has brought, to enforce the limits of a call.
+ *		Counts campaigns, rejects and new months of a call against its limits.
  *
- * A call is one of ingest, or a statement on inbox, which may need several
- * batches.  A reject that is retried counts as a call of its own.
+ * A call is either a call of ingest, or a statement on inbox, which may need
+ * several batches.  Each reject that is retried counts as a separate call.
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 #include "common/hashfn.h"
 #include "feed/call.h"
 
-/* A campaign, by the hash of its id and account. */
+/* A campaign, identified by the hash of its id and account. */
 typedef struct SeenCampaign
 {
 	uint64		hash;
@@ -30,8 +30,8 @@ typedef struct SeenCampaign
 #include "lib/simplehash.h"
 
 /*
- * Begin a call of ingest, or a statement on inbox, which lasts as long as the
- * memory context.
+ * Begin a call of ingest or a statement on inbox.  The result exists as long
+ * as the memory context.
  */
 Call *
 call_create(MemoryContext context, bool is_statement)
@@ -44,8 +44,9 @@ call_create(MemoryContext context, bool is_statement)
 }
 
 /*
- * Count the campaign that an event names.  False if the call already names
- * max_campaigns others.  Two campaigns with the same hash count as one.
+ * Count the campaign that an event names.  Returns false if the call has
+ * already named max_campaigns others.  Two campaigns with the same hash count
+ * as one.
  */
 bool
 call_add_campaign(Call *call, const EventRecord *record, int max_campaigns)

@@ -1,6 +1,6 @@
 /*
  * call.h
- *		Counts what a call has brought, to enforce the limits of a call.
+ *		Counts campaigns, rejects and new months of a call against its limits.
  */
 #ifndef POSTALYTICS_CALL_H
 #define POSTALYTICS_CALL_H
@@ -12,9 +12,9 @@
 typedef struct Call
 {
 	MemoryContext context;
-	bool		is_statement;	/* on inbox */
-	struct seen_hash *campaigns;	/* that its events name, or NULL */
-	uint64		last_campaign;	/* of the last event that named one */
+	bool		is_statement;	/* on inbox, not a call of ingest */
+	struct seen_hash *campaigns;	/* named by its events, or NULL */
+	uint64		last_campaign;	/* hash of the one that was named last */
 	int64		rejects;		/* number, including those beyond max_rejects */
 	int			new_months;		/* missing months it needed, including those
 								 * beyond max_new_months */

@@ -2,8 +2,8 @@
  * event.c
  *		The fields of an event record, and the order of events.
  *
- * A record points into the text that it was read from.  reader.c makes
- * records, validate.c finds out what they are about.
+ * A record points into the text that it was read from.  reader.c creates
+ * records, and validate.c determines their piece, account, status and times.
  */
 #include "postgres.h"
 
@@ -21,8 +21,8 @@ field_text(const EventRecord *record, Field field)
 }
 
 /*
- * Return the list's own fields with those that were collected, as a JSON object.
- * Of two with the same name, jsonb takes the last one.
+ * Return the event's FIELDS together with the collected ones, as a JSON
+ * object.  If two of them have the same name, jsonb keeps the last one.
  */
 static const char *
 merged_fields(const EventRecord *record, int *length)
@@ -55,11 +55,10 @@ merged_fields(const EventRecord *record, int *length)
 }
 
 /*
- * Return a field's value, not null-terminated, and its length.  NULL with
- * length 0 if the event has none, NULL with another length if the database
- * encoding cannot represent it.  Strings with escapes, ids given as unusual
- * numbers, and fields that were collected are built in the current memory
- * context.
+ * Return a field's value, not null-terminated, and its length.  Returns NULL
+ * with length 0 if the event has no value, and NULL with another length if the
+ * database cannot hold it.  Strings with escapes, ids given as unusual
+ * numbers, and collected fields are built in the current memory context.
  */
 const char *
 event_field(const EventRecord *record, Field field, int *length)
@@ -82,8 +81,8 @@ event_field(const EventRecord *record, Field field, int *length)
 }
 
 /*
- * Return a field as a text in the current memory context, or 0 if the event
- * has none.
+ * Return a field as text in the current memory context, or 0 if the event has
+ * none.
  */
 Datum
 event_field_text(const EventRecord *record, Field field)
@@ -109,8 +108,8 @@ piece_compare(const EventKey *a, const EventKey *b)
 }
 
 /*
- * Compare two events by piece, account, status and time.  This is the order of the
- * primary keys of events, in which every call takes its locks.
+ * Compare two events by piece, account, status and time.  This is the order of
+ * the primary keys of events, in which every call takes its locks.
  */
 int
 event_compare(const EventKey *a, const EventKey *b)
@@ -134,7 +133,7 @@ span_json(const EventSource *source, Span span)
 }
 
 /*
- * Return a scalar of a source as text; 0 if there is none, or the database
+ * Return a scalar of a source as text, or 0 if there is none or the database
  * cannot hold it.
  */
 Datum

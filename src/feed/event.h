@@ -9,14 +9,14 @@
 #include "feed/field_name.h"
 #include "lifecycle/lifecycle.h"
 
-/* A part of a source's text.  An empty one means that there is nothing. */
+/* A part of a source's text.  An empty span means that there is no value. */
 typedef struct Span
 {
 	uint32		offset;
 	uint32		length;
 } Span;
 
-/* A text that events are read from, and point into. */
+/* A text from which events are read, and into which they point. */
 typedef struct EventSource
 {
 	const char *json;
@@ -24,10 +24,10 @@ typedef struct EventSource
 	const char *account;		/* of its events; '' if unknown */
 	bool		account_is_fixed;	/* accounts in payloads are ignored */
 	int64		number;			/* in order of arrival */
-	int64		accepted;		/* number of its events */
-	int64		rejected;		/* likewise */
+	int64		accepted;		/* number of its accepted events */
+	int64		rejected;		/* number of its rejected events */
 	bool		folded;			/* its rejects are stored as one */
-	const char *first_reason;	/* of them */
+	const char *first_reason;	/* of its rejects, if folded */
 } EventSource;
 
 /* A scalar that is collected into FIELDS. */
@@ -52,8 +52,9 @@ typedef struct EventKey
 } EventKey;
 
 /*
- * One event.  It is small, because a call can have hundreds of thousands:
- * fields are only copied out of the source when they are needed.
+ * An event.  The struct is small, because a call can have hundreds of
+ * thousands of them: fields are copied out of the source only when they are
+ * needed.
  */
 typedef struct EventRecord
 {
@@ -68,10 +69,7 @@ typedef struct EventRecord
 	Collected  *last_collected;
 } EventRecord;
 
-/*
- * True for a field that identifies something, around which whitespace is
- * ignored.
- */
+/* True for a field that is an id.  Whitespace around ids is ignored. */
 static inline bool
 is_id(int field)
 {
@@ -79,7 +77,7 @@ is_id(int field)
 		field == ACCOUNT;
 }
 
-/* True if an event has a value of a field. */
+/* True if an event has a value for a field. */
 static inline bool
 event_has(const EventRecord *record, Field field)
 {

@@ -1,7 +1,7 @@
 /*
  * field_name.c
- *		The one table of the feed's field names, with those that users have
- *		added in table field_names.
+ *		The names of the feed's fields: built-in names, and those that users
+ *		have added to table field_names.
  */
 #include "postgres.h"
 
@@ -47,13 +47,13 @@ const FieldInfo field_info[N_ALL_FIELDS] = {
 };
 
 /*
- * THE table of field names: a member's path within its event in lower case,
- * without whitespace, '_', '-' and '.', so that to.firstName and "To First
- * Name" are the same.  A new spelling is a line here, or a row in field_names.
- * If an event has several names of a field, the first in this table is read.
+ * The built-in names: a member's path within its event in lower case, without
+ * whitespace, '_', '-' and '.', so that to.firstName and "To First Name" are
+ * the same.  To add a spelling, add a line here or a row to field_names.  If
+ * an event has several names of a field, the first in this table is read.
  *
  * ACCOUNT has no entry here: the sender determines the account, and a payload
- * can specify it only by a row of field_names.
+ * can specify it only through a row of field_names.
  */
 static const struct
 {
@@ -161,7 +161,7 @@ static const struct
 	{"tophone", PHONE},
 };
 
-/* Rank of rows of field_names, before all built-in names. */
+/* Rank of the rows of field_names, which precede all built-in names. */
 #define USERS_RANK	(-1)
 
 /* FNV-1a, which lets the hash of a path continue that of its section. */
@@ -205,7 +205,7 @@ path_begin(void)
 	return path;
 }
 
-/* True for a character that does not count in names. */
+/* True for a character that is ignored in names. */
 bool
 is_ignored(char c)
 {
@@ -237,12 +237,12 @@ path_append(Path path, char *buffer, const char *name, int length)
 	return path;
 }
 
-/* The built-in names and the users' own ones. */
+/* The built-in names and those in field_names. */
 static FieldNames *known;
 
 /*
  * Add a spelling of a field, or replace the field that it stands for.  member is
- * the member of FIELDS to set, or NULL unless field is COLLECTED.
+ * the member of FIELDS to set if field is COLLECTED, and NULL otherwise.
  */
 static void
 add_name(const char *spelling, int length, int field, int rank, const char *member)
@@ -280,7 +280,7 @@ add_prefix(const char *spelling, int length)
 	};
 }
 
-/* Return the field of this name, or -1. */
+/* Return the field with this name, or -1. */
 static int
 field_by_name(const char *name)
 {
@@ -301,7 +301,7 @@ begin_field_names(void)
 		add_name(spellings[i].path, strlen(spellings[i].path), spellings[i].field, i, NULL);
 }
 
-/* The name in front of a member of FIELDS, as in "fields.offer". */
+/* The prefix of a member of FIELDS, as in "fields.offer". */
 #define MEMBER_OF_FIELDS	"fields."
 
 /* Add a row of field_names, whose columns are path and field. */

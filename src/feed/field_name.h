@@ -35,16 +35,16 @@ typedef enum Field
 	ADDRESS,
 	ADDRESS2,
 	PHONE,
-	PAYLOAD_ACCOUNT				/* named in the payload, which does not
-								 * determine the account of the event */
+	PAYLOAD_ACCOUNT				/* named in the payload; it does not determine
+								 * the account of the event */
 } Field;
 
 #define N_FIELDS	(FIELDS + 1)	/* of an event record */
 #define N_ALL_FIELDS (PAYLOAD_ACCOUNT + 1)
 
 /*
- * What a name stands for that is no field: a member that holds events, and a
- * scalar that is collected into FIELDS.
+ * What a name can stand for other than a field: a member that contains events,
+ * and a scalar that is collected into FIELDS.
  */
 #define WRAPPER		N_ALL_FIELDS
 #define COLLECTED	(N_ALL_FIELDS + 1)
@@ -57,11 +57,11 @@ typedef struct FieldInfo
 
 extern const FieldInfo field_info[N_ALL_FIELDS];
 
-#define MAX_PATH	64			/* with its terminator */
+#define MAX_PATH	64			/* including the terminator */
 
 /*
  * The path of a member within its event, normalized for comparison.  Its text
- * is in a buffer of MAX_PATH bytes that the caller keeps.
+ * is in a buffer of MAX_PATH bytes that the caller provides.
  */
 typedef struct Path
 {
@@ -75,15 +75,15 @@ typedef struct FieldName
 	const char *path;
 	uint32		hash;
 	int			field;			/* a Field, WRAPPER or COLLECTED */
-	int			rank;			/* of several names of a field in an event,
-								 * that with the lowest rank is read */
-	const char *member;			/* of FIELDS, for COLLECTED */
+	int			rank;			/* if an event has several names of a field,
+								 * the one with the lowest rank is read */
+	const char *member;			/* of FIELDS to set, for COLLECTED */
 	char		status;			/* for simplehash */
 } FieldName;
 
 /*
- * A path prefix: a value whose path has it is collected into FIELDS, under the
- * rest of its name.
+ * A path prefix.  A value whose path begins with it is collected into FIELDS,
+ * under the rest of its name.
  */
 typedef struct FieldPrefix
 {
@@ -91,7 +91,7 @@ typedef struct FieldPrefix
 	int			length;
 } FieldPrefix;
 
-/* All names that are known. */
+/* All known names. */
 typedef struct FieldNames
 {
 	struct names_hash *names;

@@ -1,9 +1,9 @@
 /*
  * field_name.sql
- *		field_names: the users' own names for fields of the feed.
+ *		field_names: names that users add for fields of the feed.
  */
 
--- A path that ends in '*' stands for all that begin with what is before it.
+-- A path that ends in '*' matches all paths that begin with the text before it.
 CREATE TABLE postalytics.field_names (
     path text NOT NULL PRIMARY KEY
         CHECK (pg_catalog.length(pg_catalog.translate(path, E' ._-\t\n\r\f\v', '')) BETWEEN 1 AND 63
@@ -18,11 +18,11 @@ CREATE TABLE postalytics.field_names (
     CHECK ((path LIKE '%*') = (field = 'fields.*'))
 );
 COMMENT ON TABLE postalytics.field_names IS
-    'further spellings of the feed''s fields; then call retry_rejects()';
+    'additional names for fields of the feed; after changes, call retry_rejects()';
 COMMENT ON COLUMN postalytics.field_names.path IS
-    'where the field is in an event (to.givenName); case, blanks, ''_'', ''-'' and ''.'' do not count; for ''fields.*'', the beginning of paths, with ''*'' after it';
+    'path of the field in an event, such as to.givenName; case, blanks, ''_'', ''-'' and ''.'' are ignored; for ''fields.*'', a prefix of paths followed by ''*''';
 COMMENT ON COLUMN postalytics.field_names.field IS
-    'a column of inbox, "fields", a column that returned_mail reads from payloads, "events" for a member that holds events, fields.NAME for a value that becomes member NAME of fields, or ''fields.*'' for a path that ends in ''*''';
+    'a column of inbox, ''fields'', a column that returned_mail reads from payloads, ''events'' for a member that contains events, ''fields.NAME'' for a value that becomes member NAME of fields, or ''fields.*'' for a path that ends in ''*''';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.field_names', '');
 

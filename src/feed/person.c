@@ -1,6 +1,7 @@
 /*
  * person.c
- *		Decides whether a payload is about a person who is to be erased.
+ *		Determines whether a payload is about a person whose data is to be
+ *		erased.
  */
 #include "postgres.h"
 
@@ -28,7 +29,9 @@ PG_FUNCTION_INFO_V1(postalytics_rejected_events);
 
 /* ---- stored events ---- */
 
-/* Read the fields of a stored payload; false if it is not an object. */
+/*
+ * Read the fields of a stored payload.  Returns false if it is not an object.
+ */
 static bool
 read_payload(text *payload, EventSource *source, EventRecord *record)
 {
@@ -70,7 +73,7 @@ postalytics_payload_fields(PG_FUNCTION_ARGS)
 
 /* ---- e-mail addresses anywhere ---- */
 
-/* Texts that are searched for. */
+/* Texts to search for. */
 typedef struct Texts
 {
 	text	  **texts;
@@ -119,8 +122,8 @@ continues_after(const char *string, int length, int end)
 }
 
 /*
- * True if the address, whose @ would be at this position, is in a string and is
- * not part of a longer one.  Ignores case.
+ * True if a string contains the address with its @ at this position, and not
+ * as part of a longer one.  Ignores case.
  */
 static bool
 is_address_at(const char *string, int length, int at, const text *address)
@@ -152,10 +155,13 @@ contains_address(const char *string, int length, const Texts *addresses)
 	return false;
 }
 
-/* Any letter, of which no address can be the end. */
+/*
+ * A letter that replaces letters of other scripts.  An address next to it is
+ * part of a longer one.
+ */
 #define LETTER	'x'
 
-/* Return the value of hexadecimal digits, or -1. */
+/* Return the value of hexadecimal digits, or -1 if they are invalid. */
 static int
 hex_value(const char *digits, int count)
 {
@@ -173,10 +179,10 @@ hex_value(const char *digits, int count)
 }
 
 /*
- * Decode the ASCII characters that a string has in the form of \u0040 or %40.
- * Letters of other scripts become a letter, and all else a blank, as control
- * characters such as \n do.  Unlike unescape, this does not fail for what the
- * database cannot hold.
+ * Decode the ASCII characters that a string contains in the form of \u0040 or
+ * %40.  Letters of other scripts become LETTER, and everything else becomes a
+ * blank, as do control characters such as \n.  Unlike unescape, this does not
+ * fail for characters that the database cannot hold.
  */
 static const char *
 decode_loosely(const char *string, int length, char sign, int *decoded_length)
@@ -210,7 +216,7 @@ decode_loosely(const char *string, int length, char sign, int *decoded_length)
 	return decoded;
 }
 
-/* As is_recipient below. */
+/* See postalytics_is_recipient. */
 static bool
 is_recipient(const char *value, int length, text *email)
 {
@@ -222,7 +228,10 @@ is_recipient(const char *value, int length, text *email)
 	return length == VARSIZE_ANY_EXHDR(email) && pg_strncasecmp(value, VARDATA_ANY(email), length) == 0;
 }
 
-/* True if a string as JSON has it, without its quotes, contains an address. */
+/*
+ * True if a JSON string, given without its quotes, contains one of the
+ * addresses.
+ */
 static bool
 string_mentions(const char *string, int length, const Texts *addresses)
 {
@@ -237,8 +246,8 @@ string_mentions(const char *string, int length, const Texts *addresses)
 }
 
 /*
- * True if a string in the JSON, key or value, contains one of the addresses:
- * ignoring case, also as part of a URL, but not of a longer address.
+ * True if a string in the JSON, key or value, contains one of the addresses,
+ * ignoring case.  It may be part of a URL, but not of a longer address.
  */
 static bool
 mentions(const char *json, int length, const Texts *addresses)
@@ -280,9 +289,9 @@ postalytics_mentions(PG_FUNCTION_ARGS)
 /*
  * names_recipient(payload json, contact_id text, email text) returns boolean
  *
- * True if the payload of a stored event contains this contact id, or this
- * e-mail address, ignoring case, as the recipient's.  If one of them is NULL,
- * only the other is compared.  False if the payload is NULL.
+ * True if the recipient in the payload of a stored event has this contact id,
+ * or this e-mail address, ignoring case.  If one of them is NULL, only the
+ * other is compared.  False if the payload is NULL.
  */
 Datum
 postalytics_names_recipient(PG_FUNCTION_ARGS)
@@ -369,7 +378,7 @@ event_is_about(const EventSource *source, const RejectedEvent *event, const Pers
 	return contact != NULL && includes(&person->contact_ids, contact, length);
 }
 
-/* Return the i-th of the events that a batch has read. */
+/* Return the i-th of the records and rejects of a batch. */
 static RejectedEvent
 rejected_event(EventBatch *batch, int64 i)
 {
@@ -391,7 +400,7 @@ rejected_event(EventBatch *batch, int64 i)
 	}
 }
 
-/* Return a row of rejected_events. */
+/* Add a row to the result of rejected_events. */
 static void
 put_event(ReturnSetInfo *result, const EventSource *source, Span payload, const char *account, int account_length, bool is_about)
 {
@@ -406,16 +415,16 @@ put_event(ReturnSetInfo *result, const EventSource *source, Span payload, const 
 }
 
 /*
- * Maximum number of rejected events that are in memory at a time, as an empty
- * event has two bytes of JSON.  A reject with more of them is not split.
+ * Maximum number of rejected events in memory at a time, because an empty
+ * event has only two bytes of JSON.  A reject with more of them is not split.
  */
 #define MAX_EVENTS		100000
 
 /*
- * Read the events of a reject, of which the first "skip" rejected ones are left
- * out, and return the number of all rejected ones.  If result is not NULL, it
- * gets a row for each event; otherwise the search ends with the first one that
- * is about the person.  *found is set if one is.
+ * Search the events of a reject, and return the number of rejected ones.  If
+ * skip is not 0, leave out the accepted events and the first "skip" rejected
+ * ones.  If result is not NULL, add a row for each event to it; otherwise stop
+ * at the first event that is about the person.  Set *found if there is one.
  */
 static int64
 search_events(text *payload, const EventAccount *account, int64 skip, const Person *person,
@@ -447,7 +456,7 @@ search_events(text *payload, const EventAccount *account, int64 skip, const Pers
 	return rejected;
 }
 
-/* True if an event of a reject is about the person. */
+/* True if any event of a reject is about the person. */
 static bool
 search_reject(text *payload, const EventAccount *account, const Person *person)
 {
@@ -484,10 +493,10 @@ person_arguments(FunctionCallInfo fcinfo, EventAccount *account)
  *
  * True if an event in the payload of a reject belongs to an account, and names
  * one of the pieces or contact ids, or contains one of the e-mail addresses
- * anywhere.  An event belongs to the account of the reject, or if that is empty
- * to the one that field_names maps.  account NULL is any account; NULL arrays
- * are empty; false if the payload is NULL.  Errors: 54001 for JSON that is
- * nested too deeply.
+ * anywhere.  An event belongs to the account of the reject or, if that is
+ * empty, to the one that field_names finds in it.  If account is NULL, any
+ * account matches; NULL arrays are empty; false if the payload is NULL.
+ * Errors: 54001 for JSON that is nested too deeply.
  */
 Datum
 postalytics_is_about(PG_FUNCTION_ARGS)
@@ -504,10 +513,10 @@ postalytics_is_about(PG_FUNCTION_ARGS)
  *		returns setof (event json, event_account text,
  *		is_about boolean)
  *
- * Returns everything in the payload of a reject that ingest stores or rejects
- * as an event, its account, and whether it is about a person, as is_about.  A
- * payload with more than MAX_EVENTS rejected events is returned as a whole,
- * with the account of the reject.  Errors: as is_about.
+ * Returns each part of the payload of a reject that ingest stores or rejects
+ * as an event, its account, and whether it is about a person, as in is_about.
+ * A payload with more than MAX_EVENTS rejected events is returned as a whole,
+ * with the account of the reject.  Errors: as in is_about.
  */
 Datum
 postalytics_rejected_events(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * person.sql
- *		Whom a payload is about.
+ *		Determines whether a payload is about a person.
  */
 
 CREATE FUNCTION postalytics.payload_fields(payload json, OUT campaign_name text, OUT contact_id text, OUT email text)
@@ -63,4 +63,4 @@ LANGUAGE c
 STABLE
 AS 'MODULE_PATHNAME', 'postalytics_rejected_events';
 COMMENT ON FUNCTION postalytics.rejected_events(json, text, text, text[], text[], text[]) IS
-    'internal: the events in a reject, their accounts, and whether each is about a person';
+    'internal: events in a reject, their accounts, and whether each is about a person';

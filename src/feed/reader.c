@@ -16,7 +16,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/* A path whose spelling is as long as this, or longer, matches no prefix. */
+/* A path whose spelling has this many bytes or more matches no prefix. */
 #define MAX_SPELLED	256
 
 typedef struct Reader
@@ -25,10 +25,9 @@ typedef struct Reader
 	EventSource *source;
 	const FieldNames *names;
 	JsonLexContext *lex;		/* positioned at the token to read next */
-	int			depth;			/* of the objects and arrays that are being
-								 * read */
+	int			depth;			/* of the objects and arrays being read */
 	char		path[MAX_PATH]; /* text of the current Path */
-	char		spelled[MAX_SPELLED];	/* likewise, as it is spelled, if
+	char		spelled[MAX_SPELLED];	/* the path as it is spelled, if
 										 * names has prefixes */
 } Reader;
 
@@ -51,8 +50,8 @@ typedef struct Candidate
 	uint32		misplaced;		/* a bit for each required field that is
 								 * neither text nor number */
 	bool		wraps;			/* it contains events */
-	int64		nrecords;		/* what the batch held before them, as the
-								 * following */
+	int64		nrecords;		/* this and the following are the counts
+								 * before they were read */
 	int64		nerrors;
 	int64		nrejects;
 	int64		nrejected;
@@ -63,7 +62,7 @@ typedef struct Candidate
 
 /*
  * Maximum nesting depth: deeper sections are ignored, and deeper events are
- * rejected.  check_stack_depth() alone would let rejects be stored that a
+ * rejected.  With check_stack_depth() alone, rejects could be stored that a
  * session with less stack left cannot read again.
  */
 #define MAX_DEPTH	100
@@ -95,7 +94,7 @@ token_offset(const Reader *reader)
 	return reader->lex->token_start - reader->source->json;
 }
 
-/* Return where the token before the current one ended. */
+/* Return the offset at which the token before the current one ended. */
 static inline uint32
 previous_end(const Reader *reader)
 {
@@ -109,7 +108,7 @@ at_container(const Reader *reader)
 		token(reader) == JSON_TOKEN_ARRAY_START;
 }
 
-/* True at a string, a number or null, which a field can be. */
+/* True at a string, a number or null, which can be the value of a field. */
 static inline bool
 at_text(const Reader *reader)
 {
@@ -124,7 +123,7 @@ at_boolean(const Reader *reader)
 	return token(reader) == JSON_TOKEN_TRUE || token(reader) == JSON_TOKEN_FALSE;
 }
 
-/* Skip a value, at any depth of nesting. */
+/* Skip a value, including everything nested in it. */
 static void
 skip_value(Reader *reader)
 {
@@ -207,7 +206,9 @@ read_scalar(Reader *reader, Candidate *candidate, const FieldName *name)
 		record->escaped &= ~(1 << field);
 }
 
-/* Note that a field is neither text nor a number, if it is a required one. */
+/*
+ * Record that a field, if it is a required one, is neither text nor a number.
+ */
 static inline void
 misplace(Candidate *candidate, int field)
 {
@@ -241,7 +242,10 @@ collect(Reader *reader, Candidate *candidate, const char *name)
 	record->last_collected = collected;
 }
 
-/* Return the rest of a member's name after a beginning of its path. */
+/*
+ * Return the part of a member's spelled path that follows a prefix.  The
+ * length of the prefix does not include ignored characters.
+ */
 static const char *
 rest_of_name(const Reader *reader, Member member, int prefix)
 {
@@ -253,8 +257,8 @@ rest_of_name(const Reader *reader, Member member, int prefix)
 }
 
 /*
- * Read a scalar, which is a known member or one that is collected.  Anything
- * else is skipped.
+ * Read a scalar if its member is known or is to be collected; otherwise skip
+ * it.
  */
 static void
 read_value(Reader *reader, Candidate *candidate, Member member, const FieldName *name)
@@ -284,7 +288,7 @@ read_value(Reader *reader, Candidate *candidate, Member member, const FieldName 
 	}
 }
 
-/* Read a member, which may be a section that holds others. */
+/* Read a member, which may be a section that contains others. */
 static void
 read_member(Reader *reader, Candidate *candidate, Member member, const FieldName *name)
 {
@@ -357,10 +361,10 @@ read_wrapped(Reader *reader, Candidate *candidate)
 
 /*
  * True if the object is only a wrapper around other events.  A wrapper can
- * have an event date or type of its own.  An object that has both and contains
- * no valid event is itself an event, whose data only looks like a list of
- * events.  An object that has one of them is a wrapper if it contains rejected
- * events.
+ * itself have an event date or type.  An object that has both and contains no
+ * valid event is an event, whose data only looks like a list of events, unless
+ * it contains ignored events and its own type is unknown.  An object that has
+ * one of them is a wrapper if it contains rejected or ignored events.
  */
 static inline bool
 is_wrapper(Candidate *candidate, const EventBatch *batch)
@@ -420,7 +424,7 @@ next_member(Reader *reader, Member section)
 	return member;
 }
 
-/* Read an object's members, of an event itself or of one of its sections. */
+/* Read the members of an event or of one of its sections. */
 static void
 read_members(Reader *reader, Candidate *candidate, Member section)
 {
@@ -446,8 +450,8 @@ read_members(Reader *reader, Candidate *candidate, Member section)
 }
 
 /*
- * Add the event or reject that an object turned out to be.  A wrapper adds
- * nothing.
+ * Add an object to the batch as an event or a reject.  Nothing is added for a
+ * wrapper or an ignored event.
  */
 static void
 add_candidate(Reader *reader, Candidate *candidate)
@@ -567,8 +571,8 @@ read_events(Reader *reader)
 }
 
 /*
- * Read a json value's events into the batch.  json, which is in the server's
- * encoding, and the account must live as long as the batch.  Errors:
+ * Read the events of a json value into the batch.  json, which is in the
+ * server encoding, and the account must live as long as the batch.  Errors:
  * 54001 for nesting deeper than the stack.
  */
 EventSource *
@@ -598,11 +602,11 @@ event_batch_read(EventBatch *batch, const char *json, uint32 length,
 }
 
 /*
- * Read the fields of a stored payload; piece, status and time come from the
- * caller.  Invalid fields are left out.  details, if not NULL, is an array of
- * N_ALL_FIELDS - N_FIELDS for the fields that only reports read.  Returns
- * false if the payload is not an object.  Allocates in the current memory
- * context.
+ * Read the fields of a stored payload; the caller knows piece, status and
+ * time.  Invalid fields are left out.  details, if not NULL, is an array of
+ * N_ALL_FIELDS - N_FIELDS elements for the fields that only reports read.
+ * Returns false if the payload is not an object.  Allocates in the current
+ * memory context.
  */
 bool
 event_read_details(EventRecord *record, EventSource *source, Span *details)
@@ -627,7 +631,7 @@ event_read_details(EventRecord *record, EventSource *source, Span *details)
 	return true;
 }
 
-/* Likewise, without the fields that only reports read. */
+/* Likewise, but without the fields that only reports read. */
 bool
 event_read_fields(EventRecord *record, EventSource *source)
 {

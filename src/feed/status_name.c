@@ -1,9 +1,10 @@
 /*
  * status_name.c
- *		What the feed's event types mean: a status, a production error, or nothing.
+ *		What the feed's event types mean: a status, a production error, or an
+ *		event to ignore.
  *
- * The users' own spellings, which are in table status_names, take precedence
- * over those of the lifecycle.
+ * Spellings that users have added to table status_names take precedence over
+ * those of the lifecycle.
  */
 #include "postgres.h"
 
@@ -41,7 +42,7 @@ begin_status_names(void)
 	known = spellings_create(CurrentMemoryContext, 16, NULL);
 }
 
-/* The names of the meanings that are no status. */
+/* The names of the meanings other than a status. */
 static const char *const other_meanings[] = {
 	[IGNORED_EVENT - N_STATUSES] = "ignore",
 	[PRODUCTION_ERROR - N_STATUSES] = "Error",
@@ -99,7 +100,10 @@ static TableCache status_names_cache = {
 	.add = add_status_name
 };
 
-/* Return the users' spellings, which are valid until the transaction ends. */
+/*
+ * Return the spellings in status_names, which are valid until the transaction
+ * ends.
+ */
 StatusNames *
 status_names(void)
 {
@@ -108,8 +112,8 @@ status_names(void)
 }
 
 /*
- * Return the status that a spelling of the feed stands for, or another meaning;
- * NO_STATUS if it is unknown.
+ * Return the status or other meaning of a spelling of the feed, or NO_STATUS
+ * if it is unknown.
  */
 int
 status_find(StatusNames *names, const char *spelling, int length)

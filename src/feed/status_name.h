@@ -22,7 +22,7 @@ is_production_error(int meaning)
 	return meaning == PRODUCTION_ERROR || meaning == GENERAL_ERROR;
 }
 
-/* The users' own spellings. */
+/* The spellings in status_names. */
 typedef struct spellings_hash StatusNames;
 
 extern StatusNames *status_names(void);

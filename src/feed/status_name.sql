@@ -1,6 +1,6 @@
 /*
  * status_name.sql
- *		status_names: the users' own names for statuses of the feed.
+ *		status_names: names that users add for statuses of the feed.
  */
 
 CREATE TABLE postalytics.status_names (
@@ -14,7 +14,7 @@ CREATE TABLE postalytics.status_names (
 COMMENT ON TABLE postalytics.status_names IS
     'additional names for statuses, production errors and events to ignore; after changes, call retry_rejects()';
 COMMENT ON COLUMN postalytics.status_names.spelling IS
-    'the value of the field event_type; case, blanks, ''_'', ''-'' and ''.'' do not count';
+    'value of the field event_type; case, blanks, ''_'', ''-'' and ''.'' are ignored';
 COMMENT ON COLUMN postalytics.status_names.status IS
     'the status; ''Error'' or ''None'' for production errors, ''ignore'' for events that are neither stored nor rejected';
 

@@ -61,7 +61,7 @@ digit_is_next(const Scanner *s)
 	return s->at < s->end && *s->at >= '0' && *s->at <= '9';
 }
 
-/* Scan a date, which is Y-m-d, Ymd or m/d/Y. */
+/* Scan a date in the form Y-m-d, Ymd or m/d/Y. */
 static bool
 scan_date(Scanner *s, struct pg_tm *tm)
 {
@@ -111,7 +111,7 @@ scan_fraction(Scanner *s, int *microseconds)
 	return digits > 0;
 }
 
-/* Scan AM or PM, if it is there, and adjust the hour. */
+/* Scan AM or PM, if present, and adjust the hour. */
 static bool
 scan_am_pm(Scanner *s, struct pg_tm *tm)
 {
@@ -133,8 +133,8 @@ scan_am_pm(Scanner *s, struct pg_tm *tm)
 }
 
 /*
- * True for a valid time of day.  24:00:00 is the next day, and second 60 the next
- * minute.
+ * True for a valid time of day.  24:00:00 is the start of the next day, and
+ * second 60 the start of the next minute.
  */
 static bool
 is_time_of_day(const struct pg_tm *tm, int microseconds)
@@ -145,8 +145,8 @@ is_time_of_day(const struct pg_tm *tm, int microseconds)
 }
 
 /*
- * Scan H:M, H:M:S or H:M:S.fraction, with or without AM or PM, or likewise
- * without colons.
+ * Scan H:M, H:M:S or H:M:S.fraction, with or without colons, and with or
+ * without AM or PM.
  */
 static bool
 scan_time(Scanner *s, struct pg_tm *tm, int *microseconds)
@@ -168,7 +168,7 @@ scan_time(Scanner *s, struct pg_tm *tm, int *microseconds)
 	return scan_am_pm(s, tm) && is_time_of_day(tm, *microseconds);
 }
 
-/* Skip a word, in any case, if it is next. */
+/* Skip a word, ignoring case, if it is next. */
 static bool
 skip_word(Scanner *s, const char *word)
 {
@@ -181,8 +181,8 @@ skip_word(Scanner *s, const char *word)
 }
 
 /*
- * Scan Z, UTC, GMT, +hh, +hhmm or +hh:mm as seconds east of UTC.  *given is false if
- * there is none.
+ * Scan Z, UTC, GMT, +hh, +hhmm or +hh:mm as seconds east of UTC.  Sets *given
+ * to false if there is none.
  */
 static bool
 scan_offset(Scanner *s, int *seconds_east, bool *given)
@@ -213,7 +213,8 @@ scan_offset(Scanner *s, int *seconds_east, bool *given)
 
 /*
  * Parse a timestamp of the feed, which is not null-terminated.  If it has no
- * UTC offset it is in the time zone.  Returns false if it is invalid.
+ * UTC offset, it is interpreted in the given time zone.  Returns false if it
+ * is invalid.
  */
 bool
 parse_timestamp(const char *string, int length, pg_tz *zone, TimestampTz *time)

@@ -1,8 +1,7 @@
 /*
  * validate.c
- *		Validates an event: determines its piece, account, status and time from its
- *		fields,
- *		or words the reason to reject it.
+ *		Validates an event: determines its piece, account, status and time from
+ *		its fields, or the reason to reject it.
  */
 #include "postgres.h"
 
@@ -67,8 +66,8 @@ is_no_date(TimestampTz time)
 }
 
 /*
- * Read the expected delivery date, in a time zone unless it has its own.  One
- * that cannot be read is left out.
+ * Read the expected delivery date, which is in the given time zone unless it
+ * has a UTC offset.  A date that cannot be read is left out.
  */
 static void
 read_expected_date(EventRecord *record, pg_tz *zone)
@@ -81,7 +80,7 @@ read_expected_date(EventRecord *record, pg_tz *zone)
 		record->expected_at = DT_NOBEGIN;
 }
 
-/* Read the time of the event; returns what is wrong, or NULL. */
+/* Read the time of the event.  Returns the reason to reject it, or NULL. */
 static const char *
 read_time(EventRecord *record, const EventBatch *batch)
 {
@@ -104,7 +103,10 @@ read_time(EventRecord *record, const EventBatch *batch)
 	return NULL;
 }
 
-/* Read the status, or another meaning; returns what is wrong, or NULL. */
+/*
+ * Read the status, or another meaning of the event type.  Returns the reason
+ * to reject the event, or NULL.
+ */
 static const char *
 read_status(EventRecord *record, const EventBatch *batch)
 {
@@ -121,7 +123,7 @@ read_status(EventRecord *record, const EventBatch *batch)
 	return NULL;
 }
 
-/* True if an event has a status, or another meaning that is known. */
+/* True if the type of an event is a status, or has another known meaning. */
 bool
 has_status(EventRecord *record, const EventBatch *batch)
 {
@@ -136,8 +138,9 @@ is_ignored_event(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Determine the piece, in the batch's memory context: its mail id or
- * campaign/contact, as the setting identity says.  Returns what is wrong, or NULL.
+ * Determine the piece: its mail id or campaign/contact, depending on setting
+ * identity.  Allocates in the batch's memory context.  Returns the reason to
+ * reject the event, or NULL.
  */
 static const char *
 read_piece(EventRecord *record, const EventBatch *batch)
@@ -176,8 +179,9 @@ read_piece(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Determine the account, in the batch's memory context: that of the call, or
- * of the payload by field_names.  Returns what is wrong, or NULL.
+ * Determine the account: the one that field_names finds in the payload, or
+ * else that of the call.  Allocates in the batch's memory context.  Returns
+ * the reason to reject the event, or NULL.
  */
 static const char *
 read_account(EventRecord *record, const EventBatch *batch)
@@ -200,8 +204,8 @@ read_account(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * A campaign that is known only by its drop has the id of the drop.  See
- * journey_add.
+ * Set the campaign to the drop if the event names only the drop.  See
+ * names_campaign in journey.c.
  */
 static void
 default_campaign_to_drop(EventRecord *record)
@@ -229,13 +233,13 @@ drop_blank_ids(EventRecord *record)
 	}
 }
 
-/* Fields that are left out if they are invalid, instead of rejecting the event. */
+/* Fields that are left out if they are invalid; the event is not rejected. */
 static const Field dispensable[] = {EXPECTED_DELIVERY_DATE, CITY, STATE};
 
 /*
- * Determine piece, account, status and times of an event.  misplaced has a bit for each
- * field that is neither text nor a number.  Returns the reason to reject the
- * event, or NULL.
+ * Determine the piece, account, status and times of an event.  misplaced has a
+ * bit for each field that is neither text nor a number.  Returns the reason to
+ * reject the event, or NULL.
  */
 const char *
 validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
@@ -284,8 +288,8 @@ readable_piece(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Return the account that a rejected event names, or NULL if it names none
- * that counts or it cannot be read.
+ * Return the account that a rejected event names.  Returns NULL if it names
+ * none, or if the account is ignored or cannot be read.
  */
 const char *
 readable_account(EventRecord *record)
@@ -299,9 +303,10 @@ readable_account(EventRecord *record)
 }
 
 /*
- * Remove the fields of a stored event that are invalid, as settings may have
- * changed since, and read its expected delivery date.  FIELDS may have any
- * length, because that of a stored event was accepted.
+ * Remove the invalid fields of a stored event, and read its expected delivery
+ * date.  Fields can be invalid because the configuration has changed since.
+ * FIELDS can have any length, because it was accepted when the event was
+ * stored.
  */
 void
 drop_invalid_fields(EventRecord *record)

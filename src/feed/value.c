@@ -1,6 +1,7 @@
 /*
  * value.c
- *		What a value in JSON is as text, and whether the database can hold it.
+ *		Converts JSON values to text, and checks whether the database can hold
+ *		them.
  */
 #include "postgres.h"
 
@@ -11,10 +12,10 @@
 #include "utils/fmgrprotos.h"
 
 /*
- * Return a JSON string with its escapes decoded, and its length.  string is what
- * stands between its quotes.  Returns NULL if the database cannot hold it: it
- * has \u0000, half a surrogate pair, or a character that the encoding lacks.
- * Allocates in the current memory context.
+ * Return a JSON string with its escapes decoded, and its length.  string is
+ * the text between the quotes.  Returns NULL if the database cannot hold the
+ * result because it contains \u0000, half a surrogate pair, or a character
+ * that the encoding lacks.  Allocates in the current memory context.
  */
 const char *
 unescape(const char *string, int length, int *unescaped)
@@ -49,8 +50,7 @@ is_jsonb_number(const char *number, int length)
 }
 
 /*
- * True if a number is written as an id would be: digits, without a leading
- * zero.
+ * True if a number is written like an id: only digits, without a leading zero.
  */
 bool
 is_plain_number(const char *string, int length)
@@ -64,8 +64,8 @@ is_plain_number(const char *string, int length)
 }
 
 /*
- * Return a number in plain notation, without exponent or trailing zeros of its
- * fraction, and its length.  NULL if it exceeds the limits above.
+ * Return a number in plain notation, without an exponent or trailing zeros in
+ * its fraction, and its length.  Returns NULL if it exceeds the limits above.
  */
 const char *
 canonical_number(const char *string, int length, int *canonical_length)
@@ -86,9 +86,9 @@ canonical_number(const char *string, int length, int *canonical_length)
 #define MAX_DEPTH	64
 
 /*
- * True if jsonb can hold a JSON value.  It is stricter than json: \u0000 and
- * numbers that exceed numeric are not allowed, and deep nesting exceeds its
- * stack limit sooner.
+ * True if jsonb can hold a JSON value.  jsonb is stricter than json: it does
+ * not allow \u0000 and numbers that exceed numeric, and deep nesting exceeds
+ * the stack limit sooner.
  */
 bool
 is_jsonb(const char *string, int length)
@@ -116,8 +116,8 @@ is_jsonb(const char *string, int length)
 }
 
 /*
- * Return the code unit of a \uXXXX, which the lexer has checked; 0x10000 for
- * anything else.
+ * Return the code unit of a \uXXXX escape, which the lexer has checked, or
+ * 0x10000 for anything else.
  */
 static unsigned int
 escaped_unit(const char *string)

@@ -1,11 +1,11 @@
 /*
  * derive.c
- *		Passes rows of events, in the order of pieces, to all that is derived from
- *		them: journeys, campaigns and syncs.
+ *		Passes rows of events, in the order of pieces, to the code that derives
+ *		journeys, campaigns and deliveries from them.
  *
- * However rows are inserted, this is where they pass: from store.c, from the
- * trigger in inserted.c, or from refold.c.  What is kept of a piece is
- * released with its last row, so that memory does not grow with the statement.
+ * All rows come through here: from store.c, from the trigger in inserted.c,
+ * and from refold.c.  Memory used for a piece is released after its last row,
+ * so that memory does not grow with the statement.
  */
 #include "postgres.h"
 
@@ -22,16 +22,17 @@
 struct Derivation
 {
 	MemoryContext context;
-	MemoryContext piece_context;	/* for what is kept of the current piece */
-	EventKey	key;			/* of the current piece; NULL in it before the
-								 * first */
+	MemoryContext piece_context;	/* for data of the current piece */
+	EventKey	key;			/* of the current piece; its piece is NULL
+								 * before the first one */
 	JourneyWriter *journeys;	/* NULL if only campaigns are derived */
 	CampaignWriter *campaigns;
 	SyncMatch  *syncs;
 };
 
 /*
- * Begin to derive from events.  Needs an SPI connection until derive_end.
+ * Begin to derive from events.  The caller must keep an SPI connection open
+ * until derive_end.
  */
 Derivation *
 derive_begin(DeriveKind kind)
@@ -53,7 +54,8 @@ derive_begin(DeriveKind kind)
 
 /*
  * Begin with the next row, which belongs to this piece.  Returns the memory
- * context for what the row points to.  Rows must come in the order of pieces.
+ * context for the data that the row points to.  Rows must be passed in the
+ * order of pieces.
  */
 MemoryContext
 derive_piece(Derivation *derivation, const EventKey *key)
@@ -74,7 +76,7 @@ derive_piece(Derivation *derivation, const EventKey *key)
 	return derivation->piece_context;
 }
 
-/* Pass on a row of the piece. */
+/* Derive from a row of the current piece. */
 void
 derive_row(Derivation *derivation, const EventRow *row)
 {
@@ -85,14 +87,14 @@ derive_row(Derivation *derivation, const EventRow *row)
 		sync_match_event(derivation->syncs, row);
 }
 
-/* Pass on the campaign of a row, and nothing else. */
+/* Derive only the campaign of a row. */
 void
 derive_campaign(Derivation *derivation, const EventRow *row)
 {
 	campaign_add(derivation->campaigns, row);
 }
 
-/* Tell syncs of a production error, which changes no journey. */
+/* Match a production error with the syncs.  It changes no journey. */
 void
 derive_error(Derivation *derivation, const EventRow *row)
 {
@@ -113,7 +115,7 @@ text_attribute(TupleTableSlot *slot, int attribute)
 	return isnull ? NULL : DatumGetTextPP(value);
 }
 
-/* Set the piece of a key, which points into the texts. */
+/* Set the piece and account of a key; they point into the texts. */
 static void
 set_piece(EventKey *key, const text *piece, const text *account)
 {
@@ -142,8 +144,8 @@ read_payload(TupleTableSlot *slot)
 }
 
 /*
- * Read the row in a slot into the memory context of its piece, which becomes
- * the current one.
+ * Read the row in a slot into the memory context of its piece, and make that
+ * the current memory context.
  */
 static void
 read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
@@ -169,7 +171,7 @@ read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 		row->record = read_payload(slot);
 }
 
-/* Pass on the row of events in a slot. */
+/* Derive from the row of events in a slot. */
 void
 derive_slot(Derivation *derivation, TupleTableSlot *slot)
 {
@@ -181,7 +183,7 @@ derive_slot(Derivation *derivation, TupleTableSlot *slot)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Write what is left, and free the derivation. */
+/* Write what has not been written yet, and free the derivation. */
 void
 derive_end(Derivation *derivation)
 {

@@ -1,6 +1,6 @@
 /*
  * derive.h
- *		All that is derived from events.
+ *		Derives journeys, campaigns and deliveries from events.
  */
 #ifndef POSTALYTICS_DERIVE_H
 #define POSTALYTICS_DERIVE_H

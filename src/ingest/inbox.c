@@ -20,13 +20,13 @@ PG_FUNCTION_INFO_V1(postalytics_inbox_row);
 
 /*
  * The rows of a statement on inbox, which are stored together at its end.  A
- * statement within another one has its own.  Allocated in the memory context
- * of the subtransaction, so that an abort removes it.
+ * nested statement has a separate Inbox.  It is allocated in the memory
+ * context of the subtransaction, so that an abort removes it.
  */
 typedef struct Inbox
 {
 	MemoryContext context;
-	AllowedAccounts bound;		/* whose events the current user may bring */
+	AllowedAccounts bound;		/* for which the current user may ingest */
 	Call	   *call;
 	EventBatch *batch;
 	Size		bytes;			/* approximate size of the batch */
@@ -35,10 +35,10 @@ typedef struct Inbox
 	MemoryContextCallback leave;
 } Inbox;
 
-/* Of the innermost statement, or NULL. */
+/* The inbox of the innermost statement, or NULL. */
 static Inbox *inbox;
 
-/* Approximate limit of what is kept in memory of a statement. */
+/* Approximate limit of the memory used for the rows of a statement. */
 #define INBOX_BYTES		(64 * 1024 * 1024)
 
 static void
@@ -67,7 +67,7 @@ enter_inbox(void)
 	inbox = entered;
 }
 
-/* Write the batch to the spill, and start an empty one. */
+/* Write the batch to the spill, and begin an empty batch. */
 static void
 spill_inbox(void)
 {
@@ -82,7 +82,7 @@ spill_inbox(void)
 	restore_user(caller);
 }
 
-/* Store the rows of the statement, which ends. */
+/* Store the rows of the statement at its end. */
 static void
 store_inbox(void)
 {
@@ -101,8 +101,9 @@ store_inbox(void)
 }
 
 /*
- * Return a row as JSON: its payload if it has nothing else, or an object of
- * its columns.  The account is returned separately, NULL if there is none.
+ * Return a row as JSON: its payload if no other column except account has a
+ * value, otherwise an object of its columns.  The account is returned in
+ * *account, NULL if there is none.
  */
 static const char *
 inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
@@ -143,7 +144,7 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 
 /*
  * inbox_row(), the row trigger of inbox: reads a row.  Errors: 42501 and 54000
- * as for ingest, 39P01 if it is attached to anything else.
+ * as for ingest, 39P01 if it is called in any other way.
  */
 Datum
 postalytics_inbox_row(PG_FUNCTION_ARGS)
@@ -179,7 +180,7 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 /*
  * inbox_insert(), the statement triggers of inbox, BEFORE and AFTER: stores
  * the rows at the end.  Locks and errors are those of ingest; also 39P01 if it
- * is attached to anything else.
+ * is called in any other way.
  */
 Datum
 postalytics_inbox_insert(PG_FUNCTION_ARGS)

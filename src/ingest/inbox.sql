@@ -1,6 +1,6 @@
 /*
  * inbox.sql
- *		inbox: events by INSERT and COPY.
+ *		inbox: the view through which INSERT and COPY ingest events.
  */
 
 CREATE VIEW postalytics.inbox
@@ -26,7 +26,7 @@ SELECT NULL::text AS mail_id,
        NULL::json AS payload
 WHERE false;
 COMMENT ON VIEW postalytics.inbox IS
-    'insert-only: a row is an event, in flat columns or whole in payload; for INSERT and COPY';
+    'insert-only view for INSERT and COPY; each row is an event, in flat columns or as JSON in payload';
 
 CREATE FUNCTION postalytics.inbox_insert()
 RETURNS trigger
@@ -34,7 +34,7 @@ LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_inbox_insert';
 COMMENT ON FUNCTION postalytics.inbox_insert() IS
-    'trigger: ingests a statement''s rows together at its end';
+    'trigger: ingests the rows of a statement together at its end';
 
 CREATE FUNCTION postalytics.inbox_row()
 RETURNS trigger

@@ -1,6 +1,6 @@
 /*
  * ingest.sql
- *		ingest: events from JSON.
+ *		ingest: stores events given as JSON.
  */
 
 CREATE TYPE postalytics.ingest_result AS (
@@ -9,7 +9,7 @@ CREATE TYPE postalytics.ingest_result AS (
     rejected bigint
 );
 COMMENT ON TYPE postalytics.ingest_result IS
-    'what became of the events of a call: the three add up to the events offered, without those ignored because of status_names';
+    'numbers of inserted, duplicate and rejected events of a call; events ignored because of status_names are not counted';
 
 CREATE FUNCTION postalytics.ingest(payload json, account text DEFAULT NULL)
 RETURNS postalytics.ingest_result
@@ -17,4 +17,4 @@ LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ingest';
 COMMENT ON FUNCTION postalytics.ingest(json, text) IS
-    'store an event, or an array of them, wrapped in data, events or items or not';
+    'store an event or an array of events, optionally wrapped in data, events or items';

@@ -2,8 +2,8 @@
  * inserted.c
  *		The statement trigger of events.
  *
- * It reads the transition table without a query, so that one pass serves all
- * that is derived.
+ * It reads the transition table without a query, so that one pass is enough to
+ * derive everything.
  */
 #include "postgres.h"
 

@@ -1,8 +1,8 @@
 /*
  * inserted.sql
- *		The statement trigger on events, which brings all that is derived up to date.
- * 
- * A restore fills the leaves and not events, so that the trigger does not fire.
+ *		The statement trigger on events, which updates everything derived from them.
+ *
+ * A restore inserts into the leaves and not into events, so the trigger does not fire.
  */
 
 CREATE FUNCTION postalytics.events_inserted()
@@ -12,7 +12,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_events_inserted';
 COMMENT ON FUNCTION postalytics.events_inserted() IS
-    'trigger: brings pieces, campaigns and syncs up to new events';
+    'trigger: updates pieces, campaigns and syncs from new events';
 
 CREATE TRIGGER events_inserted
 AFTER INSERT ON postalytics.events

@@ -1,7 +1,7 @@
 /*
  * months.c
- *		Makes sure that the months exist that the events of a call need, and opens
- *		them for writing without a query.
+ *		Makes sure that the months needed by the events of a call exist, and
+ *		opens them for writing without a query.
  */
 #include "postgres.h"
 
@@ -28,11 +28,11 @@ typedef struct NeededMonth
 
 typedef struct NeededMonths
 {
-	NeededMonth *months;		/* searched one by one, as they are few */
+	NeededMonth *months;		/* searched sequentially, as they are few */
 	int			count;
 } NeededMonths;
 
-/* Return the month of a time, which is added if necessary. */
+/* Return the month of a time; add it if necessary. */
 static NeededMonth *
 need_month(NeededMonths *needed, TimestampTz time)
 {
@@ -63,7 +63,10 @@ compare_months(const void *a, const void *b)
 	return x > y ? -1 : x < y;
 }
 
-/* Create these months, and record for each that cannot be created why not. */
+/*
+ * Create these months.  For each one that cannot be created, record the
+ * reason.
+ */
 static void
 create_months(NeededMonth *const *months, int count)
 {
@@ -115,11 +118,13 @@ create_missing_months(NeededMonths *needed, EventBatch *batch)
 }
 
 /*
- * Make sure that the months exist that the events of a batch need, and reject
- * those events whose month cannot exist.  Locks events in ROW EXCLUSIVE mode
- * first, so that no month is retired before the rows are inserted, and
- * configure() cannot change what identifies a piece.  Error 40001 if it just
- * has.
+ * Make sure that the months needed by the events of a batch exist, and reject
+ * the events whose months cannot exist.
+ *
+ * Locks: ROW EXCLUSIVE on events before anything else, so that no month is
+ * retired before the rows are inserted, and configure() cannot change what
+ * identifies a piece.  Errors: 40001 if configure() has changed that since the
+ * batch was read.
  */
 void
 ensure_months(EventBatch *batch)
@@ -174,8 +179,8 @@ find_month(Months *months, Oid leaf)
 }
 
 /*
- * Open the month of a time, unless it is open, and return its index in *which.
- * False if it does not exist or may only be written by a query.
+ * Open the month of a time, unless it is open already, and return its index in
+ * *which.  False if it does not exist or only a query may write to it.
  */
 static bool
 open_month(Months *months, TimestampTz time, int *which)

@@ -1,13 +1,13 @@
 /*
  * offer.c
- *		The events of a call in key order, which are read more than once: to find
- *		their months, to insert them, and to derive the rest from them.
+ *		Reads the events of a call in key order, more than once: to find their
+ *		months, to insert them, and to derive the rest from them.
  *
- * Every call inserts in this order, so that calls that overlap wait for each
- * other, but never in a circle.
+ * Every call inserts in this order, so that overlapping calls wait for each
+ * other without deadlock.
  *
  * A query that inserts them reads them through the function offered_events.
- * The trigger that it fires sees only what is stored, and asks offered_record
+ * The trigger that it fires sees only what is stored, and calls offered_record
  * for the rest, such as the payload if payloads are not kept.
  */
 #include "postgres.h"
@@ -29,7 +29,7 @@
 
 PG_FUNCTION_INFO_V1(postalytics_offered_events);
 
-/* The events of the innermost query that inserts some, or NULL. */
+/* The offer of the innermost query that is inserting events, or NULL. */
 static Offer *current_offer;
 
 static uint64
@@ -42,8 +42,8 @@ key_prefix(const EventRecord *record)
 }
 
 /*
- * Of events with the same key the first one in order of arrival is stored, and
- * sorted first.
+ * qsort comparator: by key, then in the order of arrival, because the first of
+ * several events with the same key is stored.
  */
 static int
 compare_records(const void *a, const void *b)
@@ -62,7 +62,7 @@ compare_records(const void *a, const void *b)
 	return x->record->source->number < y->record->source->number ? -1 : 1;
 }
 
-/* Offer the events of a batch, which is sorted for it. */
+/* Sort the events of a batch, and offer them. */
 void
 offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
 {
@@ -83,7 +83,7 @@ offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
 	offer->show_progress = show_progress;
 }
 
-/* Offer the events of a spill, which is sorted for it. */
+/* Sort the events of a spill, and offer them. */
 void
 offer_spill(Offer *offer, Spill *spill)
 {
@@ -132,7 +132,7 @@ offer_next_event(Offer *offer)
 	return false;
 }
 
-/* Likewise, but skip all others. */
+/* Likewise, but skip everything except production errors. */
 bool
 offer_next_error(Offer *offer)
 {
@@ -143,8 +143,8 @@ offer_next_error(Offer *offer)
 }
 
 /*
- * Return the current event with all its fields.  One of a spill is read into
- * the current memory context.
+ * Return the current event with all its fields.  An event of a spill is read
+ * into the current memory context.
  */
 const EventRecord *
 offer_record(Offer *offer)
@@ -152,7 +152,7 @@ offer_record(Offer *offer)
 	return offer->spill != NULL ? spill_record(offer->spill) : offer->record;
 }
 
-/* Return where the current event is inserted. */
+/* Return the place of the current event. */
 Place *
 offer_place(Offer *offer)
 {
@@ -251,7 +251,7 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 
 /*
  * Return the record of an inserted event, or NULL if no query is inserting
- * events or this one is not among them.  Must be called in key order;
+ * events or the event is not among them.  Must be called in key order;
  * duplicates are skipped.  The record of a spill is built in the current
  * memory context.
  */

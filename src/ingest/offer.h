@@ -21,7 +21,7 @@ typedef struct Place
 {
 	int64		event_id;		/* 0 until the event is inserted */
 	int			month;			/* index in Months */
-	bool		says_more;		/* than the event that is stored */
+	bool		says_more;		/* the stored event lacks some of its data */
 } Place;
 
 /* The events of a call, in key order, from a batch or a spill. */
@@ -35,8 +35,8 @@ typedef struct Offer
 	const EventKey *key;		/* of the current event, or NULL */
 	const EventRecord *record;	/* the current event of a batch */
 	Place	   *places;			/* in key order */
-	bool		is_inserted;	/* the query has read all, and its trigger
-								 * reads them again */
+	bool		is_inserted;	/* the query has read all events, and its
+								 * trigger reads them again */
 	bool		keep_payload;	/* the setting */
 	bool		show_progress;
 } Offer;

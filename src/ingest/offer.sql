@@ -1,6 +1,6 @@
 /*
  * offer.sql
- *		The events of a call, for the query that inserts them.
+ *		offered_events: returns the events of a call to the query that inserts them.
  */
 
 CREATE FUNCTION postalytics.offered_events()

@@ -18,7 +18,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-/* Columns of production_errors, as production_error.sql has them. */
+/* Columns of production_errors, as defined in production_error.sql. */
 enum
 {
 	ERROR_PIECE_ID, ERROR_ACCOUNT, ERROR_STATUS, ERROR_OCCURRED_AT, ERROR_RECEIVED_AT,
@@ -54,7 +54,7 @@ set_details(Row row, const EventRecord *record)
 	row_set_or_null(row, ERROR_DESCRIPTION_COLUMN, span_text(&part, details[ERROR_DESCRIPTION - N_FIELDS]));
 }
 
-/* Build the row of an error. */
+/* Build the row of a production error. */
 static void
 set_error(Row row, const EventRecord *record, bool keep_payload)
 {
@@ -73,8 +73,8 @@ set_error(Row row, const EventRecord *record, bool keep_payload)
 }
 
 /*
- * In key order, so that calls that overlap do not deadlock, and of one key in the
- * order in which they were offered.
+ * Inserts in key order, so that overlapping calls do not deadlock, and rows
+ * with the same key in the order in which they were offered.
  */
 static SqlQuery insert_query = {
 	.sql = "INSERT INTO postalytics.production_errors"
@@ -118,8 +118,8 @@ result_row(uint64 i)
 }
 
 /*
- * Insert the production errors offered, and return the number of new ones, and in
- * *inserted their rows, which are valid until SPI_finish.  Needs an SPI
+ * Insert the production errors offered.  Returns the number of new ones, and
+ * their rows in *inserted, which are valid until SPI_finish.  Needs an SPI
  * connection.  Error 55000 if the table was altered.
  */
 int64

@@ -1,6 +1,6 @@
 /*
  * production_error.h
- *		Production errors of a call.
+ *		The production errors of a call.
  */
 #ifndef POSTALYTICS_PRODUCTION_ERROR_H
 #define POSTALYTICS_PRODUCTION_ERROR_H

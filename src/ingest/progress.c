@@ -14,8 +14,8 @@
 #define LONG_CALL	(1024 * 1024)	/* in bytes */
 
 /*
- * True for a long call, except within a COPY, whose own progress it would
- * overwrite.
+ * True for a long call, unless a command is already reporting its own
+ * progress, such as COPY.
  */
 bool
 progress_is_wanted(int64 bytes)

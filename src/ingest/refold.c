@@ -1,6 +1,6 @@
 /*
  * refold.c
- *		Derives pieces and campaigns again from the events that are stored.
+ *		Derives pieces and campaigns again from their stored events.
  */
 #include "postgres.h"
 
@@ -14,7 +14,9 @@
 PG_FUNCTION_INFO_V1(postalytics_refold_pieces);
 PG_FUNCTION_INFO_V1(postalytics_refold_campaign);
 
-/* Pass rows to a derivation, which may run statements of its own. */
+/*
+ * Pass rows to a derivation, which may run statements that set SPI_tuptable.
+ */
 static void
 derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 {
@@ -29,7 +31,7 @@ derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 	SPI_freetuptable(rows);
 }
 
-/* What the queries select: events, as derive_slot needs them. */
+/* The columns that the queries select, as derive_slot expects them. */
 #define EVENTS_COLUMNS \
 	"e.event_id, e.piece_id, e.account, e.status, e.occurred_at, e.received_at, e.campaign_id, e.drop_id," \
 	" e.payload"
@@ -91,15 +93,16 @@ static const SqlQuery piece_events_query = {
 /*
  * refold_pieces(piece_ids text[], account text) returns bigint
  *
- * Derives the rows of these pieces of an account again from the stored events,
- * deletes the rows of pieces that have none, and returns the number of those
- * events.  What came only from payloads that were not kept stays; what came from
+ * Derives the rows of an account's pieces again from the stored events,
+ * deletes the rows of pieces without events, and returns the number of events
+ * read.  Data that came only from payloads that were not kept stays; data from
  * retired months is lost.  Strict.
  *
  * Locks: the rows of pieces, which the caller must already have locked in key
  * order.  A concurrent ingest of these pieces either has committed, and its
- * events are read here, or waits for the rows and merges its events afterwards.
- * If a piece has no row, the caller must prevent the insertion of its events.
+ * events are read here, or waits for the rows and merges its events
+ * afterwards.  If a piece has no row, the caller must prevent the insertion of
+ * its events.
  */
 Datum
 postalytics_refold_pieces(PG_FUNCTION_ARGS)
@@ -135,9 +138,9 @@ static const SqlQuery campaign_events_query = {
 /*
  * refold_campaign(campaign_id text, account text) returns bigint
  *
- * Brings the row of a campaign up to the stored events, all of which are read,
- * and returns their number.  The caller has cleared the name if events that
- * gave it may be gone.  Strict.  Locks: the row.
+ * Updates the row of a campaign from all of its stored events, and returns
+ * their number.  The caller must have cleared the name if the events that gave
+ * it may have been deleted.  Strict.  Locks: the row.
  */
 Datum
 postalytics_refold_campaign(PG_FUNCTION_ARGS)

@@ -1,10 +1,11 @@
 /*
  * refold.sql
- *		Pieces and campaigns derived again from stored events.
+ *		refold_pieces, refold_campaign: derive pieces and campaigns again from stored
+ *		events.
  */
 
--- The settings make the planner look up each piece, however large it thinks the tables
--- are.
+-- The settings make the planner look up each piece by index, regardless of the
+-- estimated size of the tables.
 CREATE FUNCTION postalytics.refold_pieces(piece_ids text[], account text)
 RETURNS bigint
 LANGUAGE c
@@ -23,4 +24,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_refold_campaign';
 COMMENT ON FUNCTION postalytics.refold_campaign(text, text) IS
-    'internal: bring an account''s campaign up to its stored events; returns the number of events';
+    'internal: update an account''s campaign from its stored events; returns the number of events';

@@ -1,8 +1,9 @@
 /*
  * rejects.c
- *		Stores the events that were rejected, with the reason.
+ *		Stores the events that were rejected, with the reasons.
  *
- * The reasons are worded in feed/validate.c.  retry.c reads the events again.
+ * The reasons are worded in feed/validate.c, feed/reader.c and months.c.
+ * retry.c reads the events again.
  */
 #include "postgres.h"
 
@@ -18,7 +19,9 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-/* Columns of rejects, as rejects.sql has them: attribute number less one. */
+/*
+ * Columns of rejects, as defined in rejects.sql: attribute number minus one.
+ */
 enum
 {
 	REJECT_ID, REJECT_RECEIVED_AT, REJECT_ACCOUNT, REJECT_PIECE_ID, REJECT_REASON,
@@ -72,7 +75,7 @@ fold_rejects(EventBatch *batch)
 
 /* ---- many rejects of a statement on inbox ---- */
 
-/* Compare rejects by account, and in the order of arrival. */
+/* qsort comparator: by account, then in the order of arrival. */
 static int
 compare_rejects(const void *a, const void *b)
 {
@@ -87,7 +90,10 @@ compare_rejects(const void *a, const void *b)
 	return x->payload.offset < y->payload.offset ? -1 : 1;
 }
 
-/* Append a reject to the elements of an array, or those of a folded one. */
+/*
+ * Append the payload of a reject to the elements of an array.  If the reject
+ * was folded and its payload is an array, append the elements of that.
+ */
 static void
 append_elements(StringInfo array, const Reject *reject)
 {
@@ -100,7 +106,10 @@ append_elements(StringInfo array, const Reject *reject)
 		appendBinaryStringInfo(array, json, length);
 }
 
-/* Replace rejects of one account by one, whose payload is an array of theirs. */
+/*
+ * Combine rejects of one account into one, whose payload is an array of their
+ * payloads.
+ */
 static Reject
 combine(EventBatch *batch, const Reject *rejects, int64 count)
 {
@@ -133,12 +142,12 @@ combine(EventBatch *batch, const Reject *rejects, int64 count)
 	return combined;
 }
 
-/* Limit of the payload of a combined reject, in bytes. */
+/* Maximum size of the payload of a combined reject, in bytes. */
 #define COMBINED_BYTES	(64 * 1024 * 1024)
 
 /*
- * Return how many of the rejects are combined with the first one: those of its
- * account, as far as their payloads are not too large together.
+ * Return the number of rejects to combine, including the first: those of its
+ * account, up to a total of COMBINED_BYTES.
  */
 static int64
 count_combined(const Reject *rejects, int64 count)
@@ -156,8 +165,8 @@ count_combined(const Reject *rejects, int64 count)
 }
 
 /*
- * If the rows of a statement on inbox have more rejects than are stored one by
- * one, combine the others by account.
+ * Keep the first max_rejects rejects of a statement on inbox, and combine the
+ * others by account.
  */
 static void
 combine_rejects(EventBatch *batch)

@@ -1,6 +1,6 @@
 /*
  * rejects.sql
- *		rejects: what could not be understood.
+ *		rejects: the events that were rejected.
  */
 
 CREATE SEQUENCE postalytics.reject_id_seq;
@@ -17,11 +17,11 @@ CREATE TABLE postalytics.rejects (
 );
 CREATE INDEX rejects_received_at_idx ON postalytics.rejects (received_at);
 COMMENT ON TABLE postalytics.rejects IS
-    'what arrived and could not be understood, whole, with the reason';
+    'rejected events, as they arrived, with the reason';
 COMMENT ON COLUMN postalytics.rejects.account IS 'the account, determined as in events; empty if none was given';
-COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece, as far as it could be read';
+COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece; NULL if it could not be read';
 COMMENT ON COLUMN postalytics.rejects.payload IS
-    'the event as it came; if a call has more rejected events than the setting max_rejects, the whole call; for further rejects of a statement on inbox, an array of them';
+    'the event as it arrived; if a call has more rejected events than the setting max_rejects allows, the whole call; for further rejects of a statement on inbox, an array of them';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');

@@ -1,11 +1,11 @@
 /*
  * repeat.c
- *		Fills in what the stored row of a repeated event lacks.
+ *		Fills in data that the stored row of a repeated event lacks.
  *
- * The feed tells some events more than once, at first without the recipient,
- * for example.  A section that the stored event lacks altogether is appended to
- * its payload, under the names of inbox, so that a rebuild finds it there.  What
- * the stored event has stays as it is.
+ * The feed sends some events more than once, at first without the recipient,
+ * for example.  A section that is missing entirely from the stored event is
+ * appended to its payload, under the column names of inbox, so that a rebuild
+ * finds it there.  Data that the stored event has is not changed.
  */
 #include "postgres.h"
 
@@ -39,7 +39,7 @@ static const Field sections[][7] = {
 	{EXPECTED_DELIVERY_DATE, N_FIELDS},
 };
 
-/* True if an event has a valid value of a field itself, rather than by default. */
+/* True if an event itself has a valid value of a field, not just a default. */
 static bool
 has_own(const EventRecord *record, Field field)
 {
@@ -80,8 +80,8 @@ append_section(StringInfo json, const EventRecord *record, const Field *section)
 
 /*
  * True if a merged event has all fields of a record's section.  A row of
- * field_names can give an appended name another meaning, or precedence to a name
- * whose value is invalid.
+ * field_names can give an appended name another meaning, or give precedence to
+ * another name, whose value is invalid.
  */
 static bool
 reads_back(const EventRecord *merged, const EventRecord *record, const Field *section)
@@ -92,7 +92,7 @@ reads_back(const EventRecord *merged, const EventRecord *record, const Field *se
 	return true;
 }
 
-/* An event's payload, and what was read from it. */
+/* An event's payload, and the record read from it. */
 typedef struct Told
 {
 	EventSource source;
@@ -114,8 +114,9 @@ read_told(Told *told, text *payload)
 }
 
 /*
- * Append the sections of a record that a payload lacks to it, and read the
- * result.  NULL if it lacks none.
+ * Append to a payload the sections of a record that it lacks.  Returns the
+ * result, which is also read into *merged; NULL if the payload lacks none, or
+ * the appended fields could not be read back.
  */
 static text *
 merge_payload(text *payload, const EventRecord *record, Told *merged)
@@ -148,8 +149,8 @@ merge_payload(text *payload, const EventRecord *record, Told *merged)
 }
 
 /*
- * True if a record has a section that the stored row of its event, which is in
- * a slot, lacks.
+ * True if a record has a section that is missing from the stored row of its
+ * event, which is in a slot.
  */
 bool
 repeat_says_more(const EventRecord *record, TupleTableSlot *stored)
@@ -162,8 +163,8 @@ repeat_says_more(const EventRecord *record, TupleTableSlot *stored)
 }
 
 /*
- * Fill in the campaign and the drop of a row whose payload is merged.  A campaign
- * that is only the drop's id is replaced.
+ * Fill in the campaign and the drop of a row whose payload was merged.  A
+ * campaign that is only the drop's id is replaced.
  */
 static void
 fill_in_campaign(Datum *values, bool *nulls, const EventRecord *merged)
@@ -184,8 +185,9 @@ fill_in_campaign(Datum *values, bool *nulls, const EventRecord *merged)
 }
 
 /*
- * Make a row of events that of the stored event, with what this lacked: a
- * DirectMerge.  False if it lacked nothing, or its payload was not kept.
+ * Replace a row of events with the stored row, after filling in what that
+ * lacks: a DirectMerge.  False if it lacks nothing, or its payload was not
+ * kept.
  */
 bool
 repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
@@ -217,7 +219,7 @@ copy_text(TupleTableSlot *slot, int column)
 }
 
 /*
- * Read the stored row of an event that was filled in, in the current memory
+ * Read the stored row of an event that was filled in, into the current memory
  * context.  False if it has been changed since.
  */
 bool

@@ -1,6 +1,6 @@
 /*
  * retry.c
- *		retry_rejects: reads the rejects again.
+ *		retry_rejects: ingests the rejects again.
  */
 #include "postgres.h"
 
@@ -21,8 +21,8 @@
 PG_FUNCTION_INFO_V1(postalytics_retry_rejects);
 
 /*
- * Limits of what is read at once: rejects, and bytes of their payloads, which
- * can be as large as calls.
+ * Limits of what is read at once: the number of rejects, and the size of their
+ * payloads, each of which can be as large as a call.
  */
 #define RETRY_CHUNK		10000
 #define RETRY_BYTES		(64 * 1024 * 1024)
@@ -73,7 +73,7 @@ open_rejects(const AllowedAccounts *bound, int64 after, int64 until)
 
 /*
  * Read a row of read_query into the batch, and return the size of its payload.
- * A reject counts as a call of its own, except for new months.
+ * A reject counts as a separate call, except for new months.
  */
 static uint32
 read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retried)
@@ -90,8 +90,8 @@ read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retrie
 	batch->call = call_create(batch->context, false);
 
 	/*
-	 * SPI's memory outlives the batch, as SPI_finish is called after the
-	 * insert.
+	 * The batch points into SPI's memory, which is valid until SPI_finish.
+	 * The batch is written to the spill before that.
 	 */
 	retried->source = event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &account);
 	batch->call = call;
@@ -99,8 +99,8 @@ read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retrie
 }
 
 /*
- * Read the next rejects of these accounts, of those up to a reject_id, into
- * the batch.  Returns their number, and the rejects in *retried.
+ * Read the next rejects of these accounts, up to a reject_id, into the batch.
+ * Returns their number, and the rejects in *retried.
  */
 static int
 read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64 until, Retried **retried)
@@ -149,7 +149,7 @@ static SqlQuery delete_query = {
 	.types = {INT8ARRAYOID}
 };
 
-/* Delete the rejects of which anything is understood now. */
+/* Delete the rejects that now have accepted events, or no rejected ones. */
 static void
 delete_rejects(const Retried *retried, int count)
 {
@@ -199,9 +199,9 @@ update_reason(int64 reject_id, const char *reason)
 }
 
 /*
- * Rejects of which nothing is understood still stay in the table, with the new
- * reason.  Remove them from the batch, and return the number of their events.
- * The number of a source is its index in retried.
+ * Rejects without accepted events stay in the table, with the new reason.
+ * Remove them from the batch, and return the number of their events.  The
+ * number of a source is its index in retried.
  */
 static int64
 keep_rejects(EventBatch *batch, const Retried *retried, int count)
@@ -232,12 +232,11 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
  *
  * Reads rejects again, because field_names or settings may have changed: all
  * of them for a manager, otherwise those of the accounts for which the current
- * user may ingest.
- * Those of which anything is understood are deleted, and what is still wrong
- * in them is stored as new rejects.  Rejects that another call is retrying are
- * skipped.  The settings max_campaigns and max_new_months do not apply to a
- * manager.  Locks and errors are those of ingest; 42501 if the current user
- * may not bring events.
+ * user may ingest.  Rejects whose events are now accepted, at least in part,
+ * are deleted, and their other events are stored as new rejects.  Rejects that
+ * another call is retrying are skipped.  The settings max_campaigns and
+ * max_new_months do not apply to a manager.  Locks and errors are those of
+ * ingest; 42501 if the current user may not ingest.
  */
 Datum
 postalytics_retry_rejects(PG_FUNCTION_ARGS)
@@ -256,7 +255,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	if (!bound.all)
 		ingest_accounts(&bound);
 	caller = switch_to_owner();
-	newest = newest_reject();	/* to exclude those that are stored anew */
+	newest = newest_reject();	/* excludes those stored by this call */
 	do
 	{
 		EventBatch *batch = event_batch_create(CurrentMemoryContext, call);

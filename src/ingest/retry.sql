@@ -1,6 +1,6 @@
 /*
  * retry.sql
- *		retry_rejects: the rejects ingested again.
+ *		retry_rejects: ingests the rejects again.
  */
 
 CREATE FUNCTION postalytics.retry_rejects()

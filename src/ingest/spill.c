@@ -1,11 +1,12 @@
 /*
  * spill.c
- *		Sorts the events of a statement that are too many for memory, with the
+ *		Sorts the events of a statement that do not fit in memory, using the
  *		server's tuplesort.
  *
  * A statement must write all of its events in key order: if it wrote them in
- * several parts, each in its own order, it could deadlock with another.  Of an
- * event the key, the text, and where its fields are in the text are kept.
+ * several parts, each in its own order, it could deadlock with another.  A
+ * sorted tuple has the key of an event, its payload, and the positions of the
+ * fields in the payload.
  */
 #include "postgres.h"
 
@@ -22,7 +23,10 @@
 #include "utils/tuplesort.h"
 #include "utils/typcache.h"
 
-/* Attributes of what is sorted, the first SORT_KEYS of them in this order. */
+/*
+ * Attributes of the tuples that are sorted; the first SORT_KEYS are the sort
+ * keys.
+ */
 enum
 {
 	SPILL_PIECE_ID = 1, SPILL_ACCOUNT, SPILL_STATUS, SPILL_OCCURRED_AT,
@@ -32,7 +36,7 @@ enum
 #define SORT_KEYS	SPILL_OFFSET
 #define N_SPILL_COLUMNS	SPILL_FIELDS
 
-/* Where the fields of an event are in its payload. */
+/* Positions of the fields of an event in its payload. */
 typedef struct SpilledFields
 {
 	TimestampTz expected_at;
@@ -51,7 +55,7 @@ struct Spill
 	int64		nsources;		/* of the batches that were added */
 };
 
-/* Create a spill in a memory context of its own. */
+/* Create a spill in a new memory context. */
 Spill *
 spill_create(MemoryContext parent)
 {
@@ -82,8 +86,8 @@ spill_create(MemoryContext parent)
 }
 
 /*
- * Return where the fields of a record are; nothing if some were collected, as
- * these must be read again.
+ * Return the positions of a record's fields; empty if some fields were
+ * collected, because these must be read again.
  */
 static bytea *
 spilled_fields(const EventRecord *record)
@@ -150,8 +154,8 @@ spill_add(Spill *spill, EventBatch *batch)
 }
 
 /*
- * Sort the records; none may be added afterwards.  Returns their number, and in
- * *nerrors that of the production errors among them.
+ * Sort the records; none may be added afterwards.  Returns their number, and
+ * the number of production errors among them in *nerrors.
  */
 int64
 spill_sort(Spill *spill, int64 *nerrors)
@@ -161,7 +165,7 @@ spill_sort(Spill *spill, int64 *nerrors)
 	return spill->count;
 }
 
-/* Begin with the first record again. */
+/* Go back to the beginning. */
 void
 spill_rewind(Spill *spill)
 {
@@ -194,7 +198,10 @@ spill_next(Spill *spill)
 	return &spill->key;
 }
 
-/* Set the fields of a record whose source is its payload; false if unknown. */
+/*
+ * Set the fields of a record whose source is its payload; false if their
+ * positions are unknown.
+ */
 static bool
 restore_fields(EventRecord *record, const bytea *stored)
 {

@@ -1,6 +1,6 @@
 /*
  * spill.h
- *		Event records that are too many for memory.
+ *		Event records that do not fit in memory.
  */
 #ifndef POSTALYTICS_SPILL_H
 #define POSTALYTICS_SPILL_H

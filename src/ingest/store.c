@@ -1,11 +1,11 @@
 /*
  * store.c
- *		Stores the events of a call, with all that is derived from them, and its
- *		rejects.
+ *		Stores the events of a call, everything that is derived from them, and
+ *		its rejects.
  *
  * Rows are inserted directly into the months, unless users have added
- * something to events that only a query executes.  Then it is one INSERT,
- * whose trigger derives the rest.
+ * something to events that requires a query.  In that case they are inserted
+ * by one INSERT, whose trigger derives the rest.
  */
 #include "postgres.h"
 
@@ -28,8 +28,8 @@
 #include "utils/timestamp.h"
 
 /*
- * If less than one event of this many is a duplicate, it is cheaper to insert
- * without looking for a stored row first.
+ * If fewer than one in this many events is a duplicate, it is cheaper to
+ * insert without looking for a stored row first.
  */
 #define EXPECT_NEW		16
 
@@ -76,8 +76,8 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 }
 
 /*
- * Fill in what stored events lack, for each place with says_more set, which is
- * reset if nothing was filled in.  True if anything was.
+ * Fill in the data that stored events lack, for each place with says_more set.
+ * Reset it where nothing was filled in.  True if anything was filled in.
  */
 static bool
 fill_in_repeats(Months *months, Offer *offer, MemoryContext scratch)
@@ -141,7 +141,10 @@ derive_events(Derivation *derivation, Months *months, Offer *offer)
 	}
 }
 
-/* Tell syncs of new production errors, and add the campaigns of all. */
+/*
+ * Match the new production errors with the syncs, and derive the campaigns of
+ * all production errors offered.
+ */
 static void
 derive_errors(Derivation *derivation, Offer *offer, const EventRow *inserted, int64 count, MemoryContext scratch)
 {
@@ -165,8 +168,8 @@ derive_errors(Derivation *derivation, Offer *offer, const EventRow *inserted, in
 }
 
 /*
- * Insert the events and production errors offered, and all that is derived from
- * them, and return the number of new ones.
+ * Insert the events and production errors offered, with everything that is
+ * derived from them, and return the number of new ones.
  */
 static int64
 insert_events(Offer *offer, MemoryContext context)
@@ -218,8 +221,8 @@ store_batch(EventBatch *batch, int64 bytes)
 
 	ensure_months(batch);
 	if (bytes > 0)
-		progress_begin(bytes, bytes);	/* again, as creating a month has
-										 * ended it */
+		progress_begin(bytes, bytes);	/* again, as creating a month may
+										 * have ended it */
 	SPI_connect();
 	offer_batch(&offer, batch, bytes > 0);
 	result.inserted = insert_events(&offer, batch->context);

@@ -1,6 +1,6 @@
 /*
  * store.h
- *		Events stored, with all that is derived from them.
+ *		Stores events and everything that is derived from them.
  */
 #ifndef POSTALYTICS_STORE_H
 #define POSTALYTICS_STORE_H
@@ -9,7 +9,7 @@
 #include "fmgr.h"
 #include "ingest/spill.h"
 
-/* What became of the events of a call. */
+/* The result of a call, in numbers of events. */
 typedef struct IngestResult
 {
 	int64		inserted;

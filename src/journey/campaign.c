@@ -3,7 +3,7 @@
  *		The campaigns that events name, and their names.
  *
  * A campaign's row changes only when its name does.  If it also had counts or
- * the time of the last event, every writer would have to wait for every other.
+ * the time of the last event, all writers would have to wait for each other.
  */
 #include "postgres.h"
 
@@ -84,8 +84,8 @@ struct CampaignWriter
 };
 
 /*
- * Collect the campaigns of events, and write them at the end; needs an SPI
- * connection.
+ * Create a writer that collects the campaigns of events, which campaign_finish
+ * writes.  Needs an SPI connection.
  */
 CampaignWriter *
 campaign_writer_create(MemoryContext parent)
@@ -97,7 +97,7 @@ campaign_writer_create(MemoryContext parent)
 	return writer;
 }
 
-/* The UTC day of a time. */
+/* Return the UTC day of a time. */
 static DateADT
 day_of(TimestampTz time)
 {
@@ -108,9 +108,9 @@ day_of(TimestampTz time)
 
 /*
  * True if a name given on a day takes precedence over another.  A campaign has
- * the name given on the latest day, and of several names on that day the last
- * in byte order.  So the name depends only on the set of events, and an event
- * that repeats the current name on the same day does not update the row.
+ * the name given on the latest day or, if several were given on that day, the
+ * last in byte order.  So the name depends only on the set of events, and an
+ * event that repeats the current name on the same day does not update the row.
  */
 static bool
 name_takes_precedence(DateADT day, const char *name, int length, DateADT other_day, const text *other)
@@ -120,7 +120,7 @@ name_takes_precedence(DateADT day, const char *name, int length, DateADT other_d
 	return compare_bytes(name, length, VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other)) > 0;
 }
 
-/* Add the campaign of an event, and the name that the event gives it. */
+/* Add the campaign of an event, and the name that the event gives to it. */
 void
 campaign_add(CampaignWriter *writer, const EventRow *row)
 {
@@ -157,7 +157,7 @@ campaign_add(CampaignWriter *writer, const EventRow *row)
 	MemoryContextSwitchTo(caller);
 }
 
-/* True if the row in the slot already has what the events say. */
+/* True if the events do not change the row in the slot. */
 static bool
 campaign_is_current(TupleTableSlot *slot, const Campaign *campaign)
 {
@@ -181,7 +181,7 @@ account_text(const Campaign *campaign)
 	return PointerGetDatum(cstring_to_text_with_len(campaign->key.account, campaign->key.account_length));
 }
 
-/* Add the row of a campaign. */
+/* Add the row of a campaign to rows. */
 static void
 add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *rows)
 {
@@ -225,8 +225,8 @@ collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *ro
 }
 
 /*
- * Of the stored name and the new one, keep the one that name_takes_precedence
- * prefers.
+ * Keep the stored name or the new one, whichever takes precedence according to
+ * name_takes_precedence.
  */
 static SqlQuery write_query = {
 	.sql = "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"

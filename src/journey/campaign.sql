@@ -11,17 +11,17 @@ CREATE TABLE postalytics.campaigns (
     PRIMARY KEY (campaign_id, account)
 );
 COMMENT ON TABLE postalytics.campaigns IS
-    'a row a campaign that events name; counts are in pieces';
-COMMENT ON COLUMN postalytics.campaigns.account IS 'whose campaign it is; empty where no account was given';
+    'one row for each campaign that events name; for counts, see pieces';
+COMMENT ON COLUMN postalytics.campaigns.account IS 'client whose campaign it is; empty if no account was given';
 COMMENT ON COLUMN postalytics.campaigns.name IS
-    'the name that the events of the latest day give it; of several on that day the last in byte order';
+    'name given on the latest day; of several names given on that day, the last in byte order';
 COMMENT ON COLUMN postalytics.campaigns.named_on IS
-    'the day (UTC) of the latest event that names it';
+    'day (UTC) of the latest event that gives the campaign a name';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');
 
--- A name given on a later day takes precedence, and of two names of the same day
--- the last in byte order.  campaign.c has the same rule for the events of a call.
+-- A name given on a later day takes precedence and, of two names given on the same
+-- day, the last in byte order.  campaign.c has the same rule for the events of a call.
 CREATE FUNCTION postalytics.latest_name(
     stored_name text,
     stored_on date,
@@ -39,4 +39,4 @@ AS $$
     LIMIT 1
 $$;
 COMMENT ON FUNCTION postalytics.latest_name(text, date, text, date) IS
-    'internal: of two names of a campaign, the one that it has';
+    'internal: the one of two names of a campaign that takes precedence';

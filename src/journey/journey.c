@@ -3,8 +3,8 @@
  *		Folds events into pieces, one row for each mail piece.
  *
  * Folding is commutative and associative, and each event is inserted once, so
- * that neither the order of arrival nor the grouping into calls matters.  How
- * a row of new events is merged with the stored one is the subject of piece.c.
+ * that neither the order of arrival nor the grouping into calls matters.
+ * piece.c merges a row made from new events with the stored one.
  */
 #include "postgres.h"
 
@@ -22,7 +22,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-/* What the events of one piece have said so far. */
+/* The journey of one piece, folded from its events so far. */
 typedef struct Journey
 {
 	EventKey	key;			/* of the last event; its piece is NULL before
@@ -43,10 +43,10 @@ struct JourneyWriter
 	MemoryContext context;
 	Relation	pieces;
 	DirectTable *direct;		/* NULL if only a query can write to it */
-	Tuplestorestate *rows;		/* of pieces, for the query */
+	Tuplestorestate *rows;		/* rows of pieces that the query writes */
 	int64		count;
-	Row			row;			/* that is being built */
-	bool		replace;		/* stored rows instead of merging */
+	Row			row;			/* being built */
+	bool		replace;		/* replace stored rows instead of merging */
 	Journey		journey;
 };
 
@@ -66,10 +66,10 @@ begin_journey(Journey *journey)
 }
 
 /*
- * Begin to fold events into pieces and write them.  Needs an SPI connection.  If
+ * Create a writer that folds events into pieces.  Needs an SPI connection.  If
  * replace is true, the caller adds all events of each piece, and the result
- * replaces the stored row; otherwise it adds only events that were not folded
- * before, and the result is merged with the stored row.
+ * replaces the stored row; otherwise the caller adds only events that were not
+ * folded before, and the result is merged with the stored row.
  */
 JourneyWriter *
 journey_writer_create(MemoryContext parent, bool replace)
@@ -92,8 +92,8 @@ journey_writer_create(MemoryContext parent, bool replace)
 /* ---- folding ---- */
 
 /*
- * True if an event is the latest so far that can decide a section, which it
- * then does.
+ * True if an event that can decide a section is the latest so far.  If so, it
+ * decides the section, and its mark is recorded.
  */
 static bool
 decides(Journey *journey, Section section, int64 mark)
@@ -104,7 +104,7 @@ decides(Journey *journey, Section section, int64 mark)
 	return true;
 }
 
-/* Let what the payload of an event says decide the sections. */
+/* Let the payload of an event decide the sections that it has. */
 static void
 add_record(Journey *journey, const EventRecord *record, MailStatus status, int64 mark)
 {
@@ -129,8 +129,9 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 }
 
 /*
- * True if a row has a campaign other than by default.  Without its payload, the
- * campaign is taken for the default if it has the id of the drop.
+ * True if a row has a campaign that is not the default, which is the drop.  If
+ * the payload is unknown, a campaign that has the id of the drop is assumed to
+ * be the default.
  */
 static bool
 names_campaign(const EventRow *row)
@@ -142,8 +143,8 @@ names_campaign(const EventRow *row)
 }
 
 /*
- * Fold in one event.  The events of a piece come together, and what they point
- * to must stay until journey_next_piece.
+ * Fold in one event.  The caller must add the events of a piece one after the
+ * other, and keep what they point to until journey_next_piece.
  */
 void
 journey_add(JourneyWriter *writer, const EventRow *row)
@@ -248,8 +249,8 @@ enum
 };
 
 /*
- * The rows are in piece order, so that concurrent calls lock pieces in one
- * order.
+ * The rows are in piece order, so that concurrent calls lock pieces in the
+ * same order.
  */
 static SqlQuery write_query = {
 	.sql = "INSERT INTO postalytics.pieces AS p"
@@ -323,8 +324,8 @@ keep_row(JourneyWriter *writer)
 }
 
 /*
- * Let the stored row keep the sections that no payload decides.  Campaign
- * and drop are columns of events, and thus known.
+ * Let the stored row keep the sections that no payload decides.  Campaign and
+ * drop are columns of events, and thus always known.
  */
 static void
 keep_unknown_sections(Journey *journey)
@@ -334,7 +335,7 @@ keep_unknown_sections(Journey *journey)
 			journey->marks[SECTION_MARK(i)] = UNKNOWN_MARK;
 }
 
-/* Write the row of a piece that has no more events. */
+/* Write the row of the current piece, which has no more events. */
 void
 journey_next_piece(JourneyWriter *writer)
 {
@@ -350,7 +351,7 @@ journey_next_piece(JourneyWriter *writer)
 	begin_journey(&writer->journey);
 }
 
-/* Write what is left. */
+/* Write the remaining rows, and close the tables. */
 void
 journey_finish(JourneyWriter *writer)
 {

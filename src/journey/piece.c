@@ -2,9 +2,9 @@
  * piece.c
  *		The columns of pieces, and how two rows of one piece are merged.
  *
- * A row is a function of the set of the piece's events, whatever their order.
- * What makes it so are marks, which say which event decided each part of the
- * row.  journey.c folds events into rows.
+ * A row depends only on the set of the piece's events, not on their order.
+ * Marks ensure this: they record which event decided each part of the row.
+ * journey.c folds events into rows.
  */
 #include "postgres.h"
 
@@ -95,8 +95,8 @@ mark_status(int64 mark)
 
 /*
  * The mark of the first event of a status is not stored, because its time is
- * in a column.  Most rows have no other marks.  In the short form they store,
- * for each section, half a byte: the status whose first event decided it.
+ * in a column.  Most rows have no other marks.  They use the short form, which
+ * has half a byte for each section: the status whose first event decided it.
  *
  * All other rows store a byte for each mark: FIRST_EVENT + the status, or the
  * position of the mark in the list that follows, which has no duplicates.
@@ -132,8 +132,8 @@ set_marks(Row row, const void *bytes, int length)
 }
 
 /*
- * Store the short form; false if there are marks other than those of first
- * events.
+ * Store the short form.  Returns false if there are marks other than those of
+ * first events.
  */
 static bool
 store_short(Row row, const int64 *marks)
@@ -156,7 +156,7 @@ store_short(Row row, const int64 *marks)
 	return true;
 }
 
-/* Store the marks of a row, whose times are set. */
+/* Store the marks of a row whose times are set. */
 static void
 store_marks(Row row, const int64 *marks)
 {
@@ -205,7 +205,7 @@ raise_bad_marks(void)
 			 errmsg("invalid column \"marks\" in row of table \"pieces\"")));
 }
 
-/* Read the marks of a row; error 22023 if they are invalid. */
+/* Read the marks of a row.  Error 22023 if they are invalid. */
 static void
 read_marks(const Datum *values, const bool *nulls, int64 *marks)
 {
@@ -241,15 +241,15 @@ read_marks(const Datum *values, const bool *nulls, int64 *marks)
 
 /* ---- merging ---- */
 
-/* How a column of two rows is merged, for those that are not in a section. */
+/* How a column of two rows is merged. */
 typedef enum Merge
 {
-	MERGE_NONE,					/* the key, the marks, and what is derived
-								 * from them */
+	MERGE_NONE,					/* the key, the marks, and columns derived
+								 * from others */
 	MERGE_EARLIEST,
 	MERGE_LATEST,
 	MERGE_SUM,
-	MERGE_SECTION				/* + the Section: by its mark */
+	MERGE_SECTION				/* plus the Section: by its mark */
 } Merge;
 
 static const int column_merge[N_PIECE_COLUMNS] = {
@@ -312,8 +312,8 @@ set_derived(Row row, const int64 *marks)
 }
 
 /*
- * Set the marks of a row, whose times and counts are set, and what is derived
- * from them.
+ * Set the marks of a row whose times and counts are set, and the columns that
+ * are derived from them.
  */
 void
 piece_set_marks(Row row, const int64 *marks)
@@ -377,8 +377,8 @@ piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_
 }
 
 /*
- * Replace the stored row of a piece by one made from all of its events: a
- * DirectMerge.  Sections with UNKNOWN_MARK stay.
+ * Replace the stored row of a piece with one made from all of its events: a
+ * DirectMerge.  Sections with UNKNOWN_MARK keep their stored values.
  */
 bool
 piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
@@ -409,9 +409,9 @@ piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *store
 /*
  * merge_piece(stored pieces, new pieces, replace boolean) returns pieces
  *
- * Merges two rows of a piece that were made from different events, or replaces
- * the first by the second, which was made from all of its events.  Strict.
- * Error 22023 for marks that the extension has not made.
+ * Merges two rows of a piece that were made from different events or, if
+ * replace is true, replaces the first with the second, which was made from all
+ * of its events.  Strict.  Error 22023 if the marks of a row are invalid.
  */
 Datum
 postalytics_merge_piece(PG_FUNCTION_ARGS)

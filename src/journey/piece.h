@@ -9,7 +9,7 @@
 #include "executor/tuptable.h"
 #include "lifecycle/lifecycle.h"
 
-/* Columns of pieces, as piece.sql has them: attribute number less one. */
+/* Columns of pieces, in the order of piece.sql: attribute number minus one. */
 enum
 {
 	PIECE_ID, PIECE_ACCOUNT, PIECE_CAMPAIGN_ID, PIECE_DROP_ID, PIECE_CONTACT_ID,
@@ -26,7 +26,7 @@ enum
 extern const TableColumn pieces_columns[N_PIECE_COLUMNS];
 
 /*
- * Groups of columns, each of which is taken as a whole from the latest event
+ * Groups of columns.  Each group is taken as a whole from the latest event
  * that has it.
  */
 typedef enum Section
@@ -56,14 +56,14 @@ typedef enum Section
 #define NO_MARK			PG_INT64_MIN
 
 /*
- * Of a section that no known payload decides, while other payloads were not
- * kept: piece_replace keeps the stored one.
+ * The mark of a section that no known payload decides, if other payloads were
+ * not kept.  piece_replace keeps the stored section.
  */
 #define UNKNOWN_MARK	(NO_MARK + 1)
 
 /*
- * Of events at the same time, the one with the later status in the enum is the
- * later.
+ * Return the mark of an event.  Of events at the same time, the one with the
+ * later status in the enum counts as the later.
  */
 static inline int64
 make_mark(TimestampTz time, MailStatus status)

@@ -1,14 +1,14 @@
 /*
  * piece.sql
- *		pieces: what is known of each mail piece, folded from its events.
- * 
- * A row is a function of the set of the piece's events, whatever their order.  This is
- * what marks are for: for each status, and for each group of columns that the latest
- * event decides, they hold the time (in microseconds since 2000, times 16) and the
- * status of that event.
- * 
+ *		pieces: what is known about each mail piece, folded from its events.
+ *
+ * A row depends only on the set of the piece's events, not on their order.  The
+ * column marks ensures this: for each status, and for each group of columns that the
+ * latest event decides, it holds the time (in microseconds since 2000, times 16) plus
+ * the status of that event.
+ *
  * The key begins with piece_id, so that a lookup without an account also needs only one
- * descent.
+ * descent of the index.
  *
  * The columns that reports count come first, because a row is read from its start.
  */
@@ -57,21 +57,21 @@ CREATE INDEX pieces_campaign_id_idx ON postalytics.pieces (campaign_id);
 CREATE INDEX pieces_drop_id_idx ON postalytics.pieces (drop_id) WHERE drop_id IS NOT NULL;
 
 COMMENT ON TABLE postalytics.pieces IS
-    'a row a mail piece: its journey, its current status and its recipient';
-COMMENT ON COLUMN postalytics.pieces.account IS 'whose mail it is; empty where no account was given';
-COMMENT ON COLUMN postalytics.pieces.campaign_id IS 'from the latest event that names one; the drop if only that is known';
-COMMENT ON COLUMN postalytics.pieces.drop_id IS 'the drop of the campaign, from the latest event that names one';
+    'one row for each mail piece: its journey, current status and recipient';
+COMMENT ON COLUMN postalytics.pieces.account IS 'client whose mail it is; empty if no account was given';
+COMMENT ON COLUMN postalytics.pieces.campaign_id IS 'campaign named by the latest event that names one; the drop if only the drop is known';
+COMMENT ON COLUMN postalytics.pieces.drop_id IS 'drop of the campaign, from the latest event that names one';
 COMMENT ON COLUMN postalytics.pieces.status IS 'current status; NULL while there are only responses';
 COMMENT ON COLUMN postalytics.pieces.status_at IS 'time of the last event of the current status';
 COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';
-COMMENT ON COLUMN postalytics.pieces.fields IS 'the mailing list''s own fields, from the latest event that has any';
-COMMENT ON COLUMN postalytics.pieces.first_name IS 'the recipient, as a whole from the latest event that names one';
-COMMENT ON COLUMN postalytics.pieces.zip IS 'from the latest event that has one';
-COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'time of the first such event, as for the other statuses';
+COMMENT ON COLUMN postalytics.pieces.fields IS 'other fields of the mailing list, from the latest event that has any';
+COMMENT ON COLUMN postalytics.pieces.first_name IS 'recipient, whose columns up to state come from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.zip IS 'ZIP code, from the latest event that has one';
+COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'time of the first Mailed event; likewise for the other statuses';
 COMMENT ON COLUMN postalytics.pieces.opens IS 'visits to the personal URL';
 COMMENT ON COLUMN postalytics.pieces.completions IS 'visits to the goal URL';
-COMMENT ON COLUMN postalytics.pieces.last_url IS 'of the latest visit that names one';
-COMMENT ON COLUMN postalytics.pieces.expected_delivery_at IS 'from the latest event that has one';
+COMMENT ON COLUMN postalytics.pieces.last_url IS 'URL of the latest visit that has one';
+COMMENT ON COLUMN postalytics.pieces.expected_delivery_at IS 'expected delivery date, from the latest event that has one';
 COMMENT ON COLUMN postalytics.pieces.marks IS 'internal: which event decided each part of the row';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');
@@ -82,10 +82,11 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_merge_piece';
 COMMENT ON FUNCTION postalytics.merge_piece(postalytics.pieces, postalytics.pieces, boolean) IS
-    'internal: a piece''s row from two, that have different events of it, or with replace the second, which has all';
+    'internal: merge two rows of a piece made from different events or, with replace, replace the first with the second';
 
--- A body in quotes, for what is parsed at creation keeps users from adding
--- columns to pieces; so the operator is named in full.
+-- The body is a string, because a body parsed at creation would keep users from
+-- adding columns to pieces.  A string is parsed with the caller's search_path, so the
+-- operators are schema-qualified.
 CREATE FUNCTION postalytics.reached_at(piece postalytics.pieces, status postalytics.mail_status)
 RETURNS timestamptz
 LANGUAGE sql
@@ -106,4 +107,4 @@ SELECT CASE
        END
 $$;
 COMMENT ON FUNCTION postalytics.reached_at(postalytics.pieces, postalytics.mail_status) IS
-    'the time of a piece''s first event of a status; NULL if it has none';
+    'time of a piece''s first event of a status; NULL if it has none';

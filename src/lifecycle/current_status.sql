@@ -1,7 +1,7 @@
 /*
  * current_status.sql
- *		The aggregate that gives the current status of a piece, which everybody
- *		may use.
+ *		The aggregate that determines the current status of a piece, which every
+ *		role may use.
  */
 
 CREATE FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz)
@@ -55,4 +55,4 @@ CREATE AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz
     PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) IS
-    'current status of a piece from its events'' statuses and times, in any order';
+    'current status of a piece, from the statuses and times of its events in any order';

@@ -3,7 +3,7 @@
  *		The eleven statuses: their spellings, their partial order, and the rule
  *		that gives a piece its current status.
  *
- * Nothing here knows of tables.
+ * Nothing in this file accesses a table.
  */
 #include "postgres.h"
 
@@ -35,7 +35,7 @@ PG_FUNCTION_INFO_V1(postalytics_to_mail_status);
 
 #define BIT(status)		(1 << (status))
 
-/* For each status, those that come after it. */
+/* For each status, the statuses that come after it. */
 #define RESPONSES		(BIT(PURL_OPENED) | BIT(PURL_COMPLETED))
 #define AFTER_PROCESSED	(RESPONSES | BIT(RETURNED_TO_SENDER))
 #define AFTER_LOCAL		(AFTER_PROCESSED | BIT(PROCESSED_FOR_DELIVERY))
@@ -48,11 +48,11 @@ PG_FUNCTION_INFO_V1(postalytics_to_mail_status);
 typedef struct StatusInfo
 {
 	const char *name;			/* the enum's label */
-	const char *label;			/* for people */
+	const char *label;			/* the display form */
 	const char *other;			/* another spelling in the feed, or NULL */
 	const char *track;
 	int			feed_code;
-	bool		canada;			/* reported there; all are in the US */
+	bool		canada;			/* reported in Canada; in the US all are */
 	uint16		after;			/* bit mask of the later statuses */
 } StatusInfo;
 
@@ -72,8 +72,8 @@ static const StatusInfo statuses[N_STATUSES] = {
 
 /*
  * The OIDs of the enum's values in this database.  CREATE TYPE assigns them
- * close together, so that a small table that starts at the lowest one finds
- * nearly all of them.  The others are searched one by one.
+ * close together, so a small table that starts at the lowest one contains
+ * nearly all of them.  The others are found by a linear search.
  */
 #define RANK_TABLE_SIZE 64
 
@@ -293,7 +293,7 @@ status_from_text(const char *spelling, int len)
 /*
  * Return the current status of a piece, given the time of the last event of
  * each status (DT_NOBEGIN if there is none), or NO_STATUS.  This is the rule
- * of the lifecycle.  As it depends on maxima only, the order of arrival cannot
+ * of the lifecycle.  It depends only on maxima, so the order of arrival cannot
  * matter.
  */
 int
@@ -359,7 +359,7 @@ postalytics_comparable(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(a == b || comes_after(a, b) || comes_after(b, a));
 }
 
-/* ---- what a status is called, and where it applies: strict ---- */
+/* ---- properties of a status: (mail_status), strict ---- */
 
 static const StatusInfo *
 status_argument(FunctionCallInfo fcinfo)
@@ -398,8 +398,8 @@ postalytics_is_repeatable(PG_FUNCTION_ARGS)
 }
 
 /*
- * applies_in(mail_status, country): NULL for a country that the vendor does
- * not mail to
+ * applies_in(mail_status, text): NULL for a country other than the US and
+ * Canada, because the vendor does not mail to it
  */
 Datum
 postalytics_applies_in(PG_FUNCTION_ARGS)

@@ -7,7 +7,7 @@
 
 #include "datatype/timestamp.h"
 
-/* In the order of the enum mail_status. */
+/* The statuses, in the order of the enum mail_status. */
 typedef enum MailStatus
 {
 	MAIL_PIECE_CREATED,

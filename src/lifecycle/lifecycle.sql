@@ -1,6 +1,6 @@
 /*
  * lifecycle.sql
- *		mail_status, its order and its labels, which everybody may use.
+ *		mail_status, its order and its labels, which every role may use.
  */
 
 CREATE TYPE postalytics.mail_status AS ENUM (
@@ -19,8 +19,8 @@ CREATE TYPE postalytics.mail_status AS ENUM (
 COMMENT ON TYPE postalytics.mail_status IS
     'status of a mail piece; < is declaration order, << the lifecycle''s partial order';
 
--- The partial order.  It has no negators: where neither a << b nor b <<= a,
--- the two are incomparable.
+-- The partial order.  Its operators have no negators, because neither a << b nor
+-- b <<= a is true if a and b are incomparable.
 
 CREATE FUNCTION postalytics.order_support(internal)
 RETURNS internal
@@ -28,7 +28,7 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_order_support';
 COMMENT ON FUNCTION postalytics.order_support(internal) IS
-    'planner support: turns << and its kin against a constant into = ANY (...)';
+    'planner support for the operators of the partial order';
 
 CREATE FUNCTION postalytics.precedes(a postalytics.mail_status, b postalytics.mail_status)
 RETURNS boolean
@@ -119,7 +119,7 @@ CREATE OPERATOR postalytics.>>= (
 COMMENT ON OPERATOR postalytics.>>= (postalytics.mail_status, postalytics.mail_status) IS
     'the same as, or later in the lifecycle than';
 
--- What a status is called, and where it applies.
+-- Properties of a status.
 
 CREATE FUNCTION postalytics.label(status postalytics.mail_status)
 RETURNS text
@@ -127,7 +127,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_label';
 COMMENT ON FUNCTION postalytics.label(postalytics.mail_status) IS
-    'the status as people read it: In Transit';
+    'display form of a status, such as In Transit';
 
 CREATE FUNCTION postalytics.track(status postalytics.mail_status)
 RETURNS text
@@ -135,7 +135,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_track';
 COMMENT ON FUNCTION postalytics.track(postalytics.mail_status) IS
-    'production, postal, exception or response';
+    'track of a status: production, postal, exception or response';
 
 CREATE FUNCTION postalytics.feed_code(status postalytics.mail_status)
 RETURNS integer
@@ -143,7 +143,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_feed_code';
 COMMENT ON FUNCTION postalytics.feed_code(postalytics.mail_status) IS
-    'the number the feed uses for the status';
+    'number that the feed uses for a status';
 
 CREATE FUNCTION postalytics.is_terminal(status postalytics.mail_status)
 RETURNS boolean
@@ -159,7 +159,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_repeatable';
 COMMENT ON FUNCTION postalytics.is_repeatable(postalytics.mail_status) IS
-    'true if each occurrence counts, as each visit does';
+    'true if each occurrence of the status is a new event, as each visit is';
 
 CREATE FUNCTION postalytics.applies_in(status postalytics.mail_status, country text)
 RETURNS boolean
@@ -175,7 +175,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_to_mail_status';
 COMMENT ON FUNCTION postalytics.to_mail_status(text) IS
-    'the status of a name, a label in any spelling of the feed, or a feed code; NULL for anything else';
+    'status with that name, label or feed code, in any spelling of the feed; NULL for anything else';
 
 CREATE VIEW postalytics.statuses
 WITH (security_invoker = true) AS

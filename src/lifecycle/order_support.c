@@ -1,7 +1,7 @@
 /*
  * order_support.c
- *		Planner support for the operators of the lifecycle's order: a comparison
- *		with a constant becomes one that indexes and statistics can be used for.
+ *		Planner support for the operators of the lifecycle's order: replaces a
+ *		comparison with a constant by one that can use indexes and statistics.
  */
 #include "postgres.h"
 
@@ -20,8 +20,8 @@
 PG_FUNCTION_INFO_V1(postalytics_order_support);
 
 /*
- * Collect the values for which the function is true with the constant, and
- * return their number.
+ * Collect the values for which the call with the constant is true, and return
+ * their number.
  */
 static int
 find_values(FuncExpr *call, Const *constant, bool constant_first, Datum *values)
@@ -46,7 +46,7 @@ find_values(FuncExpr *call, Const *constant, bool constant_first, Datum *values)
 	return nvalues;
 }
 
-/* "expression <= value", or ">=" */
+/* Make "expression <= value" or "expression >= value". */
 static Node *
 make_comparison(Node *expression, Const *constant, Datum value, int16 strategy)
 {
@@ -64,7 +64,7 @@ make_comparison(Node *expression, Const *constant, Datum value, int16 strategy)
 	return (Node *) comparison;
 }
 
-/* "expression = ANY (values)" */
+/* Make "expression = ANY (values)". */
 static Node *
 make_membership(Node *expression, Const *constant, Datum *values, int nvalues)
 {

@@ -3,10 +3,10 @@
  *		configure: changes a setting.
  */
 
--- Locks: to change identity, SHARE on events until the transaction ends.  Errors:
+-- Locks: if identity changes, SHARE on events until the transaction ends.  Errors:
 -- 42704 if there is no such setting, 22023 for a value that is not allowed; for
--- audit_retention also 42501 if the session's user does not act for the owner; for
--- identity also 55000 if there are events, 25001 unless the transaction is READ
+-- audit_retention also 42501 unless the session user has the privileges of the owner;
+-- for identity also 55000 if there are events, 25001 unless the transaction is READ
 -- COMMITTED, and 55P03 if the lock is not available within 10 seconds.
 CREATE FUNCTION postalytics.configure(name text, value text)
 RETURNS void

@@ -1,6 +1,6 @@
 /*
  * drop_campaign.sql
- *		drop_campaign: everything about a campaign deleted.
+ *		drop_campaign: deletes everything about a campaign.
  */
 
 CREATE FUNCTION postalytics.pieces_of_campaign(campaign_id text, account text, naming text[])
@@ -22,8 +22,8 @@ $$;
 COMMENT ON FUNCTION postalytics.pieces_of_campaign(text, text, text[]) IS
     'internal: the pieces of an account''s campaign and those whose events or errors name it';
 
--- The caller has locked events, and the deliveries that existed before.  A lock
--- timeout limits the wait for rows that others have locked since then.
+-- The caller has locked the existing deliveries, and then events.  A lock timeout
+-- limits the wait for rows that other sessions have locked since then.
 CREATE FUNCTION postalytics.delete_campaign(campaign_id text, account text, affected text[])
 RETURNS bigint
 LANGUAGE plpgsql
@@ -71,10 +71,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.delete_campaign(text, text, text[]) IS
-    'internal: delete an account''s campaign whose pieces are given; how many events';
+    'internal: delete an account''s campaign, given its pieces; returns the number of events';
 
--- Errors: 42704 if there is no such campaign, 21000 if it exists in
--- more than one account.
+-- Errors: 42704 if there is no such campaign, 21000 if it exists in more than one
+-- account.
 CREATE FUNCTION postalytics.account_of_campaign(campaign_id text, account text)
 RETURNS text
 LANGUAGE plpgsql
@@ -111,16 +111,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.account_of_campaign(text, text) IS
-    'internal: the account of a campaign, or an error';
+    'internal: the account of a campaign; an error if there is not exactly one';
 
 -- An event belongs to a campaign if it names the campaign, or if its piece belongs to
--- it and the event names no campaign or only a drop.  A piece that has events of another campaign is
--- kept, and derived again from those.
+-- it and the event names no campaign or only a drop.  A piece that has events of
+-- another campaign is kept, and derived again from those.
 --
--- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on
--- events, until the transaction ends.  Writers are not blocked while it waits
--- for either.  Errors: those of account_of_campaign, 55P03 if the lock on events
--- is not available within 10 seconds, or then a row within one, 25001 unless the
+-- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on events,
+-- until the transaction ends.  Writers are not blocked while it waits for either.
+-- Errors: those of account_of_campaign, 55P03 if the lock on events is not available
+-- within 10 seconds or, after that, a row lock within 1 second, 25001 unless the
 -- transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.drop_campaign(campaign_id text, account text DEFAULT NULL)
 RETURNS bigint
@@ -136,7 +136,7 @@ BEGIN
     PERFORM postalytics.check_read_committed('drop_campaign');
     PERFORM postalytics.check_not_distributed();
     owner := postalytics.account_of_campaign(campaign_id, account);
-    -- This reads all events, so it comes before the locks.
+    -- This reads all events, so it is done before any lock is taken.
     SELECT array_agg(n.piece_id)
     INTO naming
     FROM (
@@ -163,4 +163,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.drop_campaign(text, text) IS
-    'forget a campaign: its events, pieces, recipients and deliveries; how many events';
+    'delete a campaign with its events, pieces, recipients and deliveries; returns the number of events';

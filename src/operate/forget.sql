@@ -2,12 +2,12 @@
  * forget.sql
  *		forget: erases a person.
  *
- * A person is whoever is the recipient of mail pieces: events give a contact id and an
- * e-mail address, in any spelling that field_names maps.  Rejects are searched for the
- * address anywhere in their payload, because they are not understood.
+ * A person is a recipient of mail pieces, identified by a contact id or an e-mail
+ * address in the events, under any name that field_names maps.  Rejects are searched
+ * for the address anywhere in their payload, because they could not be understood.
  */
 
--- The columns that identify a recipient; erase_pieces clears them.
+-- Tests the columns that identify a recipient, which erase_pieces clears.
 CREATE FUNCTION postalytics.has_recipient(piece postalytics.pieces)
 RETURNS boolean
 LANGUAGE sql
@@ -20,7 +20,7 @@ COMMENT ON FUNCTION postalytics.has_recipient(postalytics.pieces) IS
     'internal: true if a piece has anything that identifies its recipient';
 
 -- A production error is about a person if it names the contact or one of the pieces, or
--- its description or payload has one of the addresses.  If account is NULL, all
+-- its description or payload contains one of the addresses.  If account is NULL, all
 -- accounts are searched.
 CREATE FUNCTION postalytics.errors_of_person(piece_ids text[], account text, contact_ids text[], emails text[])
 RETURNS SETOF postalytics.production_errors
@@ -39,9 +39,8 @@ $$;
 COMMENT ON FUNCTION postalytics.errors_of_person(text[], text, text[], text[]) IS
     'internal: the production errors about a person';
 
--- Deletes the production errors about a person, or removes only what identifies the
--- person, as erase_pieces does.  Locks:
--- their rows, in key order.
+-- Deletes the production errors about a person or, if anonymise is true, removes only
+-- what identifies the person, as erase_pieces does.  Locks: their rows, in key order.
 CREATE FUNCTION postalytics.erase_errors(
     piece_ids text[],
     account text,
@@ -87,7 +86,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.erase_errors(text[], text, text[], text[], boolean) IS
-    'internal: erase the production errors about a person, or only what identifies the person; how many';
+    'internal: erase the production errors about a person, or only what identifies the person; returns their number';
 
 CREATE FUNCTION postalytics.event_tables()
 RETURNS SETOF regclass
@@ -103,17 +102,17 @@ $$;
 COMMENT ON FUNCTION postalytics.event_tables() IS
     'internal: events, and the months that were detached from it';
 
--- Deletes pieces of an account with their events, also from detached months, or removes
--- only their recipients if anonymise is true: then pieces and events stay, without what
--- identifies the recipient, so that reports count the same.  A piece id that read_piece
--- (validate.c) made from campaign id and contact id is replaced with a random one.
+-- Deletes pieces of an account and their events, including those in detached months.
+-- If anonymise is true, pieces and events stay, without the data that identifies the
+-- recipient, so that the counts in reports do not change.  A piece id that read_piece
+-- (validate.c) made from campaign id and contact id is then replaced with a random one.
 -- Deliveries are deleted in both cases.  Returns a row for each table.
 --
 -- As in lock_pieces, the settings make the planner look up each piece.
 --
 -- Locks: the unfinished deliveries of the pieces in the order of delivery_id, ROW
--- EXCLUSIVE on events, then the rows of the pieces in key order.  Events that others are
--- inserting are not found.
+-- EXCLUSIVE on events, then the rows of the pieces in key order.  Events that other
+-- sessions are inserting are not found.
 CREATE FUNCTION postalytics.erase_pieces(piece_ids text[], account text, anonymise boolean)
 RETURNS TABLE (relation text, affected bigint)
 LANGUAGE plpgsql
@@ -197,18 +196,19 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.erase_pieces(text[], text, boolean) IS
-    'internal: erase pieces of an account, or only their recipients; the number of rows in each table';
+    'internal: erase pieces of an account, or only their recipients; returns the number of rows in each table';
 
--- As values of the feed are compared (base/text.h).
+-- Removes the same whitespace as trim in base/text.h, which is applied to values of the
+-- feed.
 CREATE FUNCTION postalytics.trimmed(value text)
 RETURNS text
 LANGUAGE sql
 IMMUTABLE
 RETURN pg_catalog.btrim(value, E' \t\n\v\f\r');
 COMMENT ON FUNCTION postalytics.trimmed(text) IS
-    'internal: a text without the whitespace around it';
+    'internal: a text without leading and trailing whitespace';
 
--- Without an account, searches all.
+-- If account is NULL, all accounts are searched.
 CREATE FUNCTION postalytics.pieces_of_recipient(contact_id text, email text, piece_id text, account text)
 RETURNS TABLE (found_id text, found_account text)
 LANGUAGE plpgsql
@@ -224,7 +224,7 @@ BEGIN
         FROM postalytics.pieces AS p
         WHERE (p.contact_id = pieces_of_recipient.contact_id OR postalytics.is_recipient(p.email, pieces_of_recipient.email))
           AND (pieces_of_recipient.account IS NULL OR p.account = pieces_of_recipient.account);
-        -- These have the payloads of events of retired months.
+        -- These have the payloads of events in retired months.
         RETURN QUERY
         SELECT d.piece_id, d.account
         FROM postalytics.deliveries_unfinished AS d
@@ -250,12 +250,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.pieces_of_recipient(text, text, text, text) IS
-    'internal: the pieces, possibly more than once, that a person has or had according to any event';
+    'internal: the pieces of which a person is the recipient, now or according to any event; may contain duplicates';
 
--- Returns the contact ids and e-mail addresses that the pieces, or their events, give for
--- the recipient.  Rejects are searched for these.  Values that do not identify anybody are
--- ignored: a contact id that other pieces have, too, and an e-mail field that does not
--- have exactly one address.
+-- Returns the contact ids and e-mail addresses that the pieces, or their events, give
+-- for the recipient.  Rejects are searched for these.  Values that do not identify
+-- anybody are ignored: a contact id that other pieces also have, and an e-mail field
+-- that does not have exactly one address.
 CREATE FUNCTION postalytics.names_of_recipient(piece_ids text[], account text, OUT contact_ids text[], OUT emails text[])
 LANGUAGE plpgsql
 STABLE
@@ -300,8 +300,8 @@ $$;
 COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text) IS
     'internal: the contact ids and e-mail addresses of pieces, according to pieces and events';
 
--- A reject without an account can have events of any, if field_names maps an account;
--- each of them then belongs to the one that it names.
+-- If field_names maps an account, a reject without one can have events of any account;
+-- each event then belongs to the account that it names.
 CREATE FUNCTION postalytics.may_have_events_of(reject_account text, account text)
 RETURNS boolean
 LANGUAGE sql
@@ -317,8 +317,9 @@ $$;
 COMMENT ON FUNCTION postalytics.may_have_events_of(text, text) IS
     'internal: true if a reject of the first account can have events of the second';
 
--- A reject can consist of many events.  Then only those of the person are removed, and
--- the others are kept as an array; of more than 100,000 rejected events, none is.
+-- If a reject consists of many events, only those of the person are removed, and the
+-- others are kept as an array.  A reject with more than 100,000 rejected events is
+-- deleted as a whole.
 CREATE FUNCTION postalytics.erase_rejects(piece_ids text[], account text, contact_ids text[], emails text[])
 RETURNS bigint
 LANGUAGE plpgsql
@@ -358,11 +359,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.erase_rejects(text[], text, text[], text[]) IS
-    'internal: remove the events of a person from the rejects of an account; the number of rejects';
+    'internal: remove the events of a person from the rejects of an account; returns the number of rejects';
 
--- Counts events, deliveries and pieces that contain one of the e-mail addresses anywhere:
--- in a member that is not mapped to the recipient's address, in a worker's error message,
--- in fields or in a URL.
+-- Counts events, deliveries, pauses and pieces that contain one of the e-mail addresses
+-- anywhere: in a member that is not mapped to the recipient's address, in a worker's
+-- error message, in the reason of a pause, in fields or in a URL.
 CREATE FUNCTION postalytics.count_mentions(account text, emails text[])
 RETURNS TABLE (relation text, affected bigint)
 LANGUAGE plpgsql
@@ -407,21 +408,22 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
-    'internal: how many events, deliveries and pieces of an account, and how many pauses of any sync, contain an e-mail address';
+    'internal: numbers of events, deliveries and pieces of an account, and of pauses of any sync, that contain an e-mail address';
 
--- Erases what matches any of the arguments; NULL and empty ones are ignored.  Without an
--- account, the person must exist in only one.  Reads all events, also those of detached
--- months.  Does not block ingest, except of the same pieces; events that arrive meanwhile
--- are not found, so a second call, which finds nothing, verifies the erasure.
+-- Erases what matches any of the arguments; NULL and empty ones are ignored.  If
+-- account is NULL, the person must exist in only one.  Reads all events, including
+-- those of detached months.  Blocks the ingest of the same pieces only.  Events that
+-- arrive while it runs are not found, so a second call, which finds nothing, verifies
+-- the erasure.
 --
--- What is left of the person's addresses is only counted (action mention), because it is
--- in events, deliveries and pieces of somebody else, or in a member that is not mapped.
+-- Remaining occurrences of the person's addresses are only counted (action mention),
+-- because they are in events, deliveries and pieces of somebody else, or in a member
+-- that is not mapped.
 --
 -- Locks: the rejects, then the production errors that it changes, then those of
--- erase_pieces.  Errors: 22023 if
--- neither a contact id, an e-mail address nor a piece is given, 21000 if the person exists
--- in more than one account and none is given, 25001 unless the transaction is READ
--- COMMITTED.
+-- erase_pieces.  Errors: 22023 if no contact id, e-mail address or piece is given,
+-- 21000 if the person exists in more than one account and none is given, 25001 unless
+-- the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.forget(
     contact_id text DEFAULT NULL,
     email text DEFAULT NULL,
@@ -503,4 +505,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.forget(text, text, text, text, boolean) IS
-    'erase a person, given a contact id, e-mail address or piece, or with anonymise only the recipient; returns a row for each table searched';
+    'erase a person, given by contact id, e-mail address or piece, or with anonymise only what identifies the person; returns a row for each table searched';

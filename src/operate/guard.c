@@ -1,10 +1,10 @@
 /*
  * guard.c
- *		Refuses to drop the extension without CASCADE while it holds events, and
- *		removes the bindings of roles whose grants are dropped.
+ *		Refuses to drop the extension without CASCADE while it holds events,
+ *		and removes the bindings of roles whose grants are dropped.
  *
- * The partitions are not members of the extension, so that the server would
- * drop them without a notice.
+ * The partitions are not members of the extension, so the server would drop
+ * them silently.
  */
 #include "postgres.h"
 
@@ -90,8 +90,9 @@ static SqlQuery unbind_query = {
 };
 
 /*
- * Remove the bindings of roles whose privileges DROP OWNED revokes: a role can
- * still have the same privileges through another role.
+ * Remove the bindings of roles whose privileges DROP OWNED revokes.  Otherwise
+ * a binding would stay in effect if its role has the same privileges through
+ * another role.
  */
 static void
 unbind_roles(const List *roles)
@@ -105,7 +106,7 @@ unbind_roles(const List *roles)
 		elements[count++] = ObjectIdGetDatum(lfirst_oid(cell));
 	values[UNBIND_ROLES] = PointerGetDatum(construct_array(elements, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 	SPI_connect();
-	/* A DELETE of nothing would still wait for a grant in progress. */
+	/* Even a DELETE of no rows would wait for a grant in progress. */
 	query_run(&bound_query, values, NULL);
 	if (SPI_processed > 0)
 		query_run(&unbind_query, values, NULL);

@@ -1,6 +1,6 @@
 /*
  * guard.sql
- *		The guard against losing all events to a plain DROP EXTENSION.
+ *		guard_drop: prevents a plain DROP EXTENSION from dropping all events.
  */
 
 CREATE FUNCTION postalytics.guard_drop()

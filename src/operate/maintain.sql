@@ -1,6 +1,6 @@
 /*
  * maintain.sql
- *		maintain: partitions created in advance, and old data retired.
+ *		maintain: creates partitions in advance, and retires old data.
  */
 
 -- Days come before months: a session that has locked events must not wait for
@@ -27,9 +27,9 @@ $$;
 COMMENT ON FUNCTION postalytics.leaves_to_retire() IS
     'internal: the leaves beyond retention and history, in the order in which they are retired';
 
--- Copies the payload to deliveries that still wait for events of a month.  Does
--- not wait for rows that others have locked: skips them if skip is true, and
--- fails with 55P03 otherwise.
+-- Copies the payloads of a month's events to their unfinished deliveries.  Does not
+-- wait for rows that other sessions have locked: skips them if skip is true, and fails
+-- with 55P03 otherwise.
 CREATE FUNCTION postalytics.carry_payloads(leaf regclass, skip boolean)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -58,13 +58,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.carry_payloads(regclass, boolean) IS
-    'internal: copy the payloads of a month''s events to the deliveries that still wait for them';
+    'internal: copy the payloads of a month''s events to their unfinished deliveries';
 
--- Locks: ACCESS EXCLUSIVE on events, for which it waits up to lock_timeout, then
--- on the leaf, and rows of deliveries, for which it does not wait: it fails with
--- 55P03 if they are not available at once.  A caller that has locked deliveries
--- must not queue for events: a worker has locked events before it needs
--- deliveries.
+-- Locks: ACCESS EXCLUSIVE on events, for which it waits up to lock_timeout, or, if
+-- may_queue is false, tries for a second without queueing; then ACCESS EXCLUSIVE on the
+-- leaf, and rows of deliveries, without waiting.  Errors: 55P03 if a lock is not
+-- available.  A caller that has locked deliveries must not queue for events, because a
+-- worker locks events before it needs deliveries.
 CREATE FUNCTION postalytics.retire_month(leaf regclass, retention_action text, may_queue boolean)
 RETURNS text
 LANGUAGE plpgsql
@@ -107,8 +107,8 @@ $$;
 COMMENT ON FUNCTION postalytics.retire_month(regclass, text, boolean) IS
     'internal: drop or detach a month of events';
 
--- A leaf whose lock cannot be had, or on which something depends, is left for
--- the next run, which the log says.
+-- A leaf that cannot be locked, or on which an object depends, is left for the next
+-- run, and the failure is logged.
 CREATE FUNCTION postalytics.retire_leaf(leaf regclass, parent regclass, may_queue boolean)
 RETURNS postalytics.maintenance_log
 LANGUAGE plpgsql
@@ -137,7 +137,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.retire_leaf(regclass, regclass, boolean) IS
-    'internal: retire one leaf; what was done';
+    'internal: retire one leaf; returns what was done';
 
 CREATE FUNCTION postalytics.make_ahead()
 RETURNS SETOF postalytics.maintenance_log
@@ -177,9 +177,9 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION postalytics.make_ahead() IS
-    'internal: make the months and days ahead; what was done';
+    'internal: create months and days in advance; returns what was done';
 
--- Skips the rows that others have locked.
+-- Skips rows that other sessions have locked.
 CREATE FUNCTION postalytics.delete_after_a_day(relation regclass, since name)
 RETURNS void
 LANGUAGE plpgsql
@@ -196,9 +196,10 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_after_a_day(regclass, name) IS
     'internal: delete the rows of a table whose time is more than a day ago';
 
--- Deletes old rows of maintenance_log, audit_log and production_errors, and locks maintenance_log, until
--- the transaction ends, against another maintain().  Does not wait: returns false if
--- another has not ended.  Errors: 25001 unless the transaction is READ COMMITTED.
+-- Deletes old rows of maintenance_log, audit_log, production_errors and the tables that
+-- limit syncs.  Locks maintenance_log, until the transaction ends, against another
+-- maintain().  Does not wait: returns false if another maintain() has not ended.
+-- Errors: 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.begin_maintenance()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -230,16 +231,15 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION postalytics.begin_maintenance() IS
-    'internal: true if no other maintain() is running';
+    'internal: delete old rows of small tables; false if another maintain() is running';
 
--- Safe to run at any time.  If another maintain() is running, it does nothing.
--- For each table it retires leaves until the first that it cannot retire,
--- because a lock is not available within a second or an object depends on the
--- leaf.  It reads up to 500 parts of pieces (retire_pieces), and deletes up to 50 batches
--- of rejects (retire_rejects); the next call continues.  Locks are held until the
--- transaction ends; the background worker uses a transaction for each leaf, part and
--- batch, and processes all of them.  Errors: 25001 unless the transaction is READ
--- COMMITTED.
+-- Safe to run at any time.  If another maintain() is running, it does nothing.  For
+-- each table it retires leaves until the first one that it cannot retire, because a
+-- lock is not available within a second or an object depends on the leaf.  It reads up
+-- to 500 parts of pieces (retire_pieces), and deletes up to 50 batches of rejects
+-- (retire_rejects); the next call continues.  Locks are held until the transaction
+-- ends; the background worker uses a transaction for each leaf, part and batch, and
+-- processes all of them.  Errors: 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql

@@ -4,8 +4,8 @@
  */
 
 -- A session that waits in fetch holds a lock on the extension with objsubid 1
--- (show_waiting in fetch.c).
--- SECURITY DEFINER, because other sessions' times are not visible to everybody.
+-- (show_waiting in fetch.c).  SECURITY DEFINER, because other sessions' times are not
+-- visible to everybody.
 CREATE FUNCTION postalytics.waiting_fetches(OUT waiting bigint, OUT longest interval)
 LANGUAGE sql
 SECURITY DEFINER
@@ -22,7 +22,7 @@ AS $$
       AND l.objsubid = 1
 $$;
 COMMENT ON FUNCTION postalytics.waiting_fetches() IS
-    'the number of sessions that wait in fetch, and the time since the oldest of these statements began';
+    'number of sessions that wait in fetch, and time since the oldest of their statements began';
 
 -- Returns the age of the oldest transaction that has a snapshot in this database or a
 -- transaction ID, or is prepared; NULL if there is none.  Replication slots and standby
@@ -47,8 +47,8 @@ $$;
 COMMENT ON FUNCTION postalytics.oldest_snapshot() IS
     'internal: age of the oldest other transaction that may keep VACUUM from removing dead rows; NULL if there is none';
 
--- Returns the counts and latencies of each durable sync.  SECURITY DEFINER, because monitors
--- have no privileges on the tables.
+-- Returns the counts and latencies of each durable sync.  SECURITY DEFINER, because
+-- monitors have no privileges on the tables.
 CREATE FUNCTION postalytics.sync_metrics()
 RETURNS TABLE (name text, labels jsonb, value double precision)
 LANGUAGE sql
@@ -93,7 +93,7 @@ AS $$
     WHERE s.durable
 $$;
 COMMENT ON FUNCTION postalytics.sync_metrics() IS
-    'internal: the metrics of each sync';
+    'internal: the metrics of each durable sync';
 
 CREATE VIEW postalytics.metrics
 WITH (security_invoker = true) AS
@@ -114,5 +114,5 @@ FROM postalytics.sync_metrics() AS s;
 COMMENT ON VIEW postalytics.metrics IS
     'numbers for monitoring, one row per metric and labels';
 COMMENT ON COLUMN postalytics.metrics.name IS 'name of the metric';
-COMMENT ON COLUMN postalytics.metrics.labels IS 'what it is of: the sync, and the quantile of a latency';
-COMMENT ON COLUMN postalytics.metrics.value IS 'its current value';
+COMMENT ON COLUMN postalytics.metrics.labels IS 'labels of the metric: the sync, and the quantile of a latency';
+COMMENT ON COLUMN postalytics.metrics.value IS 'current value of the metric';

@@ -4,9 +4,9 @@
  */
 
 -- Deletes the events of the old account that the new one also has, and the old
--- account's unfinished deliveries of them for which the new account has a delivery.
--- Returns, for each piece, the number of such events and of its visits, which merging
--- the piece counts twice.
+-- account's unfinished deliveries of these events for which the new account has a
+-- delivery of the same sync.  Returns, for each piece, the number of these events and
+-- of the visits among them, which merging the piece counts twice.
 CREATE FUNCTION postalytics.delete_duplicate_events(old text, new text)
 RETURNS TABLE (piece_id text, events bigint, opens bigint, completions bigint)
 LANGUAGE sql
@@ -115,9 +115,8 @@ AS $$
     WHERE e.account = old
 $$;
 COMMENT ON FUNCTION postalytics.move_production_errors(text, text) IS
-    'internal: move the production errors of an account to another, without those that both have, and their duplicate deliveries';
+    'internal: move the production errors of an account to another, and delete duplicates and their duplicate deliveries';
 
--- Changes the account in rejects, syncs and bindings.
 CREATE FUNCTION postalytics.rename_account_references(old text, new text)
 RETURNS void
 LANGUAGE sql
@@ -144,8 +143,8 @@ $$;
 COMMENT ON FUNCTION postalytics.rename_account_references(text, text) IS
     'internal: change an account in rejects, syncs and bindings';
 
--- The caller has locked events, and the deliveries that existed before.  A lock
--- timeout limits the wait for rows that others have locked since then.
+-- The caller has locked the existing deliveries, and then events.  A lock timeout
+-- limits the wait for rows that other sessions have locked since then.
 CREATE FUNCTION postalytics.move_rows(old text, new text)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -189,20 +188,21 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
-    'internal: move everything from one account to another; how many events';
+    'internal: move everything from one account to another; returns the number of events';
 
--- Moves events, pieces, campaigns, production errors, rejects, deliveries, syncs and bindings from one
--- account to another, and merges what both have.  Detached months are not changed.
--- If field_names maps an account, rejects without one are kept, because a retry can
--- assign them to any account.
+-- Moves events, pieces, campaigns, production errors, rejects, deliveries, syncs and
+-- bindings from one account to another, and merges what both have.  Detached months are
+-- not changed.  If field_names maps an account, rejects without one are kept, because a
+-- retry can assign them to any account.
 --
 -- Locks: those of lock_bindings; the rows of the syncs that list the account, in the
 -- order of name; then its unfinished deliveries, as in redrive and replay_sync; then
--- SHARE ROW EXCLUSIVE on events, until the transaction ends: no events come in while it
--- runs, of any account.  Writers are not blocked while it waits for any of these.
--- Errors: 22004 for NULL, 22023 if the two are the same or the new one is empty, 22001
--- if the new one is too long, 55P03 if the lock on events is not available within 10
--- seconds, or then a row within one, 25001 unless the transaction is READ COMMITTED.
+-- SHARE ROW EXCLUSIVE on events, until the transaction ends, which blocks the ingest of
+-- all accounts.  Writers are not blocked while it waits for any of these.  Errors:
+-- 22004 for NULL, 22023 if the two are the same or the new one is empty, 22001 if the
+-- new one is too long, 55P03 if the lock on events is not available within 10 seconds
+-- or, after that, a row lock within 1 second, 25001 unless the transaction is READ
+-- COMMITTED.
 CREATE FUNCTION postalytics.move_account(old text, new text)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -247,4 +247,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.move_account(text, text) IS
-    'move everything from one account, which may be empty, to another; returns the number of events';
+    'move everything from one account, which may be '''', to another; returns the number of events';

@@ -37,15 +37,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.account_of_pieces(text[], text) IS
-    'internal: the account of pieces, or an error';
+    'internal: the account of pieces; an error if there is more than one';
 
 -- Locks the rows of pieces in key order, until the transaction ends, and returns their
 -- ids.  A piece that has events but no row gets one, with the marks of a piece without
--- events (the short form in piece.c), which refold_pieces replaces.  A piece that is not
--- returned appeared meanwhile, and is as ingest has just made it.
+-- events (the short form in piece.c), which refold_pieces replaces.  A piece that is
+-- not returned was inserted meanwhile by a concurrent ingest, so its row is up to date.
 --
--- The settings make the planner look up each piece, however large it thinks the tables
--- are.
+-- The settings make the planner look up each piece by index, regardless of the
+-- estimated size of the tables.
 CREATE FUNCTION postalytics.lock_pieces(piece_ids text[], account text)
 RETURNS text[]
 LANGUAGE plpgsql
@@ -78,9 +78,9 @@ COMMENT ON FUNCTION postalytics.lock_pieces(text[], text) IS
     'internal: lock the rows of an account''s pieces, and return their ids';
 
 -- A piece cannot be derived again if some of its events are in a month that was dropped
--- or detached: one of its times is in such a month, and no stored event has that time; or
--- a detached month has events of it.  The caller has locked events, so that no month is
--- retired meanwhile.  Errors: 22023 if there is such a piece.
+-- or detached: one of its times is in such a month, and no stored event has that time;
+-- or a detached month has events of the piece.  The caller has locked events, so that
+-- no month is retired meanwhile.  Errors: 22023 if there is such a piece.
 CREATE FUNCTION postalytics.check_not_retired(piece_ids text[], account text)
 RETURNS void
 LANGUAGE plpgsql
@@ -131,7 +131,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_not_retired(text[], text) IS
-    'internal: an error if a piece has had events in a retired month';
+    'internal: raise an error if a piece had events in a retired month';
 
 CREATE FUNCTION postalytics.raise_retired(piece_id text, month text)
 RETURNS void
@@ -146,12 +146,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.raise_retired(text, text) IS
-    'internal: the error that a piece has had events in a retired month';
+    'internal: raise the error that a piece had events in a retired month';
 
 -- Works through the pieces in batches, in key order, and does not block the ingest of
--- other pieces.  A piece without events is deleted.  What came only from payloads that
--- were not kept stays as it is.  NULL stands for no pieces, as array_agg returns it for
--- no rows.
+-- other pieces.  A piece without events is deleted.  Data that came only from payloads
+-- that were not kept is not changed.  NULL means no pieces, because array_agg returns
+-- it for no rows.
 --
 -- Locks: ACCESS SHARE on events, then those of lock_pieces.  Errors: those of
 -- account_of_pieces and check_not_retired, 25001 unless the transaction is READ

@@ -1,14 +1,14 @@
 /*
  * retire_pieces.sql
- *		maintain() and the background worker retire pieces and rejects that are older
- *		than their retention.
+ *		retire_pieces, retire_rejects: retire pieces and rejects that are older than
+ *		their retention, for maintain() and the background worker.
  *
  * An index on last_event_at would cost every event an update of all indexes of pieces,
  * so the table is read in parts instead.  The background worker uses a transaction for
  * each part, and sends notifications in between.
  */
 
--- Where the next part of pieces begins.  A dump does not contain it.
+-- The page at which the next part of pieces begins.  A dump does not contain it.
 CREATE TABLE postalytics.retirement_progress (
     next_page bigint NOT NULL
 );
@@ -18,9 +18,9 @@ COMMENT ON TABLE postalytics.retirement_progress IS
 COMMENT ON COLUMN postalytics.retirement_progress.next_page IS 'page number';
 INSERT INTO postalytics.retirement_progress VALUES (0);
 
--- Erases pieces as erase_pieces does, except those for which that fails, because a row
--- refers to them for example: if it fails, each half is tried by itself.  Returns the
--- number of pieces for which it has failed, and an error.
+-- Erases pieces as erase_pieces does, except those that cannot be erased, for example
+-- because of a foreign key: if it fails, each half is tried separately.  Returns the
+-- number of pieces that could not be erased, and an error message.
 CREATE FUNCTION postalytics.try_erase_pieces(piece_ids text[], account text, anonymise boolean, OUT failed bigint, OUT error text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -48,11 +48,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.try_erase_pieces(text[], text, boolean) IS
-    'internal: erase those pieces of an account that can be; how many cannot, and an error';
+    'internal: erase pieces of an account, except those for which it fails; returns the number of those, and an error message';
 
--- The old pieces in a range of pages, locked.  Skips pieces that others have locked, those
--- with unfinished deliveries, and those that are anonymised already.  As in lock_pieces,
--- the settings make the planner look up each piece.
+-- Locks and returns the old pieces in a range of pages.  Skips pieces that other
+-- sessions have locked, those with unfinished deliveries, and those that are already
+-- anonymised.  As in lock_pieces, the settings make the planner look up each piece.
 CREATE FUNCTION postalytics.old_pieces(first_page bigint, pages bigint, max_age interval, anonymise boolean)
 RETURNS TABLE (account text, piece_ids text[])
 LANGUAGE sql
@@ -84,11 +84,12 @@ AS $$
     GROUP BY o.account
 $$;
 COMMENT ON FUNCTION postalytics.old_pieces(bigint, bigint, interval, boolean) IS
-    'internal: the pieces in some pages of the table that are to be retired';
+    'internal: the pieces to retire in a range of pages of the table';
 
--- Reads the next 200 pages of pieces.  more: there are pages left; done: NULL if there
--- was nothing to retire.  Locks: the row of retirement_progress, the pieces with SKIP
--- LOCKED, then those of erase_pieces, for each of which it waits up to a second.
+-- Retires the old ones among the next 200 pages of pieces.  more is true if there are
+-- pages left; done is NULL if there was nothing to retire.  Locks: the row of
+-- retirement_progress, the pieces with SKIP LOCKED, then those of erase_pieces, for
+-- each of which it waits up to a second.
 CREATE FUNCTION postalytics.retire_pieces(OUT more boolean, OUT done postalytics.maintenance_log)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -137,10 +138,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.retire_pieces() IS
-    'internal: retire old pieces in a part of the table; whether there are more parts, and what was done';
+    'internal: retire old pieces in a part of the table; returns whether there are more parts, and what was done';
 
--- Deletes up to 10,000 old rejects, the oldest first, except those that others have
--- locked.  more: there may be others; done: as for retire_pieces.
+-- Deletes up to 10,000 old rejects, the oldest first, except those that other sessions
+-- have locked.  more is true if there may be others; done is as for retire_pieces.
 CREATE FUNCTION postalytics.retire_rejects(OUT more boolean, OUT done postalytics.maintenance_log)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -169,4 +170,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.retire_rejects() IS
-    'internal: delete some old rejects; whether there are more, and what was done';
+    'internal: delete some old rejects; returns whether there may be more, and what was done';

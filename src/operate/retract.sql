@@ -1,6 +1,6 @@
 /*
  * retract.sql
- *		retract_event: takes a wrong event back.
+ *		retract_event: deletes a wrong event.
  */
 
 -- True if, without this event, its campaign would have no event or piece left, or
@@ -36,8 +36,8 @@ $$;
 COMMENT ON FUNCTION postalytics.campaign_depends_on(postalytics.events) IS
     'internal: true if the campaign of an event must be derived again when the event is deleted';
 
--- Derives a campaign again, and deletes it if it has no events.  If the payload of an
--- event was not kept, its name is unknown, and the campaign keeps the one that it has.
+-- Derives a campaign again, and deletes it if it has no events.  If the events give no
+-- name, but the payload of one of them was not kept, the campaign keeps its old name.
 -- Locks: the row; the caller prevents the insertion of events.
 CREATE FUNCTION postalytics.rebuild_campaign(campaign_id text, account text)
 RETURNS void
@@ -72,10 +72,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.rebuild_campaign(text, text) IS
-    'internal: derive a campaign again from its stored events, as far as they are known';
+    'internal: derive a campaign again from its stored events, and delete it if there are none';
 
--- Deletes an event with its unfinished deliveries, and derives its piece again.  Returns
--- its deliveries.  The caller has locked the deliveries that existed before.  Locks: ROW
+-- Deletes an event with its unfinished deliveries, and derives its piece again.
+-- Returns its deliveries.  The caller has locked the existing deliveries.  Locks: ROW
 -- EXCLUSIVE on events, then those of lock_pieces.  Errors: those of check_not_retired,
 -- 42704 if the event no longer exists.
 CREATE FUNCTION postalytics.delete_event(event postalytics.events)
@@ -114,8 +114,8 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_event(postalytics.events) IS
     'internal: delete an event, and derive its piece again; returns its deliveries';
 
--- Likewise, and derives the campaign again.  The caller has locked events; a lock timeout
--- limits the wait for rows that others have locked.
+-- Likewise, but also derives the campaign again.  The caller has locked events; a lock
+-- timeout limits the wait for rows that other sessions have locked.
 CREATE FUNCTION postalytics.delete_event_of_campaign(event postalytics.events)
 RETURNS TABLE (sync text, delivery_id bigint, state postalytics.delivery_state, deleted boolean)
 LANGUAGE plpgsql
@@ -144,20 +144,21 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.raise_undefined_event(text, postalytics.mail_status, timestamptz) IS
-    'internal: the error that an event does not exist';
+    'internal: raise the error that an event does not exist';
 
 -- Returns a row for each delivery of the event.  Deliveries that are waiting, leased or
 -- dead are deleted; finished ones are only returned, because the CRM may have been
--- updated.  A time with a fraction is also compared in whole seconds, as it is stored
--- with the setting event_precision.
+-- updated.  If occurred_at has a fraction, an event at the whole second matches as
+-- well, because that is how it is stored with the setting event_precision.
 --
 -- Locks: ACCESS SHARE on events; FOR KEY SHARE on all rows of syncs, against
--- replay_sync; the unfinished deliveries of the event in the order of delivery_id; if the
--- campaign has to be derived again, SHARE ROW EXCLUSIVE on events; then those of
--- delete_event.  Writers are not blocked while it waits for any of these.  Errors: 42704 if
--- there is no such event, those of account_of_pieces and check_not_retired, 55P03 if the
--- campaign has to be derived again and the lock on events is not available within 10
--- seconds, or then a row within one, 25001 unless the transaction is READ COMMITTED.
+-- replay_sync; the unfinished deliveries of the event in the order of delivery_id; if
+-- the campaign has to be derived again, SHARE ROW EXCLUSIVE on events; then those of
+-- delete_event.  Writers are not blocked while it waits for any of these.  Errors:
+-- 42704 if there is no such event, those of account_of_pieces and check_not_retired,
+-- 55P03 if the campaign has to be derived again and the lock on events is not available
+-- within 10 seconds or, after that, a row lock within 1 second, 25001 unless the
+-- transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.retract_event(
     piece_id text,
     status postalytics.mail_status,
@@ -210,4 +211,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.retract_event(text, postalytics.mail_status, timestamptz, text) IS
-    'take a wrong event back, with its deliveries that are not finished; returns a row for each of its deliveries';
+    'delete a wrong event and its unfinished deliveries; returns a row for each of its deliveries';

@@ -1,19 +1,22 @@
 /*
  * shrink.sql
- *		shrink_deliveries: returns unused space of deliveries_unfinished to the operating system.
+ *		shrink_deliveries: returns unused space of deliveries_unfinished to the
+ *		operating system.
  */
 
--- Rewrites deliveries_unfinished if it is larger than 16 MB plus four times the estimated size
--- of its rows, as it can be after a long-lived snapshot has ended.  Plain VACUUM can truncate
--- the heap, but does not shrink the indexes.
+-- Rewrites deliveries_unfinished if it is larger than 16 MB plus four times the
+-- estimated size of its rows, as it can be after a long-lived snapshot has ended.
+-- Plain VACUUM can truncate the heap, but does not shrink the indexes.
 --
--- A row is taken to need at least 600 bytes, indexes included; the average row size is that of
--- the first thousand rows.  TOAST is ignored.  Uses CLUSTER, because VACUUM FULL cannot run in
--- a transaction block; then clears indisclustered, which pg_dump would reproduce.
+-- A row is taken to need at least 600 bytes, indexes included; the average row size is
+-- that of the first thousand rows.  TOAST is ignored.  Uses CLUSTER, because VACUUM
+-- FULL cannot run in a transaction block; then clears indisclustered, which pg_dump
+-- would reproduce.
 --
 -- Returns the row added to maintenance_log, or none if the table was not rewritten.
--- Locks: ACCESS EXCLUSIVE on deliveries_unfinished.  If that is not granted within 100 ms, does
--- nothing.
+--
+-- Locks: ACCESS EXCLUSIVE on deliveries_unfinished.  If that is not granted within 100
+-- ms, does nothing.
 CREATE FUNCTION postalytics.shrink_deliveries()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql
@@ -52,4 +55,4 @@ EXCEPTION
 END
 $$;
 COMMENT ON FUNCTION postalytics.shrink_deliveries() IS
-    'internal: rewrite deliveries_unfinished if most of it is empty; what was done';
+    'internal: rewrite deliveries_unfinished if most of it is empty; returns what was done';

@@ -17,12 +17,12 @@ PG_FUNCTION_INFO_V1(postalytics_bar);
 #define MAX_WIDTH	1000
 
 /*
- * bar(value, whole, width): value as a share of whole, in at most width
- * characters
+ * bar(value, whole, width) returns text
  *
- * In eighths of a block where both the database and the client take UTF-8,
- * else of '#'.  Empty where whole is not positive.  Error 22023 for a width
- * that is not 1 to 1000.
+ * Draws value as a share of whole, in at most width characters.  The bar
+ * consists of eighths of a block if both the database and the client use
+ * UTF-8, and otherwise of '#'.  It is empty if whole is not positive.  Strict.
+ * Error 22023 if width is not between 1 and 1000.
  */
 Datum
 postalytics_bar(PG_FUNCTION_ARGS)
@@ -31,7 +31,7 @@ postalytics_bar(PG_FUNCTION_ARGS)
 	float8		share = whole > 0 ? PG_GETARG_FLOAT8(0) / whole : 0;
 	int			width = PG_GETARG_INT32(2);
 	bool		utf8 = GetDatabaseEncoding() == PG_UTF8 && pg_get_client_encoding() == PG_UTF8;
-	int			steps = utf8 ? 8 : 1;	/* in a character */
+	int			steps = utf8 ? 8 : 1;	/* per character */
 	int			length;
 	StringInfoData bar;
 
@@ -43,7 +43,7 @@ postalytics_bar(PG_FUNCTION_ARGS)
 	length = isnan(share) ? 0 : (int) rint(Min(Max(share, 0), 1) * width * steps);
 	for (int i = 0; i < length / steps; i++)
 		appendStringInfoString(&bar, utf8 ? "\xE2\x96\x88" : "#");
-	/* U+2589, seven eighths, to U+258F, one. */
+	/* U+2589 (seven eighths) to U+258F (one eighth) */
 	if (length % steps != 0)
 		appendStringInfo(&bar, "\xE2\x96%c", 0x90 - length % steps);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(bar.data, bar.len));

@@ -9,7 +9,7 @@ LANGUAGE c
 STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_bar';
 COMMENT ON FUNCTION postalytics.bar(double precision, double precision, integer) IS
-    'a bar for the terminal, as long as value is of whole; of # where it is not UTF-8';
+    'bar that shows value as a share of whole, as text; of # characters without UTF-8';
 
 CREATE FUNCTION postalytics.rate(part bigint, whole bigint)
 RETURNS numeric
@@ -17,4 +17,4 @@ LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
 RETURN pg_catalog.round(part::numeric OPERATOR(pg_catalog./) NULLIF(whole, 0), 4);
 COMMENT ON FUNCTION postalytics.rate(bigint, bigint) IS
-    'part as a share of whole, from 0 to 1; NULL of nothing';
+    'part as a share of whole, from 0 to 1; NULL if whole is 0';

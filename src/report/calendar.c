@@ -1,7 +1,7 @@
 /*
  * calendar.c
- *		The days on which the US mail is delivered, and from them the window in
- *		which a piece comes to its mailbox.  Knows nothing of tables.
+ *		The days on which USPS delivers mail, and the window in which a piece is
+ *		delivered, which depends on them.  Nothing here accesses a table.
  *
  * USPS delivers mail on Monday to Saturday, except on federal holidays (5
  * U.S.C. 6103) and, when a holiday falls on a Sunday, on the Monday after it.
@@ -35,8 +35,8 @@ typedef struct Holiday
 {
 	const char *name;
 	int			month;
-	int			day;			/* of the month, or 0 where week and weekday
-								 * say */
+	int			day;			/* of the month; 0 if week and weekday
+								 * determine it */
 	int			week;			/* of the month: 1 to 4, or LAST_WEEK */
 	int			weekday;
 	int			since;			/* year */
@@ -56,9 +56,9 @@ static const Holiday holidays[] = {
 	{"Christmas Day", 12, 25, 0, 0, 1870}
 };
 
-/* Days are Julian day numbers here, as the server's date2j makes them. */
+/* Days are Julian day numbers here, as date2j returns them. */
 
-/* A holiday's day in a year, or 0 in a year before it was one. */
+/* Return the day of a holiday in a year; 0 if it was not yet a holiday. */
 static int
 holiday_day(const Holiday *holiday, int year)
 {
@@ -77,8 +77,8 @@ holiday_day(const Holiday *holiday, int year)
 }
 
 /*
- * The day of leave: for a Saturday's holiday the day before, for a Sunday's
- * the day after.
+ * Return the day on which employees have leave for a holiday: the day before
+ * one on a Saturday, and the day after one on a Sunday.
  */
 static int
 observed_day(int day)
@@ -126,8 +126,8 @@ next_delivery_day(int day)
 }
 
 /*
- * federal_holidays(year) returns (day, observed, name), in the year's order;
- * error 22008 for a year that dates do not have
+ * federal_holidays(year) returns setof (day, observed, name), in order of day;
+ * error 22008 if the year is not between 1 and 9999
  */
 Datum
 postalytics_federal_holidays(PG_FUNCTION_ARGS)
@@ -156,7 +156,7 @@ postalytics_federal_holidays(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* is_delivery_day(date): NULL for an infinite one */
+/* is_delivery_day(date): NULL for an infinite date */
 Datum
 postalytics_is_delivery_day(PG_FUNCTION_ARGS)
 {
@@ -184,11 +184,12 @@ start_of_day(int day, pg_tz *zone)
 }
 
 /*
- * delivery_window(processed_at, time_zone): the two delivery days after the
- * one on which a piece was processed for delivery, whole, in that time zone
+ * delivery_window(processed_at, time_zone) returns tstzrange
  *
- * NULL for an infinite time.  Errors: 22023 for a time zone that is not
- * known.
+ * Returns the two delivery days after the day on which a piece was processed
+ * for delivery, from midnight to midnight in that time zone.  NULL for an
+ * infinite time.  Errors: 22023 for an unknown time zone, 22008 if a timestamp
+ * is out of range.
  */
 Datum
 postalytics_delivery_window(PG_FUNCTION_ARGS)
@@ -224,9 +225,8 @@ postalytics_delivery_window(PG_FUNCTION_ARGS)
 
 typedef struct ZipZone
 {
-	int			first;			/* three digits; up to the next entry's */
-	const char *zone;			/* NULL for what is not in the US mail's
-								 * states */
+	int			first;			/* three digits; ends before the next entry */
+	const char *zone;			/* NULL for military and unassigned prefixes */
 } ZipZone;
 
 #define EASTERN		"America/New_York"
@@ -237,10 +237,10 @@ typedef struct ZipZone
 /*
  * Time zones by the first three digits of the ZIP code, that is, by postal
  * facility.  Prefixes that span two zones have the zone in which most of their
- * people live.  These are 324, 368, 373, 374, 377, 378, 401, 426, 427, 465,
+ * population lives.  These are 324, 368, 373, 374, 377, 378, 401, 426, 427, 465,
  * 469, 475, 476, 479, 498 and 499 (Eastern and Central), 575, 576, 585, 586,
  * 677, 678, 690, 691, 692 and 798 (Central and Mountain), 835 and 979
- * (Mountain and Pacific), 860 and 865 (Arizona, where the Navajo Nation keeps
+ * (Mountain and Pacific), 860 and 865 (Arizona, where the Navajo Nation observes
  * daylight saving time).
  */
 static const ZipZone zip_zones[] = {
@@ -258,7 +258,10 @@ static const ZipZone zip_zones[] = {
 	{979, MOUNTAIN}, {980, PACIFIC}, {995, "America/Anchorage"}
 };
 
-/* zip_time_zone(zip): of a US ZIP or ZIP+4 code; NULL for anything else */
+/*
+ * zip_time_zone(zip): the time zone of a US ZIP or ZIP+4 code; NULL for
+ * anything else
+ */
 Datum
 postalytics_zip_time_zone(PG_FUNCTION_ARGS)
 {

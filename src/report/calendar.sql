@@ -1,6 +1,6 @@
 /*
  * calendar.sql
- *		When USPS delivers mail, and when a piece comes to its mailbox.
+ *		When USPS delivers mail, and when a piece is delivered.
  */
 
 CREATE FUNCTION postalytics.federal_holidays(year integer)
@@ -10,7 +10,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 ROWS 11
 AS 'MODULE_PATHNAME', 'postalytics_federal_holidays';
 COMMENT ON FUNCTION postalytics.federal_holidays(integer) IS
-    'the US federal holidays of a year, and the days on which employees have leave for them';
+    'US federal holidays of a year, and the days on which employees have leave for them';
 
 CREATE FUNCTION postalytics.is_delivery_day(day date)
 RETURNS boolean
@@ -18,16 +18,16 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_delivery_day';
 COMMENT ON FUNCTION postalytics.is_delivery_day(date) IS
-    'true if USPS delivers mail on that day: Monday to Saturday, but no federal holiday and no Monday after one on a Sunday';
+    'true if USPS delivers mail on that day: Monday to Saturday, except federal holidays and the Monday after one on a Sunday';
 
--- Immutable as the server's own AT TIME ZONE is.
+-- Immutable, as AT TIME ZONE is.
 CREATE FUNCTION postalytics.delivery_window(processed_at timestamptz, time_zone text DEFAULT 'America/New_York')
 RETURNS tstzrange
 LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_delivery_window';
 COMMENT ON FUNCTION postalytics.delivery_window(timestamptz, text) IS
-    'when a piece processed for delivery is in the mailbox: the next two delivery days, in that time zone';
+    'when a piece processed for delivery is delivered: the next two delivery days, in that time zone';
 
 CREATE FUNCTION postalytics.zip_time_zone(zip text)
 RETURNS text
@@ -35,9 +35,9 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_zip_time_zone';
 COMMENT ON FUNCTION postalytics.zip_time_zone(text) IS
-    'the time zone of a US ZIP code, by its first three digits; NULL for anything else';
+    'time zone of a US ZIP code, by its first three digits; NULL for anything else';
 
--- A body in quotes, as reached_at's.
+-- The body is in quotes for the reason given at reached_at.
 CREATE FUNCTION postalytics.estimated_delivery(piece postalytics.pieces)
 RETURNS tstzrange
 LANGUAGE sql
@@ -50,4 +50,4 @@ SELECT CASE
        END
 $$;
 COMMENT ON FUNCTION postalytics.estimated_delivery(postalytics.pieces) IS
-    'when a piece is in the mailbox, in its recipient''s time zone; NULL unless it is processed for delivery';
+    'when a piece is delivered, in its recipient''s time zone; NULL unless it is processed for delivery';

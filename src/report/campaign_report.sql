@@ -1,6 +1,6 @@
 /*
  * campaign_report.sql
- *		Reports on campaigns.  They read pieces.
+ *		Reports on campaigns.  They read pieces and production_errors.
  */
 
 -- Each rate is a share of the pieces that can have the event, so it is never
@@ -106,10 +106,10 @@ WHERE NOT EXISTS (SELECT
                     AND (p.campaign_id = x.campaign_id
                          OR p.campaign_id IS NULL AND x.campaign_id IS NULL));
 COMMENT ON VIEW postalytics.campaign_funnel IS
-    'one row per campaign of an account: the pieces that have reached each status and those at it now, and their shares of the mailed';
-COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'empty where no account was given';
-COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all; those without a campaign are in the row without campaign_id';
-COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with such an event, as for the other statuses';
+    'one row per campaign of an account: how many pieces have reached each status, how many are at it now, and rates';
+COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'account; empty if none was given';
+COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all pieces; those without a campaign are in the row without campaign_id';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with a Mailed event; likewise for the other statuses';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
 COMMENT ON COLUMN postalytics.campaign_funnel.failed IS 'pieces with a production error; counted in pieces only if they also have events';
 COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'share of all pieces';
@@ -121,9 +121,9 @@ COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender_rate IS 'share 
 COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened_rate IS 'share of the sent pieces (was_sent)';
 COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed_rate IS 'share of the sent pieces (was_sent)';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'share of the sent pieces (was_sent)';
-COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces of which it is the current status';
-COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'from Mailed to ProcessedForDelivery';
-COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS 'as median_days, the 90th percentile';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces whose current status is Mailed; likewise for the other statuses';
+COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'median number of days from Mailed to ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS '90th percentile of the days from Mailed to ProcessedForDelivery';
 
 CREATE VIEW postalytics.campaign_funnel_by_country
 WITH (security_invoker = true) AS
@@ -163,7 +163,7 @@ FROM (
     GROUP BY p.account, p.campaign_id, p.country
 ) AS f;
 COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
-    'one row per campaign of an account and country; NULL for the rates of what the country does not report';
+    'one row per campaign of an account and country; rates of statuses that the country does not report are NULL';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed_rate IS 'share of all pieces';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
@@ -187,7 +187,7 @@ SELECT f.campaign_id,
 FROM postalytics.campaign_funnel AS f
 ORDER BY f.last_event_at DESC;
 COMMENT ON VIEW postalytics.campaign_progress IS
-    'running campaigns as bars, the one with the latest event first; for \watch';
+    'campaigns as bars, the one with the latest event first; for \watch';
 COMMENT ON COLUMN postalytics.campaign_progress.mailed IS 'mailed_rate of campaign_funnel as a bar';
-COMMENT ON COLUMN postalytics.campaign_progress.processed IS 'processed_for_delivery_rate of campaign_funnel as a bar; NULL where no piece is in a country with postal scans';
+COMMENT ON COLUMN postalytics.campaign_progress.processed IS 'processed_for_delivery_rate of campaign_funnel as a bar; NULL if no piece is tracked (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_progress.responded IS 'responded_rate of campaign_funnel as a bar';

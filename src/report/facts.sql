@@ -1,8 +1,8 @@
 /*
  * facts.sql
- *		What a row of pieces says, for the reports.
- * 
- * The bodies of these functions are in quotes, as that of reached_at.
+ *		Facts about a piece, derived from its row for the reports.
+ *
+ * The bodies of these functions are in quotes for the reason given at reached_at.
  */
 
 CREATE FUNCTION postalytics.was_sent(piece postalytics.pieces)
@@ -13,7 +13,7 @@ AS $$
 SELECT COALESCE(piece.mailed_at, piece.first_opened_at, piece.first_completed_at) IS NOT NULL OR postalytics.was_scanned(piece)
 $$;
 COMMENT ON FUNCTION postalytics.was_sent(postalytics.pieces) IS
-    'true if a piece must have been mailed, even if Mailed was not reported: it was mailed, scanned or answered';
+    'true if a piece was mailed, even if Mailed was not reported: it has a Mailed event, a scan or a response';
 
 CREATE FUNCTION postalytics.was_scanned(piece postalytics.pieces)
 RETURNS boolean
@@ -24,7 +24,7 @@ SELECT COALESCE(piece.in_transit_at, piece.in_local_area_at, piece.processed_for
                 piece.re_routed_at, piece.returned_to_sender_at) IS NOT NULL
 $$;
 COMMENT ON FUNCTION postalytics.was_scanned(postalytics.pieces) IS
-    'true if the post has reported a piece';
+    'true if the postal service has reported a piece';
 
 CREATE FUNCTION postalytics.is_tracked(piece postalytics.pieces)
 RETURNS boolean
@@ -49,7 +49,7 @@ SELECT CASE
        END
 $$;
 COMMENT ON FUNCTION postalytics.expected_day(timestamptz) IS
-    'internal: the day that the feed means by an expected delivery date, which it writes as midnight';
+    'internal: day of an expected delivery date, which the feed sends as midnight';
 
 CREATE FUNCTION postalytics.late_from(piece postalytics.pieces)
 RETURNS timestamptz

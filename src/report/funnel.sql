@@ -1,6 +1,6 @@
 /*
  * funnel.sql
- *		funnel: a campaign as of a time.
+ *		funnel: the state of a campaign at a time.
  */
 
 CREATE TYPE postalytics.funnel_row AS (
@@ -15,7 +15,7 @@ CREATE TYPE postalytics.funnel_row AS (
 COMMENT ON TYPE postalytics.funnel_row IS
     'a status in a campaign''s funnel';
 
--- Asks status_as_of only for the pieces that need it.
+-- Calls status_as_of only for pieces that have events before and after the time.
 CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity', account text DEFAULT NULL)
 RETURNS SETOF postalytics.funnel_row
 LANGUAGE sql
@@ -63,4 +63,4 @@ LEFT JOIN at AS a ON (a.status, a.account) = (s.status, c.account)
 ORDER BY c.account, s.status
 $$;
 COMMENT ON FUNCTION postalytics.funnel(text, timestamptz, text) IS
-    'a campaign as of a time: for each status the pieces that had reached it, as a share of all, and those at it; for each account that has the campaign, or one of them';
+    'state of a campaign at a time: for each status, how many pieces had reached it, their share of all pieces, and how many were at it; for one account, or each account that has the campaign';

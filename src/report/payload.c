@@ -1,6 +1,6 @@
 /*
  * payload.c
- *		What a stored payload says of an address, for the reports.
+ *		Extracts address details from a stored payload, for the reports.
  */
 #include "postgres.h"
 
@@ -11,7 +11,7 @@
 
 PG_FUNCTION_INFO_V1(postalytics_payload_details);
 
-/* What payload_details returns, in its order. */
+/* The columns that payload_details returns, in order. */
 static const Field columns[] = {
 	ERROR_CODE, ERROR_DESCRIPTION, ADDRESS_UPDATED, ADDRESS, ADDRESS2, CITY, STATE, ZIP, PHONE
 };

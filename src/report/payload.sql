@@ -1,6 +1,6 @@
 /*
  * payload.sql
- *		What a payload says of an address.
+ *		Address details in a payload.
  */
 
 CREATE FUNCTION postalytics.payload_details(
@@ -18,4 +18,4 @@ LANGUAGE c
 STABLE STRICT
 AS 'MODULE_PATHNAME', 'postalytics_payload_details';
 COMMENT ON FUNCTION postalytics.payload_details(json) IS
-    'what an event''s payload says of its address and of what was wrong with it, in any spelling of field_names';
+    'address, phone number and address error in an event''s payload, in any spelling of field_names';

@@ -18,10 +18,9 @@ $$;
 COMMENT ON FUNCTION postalytics.raise_several_accounts(text) IS
     'internal: raise the error that a piece exists in more than one account';
 
--- A piece without a later event has its current status.  For retired events the
--- piece still has the first time of each status, but not later ones, so a piece
--- that was re-routed more than once may show the status after the first
--- re-routing.
+-- If a piece has no later event, its status is the current one.  For retired events
+-- the piece still has the first time of each status, but not later ones, so a piece
+-- that was re-routed more than once may show the status after the first re-routing.
 -- Errors: 21000 if no account is given and the caller can see several that have the
 -- piece.
 CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz, account text DEFAULT NULL)
@@ -53,7 +52,7 @@ WHERE p.piece_id = status_as_of.piece_id
 LIMIT 1
 $$;
 COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz, text) IS
-    'status of a piece at a time, or NULL; in retired months only the first event of each status counts';
+    'status of a piece at a time; NULL if it had none; in retired months only the first event of each status counts';
 
 CREATE TYPE postalytics.journey_row AS (
     occurred_at timestamptz,
@@ -66,8 +65,8 @@ CREATE TYPE postalytics.journey_row AS (
 COMMENT ON TYPE postalytics.journey_row IS
     'a step in the journey of a piece';
 
--- The days between are those since the event before.  Of events that are retired
--- the piece still knows when each status was first reached.
+-- days is the time since the previous event.  For retired events the piece still has
+-- the time at which it first reached each status.
 CREATE FUNCTION postalytics.journey(piece_id text, account text DEFAULT NULL)
 RETURNS SETOF postalytics.journey_row
 LANGUAGE sql
@@ -124,7 +123,7 @@ WHERE p.piece_id = journey.piece_id
 ORDER BY p.account, n.place, n.occurred_at IS NOT NULL, n.status
 $$;
 COMMENT ON FUNCTION postalytics.journey(text, text) IS
-    'a piece''s events as people read them: in order, with the days between, and what is missing, awaited or late; for each account that has the piece, or one of them';
+    'journey of a piece, for people to read: its events in order, the days between them, and what is missing, awaited or late; for one account, or each account that has the piece';
 
 CREATE TYPE postalytics.stuck_piece AS (
     piece_id text,
@@ -141,15 +140,15 @@ CREATE TYPE postalytics.stuck_piece AS (
 COMMENT ON TYPE postalytics.stuck_piece IS
     'a piece that should have moved on';
 
--- Whoever has visited has the piece, whatever was scanned of it.
+-- A piece with a response has been delivered, regardless of its scans.
 --
--- A piece that has stayed longer than younger_than is not expected to move: its
--- last scan was missed.  NULL means no limit.
+-- A piece that has been at its status for longer than younger_than is not expected to
+-- move, because its last scan was missed.  NULL means no limit.
 --
--- How long pieces stay at a status is taken from those of the same campaign that
--- have gone on from it, if they are 20 or more; for the statuses only at which
--- some wait.  It is looked up in a map, for the plan of a join would depend on an
--- estimate of how many are stuck.
+-- The usual stay at a status is the 95th percentile of the pieces of the same campaign
+-- that have moved on from it, if there are at least 20.  It is computed only for
+-- statuses at which pieces are waiting.  It is looked up in a map, because the plan of
+-- a join would depend on an estimate of the number of stuck pieces.
 CREATE FUNCTION postalytics.stuck_pieces(
     older_than interval DEFAULT NULL,
     campaign text DEFAULT NULL,
@@ -222,7 +221,7 @@ WHERE now() - w.status_at > u.usual
 ORDER BY w.status_at
 $$;
 COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text, interval, text) IS
-    'pieces that should have moved on: longer at their status than older_than, or than 95 % of their campaign, but not longer than younger_than';
+    'pieces that should have moved on: at their status for longer than older_than, or by default than 95% of their campaign, but not longer than younger_than';
 
 CREATE VIEW postalytics.returned_mail
 WITH (security_invoker = true) AS
@@ -268,4 +267,4 @@ LEFT JOIN LATERAL postalytics.payload_details(e.payload) AS d ON true
 WHERE p.re_routed_at IS NOT NULL
    OR p.returned_to_sender_at IS NOT NULL;
 COMMENT ON VIEW postalytics.returned_mail IS
-    'pieces returned and pieces re-routed, with the error code and the address that the feed gave with the latest such event, NULL once its month is beyond retention; for address hygiene';
+    'returned and re-routed pieces, with the error code and address of the latest such event, which are NULL once its month is retired; for address hygiene';

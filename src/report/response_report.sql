@@ -34,12 +34,12 @@ FROM (
 ) AS r
 LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (r.campaign_id, r.account);
 COMMENT ON VIEW postalytics.campaign_responses IS
-    'one row per campaign of an account: visitors, their visits, who reached the goal and who did not';
-COMMENT ON COLUMN postalytics.campaign_responses.visitors_rate IS 'share of the pieces that were sent (was_sent), as responded_rate of campaign_funnel';
-COMMENT ON COLUMN postalytics.campaign_responses.completers_rate IS 'share of the visitors; purl_completed_rate of campaign_funnel is the share of the pieces that were sent';
-COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'from Mailed to the first visit, of the pieces of which both are known in that order';
+    'one row per campaign of an account: visitors, their visits, and how many reached the goal URL or did not';
+COMMENT ON COLUMN postalytics.campaign_responses.visitors_rate IS 'visitors as a share of the sent pieces (was_sent), the same as responded_rate of campaign_funnel';
+COMMENT ON COLUMN postalytics.campaign_responses.completers_rate IS 'completers as a share of the visitors; in campaign_funnel, purl_completed_rate is their share of the sent pieces';
+COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'median number of days from Mailed to the first visit, for pieces with both in that order';
 
--- For retired months only the first visit of each kind is known.
+-- For retired months only the first visit of each kind to a piece's URLs is known.
 CREATE VIEW postalytics.responses_by_day
 WITH (security_invoker = true) AS
 SELECT r.account,
@@ -68,4 +68,4 @@ FROM (
 ) AS r
 GROUP BY r.account, r.campaign_id, r.occurred_at::date;
 COMMENT ON VIEW postalytics.responses_by_day IS
-    'one row per campaign of an account and day of the session''s time zone: visits to the personal and to the goal URL; in months beyond retention the first of each piece';
+    'one row per campaign of an account and day in the session''s time zone: visits to the personal URL and the goal URL; in retired months only the first of each piece';

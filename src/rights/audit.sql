@@ -15,14 +15,14 @@ CREATE TABLE postalytics.audit_log (
     account text,
     detail text
 );
--- For publications of all tables: it has no primary key.
+-- The table has no primary key, and publications of all tables include it.
 ALTER TABLE postalytics.audit_log REPLICA IDENTITY FULL;
 CREATE INDEX audit_log_at_idx ON postalytics.audit_log (at);
 COMMENT ON TABLE postalytics.audit_log IS
-    'calls that changed settings or privileges, or removed or moved data; kept for as long as the setting audit_retention says';
-COMMENT ON COLUMN postalytics.audit_log.at IS 'when the action was taken';
+    'calls that changed settings or privileges, or removed or moved data; kept for the time that the setting audit_retention specifies';
+COMMENT ON COLUMN postalytics.audit_log.at IS 'time of the action';
 COMMENT ON COLUMN postalytics.audit_log.login IS 'the role that logged in';
-COMMENT ON COLUMN postalytics.audit_log.role IS 'the role that it had assumed with SET ROLE, or NULL';
+COMMENT ON COLUMN postalytics.audit_log.role IS 'the role assumed with SET ROLE, or NULL';
 COMMENT ON COLUMN postalytics.audit_log.action IS 'the function that was called';
 COMMENT ON COLUMN postalytics.audit_log.object IS 'the setting, role, campaign or sync that the action was about, or NULL';
 COMMENT ON COLUMN postalytics.audit_log.account IS 'the account, if the action concerns one';
@@ -30,8 +30,8 @@ COMMENT ON COLUMN postalytics.audit_log.detail IS 'what changed; never about a r
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.audit_log', '');
 
--- Its callers run as the owner, so CURRENT_USER would not tell who called: the role
--- that logged in and the one assumed with SET ROLE are recorded instead.  object,
+-- Its callers run as the owner, so CURRENT_USER would not identify the caller: the
+-- role that logged in and the one assumed with SET ROLE are recorded instead.  object,
 -- account and detail may be NULL.
 CREATE FUNCTION postalytics.audit(action text, object text, account text, detail text)
 RETURNS void

@@ -1,12 +1,12 @@
 /*
  * binding.c
- *		Checks what the current user may do, by the rows of table bindings.
+ *		Checks what the current user may do, according to table bindings.
  *
  * A binding gives a role a privilege, for one account or all, or for one sync.
  * Roles that inherit the privileges of a role have its bindings; the
  * extension's owner and superusers need none.  Checks use the current user, in
  * functions that run as their caller and switch to the owner only afterwards
- * (switch_to_owner).  The session's user would be wrong in an index expression
+ * (switch_to_owner).  The session user would be wrong in an index expression
  * that autovacuum evaluates, or in a SECURITY DEFINER function.
  */
 #include "postgres.h"
@@ -30,7 +30,7 @@ PG_FUNCTION_INFO_V1(postalytics_is_manager);
 
 /* ---- the table ---- */
 
-/* Columns of bindings, as binding.sql has them: attribute numbers. */
+/* Attribute numbers of bindings, in the order of binding.sql. */
 enum
 {
 	ATTR_ROLE = 1, ATTR_PRIVILEGE, ATTR_ACCOUNT, ATTR_SYNC
@@ -46,10 +46,10 @@ static const char *const privilege_names[] = {
 
 typedef struct Binding
 {
-	Oid			role;			/* which may have been dropped */
+	Oid			role;			/* may have been dropped */
 	Privilege	privilege;
-	text	   *account;		/* NULL for all */
-	text	   *sync;			/* only of PRIVILEGE_SYNC */
+	text	   *account;		/* NULL for all accounts */
+	text	   *sync;			/* NULL unless PRIVILEGE_SYNC */
 	struct Binding *next;
 } Binding;
 
@@ -122,7 +122,7 @@ next_binding(const Binding *binding, Privilege privilege)
 	return binding;
 }
 
-/* Likewise, of all bindings. */
+/* Likewise, beginning with the first binding of all. */
 static const Binding *
 first_binding(Privilege privilege)
 {
@@ -130,7 +130,7 @@ first_binding(Privilege privilege)
 	return next_binding(bindings, privilege);
 }
 
-/* True if an account is among those found so far. */
+/* True if an account is among the allowed ones. */
 static bool
 includes_account(const AllowedAccounts *bound, const char *account, uint32 length)
 {
@@ -169,7 +169,7 @@ allowed_accounts(Privilege privilege, AllowedAccounts *bound)
 }
 
 /*
- * Determine the accounts whose events the current user may bring; error 42501
+ * Determine the accounts whose events the current user may ingest; error 42501
  * if there is none.
  */
 void
@@ -216,7 +216,7 @@ account_of_call(const AllowedAccounts *bound, const char *account)
 	return event_account;
 }
 
-/* Return the accounts, which do not include all, as text[]. */
+/* Return the listed accounts as text[]; all is ignored. */
 Datum
 account_array(const AllowedAccounts *bound)
 {
@@ -275,7 +275,10 @@ postalytics_readable_accounts(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(account_array(&bound));
 }
 
-/* is_manager() returns boolean: true if the current user may manage syncs */
+/*
+ * is_manager() returns boolean: true if the current user may manage syncs and
+ * settings
+ */
 Datum
 postalytics_is_manager(PG_FUNCTION_ARGS)
 {

@@ -1,6 +1,6 @@
 /*
  * binding.h
- *		What a role may do with the data, and whose data.
+ *		The privileges of roles, and the accounts for which they hold.
  */
 #ifndef POSTALYTICS_BINDING_H
 #define POSTALYTICS_BINDING_H
@@ -25,7 +25,7 @@ typedef struct AllowedAccounts
 	text	  **accounts;
 } AllowedAccounts;
 
-/* The account of the events of a call. */
+/* The account of a call's events. */
 typedef struct EventAccount
 {
 	const char *name;			/* '' if none is specified */

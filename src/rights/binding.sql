@@ -1,6 +1,6 @@
 /*
  * binding.sql
- *		Which role may do what, and with whose data.
+ *		The bindings of roles to privileges, accounts and syncs.
  *
  * The server's privileges determine which functions and tables a role may use, and
  * a binding determines for which account or sync.  Functions for managers and
@@ -8,8 +8,8 @@
  * together.
  */
 
--- A dump contains the bindings of roles that exist: it would write the number of
--- a dropped role, which belongs to somebody else in a new cluster.
+-- A dump contains only the bindings of roles that exist.  It would write a dropped role
+-- as an OID, which can belong to another role in a new cluster.
 CREATE TABLE postalytics.bindings (
     role pg_catalog.regrole NOT NULL,
     privilege text NOT NULL
@@ -21,16 +21,16 @@ CREATE TABLE postalytics.bindings (
     UNIQUE NULLS NOT DISTINCT (role, privilege, account, sync)
 );
 COMMENT ON TABLE postalytics.bindings IS
-    'what roles may do, for which account or sync; see grant_ingest, grant_read, grant_sync, grant_manage and grant_monitor';
+    'privileges of roles, and the account or sync that each is for; see grant_ingest, grant_read, grant_sync, grant_manage and grant_monitor';
 COMMENT ON COLUMN postalytics.bindings.role IS 'the role; its members have its bindings';
 COMMENT ON COLUMN postalytics.bindings.privilege IS 'ingest, read, sync, manage or monitor';
-COMMENT ON COLUMN postalytics.bindings.account IS 'of ingest and read: the account; NULL for all';
-COMMENT ON COLUMN postalytics.bindings.sync IS 'of sync: the sync';
+COMMENT ON COLUMN postalytics.bindings.account IS 'account, for ingest and read; NULL for all accounts';
+COMMENT ON COLUMN postalytics.bindings.sync IS 'sync, for the privilege sync';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.bindings',
     'WHERE role::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');
 
--- For publications of all tables: it has no primary key.
+-- The table has no primary key, and publications of all tables include it.
 ALTER TABLE postalytics.bindings REPLICA IDENTITY FULL;
 
 CREATE TRIGGER configuration_changed

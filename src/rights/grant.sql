@@ -1,6 +1,6 @@
 /*
  * grant.sql
- *		Who may do what.
+ *		Privileges: the policies, and the functions that grant and revoke.
  *
  * PUBLIC may use the lifecycle functions and those that policies call.  Every other
  * privilege consists of GRANTs and a row of bindings.  Functions that work on the
@@ -24,7 +24,7 @@ $$;
 COMMENT ON FUNCTION postalytics.account_tables() IS
     'internal: the tables whose rows belong to an account';
 
--- The subqueries are evaluated once a query, and not for each row.
+-- The subqueries are evaluated once per query, not for each row.
 DO $$
 DECLARE
     each regclass;
@@ -70,7 +70,7 @@ CREATE POLICY readers ON postalytics.syncs
            OR accounts OPERATOR(pg_catalog.<@) (SELECT postalytics.readable_accounts())::text[]);
 CREATE POLICY managers ON postalytics.syncs
     USING ((SELECT postalytics.is_manager()));
--- The pauses and breakers of the syncs that the role can see.
+-- A role sees the pauses and breaker events of the syncs that it can see.
 ALTER TABLE postalytics.pauses ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.pauses
     FOR SELECT
@@ -119,8 +119,8 @@ $$;
 COMMENT ON FUNCTION postalytics.policy_roles() IS
     'internal: the roles of the policies for readers of all accounts';
 
--- Waits a tenth of a second for each table, and releases all of them before each
--- pause, so that other sessions can proceed.
+-- Waits up to 0.1 seconds for each table, and releases all locks before each pause, so
+-- that other sessions can proceed.
 CREATE FUNCTION postalytics.try_lock_account_tables(patience interval)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -148,11 +148,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.try_lock_account_tables(interval) IS
-    'internal: try for a time to lock all account tables; true if successful';
+    'internal: try to lock all account tables; true if successful within that time';
 
 -- Locks: ACCESS EXCLUSIVE on the account tables if a policy must change.  Errors:
--- 55P03 if they cannot be locked in time and a role must lose its policy.  A role
--- that only gains one gets a warning.
+-- 55P03 if they cannot be locked in time and a role must lose its policy.  If roles
+-- only gain one, a warning is raised instead.
 CREATE FUNCTION postalytics.update_policies(patience interval)
 RETURNS void
 LANGUAGE plpgsql
@@ -268,7 +268,7 @@ $$;
 COMMENT ON FUNCTION postalytics.sql_privileges(text) IS
     'internal: the SQL privileges that a kind of binding includes';
 
--- Without an account, read has more.
+-- Without an account, read includes further privileges.
 CREATE FUNCTION postalytics.binding_kinds(role oid)
 RETURNS TABLE (kind text)
 LANGUAGE sql
@@ -288,8 +288,8 @@ $$;
 COMMENT ON FUNCTION postalytics.binding_kinds(oid) IS
     'internal: the kinds of bindings that a role has';
 
--- Grants the privileges of the bindings that a role has, and revokes those of a
--- kind that it has lost.
+-- Grants the privileges of the bindings that a role has, and revokes those of the
+-- kinds that it has lost.
 CREATE FUNCTION postalytics.update_grants(role oid, lost text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -341,8 +341,8 @@ $$;
 COMMENT ON FUNCTION postalytics.role_oid(name) IS
     'internal: OID of the named role; error if it does not exist or is PUBLIC';
 
--- Changes of bindings, and of the set of syncs, which they refer to, are made one after
--- the other.  Neither lock conflicts with writers of events.
+-- Serializes changes of bindings, and of the set of syncs to which they refer.  Neither
+-- lock conflicts with writers of events.
 CREATE FUNCTION postalytics.lock_bindings()
 RETURNS void
 LANGUAGE plpgsql
@@ -440,7 +440,7 @@ $$;
 COMMENT ON FUNCTION postalytics.unbind_role(name, text, text, text) IS
     'internal: remove bindings of a role and the privileges that they included';
 
--- ---- what the owner calls ----
+-- ---- functions for the owner ----
 
 -- Errors: those of bind_role and unbind_role.
 CREATE FUNCTION postalytics.grant_ingest(role name, account text DEFAULT NULL)
@@ -451,7 +451,7 @@ AS $$
     SELECT postalytics.bind_role(role, 'ingest', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_ingest(name, text) IS
-    'let a role send events of an account, or of all, without reading data';
+    'let a role ingest events of an account, or of all, without reading data';
 
 CREATE FUNCTION postalytics.revoke_ingest(role name, account text DEFAULT NULL)
 RETURNS void
@@ -461,7 +461,7 @@ AS $$
     SELECT postalytics.unbind_role(role, 'ingest', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_ingest(name, text) IS
-    'revoke what grant_ingest gave a role, for one account or all bindings';
+    'revoke what grant_ingest granted to a role, for one account or for all';
 
 CREATE FUNCTION postalytics.grant_read(role name, account text DEFAULT NULL)
 RETURNS void
@@ -481,7 +481,7 @@ AS $$
     SELECT postalytics.unbind_role(role, 'read', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_read(name, text) IS
-    'revoke what grant_read gave a role, for one account or all bindings';
+    'revoke what grant_read granted to a role, for one account or for all';
 
 -- Errors: also 42704 if there is no such sync.
 CREATE FUNCTION postalytics.grant_sync(role name, sync text)
@@ -511,7 +511,7 @@ AS $$
     SELECT postalytics.unbind_role(role, 'sync', NULL, COALESCE(sync, ''))
 $$;
 COMMENT ON FUNCTION postalytics.revoke_sync(name, text) IS
-    'revoke a sync that grant_sync gave a role';
+    'revoke what grant_sync granted to a role, for one sync';
 
 CREATE FUNCTION postalytics.grant_manage(role name)
 RETURNS void
@@ -531,7 +531,7 @@ AS $$
     SELECT postalytics.unbind_role(role, 'manage', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_manage(name) IS
-    'revoke what grant_manage gave a role';
+    'revoke what grant_manage granted to a role';
 
 CREATE FUNCTION postalytics.grant_monitor(role name)
 RETURNS void
@@ -551,11 +551,11 @@ AS $$
     SELECT postalytics.unbind_role(role, 'monitor', NULL, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_monitor(name) IS
-    'revoke what grant_monitor gave a role';
+    'revoke what grant_monitor granted to a role';
 
--- ---- the privileges that the script itself leaves ----
+-- ---- privileges after installation ----
 
--- Whatever the default privileges of whoever runs the script have given away.
+-- Revokes what the default privileges of the installing role have granted.
 DO $$
 DECLARE
     each record;
@@ -608,8 +608,7 @@ GRANT EXECUTE ON FUNCTION
     postalytics.current_status(postalytics.mail_status, timestamptz)
 TO PUBLIC;
 
--- For the checks of syncs, and for the policies, which are evaluated as the
--- current user.
+-- The CHECK constraints of syncs and the policies call these as the current user.
 GRANT EXECUTE ON FUNCTION
     postalytics.are_known_statuses(postalytics.mail_status[]),
     postalytics.reads_all(),

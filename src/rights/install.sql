@@ -1,11 +1,11 @@
 /*
  * install.sql
- *		What the script begins with: names are looked up in pg_catalog alone, and
- *		a schema that somebody else has prepared is refused.
+ *		The beginning of the script: looks up names only in pg_catalog, and
+ *		refuses a schema that another role has prepared.
  *
- * Objects that were planted in the schema could otherwise be taken for the
- * extension's or the server's own, and run as its owner.  A restore creates
- * the schema, and gives it to its owner, before the extension.
+ * Otherwise, objects planted in the schema could be mistaken for objects of the
+ * extension or the server, and run as the extension's owner.  A restore creates
+ * the schema, and sets its owner, before it creates the extension.
  */
 
 SET LOCAL search_path = pg_catalog, pg_temp;

@@ -91,14 +91,14 @@ typedef enum SettingName
 typedef struct SettingInfo
 {
 	const char *name;
-	const char *default_value;	/* the default */
+	const char *default_value;
 	const char *description;
 	const char *allowed;		/* the values that is_valid accepts, in words */
 	bool		(*is_valid) (const struct SettingInfo *info, const char *value);
 	const char *choices[MAX_CHOICES];
-	const char *min;			/* of sizes, counts, and intervals other than
+	const char *min;			/* for sizes, counts, and intervals other than
 								 * 0 */
-	const char *max;			/* of sizes, intervals and counts */
+	const char *max;			/* for sizes, counts and intervals */
 } SettingInfo;
 
 static bool
@@ -398,7 +398,7 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 };
 
 /*
- * Return the number of a setting; error 42704 if there is none of this name.
+ * Return the number of a setting; error 42704 if there is none with this name.
  */
 static SettingName
 setting_by_name(const char *name)
@@ -413,7 +413,7 @@ setting_by_name(const char *name)
 	return N_SETTINGS;			/* not reached */
 }
 
-/* Error 22023 if a value is not allowed. */
+/* Check that a setting allows a value; error 22023 if it does not. */
 static void
 check_value(const SettingInfo *info, const char *value)
 {
@@ -437,8 +437,8 @@ begin_settings(void)
 }
 
 /*
- * Add a row of configuration, whose columns are name and value.  One that is
- * unknown, of a later version perhaps, is ignored.
+ * Add a row of configuration, whose columns are name and value.  An unknown
+ * setting, perhaps of a later version, is ignored.
  */
 static void
 add_setting(TupleTableSlot *row)
@@ -451,7 +451,7 @@ add_setting(TupleTableSlot *row)
 			setting_values[i] = TextDatumGetCString(slot_getattr(row, 2, &isnull));
 }
 
-/* Evaluate the values that are read in C. */
+/* Check all values, and convert those that are read in C. */
 static void
 end_settings(void)
 {

@@ -28,7 +28,7 @@ LANGUAGE c
 STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_setting';
 COMMENT ON FUNCTION postalytics.setting(text) IS
-    'the current value of a setting';
+    'current value of a setting';
 
 CREATE FUNCTION postalytics.check_setting(name text, value text)
 RETURNS boolean

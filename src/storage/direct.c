@@ -4,9 +4,9 @@
  *
  * This takes the same steps as INSERT ... ON CONFLICT (nodeModifyTable.c).
  * Setting up a query costs more than writing a row, and merging two rows by
- * expressions more than by a function.  Triggers, rules, check constraints and
- * the like are not executed, so a table that has any must be written by a
- * query.
+ * expressions costs more than by a function.  Triggers, rules, check
+ * constraints, generated columns and row-level security are not applied, so a
+ * table that has any of them must be written by a query.
  */
 #include "postgres.h"
 
@@ -29,17 +29,17 @@
 struct DirectTable
 {
 	Relation	relation;
-	int			ncolumns;		/* of the table; columns after them were
+	int			ncolumns;		/* number of columns; any that follow were
 								 * dropped */
 	EState	   *estate;
 	ResultRelInfo *result;
 	TupleTableSlot *row;
 	TupleTableSlot *stored;		/* the stored row with the same key */
-	List	   *key;			/* OID of the primary key's index once an
-								 * upsert needs it */
+	List	   *key;			/* OID of the primary key's index; NIL until
+								 * an upsert needs it */
 	Relation	key_index;
 	IndexScanDesc key_scan;
-	int			nkeys;			/* of the primary key */
+	int			nkeys;			/* number of columns of the primary key */
 	ScanKeyData keys[MAX_LOOKUP_KEYS];
 	SnapshotData any;			/* sees uncommitted rows of other
 								 * transactions, too */
@@ -81,8 +81,8 @@ direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * Likewise for the leaves of a partitioned table, by a caller that does what
- * its trigger would do.  The trigger must be enabled, and be the only one.
+ * Likewise for the leaves of a partitioned table, if the caller does what the
+ * table's trigger would do.  The trigger must be enabled and the only one.
  */
 bool
 direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
@@ -98,8 +98,8 @@ direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
 }
 
 /*
- * Write to the first ncolumns of an open table, on which the caller holds
- * RowExclusiveLock.  Error 25006 in a read-only transaction.
+ * Prepare to write to the first ncolumns columns of an open table, on which
+ * the caller holds RowExclusiveLock.  Error 25006 in a read-only transaction.
  */
 DirectTable *
 direct_open(Relation relation, int ncolumns)
@@ -138,7 +138,7 @@ direct_close(DirectTable *table)
 	CommandCounterIncrement();
 }
 
-/* Store the values in table->row.  Columns that were dropped are NULL. */
+/* Store the values in table->row.  Dropped columns are NULL. */
 static void
 store_row(DirectTable *table, const Datum *values, const bool *nulls)
 {
@@ -150,8 +150,8 @@ store_row(DirectTable *table, const Datum *values, const bool *nulls)
 }
 
 /*
- * Insert the row, and remove it again if another session has inserted one with
- * its key meanwhile.  True if it was inserted.
+ * Insert the row, but remove it again if another session has meanwhile
+ * inserted one with the same key.  Returns true if it was inserted.
  */
 static bool
 insert_speculatively(DirectTable *table)
@@ -168,7 +168,9 @@ insert_speculatively(DirectTable *table)
 	return !conflict;
 }
 
-/* Error 40001 if the transaction's snapshot cannot see the stored row. */
+/*
+ * Raise error 40001 if the transaction's snapshot cannot see the stored row.
+ */
 static void
 check_visible(DirectTable *table)
 {
@@ -184,11 +186,11 @@ check_visible(DirectTable *table)
 }
 
 /*
- * Insert a row; false if there is already one with any of its unique keys.
- * Waits for a transaction that is inserting one.  If expect_new is true it
- * does not look for one first, which is cheaper if there is none, but leaves a
- * dead row behind if there is one.  Error 40001 if the transaction's snapshot
- * cannot see the other row, which direct_stored returns.
+ * Insert a row.  Returns false if there is already one with any of its unique
+ * keys; direct_stored returns that row.  Waits for a transaction that is
+ * inserting one.  If expect_new is true, it does not look for one first, which
+ * is cheaper if there is none, but leaves a dead row behind if there is one.
+ * Error 40001 if the transaction's snapshot cannot see the other row.
  */
 bool
 direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool expect_new)
@@ -224,7 +226,7 @@ direct_stored(DirectTable *table)
 /* ---- upserts ---- */
 
 /*
- * Use the primary key for upserts.  Its index scan stays open, because
+ * Open the index of the primary key for upserts.  Its scan stays open, because
  * starting one is the most expensive part of a lookup.
  */
 static void
@@ -248,9 +250,9 @@ open_key(DirectTable *table)
 }
 
 /*
- * Release the index page that the scan has pinned.  VACUUM would wait for the
- * pin, and this transaction for another that may wait for VACUUM.  The
- * deadlock detector does not see pins.
+ * Release the index page that the scan has pinned.  Otherwise VACUUM would
+ * wait for the pin, while this transaction waits for another that may wait for
+ * VACUUM.  The deadlock detector does not see pins.
  */
 static void
 release_pins(DirectTable *table)
@@ -274,8 +276,9 @@ wait_for_writer(DirectTable *table)
 }
 
 /*
- * Find the stored row that has the same key; may wait for other transactions.
- * Leaves no index page pinned, because updating the row can wait, too.
+ * Find the stored row with the key of the scan.  Returns false if there is
+ * none.  May wait for other transactions.  Leaves no index page pinned,
+ * because updating the row can wait, too.
  */
 static bool
 search(DirectTable *table)
@@ -294,7 +297,10 @@ search(DirectTable *table)
 	}
 }
 
-/* Likewise, in the memory context of the scan. */
+/*
+ * Find the stored row with the key of table->row, in the memory context of the
+ * scan.
+ */
 static bool
 find_stored(DirectTable *table)
 {
@@ -310,8 +316,9 @@ find_stored(DirectTable *table)
 }
 
 /*
- * Replace the stored row with the new one; false if it has changed meanwhile.
- * Waits for a transaction that has locked it.
+ * Replace the stored row with the new one.  Returns false if it has meanwhile
+ * been updated or deleted; error 40001 instead if the isolation level does not
+ * allow a newer snapshot.  Waits for a transaction that has locked it.
  */
 static bool
 replace_stored(DirectTable *table)
@@ -367,9 +374,9 @@ merge_stored(DirectTable *table, const Datum *values, const bool *nulls, DirectM
 
 /*
  * Replace the stored row that has the same primary key as a row with the result
- * of merge; false if there is none, or it stays as it is.  Waits for a transaction
- * that holds the stored row.  Error 40001 if the transaction's snapshot cannot see
- * it.
+ * of merge.  Returns false if there is none, or if merge leaves it unchanged.
+ * Waits for a transaction that holds the stored row.  Error 40001 if the
+ * transaction's snapshot cannot see it.
  */
 bool
 direct_update(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)

@@ -11,8 +11,8 @@
 typedef struct DirectTable DirectTable;
 
 /*
- * Change a row that is offered, given the stored row with its key.  False to
- * leave the stored row as it is.
+ * Merge the stored row into a new row with the same key.  Returns false to
+ * leave the stored row unchanged.
  */
 typedef bool (*DirectMerge) (Datum *values, bool *nulls,
 							 const Datum *stored, const bool *stored_nulls);

@@ -3,7 +3,7 @@
  *		Creates missing partitions: months of events, the day on which deliveries
  *		are finished, and the ranges that maintain() asks for.
  *
- * For ingest, ack and fetch a background worker creates them, if one can be
+ * For ingest, ack and fetch, a background worker creates them if one can be
  * started, so that the caller does not keep the parent locked until its
  * transaction ends.
  */
@@ -43,14 +43,14 @@ create_months_in_worker(const TimestampTz *times, int count)
  */
 #define DAY_LOCK_WAIT	100
 
-/* For how long not to wait again after such a wait has failed. */
+/* Time after a failed wait during which ensure_day does not wait again. */
 #define DAY_PAUSE		(10 * USECS_PER_SEC)
 
 /*
- * Make sure that deliveries finished at a time have a partition; false if
- * another transaction holds a conflicting lock on deliveries.  Creates the
- * next day's partition too, so that few sessions need one at midnight.  Error
- * 42P07 if another table has the partition's name.
+ * Ensure that there is a partition for deliveries finished at a time.  Returns
+ * false if another transaction holds a conflicting lock on deliveries.
+ * Creates the next day's partition too, so that few sessions need one at
+ * midnight.  Error 42P07 if another table has the partition's name.
  */
 bool
 ensure_day(TimestampTz time)
@@ -81,12 +81,12 @@ ensure_day(TimestampTz time)
 /*
  * ensure_partitions("from" timestamptz, until timestamptz) returns integer
  *
- * Creates the missing months of events for times from "from" to before until,
- * and returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on events
- * if one is missing.  Errors: 22023 if until is not after "from", 22008 for a
- * time that no month can hold, 42P07 if another table has a month's name,
- * 53400 if there are as many months as setting max_months allows, 55P03 if the
- * lock is not available in time.
+ * Creates the missing months of events for times at or after "from" and before
+ * until, and returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on
+ * events if one is missing.  Errors: 22023 if until is not after "from", 22008
+ * for a time that no month can hold, 42P07 if another table has a month's
+ * name, 53400 if there are as many months as setting max_months allows, 55P03
+ * if the lock is not available in time.
  */
 Datum
 postalytics_ensure_partitions(PG_FUNCTION_ARGS)
@@ -95,8 +95,9 @@ postalytics_ensure_partitions(PG_FUNCTION_ARGS)
 }
 
 /*
- * ensure_days("from" timestamptz, until timestamptz) returns integer: likewise
- * for deliveries
+ * ensure_days("from" timestamptz, until timestamptz) returns integer
+ *
+ * Likewise for the days of deliveries.
  */
 Datum
 postalytics_ensure_days(PG_FUNCTION_ARGS)

@@ -11,7 +11,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ensure_partitions';
 COMMENT ON FUNCTION postalytics.ensure_partitions(timestamptz, timestamptz) IS
-    'make the missing months of events from "from" to before until; how many were made';
+    'create the missing months of events at or after "from" and before until, and return their number';
 
 CREATE FUNCTION postalytics.ensure_days("from" timestamptz, until timestamptz)
 RETURNS integer
@@ -19,4 +19,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_ensure_days';
 COMMENT ON FUNCTION postalytics.ensure_days(timestamptz, timestamptz) IS
-    'internal: make the missing days of deliveries from "from" to before until; how many were made';
+    'internal: create the missing days of deliveries at or after "from" and before until, and return their number';

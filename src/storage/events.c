@@ -2,7 +2,7 @@
  * events.c
  *		The columns of the table events.
  *
- * Its partitions are the subject of partition.c.
+ * See partition.c for its partitions.
  */
 #include "postgres.h"
 

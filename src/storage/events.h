@@ -8,7 +8,9 @@
 #include "base/table.h"
 #include "feed/event.h"
 
-/* Columns of events, as events.sql has them: attribute number less one. */
+/*
+ * Columns of events, in the order of events.sql: attribute number minus one.
+ */
 
 enum
 {
@@ -19,19 +21,19 @@ enum
 
 extern const TableColumn events_columns[N_EVENTS_COLUMNS];
 
-/* The key of a leaf: the columns from EVENTS_PIECE_ID on. */
+/* Number of columns in the key of a leaf, beginning with EVENTS_PIECE_ID. */
 #define N_EVENT_KEY		4
 
-/* A row of events, as it is passed to what is derived from it. */
+/* A row of events, as passed to the functions that derive data from it. */
 typedef struct EventRow
 {
 	int64		event_id;
 	EventKey	key;
-	text	   *campaign_id;	/* or NULL; that of the drop if only that is
+	text	   *campaign_id;	/* or NULL; the drop's id if only the drop is
 								 * known */
 	text	   *drop_id;		/* or NULL */
-	const EventRecord *record;	/* what its payload says, or NULL */
-	bool		is_repeat;		/* it was derived from before; this record has
+	const EventRecord *record;	/* read from its payload, or NULL */
+	bool		is_repeat;		/* it was processed before; this record has
 								 * more */
 } EventRow;
 

@@ -58,8 +58,8 @@ lookup_key(Lookup *lookup, int i, int column, StrategyNumber strategy, Datum val
 }
 
 /*
- * Set the i-th key to a comparison of several columns as a row, from a column
- * on.  A lookup can have one such key.
+ * Set the i-th key to a row comparison of several columns, beginning with the
+ * given one.  A lookup can have one row comparison.
  */
 void
 lookup_row_key(Lookup *lookup, int i, int column, StrategyNumber strategy, int count, const Datum *values)
@@ -97,7 +97,7 @@ lookup_rescan(Lookup *lookup)
 	index_rescan(lookup->scan, lookup->keys, lookup->nkeys, NULL, 0);
 }
 
-/* Put the next row into the slot; false if there is none. */
+/* Put the next row into the slot.  Returns false if there is none. */
 bool
 lookup_next(Lookup *lookup, ScanDirection direction)
 {
@@ -105,9 +105,9 @@ lookup_next(Lookup *lookup, ScanDirection direction)
 }
 
 /*
- * Advance to the next index entry, and read all of its columns, which cannot be
- * null, by reference to the index page.  For scans that want entries.  False at
- * the end.
+ * Advance to the next index entry, and read all of its columns, which cannot
+ * be null.  Values passed by reference point into the index page.
+ * xs_want_itup of the scan must be set.  Returns false at the end.
  */
 bool
 lookup_next_entry(Lookup *lookup, Datum *values)
@@ -120,14 +120,20 @@ lookup_next_entry(Lookup *lookup, Datum *values)
 	return true;
 }
 
-/* Put the row of the current index entry into the slot; false if it is dead. */
+/*
+ * Put the row of the current index entry into the slot.  Returns false if it
+ * is dead.
+ */
 bool
 lookup_row(Lookup *lookup)
 {
 	return index_fetch_heap(lookup->scan, lookup->slot);
 }
 
-/* Start over and put the first row into the slot; false if there is none. */
+/*
+ * Start over, and put the first row into the slot.  Returns false if there is
+ * none.
+ */
 bool
 lookup_first(Lookup *lookup)
 {
@@ -145,10 +151,10 @@ lookup_end(Lookup *lookup)
 
 /*
  * Lock a row, given its ctid.  The slot receives the row, and place is set to
- * the ctid of the latest version.  False if the row was not locked: it was
- * deleted, or wait is LockWaitSkip and another transaction holds it or has
- * changed it.  Error 40001 if it was changed and the isolation level does not
- * allow a newer snapshot.
+ * the ctid of the latest version.  Returns false if the row was not locked: it
+ * was deleted, or wait is LockWaitSkip and another transaction holds it or has
+ * changed it.  Error 40001 if it was changed or deleted and the isolation level
+ * does not allow a newer snapshot.
  */
 bool
 lock_row(Relation table, ItemPointer place, LockTupleMode mode, LockWaitPolicy wait, TupleTableSlot *slot)

@@ -25,8 +25,8 @@ typedef struct Lookup
 	TupleTableSlot *slot;
 	int			nkeys;
 	ScanKeyData keys[MAX_LOOKUP_KEYS];
-	ScanKeyData row[MAX_ROW_KEY];	/* of the key that compares several
-									 * columns */
+	ScanKeyData row[MAX_ROW_KEY];	/* members of the key that is a row
+									 * comparison */
 } Lookup;
 
 extern void index_key(ScanKey key, Relation index, int column, StrategyNumber strategy, Datum value);

@@ -1,6 +1,6 @@
 /*
  * maintenance_log.sql
- *		maintenance_log: what maintain() did.
+ *		maintenance_log: actions of maintain().
  */
 
 CREATE TABLE postalytics.maintenance_log (
@@ -9,11 +9,11 @@ CREATE TABLE postalytics.maintenance_log (
     relation text NOT NULL,
     detail text
 );
--- For publications of all tables: it has no primary key.
+-- Needed by publications of all tables, because the table has no primary key.
 ALTER TABLE postalytics.maintenance_log REPLICA IDENTITY FULL;
 CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
 COMMENT ON TABLE postalytics.maintenance_log IS
-    'what maintain() did: a row for each partition that it created, dropped, detached or had to leave, for each batch of pieces or rejects that it retired, and each table that it shrank; kept for a year';
+    'actions of maintain(): a row for each partition that it created, dropped, detached or had to keep, for each batch of pieces or rejects that it retired, and for each table that it shrank; kept for a year';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.maintenance_log', '');
 
@@ -26,4 +26,4 @@ BEGIN ATOMIC
     RETURNING *;
 END;
 COMMENT ON FUNCTION postalytics.log_maintenance(text, text, text) IS
-    'internal: record what maintain() did';
+    'internal: record an action of maintain()';

@@ -1,11 +1,10 @@
 /*
  * partition.c
- *		The partitions of events (months) and deliveries (days): what they are
- *		called, which of them holds a time, and creating one.
+ *		The partitions of events (months) and deliveries (days): names, lookup
+ *		by time, and creation.
  *
  * A leaf must exist before the statement that inserts into its parent starts.
- * months.c ensures that for ingest, and
- * ensure_partition.c for ack and fetch.
+ * months.c ensures that for ingest, and ensure_partition.c for ack and fetch.
  */
 #include "postgres.h"
 
@@ -35,12 +34,12 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define MAX_MONTH_YEAR	9999	/* for a name of four digits */
+#define MAX_MONTH_YEAR	9999	/* has four digits in names */
 
 /*
- * Return the start of the month that a time is in.  Months are those of UTC,
- * so that leaves created by sessions in different time zones do not overlap.
- * Error 22008 if no leaf can hold the time.
+ * Return the start of the month that contains a time.  Months are those of
+ * UTC, so that leaves created by sessions in different time zones do not
+ * overlap.  Error 22008 if no leaf can hold the time.
  */
 TimestampTz
 month_start(TimestampTz time)
@@ -57,7 +56,7 @@ month_start(TimestampTz time)
 	return (date2j(tm.tm_year, tm.tm_mon, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
-/* Return the start of the month after one that starts at a time. */
+/* Return the start of the month after the one that starts at a time. */
 TimestampTz
 next_month(TimestampTz month)
 {
@@ -77,12 +76,12 @@ date_of(TimestampTz time, const char *format)
 
 /* ---- the two kinds ---- */
 
-/* A partitioned table, and what its leaves are like. */
+/* A partitioned table, and the properties of its leaves. */
 typedef struct Parent
 {
 	const char *name;
-	const char *leaf_format;	/* of a leaf's name, given year, month and day */
-	const char *finish_leaf;	/* commands, given the leaf's name in each
+	const char *leaf_format;	/* of a leaf's name: year, month and day */
+	const char *finish_leaf;	/* commands, with the leaf's name for each
 								 * %1$s */
 	TimestampTz (*start) (TimestampTz time);
 	TimestampTz (*next) (TimestampTz start);
@@ -141,8 +140,8 @@ static const Parent parents[] = {
 
 	/*
 	 * Finished deliveries arrive by the hundred thousand, roughly in the
-	 * order of their ids.  A BRIN index costs nothing, while a primary key
-	 * would cost as much as the row.
+	 * order of their ids.  A BRIN index costs almost nothing, while a primary
+	 * key would cost as much as the row.
 	 */
 	[LEAF_DAY] = {
 		.name = "deliveries",
@@ -158,7 +157,7 @@ static const Parent parents[] = {
 	}
 };
 
-/* Return the OID of the partitioned table. */
+/* Return the OID of a partitioned table. */
 static Oid
 parent_relation(LeafKind kind)
 {
@@ -241,8 +240,8 @@ leaf_of(Relation parent, LeafKind kind, TimestampTz time)
 }
 
 /*
- * True if there is a leaf for a time.  Keeps ACCESS SHARE on the parent if
- * there is; otherwise the lock would block a session that drops another leaf.
+ * True if there is a leaf for a time.  Keeps ACCESS SHARE on the parent only
+ * in this case, because the lock blocks a session that drops another leaf.
  */
 bool
 has_leaf(LeafKind kind, TimestampTz time)
@@ -254,7 +253,7 @@ has_leaf(LeafKind kind, TimestampTz time)
 	return has;
 }
 
-/* Likewise, also if the leaf was committed only just now. */
+/* Likewise, even if the leaf has only just been committed. */
 bool
 has_new_leaf(LeafKind kind, TimestampTz time)
 {
@@ -285,7 +284,7 @@ has_max_months(LeafKind kind)
 
 /* ---- creating a leaf ---- */
 
-/* Return the tablespace of the parent; '' for the database's own. */
+/* Return the tablespace of the parent; '' for the database's default. */
 static const char *
 parent_tablespace(const Parent *parent)
 {
@@ -303,7 +302,7 @@ set_default(const char *name, const char *value)
 
 /*
  * Lock the parent in SHARE UPDATE EXCLUSIVE mode to create a leaf for a time,
- * within a number of milliseconds.  Does not queue for the lock, because later
+ * within timeout milliseconds.  Does not queue for the lock, because later
  * requests of other sessions would wait behind this one.
  */
 ParentLock
@@ -344,10 +343,10 @@ static SqlQuery revoke_query = {
 
 /*
  * Create a leaf in the tablespace of its parent, whatever the session's
- * defaults are.  Queries on the parent need no privilege on it.  Row-level
- * security without a policy hides its rows from roles that get a privilege by
- * default or by GRANT ON ALL TABLES.  The names in these commands need no
- * quotes.
+ * defaults are.  Queries on the parent need no privileges on the leaf, so
+ * these are revoked.  Row-level security without a policy hides the leaf's
+ * rows from roles that get a privilege by default or by GRANT ON ALL TABLES.
+ * The names in these commands need no quotes.
  */
 static void
 create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
@@ -379,7 +378,7 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 #define MAX_LOCK_WAIT	10000
 
 /*
- * Make sure that there is a leaf for a time.
+ * Ensure that there is a leaf for a time.
  *
  * Locks: SHARE UPDATE EXCLUSIVE on the parent until the transaction ends, only
  * if the leaf does not exist.  A leaf that is in the catalog may still be
@@ -420,8 +419,9 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 }
 
 /*
- * Create the leaf for a time unless it exists; true if it was created.  Errors:
- * 42P07 if its name is taken, 53400 if setting max_months does not allow it.
+ * Create the leaf for a time unless it exists.  Returns true if it was
+ * created.  Errors: 42P07 if its name is taken, 53400 if setting max_months
+ * does not allow it.
  */
 static bool
 create_missing_leaf(LeafKind kind, TimestampTz time)
@@ -444,10 +444,10 @@ create_missing_leaf(LeafKind kind, TimestampTz time)
 }
 
 /*
- * Create the missing leaves for times from "from" to before until, and return
- * their number.  Errors: 22023 if until is not after "from", 22008 for a time
- * that no leaf can hold, 42P07 and 53400 as create_missing_leaf, 55P03 as
- * ensure_leaf.
+ * Create the missing leaves for times at or after "from" and before until, and
+ * return their number.  Errors: 22023 if until is not after "from", 22008 for
+ * a time that no leaf can hold, 42P07 and 53400 as create_missing_leaf, 55P03
+ * as ensure_leaf.
  */
 int32
 create_leaves(LeafKind kind, TimestampTz from, TimestampTz until)

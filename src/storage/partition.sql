@@ -23,11 +23,11 @@ AS $$
     ORDER BY 3
 $$;
 COMMENT ON FUNCTION postalytics.leaves(regclass) IS
-    'internal: the leaves of events or deliveries, and when each begins and ends; NULL for a bound that is not a timestamp';
+    'internal: leaves of events or deliveries, and when each begins and ends; NULL for a bound that is not a timestamp';
 
--- A detached month is an ordinary table, under any name; it is recognized by its
--- columns.  Tables of other owners are excluded, because their triggers would run with
--- the caller's privileges.
+-- A detached month is an ordinary table with any name, which is recognized by its
+-- columns.  Tables of other owners, except superusers, are excluded, because their
+-- triggers would run with the caller's privileges.
 CREATE FUNCTION postalytics.detached_months()
 RETURNS SETOF regclass
 LANGUAGE sql
@@ -52,17 +52,17 @@ AS $$
     ORDER BY c.relname
 $$;
 COMMENT ON FUNCTION postalytics.detached_months() IS
-    'internal: the months that were detached from events and are still in the schema';
+    'internal: months that were detached from events and are still in the schema';
 
--- The times of months that maintain() has dropped or detached.  A month can be created
--- again by a late event, and would then look as if it had all of its events.
+-- The months that maintain() has dropped or detached.  A late event can cause a month
+-- to be created again; it would then look as if it had all of its events.
 CREATE TABLE postalytics.retired_months (
     starts_at timestamptz NOT NULL PRIMARY KEY,
     ends_at timestamptz NOT NULL
 );
 COMMENT ON TABLE postalytics.retired_months IS
-    'the months of events that maintain() has dropped or detached';
-COMMENT ON COLUMN postalytics.retired_months.starts_at IS 'when the month begins';
-COMMENT ON COLUMN postalytics.retired_months.ends_at IS 'when it ends';
+    'months of events that maintain() has dropped or detached';
+COMMENT ON COLUMN postalytics.retired_months.starts_at IS 'start of the month';
+COMMENT ON COLUMN postalytics.retired_months.ends_at IS 'end of the month, exclusive';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.retired_months', '');

@@ -1,7 +1,7 @@
 /*
  * partition_worker.c
  *		A background worker that creates partitions of events and deliveries
- *		in transactions of its own, and exits.
+ *		in separate transactions, and exits.
  *
  * A transaction that creates a partition keeps the parent locked until it
  * ends, and other sessions that need another partition wait for it, however
@@ -35,15 +35,15 @@ PGDLLEXPORT void postalytics_leaf_main(Datum arg);
 #define MAX_LEAVES		13		/* per worker */
 
 /*
- * Maximum lock_timeout of a worker, in milliseconds; the caller may hold the
- * lock.
+ * Maximum lock_timeout of a worker, in milliseconds.  The caller itself may
+ * hold a conflicting lock.
  */
 #define MAX_LOCK_TIMEOUT	1000
 
-/* How often to try again for a free slot, 10 milliseconds apart. */
+/* Maximum number of retries to get a free slot, 10 milliseconds apart. */
 #define MAX_TRIES		20
 
-/* What a worker is to do, in bgw_extra. */
+/* The task of a worker, passed in bgw_extra. */
 typedef struct LeafOrder
 {
 	int32		kind;
@@ -55,8 +55,8 @@ typedef struct LeafOrder
 StaticAssertDecl(sizeof(LeafOrder) <= BGW_EXTRALEN, "LeafOrder must fit bgw_extra");
 
 /*
- * Start a worker and wait until it has exited; false if there is no slot for
- * it.
+ * Start a worker and wait until it has exited.  Returns false if no slot is
+ * free.
  */
 static bool
 run_worker(const LeafOrder *order)
@@ -87,8 +87,8 @@ run_worker(const LeafOrder *order)
 
 /*
  * Let workers create the leaves of these times.  The caller must check which
- * leaves exist afterwards, and create the others itself.  False if a worker
- * could not be started.
+ * leaves exist afterwards, and create the others itself.  Returns false if a
+ * worker could not be started.
  */
 bool
 create_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
@@ -125,7 +125,7 @@ make_leaf(LeafKind kind, TimestampTz time)
 	{
 		Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, true);
 
-		/* Not visible here if the calling transaction created the extension. */
+		/* Invisible here if the calling transaction created the extension. */
 		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
 		{
 			SavedUser	before = switch_to_owner();
@@ -146,7 +146,7 @@ make_leaf(LeafKind kind, TimestampTz time)
 	MemoryContextSwitchTo(caller);
 }
 
-/* The background worker; its argument is the database. */
+/* Main function of the worker.  Its argument is the OID of the database. */
 void
 postalytics_leaf_main(Datum arg)
 {

@@ -1,8 +1,8 @@
 /*
  * production_error.sql
- *		production_errors: pieces that were never made, and other errors.
+ *		production_errors: pieces that were not created, and general errors.
  *
- * The feed reports them as events of type Error or None, which are no step of a
+ * The feed reports them as events of type Error or None, which are not part of a
  * journey.
  */
 
@@ -23,17 +23,17 @@ CREATE TABLE postalytics.production_errors (
 );
 CREATE INDEX production_errors_campaign_id_idx ON postalytics.production_errors (campaign_id);
 COMMENT ON TABLE postalytics.production_errors IS
-    'production errors, which are events of type Error or None: each once, by piece, account and time';
-COMMENT ON COLUMN postalytics.production_errors.piece_id IS 'the piece, as in events';
-COMMENT ON COLUMN postalytics.production_errors.account IS 'whose mail it is, as in events';
+    'production errors, which are events of type Error or None; each once, by piece, account and time';
+COMMENT ON COLUMN postalytics.production_errors.piece_id IS 'piece, as in events';
+COMMENT ON COLUMN postalytics.production_errors.account IS 'client whose mail it is, as in events';
 COMMENT ON COLUMN postalytics.production_errors.status IS 'Error: the piece was not created; None: a general error';
-COMMENT ON COLUMN postalytics.production_errors.occurred_at IS 'the time that the feed gives';
+COMMENT ON COLUMN postalytics.production_errors.occurred_at IS 'time of the error, as given by the feed';
 COMMENT ON COLUMN postalytics.production_errors.received_at IS 'when the error was stored';
-COMMENT ON COLUMN postalytics.production_errors.campaign_id IS 'the campaign, as in events';
-COMMENT ON COLUMN postalytics.production_errors.drop_id IS 'the drop of the campaign';
-COMMENT ON COLUMN postalytics.production_errors.contact_id IS 'the contact';
-COMMENT ON COLUMN postalytics.production_errors.code IS 'the error code';
-COMMENT ON COLUMN postalytics.production_errors.description IS 'the error in words';
-COMMENT ON COLUMN postalytics.production_errors.payload IS 'the event as it came; NULL if the setting keep_payload is off';
+COMMENT ON COLUMN postalytics.production_errors.campaign_id IS 'campaign, as in events';
+COMMENT ON COLUMN postalytics.production_errors.drop_id IS 'drop of the campaign';
+COMMENT ON COLUMN postalytics.production_errors.contact_id IS 'contact';
+COMMENT ON COLUMN postalytics.production_errors.code IS 'error code';
+COMMENT ON COLUMN postalytics.production_errors.description IS 'description of the error';
+COMMENT ON COLUMN postalytics.production_errors.payload IS 'the event as received; NULL if setting keep_payload is off';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.production_errors', '');

@@ -1,7 +1,7 @@
 /*
  * ack.c
- *		ack and nack: a worker says what became of the deliveries that it
- *		fetched.
+ *		ack and nack, with which a worker reports the outcome of the
+ *		deliveries that it fetched.
  */
 #include "postgres.h"
 
@@ -36,12 +36,12 @@ PG_FUNCTION_INFO_V1(postalytics_nack);
 typedef struct Claim
 {
 	int64		id;
-	int32		attempt;		/* if the call names attempts */
+	int32		attempt;		/* 0 unless the call names attempts */
 } Claim;
 
 typedef struct Claims
 {
-	Claim	   *claims;			/* in the order of id */
+	Claim	   *claims;			/* sorted by id and attempt */
 	int			count;
 	bool		by_attempt;
 	const text *sync;
@@ -59,9 +59,9 @@ compare_claims(const void *a, const void *b)
 }
 
 /*
- * Read delivery_ids and attempts, either of which may be NULL, in the order in
- * which rows are locked.  NULL elements claim nothing.  Error 22023 if the two
- * have different lengths.
+ * Read delivery_ids and attempts, either of which may be NULL, and sort the
+ * claims in the order in which their rows are locked.  NULL elements claim
+ * nothing.  Error 22023 if the arrays have different lengths.
  */
 static void
 read_claims(const text *sync, ArrayType *delivery_ids, ArrayType *attempts, Claims *claims)
@@ -144,9 +144,9 @@ is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 }
 
 /*
- * Lock the row of a claim.  False if the delivery is finished, leased to
- * another worker, or belongs to another sync.  Waits for a transaction that
- * holds the row.  Error 40001 as lock_row.
+ * Lock the row of a claim.  False if the delivery is finished, is not leased or
+ * is leased to another worker, or belongs to another sync.  Waits for a
+ * transaction that holds the row.  Error 40001 as for lock_row.
  */
 static bool
 lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
@@ -235,7 +235,7 @@ ack_deliveries(const text *sync, ArrayType *delivery_ids, ArrayType *attempts)
 	return count;
 }
 
-/* Return an argument that is an array; NULL if the argument is NULL. */
+/* Return an array argument, or NULL if it is NULL. */
 static ArrayType *
 array_argument(FunctionCallInfo fcinfo, int i)
 {
@@ -268,8 +268,9 @@ enum
 };
 
 /*
- * Without retry_in the wait doubles from 5 seconds up to 6 hours.  It varies
- * randomly by 25 %, so that deliveries that failed together are retried apart.
+ * Without retry_in, the wait doubles with each attempt, from 5 seconds up to 6
+ * hours.  It varies randomly by up to 25 %, so that deliveries that failed
+ * together are not all retried at the same time.
  */
 static SqlQuery nack_query = {
 	.sql = "UPDATE postalytics.deliveries_unfinished AS d"
@@ -300,13 +301,13 @@ static SqlQuery nack_query = {
  * nack(sync text, delivery_ids bigint[], error text, retry_in interval,
  *		dead boolean, attempts integer[], pause interval) returns bigint
  *
- * Records that the deliveries leased to the caller have failed, and counts
- * them.  They are due again after retry_in, or after an exponentially growing
- * wait if that is NULL.  They become dead if dead is true or max_attempts is
- * reached.  If pause is given and positive, the sync is paused for that long,
- * even if none of the deliveries is leased to the caller, unless it is paused
- * for longer already.  Arguments, locks and errors as for ack; also 22023 for
- * a negative or infinite retry_in or pause.
+ * Records that the deliveries leased to the caller have failed, and returns
+ * their number.  They are due again after retry_in, or after an exponentially
+ * growing wait if that is NULL.  They become dead if dead is true or
+ * max_attempts is reached.  If pause is given and positive, the sync is paused
+ * for that long, even if none of the deliveries is leased to the caller, unless
+ * it is already paused for longer.  Arguments, locks and errors are as for ack;
+ * also 22023 for a negative or infinite retry_in or pause.
  */
 Datum
 postalytics_nack(PG_FUNCTION_ARGS)

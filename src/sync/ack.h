@@ -1,6 +1,6 @@
 /*
  * ack.h
- *		Deliveries acknowledged by their workers.
+ *		Acknowledgement of deliveries by the workers that fetched them.
  */
 #ifndef POSTALYTICS_ACK_H
 #define POSTALYTICS_ACK_H

@@ -1,6 +1,6 @@
 /*
  * ack.sql
- *		ack and nack, for workers.  Their settings are those of fetch.
+ *		ack and nack, for workers.  They have the same settings as fetch.
  */
 
 CREATE FUNCTION postalytics.ack(sync text, delivery_ids bigint[], attempts integer[] DEFAULT NULL)
@@ -15,7 +15,7 @@ SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_ack';
 COMMENT ON FUNCTION postalytics.ack(text, bigint[], integer[]) IS
-    'these deliveries are done; how many of them were the caller''s to finish';
+    'finish deliveries that are leased to the caller, and return their number';
 
 CREATE FUNCTION postalytics.nack(
     sync text,
@@ -36,4 +36,4 @@ SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_nack';
 COMMENT ON FUNCTION postalytics.nack(text, bigint[], text, interval, boolean, integer[], interval) IS
-    'these deliveries failed: try again in retry_in, or after ever longer waits, or never (dead); if pause is given, also pause the sync for that long; how many were the caller''s';
+    'record that deliveries leased to the caller failed, and return their number: retry them after retry_in, or after growing waits if it is NULL, or never if dead is true; pause also pauses the sync for that long';

@@ -1,7 +1,7 @@
 /*
  * aside.c
  *		Deliveries and pieces that a session has put aside: they are due but
- *		cannot be handed out yet.  Each has its own time at which the session
+ *		cannot be leased yet.  Each has its own time at which the session
  *		probes it, so that index scans can begin after it.
  */
 #include "postgres.h"
@@ -10,13 +10,13 @@
 #include "sync/aside.h"
 #include "utils/timestamp.h"
 
-/* The most that one sync can have; it takes about 200 bytes for each. */
+/* Maximum number of entries for a sync.  Each takes about 200 bytes. */
 #define MAX_ASIDE	100000
 
 /*
- * If it is not known when something becomes free, it is probed after
- * PROBE_INTERVAL, or PROBE_EACH for each of all that is put aside, whichever is
- * longer, both in microseconds.  The latter bounds the total cost of probes.
+ * If it is not known when an entry becomes free, it is probed after
+ * PROBE_INTERVAL, or after PROBE_EACH times the number of entries, whichever is
+ * longer; both are in microseconds.  The latter bounds the total cost of probes.
  */
 #define PROBE_INTERVAL	100000
 #define PROBE_EACH		1000
@@ -39,7 +39,7 @@ typedef struct AsideEntry
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-/* The heap has the largest first, which is to be the earliest. */
+/* Pairing heaps put the largest element first, so earlier times are larger. */
 static int
 compare_probes(const pairingheap_node * a, const pairingheap_node * b, void *arg)
 {
@@ -49,7 +49,7 @@ compare_probes(const pairingheap_node * a, const pairingheap_node * b, void *arg
 	return one < other ? 1 : one > other ? -1 : 0;
 }
 
-/* Begin with none, in a new child of a memory context. */
+/* Initialize an empty set, in a new child of a memory context. */
 void
 asides_init(Asides *asides, MemoryContext parent)
 {
@@ -64,7 +64,7 @@ asides_init(Asides *asides, MemoryContext parent)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Return what was put aside, or NULL. */
+/* Return the entry of a subject, or NULL if it is not put aside. */
 Aside *
 aside_find(Asides *asides, Subject subject)
 {
@@ -74,9 +74,9 @@ aside_find(Asides *asides, Subject subject)
 }
 
 /*
- * Put a piece or delivery aside until a time, at which it is looked at again;
- * DT_NOBEGIN if it is unknown when it becomes free.  False if there are too
- * many.
+ * Put a piece or delivery aside until a time at which it is probed.  until is
+ * DT_NOBEGIN if it is not known when it becomes free.  False if there are too
+ * many entries.
  */
 bool
 aside_add(Asides *asides, Subject subject, TimestampTz until, TimestampTz now)
@@ -112,7 +112,7 @@ aside_add(Asides *asides, Subject subject, TimestampTz until, TimestampTz now)
 	return true;
 }
 
-/* Look at what was put aside again at another time; DT_NOBEGIN as above. */
+/* Set another time at which an entry is probed.  until is as above. */
 void
 aside_defer(Asides *asides, Aside *aside, TimestampTz until, TimestampTz now)
 {
@@ -134,7 +134,7 @@ aside_remove(Asides *asides, Aside *aside)
 	aside->listed = true;
 }
 
-/* Return what is to be looked at first, or NULL. */
+/* Return the entry that is probed first, or NULL if there are none. */
 Aside *
 aside_first(Asides *asides)
 {
@@ -143,7 +143,7 @@ aside_first(Asides *asides)
 	return pairingheap_container(Aside, node, pairingheap_first(asides->heap));
 }
 
-/* Forget what was removed in a transaction that is committed. */
+/* Free the entries that a committed transaction removed. */
 void
 asides_commit(Asides *asides)
 {

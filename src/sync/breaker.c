@@ -4,7 +4,7 @@
  *
  * A breaker is closed until that many deliveries have failed since the last
  * success.  Then it trips: the sync is paused for 30 seconds, after which one
- * delivery is handed out at a time (pace.c).  If that fails, the breaker trips
+ * delivery is leased at a time (pace.c).  If that fails, the breaker trips
  * again, for twice as long, up to an hour; the first success closes it.
  * Failures during a pause belong to earlier leases and do not count.
  */
@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(postalytics_end_breaker_pause);
 #define FIRST_PAUSE		(30 * USECS_PER_SEC)
 #define LONGEST_PAUSE	USECS_PER_HOUR
 
-/* Columns of breaker_events, as breaker.sql has them. */
+/* Columns of breaker_events, as in breaker.sql. */
 enum
 {
 	EVENT_SYNC, EVENT_AT, EVENT_FAILURES, EVENT_TRIPS, EVENT_UNTIL, N_EVENT_COLUMNS
@@ -45,8 +45,8 @@ static const TableColumn event_columns[N_EVENT_COLUMNS] = {
 static const Timeline events = {"breaker_events", "breaker_events_sync_at_idx", event_columns, N_EVENT_COLUMNS};
 
 /*
- * Return the state of a sync's breaker, including what other transactions have
- * not committed yet.
+ * Return the state of a sync's breaker, including changes that other
+ * transactions have not committed yet.
  */
 Breaker
 get_breaker(const Sync *sync)
@@ -85,7 +85,7 @@ static SqlQuery insert_query = {
 	}
 };
 
-/* Add a row, which is then the latest. */
+/* Add a row, which becomes the latest one. */
 static void
 set_breaker(const Sync *sync, const Breaker *breaker)
 {
@@ -103,7 +103,7 @@ set_breaker(const Sync *sync, const Breaker *breaker)
 
 /*
  * Count failures of a sync, and pause it if there were too many.  Needs an SPI
- * connection, as the owner.
+ * connection and the owner's rights.
  */
 void
 breaker_failed(const Sync *sync, int count)
@@ -135,8 +135,8 @@ breaker_failed(const Sync *sync, int count)
 }
 
 /*
- * Note a success of a sync, which closes its breaker.  Needs an SPI connection,
- * as the owner.
+ * Record a success of a sync, which closes its breaker.  Needs an SPI connection
+ * and the owner's rights.
  */
 void
 breaker_succeeded(const Sync *sync)
@@ -165,9 +165,9 @@ breaker_succeeded(const Sync *sync)
 /*
  * end_breaker_pause(sync text) returns boolean
  *
- * Ends the pause of a sync by its breaker, also if it is of a transaction that
- * has not committed, so that one delivery is tried; false if there is none.
- * Errors: 42704.  Strict.
+ * Ends the pause of a sync by its breaker, even if the transaction that began it
+ * has not committed, so that one delivery is tried.  False if there is no such
+ * pause.  Errors: 42704.  Strict.
  */
 Datum
 postalytics_end_breaker_pause(PG_FUNCTION_ARGS)

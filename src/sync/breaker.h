@@ -1,6 +1,6 @@
 /*
  * breaker.h
- *		Syncs that pause when their deliveries fail one after the other.
+ *		Circuit breakers, which pause a sync after consecutive failures.
  */
 #ifndef POSTALYTICS_BREAKER_H
 #define POSTALYTICS_BREAKER_H
@@ -13,7 +13,7 @@ typedef struct Breaker
 	TimestampTz at;				/* DT_NOBEGIN if there is none */
 	int			failures;
 	int			trips;			/* 0 if it is closed */
-	TimestampTz until;			/* of the pause; DT_NOBEGIN if it is closed */
+	TimestampTz until;			/* end of the pause; DT_NOBEGIN if closed */
 } Breaker;
 
 extern Breaker get_breaker(const Sync *sync);

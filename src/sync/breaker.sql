@@ -1,9 +1,9 @@
 /*
  * breaker.sql
- *		What the circuit breakers of syncs have seen.
+ *		breaker_events: states of the circuit breakers of syncs.
  *
- * Rows are only added, and only the latest of a sync counts, so that a worker whose
- * transaction is idle after nack holds no lock that another would wait for.
+ * Rows are only added, and only the latest of a sync counts, so that a worker that is
+ * idle in transaction after nack holds no lock that another would wait for.
  */
 
 CREATE TABLE postalytics.breaker_events (
@@ -13,7 +13,7 @@ CREATE TABLE postalytics.breaker_events (
     trips integer NOT NULL,
     until timestamptz
 );
--- For publications of all tables: it has no primary key.
+-- Publications of all tables need this, as the table has no primary key.
 ALTER TABLE postalytics.breaker_events REPLICA IDENTITY FULL;
 CREATE INDEX breaker_events_sync_at_idx ON postalytics.breaker_events (sync, at);
 COMMENT ON TABLE postalytics.breaker_events IS

@@ -1,9 +1,9 @@
 /*
  * create_sync.sql
- *		Syncs created, enabled, disabled and dropped.
+ *		Functions that create, enable, disable and drop syncs.
  */
 
--- Errors: 22023 and 22004 for what a sync cannot be.
+-- Errors: 22023 and 22004 if the sync is not valid.
 CREATE FUNCTION postalytics.check_sync(sync postalytics.syncs)
 RETURNS void
 LANGUAGE plpgsql
@@ -68,10 +68,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_sync(postalytics.syncs) IS
-    'internal: an error for what a sync cannot be';
+    'internal: raise an error if a sync is not valid';
 
--- A sync for a campaign that does not exist matches nothing, and no error would
--- show it.  A notice may be about a name that was given instead of an id.
+-- A sync for a campaign that does not exist matches nothing, without any error.
+-- The hint of the notice covers a name that was given instead of an id.
 CREATE FUNCTION postalytics.check_campaigns(sync postalytics.syncs)
 RETURNS void
 LANGUAGE plpgsql
@@ -97,10 +97,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_campaigns(postalytics.syncs) IS
-    'internal: a notice for each campaign of a sync of which nothing is known';
+    'internal: raise a notice for each unknown campaign of a sync';
 
 -- The account in a payload is ignored unless field_names maps it, so a sync for that
--- account might never match.  Samples events of the latest months.
+-- account might never match.  Samples the events of the latest months.
 CREATE FUNCTION postalytics.check_accounts(sync postalytics.syncs)
 RETURNS void
 LANGUAGE plpgsql
@@ -133,15 +133,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_accounts(postalytics.syncs) IS
-    'internal: a notice if an account of a sync appears only in payloads';
+    'internal: raise a notice if an account of a sync appears only in payloads';
 
--- Statuses can be given in any spelling.  With since, waits for transactions
--- that have written events, and blocks new writers until the transaction ends:
--- EXCLUSIVE on syncs, which conflicts with the ROW SHARE of writers.  So each
--- event is either filled in or matched, never both.  Errors: those of check_sync
--- and to_mail_statuses; 42710 if the name is taken; with since also 25001 unless
--- the transaction is READ COMMITTED, and 55P03 if the lock is not available
--- within 10 seconds.
+-- Statuses can be given in any spelling.  Locks: with since, EXCLUSIVE on syncs,
+-- which conflicts with the ROW SHARE of writers of events.  It waits for those
+-- that have written events, and blocks new ones until the transaction ends, so
+-- that each event is either filled in or matched, never both.  Errors: those of
+-- check_sync and to_mail_statuses; 42710 if the name is taken; with since also
+-- 25001 unless the transaction is READ COMMITTED, and 55P03 if the lock is not
+-- available within 10 seconds.
 CREATE FUNCTION postalytics.create_sync(
     name text,
     campaigns text[] DEFAULT NULL,
@@ -206,7 +206,7 @@ BEGIN
             USING ERRCODE = 'duplicate_object',
                   HINT = 'To change it, UPDATE its row in postalytics.syncs.';
     END IF;
-    -- A worker may have paused an earlier sync of this name while that was dropped.
+    -- A worker may have paused an earlier sync of this name while it was being dropped.
     PERFORM postalytics.forget_limits(new.name);
     PERFORM postalytics.check_campaigns(new);
     PERFORM postalytics.check_accounts(new);
@@ -217,14 +217,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz, boolean, integer, interval, integer, integer, boolean) IS
-    'create a sync: its events are announced on its channel and become deliveries; with since, stored events too';
+    'create a sync: its events become deliveries, and notifications on its channel; with since, stored events do so, too';
 
 -- Allows arrays of mail_status to be passed to create_sync.
 CREATE CAST (postalytics.mail_status[] AS text[])
 WITH INOUT
 AS IMPLICIT;
 
--- Wakes the sync's workers, for something may have waited.  Errors: 42704.
+-- Wakes the sync's workers, because deliveries may be waiting.  Errors: 42704.
 CREATE FUNCTION postalytics.enable_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
@@ -241,7 +241,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.enable_sync(text) IS
-    'turn a sync on: it goes on with the deliveries it had';
+    'enable a sync, which continues with its existing deliveries';
 
 -- Errors: 42704.
 CREATE FUNCTION postalytics.disable_sync(name text)
@@ -259,7 +259,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.disable_sync(text) IS
-    'turn a sync off: new events make no deliveries, and fetch gives none; those it has stay';
+    'disable a sync: new events make no deliveries, and fetch returns none; existing deliveries are kept';
 
 -- The caller has locked the rows that existed when it started.  A lock timeout
 -- limits the wait for rows that others have locked since then.
@@ -275,14 +275,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.delete_deliveries(text) IS
-    'internal: delete the deliveries of a sync that is dropped';
+    'internal: delete the deliveries of a sync that is being dropped';
 
 -- Waits for transactions that hold the sync's deliveries, then for transactions
 -- that have written events, but does not block new writers while it waits.
 -- Locks: SHARE UPDATE EXCLUSIVE on syncs, the sync's row, its unfinished deliveries
--- in the order of delivery_id, then EXCLUSIVE on syncs.  Errors: 42704 if there is no such sync, 55P03 if the
--- table lock is not available within 10 seconds, 25001 unless the transaction is
--- READ COMMITTED.
+-- in the order of delivery_id, then EXCLUSIVE on syncs.  Errors: 42704 if there is no
+-- such sync, 55P03 if the table lock is not available within 10 seconds, 25001
+-- unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.drop_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
@@ -308,4 +308,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.drop_sync(text) IS
-    'drop a sync and its deliveries, including those that workers hold';
+    'drop a sync and its deliveries, including leased ones';

@@ -1,6 +1,6 @@
 /*
  * dead_letter.sql
- *		Dead deliveries: listed, redriven and discarded.
+ *		Dead deliveries: dead_letters, redrive and discard.
  */
 
 CREATE VIEW postalytics.dead_letters
@@ -44,12 +44,12 @@ COMMENT ON COLUMN postalytics.dead_letters.reason IS
 COMMENT ON COLUMN postalytics.dead_letters.campaign_id IS
     'campaign of the event, or of the piece if the event names none or is no longer stored';
 COMMENT ON COLUMN postalytics.dead_letters.contact_id IS 'contact of the piece';
-COMMENT ON COLUMN postalytics.dead_letters.attempts IS 'how often it was fetched since it was created, or last redriven or replayed';
+COMMENT ON COLUMN postalytics.dead_letters.attempts IS 'number of fetches since the delivery was created, or last redriven or replayed';
 COMMENT ON COLUMN postalytics.dead_letters.last_error IS 'why the last attempt failed';
 COMMENT ON COLUMN postalytics.dead_letters.since IS 'when it was given up';
 
 -- Locks the dead deliveries that match, in the order of delivery_id.  The caller has
--- locked the sync's row.  A filter that is NULL matches all; since (inclusive) and
+-- locked the sync's row.  A NULL filter matches all; since (inclusive) and
 -- until (exclusive) refer to the time at which a delivery was given up.  Errors: those
 -- of check_durable, check_period and to_mail_statuses, 22023 for an empty list.
 CREATE FUNCTION postalytics.lock_dead(
@@ -98,10 +98,10 @@ $$;
 COMMENT ON FUNCTION postalytics.lock_dead(text, text[], text[], text[], text[], timestamptz, timestamptz) IS
     'internal: lock the dead deliveries of a sync that match, and return their ids';
 
--- Makes the dead deliveries that match due at once, and their next attempt the first.
--- Their errors are kept.  Locks: the sync's row, and those of lock_dead.  Errors: those
--- of lock_dead, 42704 if there is no such sync, 25001 unless the transaction is READ
--- COMMITTED.
+-- Makes the matching dead deliveries due at once, and counts their attempts from the
+-- first again.  Their errors are kept.  Locks: the sync's row, and those of lock_dead.
+-- Errors: those of lock_dead, 42704 if there is no such sync, 25001 unless the
+-- transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.redrive(
     sync text,
     reasons text[] DEFAULT NULL,
@@ -135,10 +135,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.redrive(text, text[], text[], text[], text[], timestamptz, timestamptz) IS
-    'make the dead deliveries of a sync that match the filters due again; how many';
+    'make the dead deliveries of a sync that match the filters due again, and return their number';
 
--- Finishes the dead deliveries that match, in the state discarded.  If there are any,
--- the call is recorded in audit_log with its reason, without the ids.  Locks and
+-- Finishes the matching dead deliveries in the state discarded.  If there are any, the
+-- call is recorded in audit_log with its reason, but without their ids.  Locks and
 -- errors: those of redrive, also 22004 if the reason is NULL, 22023 if it is empty.
 CREATE FUNCTION postalytics.discard(
     sync text,
@@ -185,4 +185,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.discard(text, text, text[], text[], text[], text[], timestamptz, timestamptz) IS
-    'finish the dead deliveries of a sync that match the filters without delivering them; how many';
+    'finish the dead deliveries of a sync that match the filters without delivering them, and return their number';

@@ -4,7 +4,7 @@
  *		arguments, and how deliveries are finished.
  *
  * Rows are found through one index each (lookup.c) and changed by their place
- * (ctid), so that no plan depends on what the queue looked like when it was
+ * (ctid), so that no plan depends on the state of the queue when the plan was
  * made.  They are locked without waiting (SKIP LOCKED) or in the order of
  * delivery_id, so that workers cannot deadlock.
  */
@@ -62,7 +62,7 @@ delivery_attribute(TupleTableSlot *slot, int column, bool *isnull)
 	return slot_getattr(slot, column + 1, isnull);
 }
 
-/* Read the row in a slot.  What it points to belongs to the slot. */
+/* Read the row in a slot.  Its Datums point into the slot. */
 void
 read_delivery(TupleTableSlot *slot, DeliveryRow *row)
 {
@@ -84,7 +84,7 @@ read_delivery(TupleTableSlot *slot, DeliveryRow *row)
 	row->lease_until = isnull ? DT_NOBEGIN : DatumGetTimestampTz(lease_until);
 }
 
-/* A unique identifier of this session, as %c in log_line_prefix. */
+/* Return a unique identifier of this session, like %c in log_line_prefix. */
 int64
 session_id(void)
 {
@@ -104,9 +104,9 @@ argument(FunctionCallInfo fcinfo, int i, const char *name)
 
 /*
  * Return the sync that the first argument names, if the current user may work
- * on it.  Others are not told whether it exists, unless they may manage syncs.
- * Errors: 22004 for NULL, 42501 if it was not granted, 42704 if it does not
- * exist, 22023 if it has no deliveries.
+ * on it.  The error for other users does not reveal whether the sync exists,
+ * unless they may manage syncs.  Errors: 22004 for NULL, 42501 if it was not
+ * granted, 42704 if it does not exist, 22023 if it has no deliveries.
  */
 const Sync *
 sync_argument(FunctionCallInfo fcinfo)
@@ -126,7 +126,7 @@ sync_argument(FunctionCallInfo fcinfo)
 	return sync;
 }
 
-/* Add an interval to a time; error 22023 if it is negative or infinite. */
+/* Add an interval to a time.  Error 22023 if it is negative or infinite. */
 TimestampTz
 time_after(TimestampTz start, Datum interval, const char *name)
 {
@@ -145,7 +145,7 @@ time_after(TimestampTz start, Datum interval, const char *name)
 	return end;
 }
 
-/* Make an array of ctids for a query. */
+/* Return an array of ctids for a query. */
 Datum
 place_array(Datum *places, int count)
 {
@@ -213,7 +213,7 @@ report_lost_history(int count)
 }
 
 /*
- * Finish the locked rows at these places, an array of ctid: delete them from
+ * Finish the locked rows at places, an array of ctids: delete them from
  * deliveries_unfinished and, if history is kept, insert them into today's
  * partition of deliveries.  Does not wait for that partition: if it is missing
  * and cannot be created because of another transaction's lock, the rows are
@@ -242,7 +242,7 @@ finish_deliveries(Datum places, const char *state, TimestampTz now)
 /*
  * finish_deliveries(places tid[], state text) returns void
  *
- * The same for SQL.  The caller must hold locks on the rows.  Strict.
+ * The above, for SQL.  The caller must hold locks on the rows.  Strict.
  */
 Datum
 postalytics_finish_deliveries(PG_FUNCTION_ARGS)

@@ -12,7 +12,7 @@
 #include "sync/sync.h"
 
 /*
- * Columns of deliveries, as delivery.sql has them: attribute number less one.
+ * Columns of deliveries, as in delivery.sql: attribute numbers minus one.
  */
 enum
 {
@@ -25,7 +25,7 @@ enum
 
 extern const TableColumn deliveries_columns[N_DELIVERY_COLUMNS];
 
-/* A row of deliveries, as far as fetch and ack decide by it. */
+/* The columns of a delivery by which fetch and ack decide. */
 typedef struct DeliveryRow
 {
 	int64		id;

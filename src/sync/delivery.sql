@@ -1,22 +1,22 @@
 /*
  * delivery.sql
- *		deliveries: what each sync has to deliver, and for a time what was delivered.
- * 
+ *		deliveries: what each sync has to deliver, and a history of what it delivered.
+ *
  * Unfinished deliveries are in one leaf, from which they are deleted when they are
- * finished, so that neither its heap nor its indexes grow with the past.  Finished ones
- * move to a leaf for each day (UTC), which is dropped as a whole.  As with events, the
- * parent has no key, and the leaves of days are created when they are needed.
- * 
- * A lease changes no indexed column.  So due_at stays the same during a lease, and an
- * index scan by due_at skips the leased deliveries, of which there are few.  What is
- * postponed gets a later due_at, and what is dead 'infinity'.
+ * finished, so that neither its heap nor its indexes grow with the history.  Finished
+ * ones move to the leaf of the day (UTC), which is later dropped as a whole.  As with
+ * events, the parent has no key, and the leaves of days are created when needed.
+ *
+ * A lease changes no indexed column, so due_at stays the same during a lease.  An index
+ * scan by due_at skips the leased deliveries, which are few.  A postponed delivery gets
+ * a later due_at, and a dead one 'infinity'.
  */
 
 CREATE TYPE postalytics.delivery_state AS ENUM (
     'waiting', 'leased', 'done', 'dead', 'cancelled', 'superseded', 'discarded'
 );
 COMMENT ON TYPE postalytics.delivery_state IS
-    'what became of a delivery so far; a lease that has run out is due again, whatever its state says';
+    'state of a delivery; a leased one whose lease has expired is due again, although its state is still leased';
 
 CREATE TYPE postalytics.delivery_error AS (
     attempt integer,
@@ -24,7 +24,7 @@ CREATE TYPE postalytics.delivery_error AS (
     error text
 );
 COMMENT ON TYPE postalytics.delivery_error IS
-    'why an attempt failed';
+    'error of a failed attempt';
 
 -- Inlined into the queries that record the failure of an attempt.
 CREATE FUNCTION postalytics.with_error(errors postalytics.delivery_error[], attempt integer, at timestamptz, error text)
@@ -33,7 +33,7 @@ LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
 RETURN errors OPERATOR(pg_catalog.||) ROW(attempt, at, error)::postalytics.delivery_error;
 COMMENT ON FUNCTION postalytics.with_error(postalytics.delivery_error[], integer, timestamptz, text) IS
-    'internal: the errors of a delivery with one more';
+    'internal: append an error to the errors of a delivery';
 
 CREATE SEQUENCE postalytics.delivery_id_seq;
 COMMENT ON SEQUENCE postalytics.delivery_id_seq IS
@@ -61,8 +61,8 @@ CREATE TABLE postalytics.deliveries (
 )
 PARTITION BY LIST (((finished_at AT TIME ZONE 'UTC')::date));
 
--- A page has room for the leased version of each of its rows, so that no lease needs new
--- index entries.
+-- The fillfactor leaves room in each page for a leased version of each of its rows, so
+-- that leases need no new index entries.
 CREATE TABLE postalytics.deliveries_unfinished
 PARTITION OF postalytics.deliveries (
     PRIMARY KEY (delivery_id)
@@ -70,30 +70,31 @@ PARTITION OF postalytics.deliveries (
 FOR VALUES IN (NULL)
 WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.05);
 
--- What fetch scans; with the piece in it, so that it can pass over the rows of a
--- piece that is dealt with, and over nothing else.
+-- fetch scans this index.  It includes piece_id, account and is_test, so that fetch can
+-- skip exactly the other entries of a piece that it has decided on.
 CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at, occurred_at, delivery_id)
     INCLUDE (piece_id, account, is_test);
--- What it finds the other deliveries of a piece by; with due_at in it for the same reason.
+-- fetch finds the other deliveries of a piece by this index.  It includes due_at and
+-- delivery_id, so that fetch can skip the entries that it knows are finished.
 CREATE INDEX deliveries_unfinished_piece_idx ON postalytics.deliveries_unfinished (piece_id, account, sync, occurred_at)
     INCLUDE (due_at, delivery_id);
 CREATE INDEX deliveries_unfinished_failed_idx ON postalytics.deliveries_unfinished (sync, failed_at)
     WHERE failed_at IS NOT NULL;
 
 COMMENT ON TABLE postalytics.deliveries IS
-    'what each sync is owed: an event each, until it is acknowledged, and for a time (history) afterwards';
+    'deliveries: each is one event owed to one sync until it is acknowledged, and is kept for a time (history) afterwards';
 COMMENT ON TABLE postalytics.deliveries_unfinished IS
     'the deliveries that are waiting, leased or dead';
-COMMENT ON COLUMN postalytics.deliveries.delivery_id IS 'stable over all attempts: the key for idempotent calls';
-COMMENT ON COLUMN postalytics.deliveries.account IS 'whose event it is; empty where no account was given';
-COMMENT ON COLUMN postalytics.deliveries.due_at IS 'occurred_at and the sync''s wait, but not before it was created; after a failed attempt, when the next may start';
-COMMENT ON COLUMN postalytics.deliveries.attempt IS 'how often it was fetched';
-COMMENT ON COLUMN postalytics.deliveries.lease_until IS 'until when the worker that fetched it has it for itself';
+COMMENT ON COLUMN postalytics.deliveries.delivery_id IS 'identifier, the same in all attempts: the key for idempotent calls';
+COMMENT ON COLUMN postalytics.deliveries.account IS 'account of the event; empty if none was given';
+COMMENT ON COLUMN postalytics.deliveries.due_at IS 'when the delivery is due: occurred_at plus the sync''s wait, but not before it was created; after a failed attempt, when the next may start';
+COMMENT ON COLUMN postalytics.deliveries.attempt IS 'number of fetches since it was created, or last redriven or replayed';
+COMMENT ON COLUMN postalytics.deliveries.lease_until IS 'when the lease of the worker that fetched it ends';
 COMMENT ON COLUMN postalytics.deliveries.leases IS 'internal: the sessions that fetched it, in order; kept when it is redriven or replayed';
 COMMENT ON COLUMN postalytics.deliveries.failed_at IS 'when an attempt last failed';
-COMMENT ON COLUMN postalytics.deliveries.errors IS 'why attempts failed; as rows in delivery_errors';
+COMMENT ON COLUMN postalytics.deliveries.errors IS 'errors of failed attempts; see delivery_errors';
 COMMENT ON COLUMN postalytics.deliveries.reason IS 'why it is dead, as in dead_letters, or why it was discarded';
-COMMENT ON COLUMN postalytics.deliveries.payload IS 'internal: the event''s own JSON where events no longer has it';
+COMMENT ON COLUMN postalytics.deliveries.payload IS 'internal: payload of the event if events does not store it';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries_unfinished', '');
@@ -114,13 +115,13 @@ FROM postalytics.deliveries AS d
 CROSS JOIN LATERAL pg_catalog.unnest(d.errors) AS e
 WHERE d.failed_at IS NOT NULL;
 COMMENT ON VIEW postalytics.delivery_errors IS
-    'why deliveries failed: a row an attempt';
+    'errors of deliveries, one row per failed attempt';
 
--- The rows must be locked.
+-- The caller must hold locks on the rows.
 CREATE FUNCTION postalytics.finish_deliveries(places tid[], state text)
 RETURNS void
 LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_finish_deliveries';
 COMMENT ON FUNCTION postalytics.finish_deliveries(tid[], text) IS
-    'internal: move locked deliveries, by their ctid, to history in this state';
+    'internal: finish locked deliveries, given by their ctids, in this state';

@@ -1,7 +1,7 @@
 /*
  * delivery_row.c
- *		Puts together the rows of type delivery that fetch returns: a leased
- *		delivery with its event, its piece and its campaign.
+ *		Builds the rows of type delivery that fetch returns: a leased delivery
+ *		with its event, its piece and its campaign.
  */
 #include "postgres.h"
 
@@ -102,7 +102,7 @@ has_event_key(Relation leaf)
 	return has;
 }
 
-/* The partition that holds an event of a time; NULL if there is none. */
+/* Return the partition that holds events of a time; NULL if there is none. */
 static EventLeaf *
 find_leaf(Sources *sources, TimestampTz occurred_at)
 {
@@ -201,8 +201,8 @@ static SqlQuery event_query = {
 };
 
 /*
- * Likewise in a partition that is not a table of its own, or that users
- * attached without that key: by a query, whose row it returns in SPI_tuptable.
+ * Likewise, but by a query, in a partition that is not a plain table or that
+ * users attached without the key.  Returns the row in SPI_tuptable.
  */
 static bool
 query_event(const Datum *values)
@@ -229,7 +229,7 @@ fill_in_queried(Datum *values, bool *nulls, int column, int number)
 		values[column] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &nulls[column]);
 }
 
-/* Fill in what the event says, which takes precedence over the piece. */
+/* Fill in the columns of the event, which takes precedence over the piece. */
 static void
 fill_in_event(Sources *sources, Datum *values, bool *nulls)
 {
@@ -272,7 +272,7 @@ static SqlQuery error_query = {
 	}
 };
 
-/* Fill in what a production error says. */
+/* Fill in the columns of the production error. */
 static void
 fill_in_error(Datum *values, bool *nulls)
 {
@@ -291,7 +291,7 @@ fill_in_error(Datum *values, bool *nulls)
 	fill_in_queried(values, nulls, OUT_PAYLOAD, 4);
 }
 
-/* Fill in what is known of the piece, and the name of the campaign. */
+/* Fill in the columns of the piece, and the name of the campaign. */
 static void
 fill_in_piece(Sources *sources, Datum *values, bool *nulls)
 {
@@ -308,7 +308,7 @@ fill_in_piece(Sources *sources, Datum *values, bool *nulls)
 		fill_in(values, nulls, OUT_CAMPAIGN_NAME, sources->campaign.slot, CAMPAIGNS_NAME + 1);
 }
 
-/* A row that the lease query has returned, and its place in the order. */
+/* A row that the lease query has returned, and its position in the order. */
 typedef struct LeasedRow
 {
 	DueKey		key;
@@ -333,7 +333,7 @@ read_leased(HeapTuple tuple, TupleDesc tupdesc, Datum *values, bool *nulls)
 		values[leased_columns[i]] = SPI_getbinval(tuple, tupdesc, i + 1, &nulls[leased_columns[i]]);
 }
 
-/* Return the rows that the lease query has returned, in the order in which they are due. */
+/* Return the rows of the lease query in the order in which they are due. */
 static LeasedRow *
 sort_leased(SPITupleTable *leased, uint64 count)
 {

@@ -29,7 +29,7 @@ struct DeliveryWriter
 	DirectTable *direct;		/* NULL if only a query can write to it */
 	Tuplestorestate *rows;		/* for the query */
 	int64		count;
-	Datum		waiting;		/* the state */
+	Datum		waiting;		/* state of new deliveries */
 	Oid			delivery_ids;
 	TimestampTz clock;			/* when it began; see due.c */
 };

@@ -1,10 +1,10 @@
 /*
  * fetch.c
- *		fetch hands due deliveries to a worker; next_due says when the worker
- *		should fetch again.
+ *		fetch leases due deliveries to a worker; next_due returns when the
+ *		worker should fetch again.
  *
- * look.c finds the deliveries, and verdict.c decides what is to become of them,
- * which is carried out here.
+ * look.c finds the deliveries, verdict.c decides what to do with them, and this
+ * file applies the verdicts.
  */
 #include "postgres.h"
 
@@ -38,7 +38,7 @@
 PG_FUNCTION_INFO_V1(postalytics_fetch);
 PG_FUNCTION_INFO_V1(postalytics_next_due);
 
-/* How often a fetch that waits looks again, in milliseconds. */
+/* Interval at which a waiting fetch looks again, in milliseconds. */
 #define LOOK_INTERVAL	50
 
 /* objsubid of the lock that a waiting fetch holds; see metrics.sql. */
@@ -47,8 +47,8 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
 /* ---- the verdicts ---- */
 
 /*
- * Parameters of postpone_query: the element at a position of one array belongs
- * to that of the other.
+ * Parameters of postpone_query.  The first two are arrays of the same length:
+ * each delivery is postponed until the time at the same position.
  */
 enum
 {
@@ -195,7 +195,7 @@ lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *res
 
 /* ---- fetch ---- */
 
-/* Look for up to batch deliveries, or as many as the pace of the sync allows. */
+/* Look for up to batch deliveries, but no more than the sync's pace allows. */
 static void
 look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Found *found)
 {
@@ -210,8 +210,8 @@ look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Fo
 }
 
 /*
- * Look once: hand out what is ready, and apply the verdicts to the rest of
- * what was found.
+ * Look once: lease the deliveries that are ready, and apply the verdicts to the
+ * others that were found.
  */
 static void
 look_once(FunctionCallInfo fcinfo, int batch, Found *found)
@@ -222,9 +222,8 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 	SavedUser	caller;
 
 	/*
-	 * In the order in which a month is retired: events first, then
-	 * deliveries.  What was known of the sync may have changed during the
-	 * wait.
+	 * Lock events before deliveries, as the retirement of a month does.  Read
+	 * the sync after that, because it may have changed during the wait.
 	 */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
 	now = GetCurrentTimestamp();
@@ -266,7 +265,7 @@ look_and_release(FunctionCallInfo fcinfo, int batch, Found *found)
 	}
 	PG_CATCH();
 	{
-		/* A caller's handler must not take this subtransaction for its own. */
+		/* A caller's handler must not treat this subtransaction as its own. */
 		ErrorData  *error;
 
 		MemoryContextSwitchTo(caller);
@@ -293,8 +292,8 @@ look_and_release(FunctionCallInfo fcinfo, int batch, Found *found)
 }
 
 /*
- * Hand out what is due; true if any rows were changed.  That includes verdicts
- * other than LEASE, because a fetch that went on waiting would keep those rows
+ * Lease due deliveries; true if any rows were changed.  That includes verdicts
+ * other than LEASE, because a fetch that continued to wait would keep those rows
  * locked.
  */
 static bool
@@ -333,9 +332,9 @@ wait_to_look(TimestampTz deadline)
 }
 
 /*
- * Show in pg_locks that this session waits in fetch, or no longer does: ACCESS
- * SHARE on the extension with objsubid WAITING_FETCH, which nothing conflicts
- * with.
+ * Show in pg_locks whether this session is waiting in fetch.  Locks: ACCESS
+ * SHARE on the extension with objsubid WAITING_FETCH, with which nothing
+ * conflicts.
  */
 static void
 show_waiting(bool waiting)
@@ -356,16 +355,16 @@ show_waiting(bool waiting)
  * NULL.  Then leases up to batch due deliveries to the caller, in the order of
  * due_at, and at most one per piece if the sync is ordered; fewer if the sync is
  * paced, and none while it is disabled or paused.  If there are none, looks
- * again until max_wait, or the setting of that name if it is shorter, is over.
- * Also returns early, without rows, if a look has only cancelled, superseded, postponed or given
- * up deliveries.  Does not wait if ack names any deliveries, because their row
- * locks last until the transaction ends.
+ * again until max_wait, or the setting of that name if it is shorter, has
+ * passed.  Returns early, without rows, if a look has only cancelled,
+ * superseded, postponed or given up deliveries.  Does not wait if ack names any
+ * deliveries, because their row locks last until the transaction ends.
  *
- * Locks: those of ack; the rows, with SKIP LOCKED; while it waits, also that of
+ * Locks: those of ack; the rows, with SKIP LOCKED; while it waits, that of
  * show_waiting.  Errors: those of sync_argument and ack, 22004 for NULL, 22023
- * for a batch below 1, a negative interval or a sync that is not durable,
- * 25006 in a read-only transaction, 55000 if the extension's tables were
- * altered.
+ * for a batch below 1, a negative or infinite interval, or a sync that is not
+ * durable, 25006 in a read-only transaction, 55000 if the extension's tables
+ * were altered.
  */
 Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
@@ -406,10 +405,10 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 /*
  * next_due(sync text) returns timestamptz
  *
- * Returns when there will be something to fetch, as far as is known: a time in
- * the past if there is something now, no time before the end of a pause or
- * before the pace of the sync allows more, and NULL if nothing waits or the sync
- * is disabled.  Errors: as fetch.
+ * Returns the time from which a delivery can be fetched, as far as is known.  It
+ * is in the past if one can be fetched now, and never before the end of a pause
+ * or before the sync's pace allows another lease.  NULL if nothing waits or the
+ * sync is disabled.  Errors: those of sync_argument, 55000 as for fetch.
  */
 Datum
 postalytics_next_due(PG_FUNCTION_ARGS)

@@ -1,10 +1,9 @@
 /*
  * fetch.sql
  *		fetch and next_due, for workers.
- * 
- * The settings of these functions keep the plans of their queries on the indexes,
- * whatever the statistics say: a queue is empty when it is analyzed, and full when it
- * matters.
+ *
+ * The settings of these functions make their queries use the indexes, regardless of the
+ * statistics: a queue may be empty when it is analyzed, and full when it is queried.
  */
 
 CREATE TYPE postalytics.delivery AS (
@@ -29,7 +28,7 @@ CREATE TYPE postalytics.delivery AS (
     payload json
 );
 COMMENT ON TYPE postalytics.delivery IS
-    'what fetch hands to a worker: all that one call to a CRM needs';
+    'row that fetch returns: a delivery with all the data that a call to a CRM needs';
 
 CREATE FUNCTION postalytics.fetch(
     sync text,
@@ -48,7 +47,7 @@ SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_fetch';
 COMMENT ON FUNCTION postalytics.fetch(text, integer, interval, interval, bigint[]) IS
-    'finish the deliveries in ack, then lease up to batch deliveries that are due to the caller; if there are none, wait for one up to max_wait, but not if ack names any';
+    'finish the deliveries in ack, then lease up to batch due deliveries to the caller; if there are none, wait for up to max_wait, unless ack names any';
 
 CREATE FUNCTION postalytics.next_due(sync text)
 RETURNS timestamptz
@@ -60,4 +59,4 @@ SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_next_due';
 COMMENT ON FUNCTION postalytics.next_due(text) IS
-    'when a worker should fetch again if it hears nothing before; NULL if nothing waits';
+    'when a worker should fetch again unless it is notified before; NULL if nothing waits';

@@ -5,8 +5,8 @@
  * A look scans deliveries_unfinished_due_idx, whose entries include the piece.
  * It decides on each piece of an ordered sync once, and skips the piece's other
  * entries without visiting the heap, so that a piece with ten thousand visits
- * costs only a few index pages.  place.c says where the scan begins.  Unless it
- * begins at the first entry, what was put aside is looked at first.
+ * costs only a few index pages.  place.c says where the scan begins.  Unless
+ * that is the first entry, the deliveries and pieces put aside are probed first.
  */
 #include "postgres.h"
 
@@ -27,10 +27,13 @@
 /* The number of superseded deliveries that do not count towards a look's batch. */
 #define MAX_SUPERSEDED	1000
 
-/* A look probes no more of what was put aside than this, or than its batch if that is larger. */
+/*
+ * Maximum number of deliveries and pieces put aside that a look probes, unless
+ * its batch is larger.
+ */
 #define MAX_PROBES		1000
 
-/* ---- what a look has decided on ---- */
+/* ---- subjects that a look has decided on ---- */
 
 typedef struct SeenSubject
 {
@@ -122,7 +125,7 @@ end_look(Look *look)
 	PopActiveSnapshot();
 }
 
-/* Scan what is due. */
+/* Begin a scan of the due deliveries. */
 static void
 begin_scan(Look *look)
 {
@@ -147,8 +150,8 @@ begin_scan(Look *look)
 }
 
 /*
- * Record that the current entry cannot be handed out before a time, DT_NOBEGIN
- * if unknown.  It is put aside if it has been in the way for long; otherwise the
+ * Record that the current entry cannot be leased before a time, DT_NOBEGIN if
+ * unknown.  It is put aside if it has been an obstacle for long; otherwise the
  * next scan begins at it.
  */
 static void
@@ -173,8 +176,8 @@ leave(Look *look, Subject subject, TimestampTz until)
 }
 
 /*
- * Skip an entry whose piece this look has decided on or that is put aside; true
- * if it was skipped.
+ * Skip the current entry if this look has decided on its piece, or if its piece
+ * is put aside.  True if it was skipped.
  */
 static bool
 skip_piece(Look *look, Subject piece)
@@ -187,7 +190,7 @@ skip_piece(Look *look, Subject piece)
 	return !look->from_start && aside_find(&look->place->asides, piece) != NULL;
 }
 
-/* Remember that this look decides on something. */
+/* Remember that this look decides on a subject. */
 static void
 see(Look *look, Subject subject)
 {
@@ -263,9 +266,9 @@ consider(Look *look, Subject subject)
 		leave(look, subject, outcome.until);
 }
 
-/* ---- what was put aside ---- */
+/* ---- deliveries and pieces put aside ---- */
 
-/* Find a delivery by its id; false if it is not due, or finished. */
+/* Find a delivery by its id; false if it is finished or not due. */
 static bool
 find_due(Look *look, int64 id, DeliveryRow *row)
 {
@@ -279,7 +282,7 @@ find_due(Look *look, int64 id, DeliveryRow *row)
 	return row->due_at <= look->now;
 }
 
-/* Decide on what was put aside, and whether it remains so. */
+/* Decide on a delivery or piece put aside, and whether it remains so. */
 static void
 probe(Look *look, Aside *aside)
 {
@@ -310,8 +313,8 @@ has_enough(const Look *look)
 }
 
 /*
- * Decide on what was put aside and may be ready.  How much that can be depends
- * on the time since the last look; see aside.c.
+ * Probe the deliveries and pieces put aside that may be ready.  Their number is
+ * limited by the time since the last look; see aside.c.
  */
 static void
 probe_asides(Look *look)
@@ -327,8 +330,8 @@ probe_asides(Look *look)
 }
 
 /*
- * Forget what was put aside and has not been deferred by a scan of all entries:
- * that scan has decided on it, or the next one will come to it.
+ * Forget the deliveries and pieces put aside that a scan of all entries has not
+ * deferred: that scan has decided on them, or the next one will reach them.
  */
 static void
 forget_asides(Look *look)
@@ -341,8 +344,8 @@ forget_asides(Look *look)
 }
 
 /*
- * Decide on the deliveries of a sync that are due, lock up to batch of them, and
- * add them to found, which is empty, by verdict.  The first MAX_SUPERSEDED
+ * Decide on the due deliveries of a sync, lock up to batch of them, and add them
+ * to found by verdict.  found must be empty.  The first MAX_SUPERSEDED
  * superseded ones do not count towards batch.
  *
  * Locks: RowExclusiveLock on deliveries_unfinished; the rows, skipping those that
@@ -428,8 +431,8 @@ next_not_due(Look *look)
 }
 
 /*
- * Return when a delivery of a sync can be fetched, as far as is known;
- * DT_NOEND for never.
+ * Return the time from which a delivery of a sync can be fetched, as far as is
+ * known; DT_NOEND if there is none.
  */
 TimestampTz
 look_for_next(const Sync *sync, TimestampTz now)

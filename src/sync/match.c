@@ -31,8 +31,8 @@ lists(const TextList *list, const text *value)
 }
 
 /*
- * True if a sync is about a campaign, drop and account, of which campaign and
- * drop may be NULL.  A sync may name either of them.
+ * True if a sync is for a campaign or drop, and for an account.  campaign_id and
+ * drop_id may be NULL.  The campaigns of a sync are ids of either.
  */
 static bool
 is_about(const Sync *sync, const text *campaign_id, const text *drop_id, const char *account,
@@ -42,7 +42,7 @@ is_about(const Sync *sync, const text *campaign_id, const text *drop_id, const c
 		is_listed(&sync->accounts, account, account_length);
 }
 
-/* True if a sync is for such events of a status. */
+/* Likewise, and for a status. */
 static bool
 is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *drop_id,
 	   const char *account, uint32 account_length)
@@ -51,7 +51,7 @@ is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text 
 		is_about(sync, campaign_id, drop_id, account, account_length);
 }
 
-/* An enabled sync, and what it is told. */
+/* An enabled sync, and its notification. */
 typedef struct Matched
 {
 	const Sync *sync;
@@ -103,8 +103,8 @@ sync_match_begin(MemoryContext parent)
 
 /*
  * Add an event to the notifications and the deliveries of the syncs that it is
- * for.  Any role can LISTEN, so an event of a named account is only counted
- * unless the sync asks for more.
+ * for.  Any role can LISTEN, so an event of a named account is only counted in
+ * the notification unless the sync has notify_events.
  */
 void
 sync_match_event(SyncMatch *match, const EventRow *row)
@@ -148,9 +148,8 @@ sync_match_error(SyncMatch *match, const EventRow *row)
 }
 
 /*
- * Write the deliveries, and notify each sync that has matched once, whatever
- * the number of events.  Durable syncs are left to the background worker if it
- * runs.
+ * Write the deliveries, and notify each sync that has matched, only once for all
+ * events.  Durable syncs are left to the background worker if it is running.
  */
 void
 sync_match_finish(SyncMatch *match)
@@ -171,9 +170,10 @@ sync_match_finish(SyncMatch *match)
  * is_for(sync text, status mail_status, campaign_id text, drop_id text, account
  *		text) returns boolean
  *
- * True if the sync of this name is for such events, whose campaign_id and drop_id
- * may be NULL.  NULL if one of the others is.  Error 42704 if there is no such
- * sync.  Looks for the sync once a query, as a replay calls this for each event.
+ * True if the sync of this name is for events with these values.  campaign_id
+ * and drop_id may be NULL; if another argument is NULL, the result is NULL.
+ * Error 42704 if there is no such sync.  Looks up the sync once per query,
+ * because a replay calls this for each event.
  */
 Datum
 postalytics_is_for(PG_FUNCTION_ARGS)

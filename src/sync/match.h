@@ -1,6 +1,6 @@
 /*
  * match.h
- *		New events matched against the syncs.
+ *		Matching of new events against the syncs.
  */
 #ifndef POSTALYTICS_MATCH_H
 #define POSTALYTICS_MATCH_H

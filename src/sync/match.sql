@@ -1,6 +1,6 @@
 /*
  * match.sql
- *		Events matched against a sync.
+ *		Matching of events against a sync.
  */
 
 CREATE FUNCTION postalytics.is_for(
@@ -14,4 +14,4 @@ LANGUAGE c
 STABLE
 AS 'MODULE_PATHNAME', 'postalytics_is_for';
 COMMENT ON FUNCTION postalytics.is_for(text, postalytics.mail_status, text, text, text) IS
-    'internal: true if a sync is for such events';
+    'internal: true if a sync is for events with these values';

@@ -1,7 +1,7 @@
 /*
  * notice.c
- *		What a channel is told: one notification a statement, however many rows
- *		it has, as JSON that fits into a payload.
+ *		Builds notifications: one per statement, however many rows it has, as
+ *		JSON that fits into a payload.
  */
 #include "postgres.h"
 
@@ -156,8 +156,8 @@ notify_sync(const char *sync, const char *channel, int64 count)
 }
 
 /*
- * wake(sync text, count bigint) returns void: likewise.  Strict.  Error 42704
- * if there is no such sync.
+ * wake(sync text, count bigint) returns void: as notify_sync.  Strict.  Error
+ * 42704 if there is no such sync.
  */
 Datum
 postalytics_wake(PG_FUNCTION_ARGS)

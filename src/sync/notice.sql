@@ -9,4 +9,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_wake';
 COMMENT ON FUNCTION postalytics.wake(text, bigint) IS
-    'internal: notify the channel of a sync, as the arrival of events does';
+    'internal: notify the channel of a sync of a number of events';

@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(postalytics_notify);
 
 /*
  * Return the rows that a statement changed: their new versions, or the old
- * ones if it deletes.
+ * ones for DELETE.
  */
 static Tuplestorestate *
 changed_rows(const TriggerData *trigger)
@@ -130,7 +130,7 @@ key_columns(const TriggerData *trigger)
 	return columns;
 }
 
-/* Append a value: integers and booleans as such, everything else as text. */
+/* Append a value: integers and booleans as such, everything else as a string. */
 static void
 append_value(StringInfo json, Datum value, Oid type)
 {
@@ -201,12 +201,11 @@ notice_begin_change(Notice *notice, const TriggerData *trigger)
  * notify(channel [, key column ...]), an AFTER trigger FOR EACH STATEMENT with
  * a transition table
  *
- * Notifies the channel of the table, the operation, the number of changed
- * rows, and as many of their keys as fit; does nothing if no row was changed.
- * The default for the key columns is the primary key.  Errors: 39P01 for a
- * trigger of another kind or without a transition table, 22023 if there is no
- * channel, its name is too long or empty, or there is no key, 42703 if a
- * column does not exist.
+ * Sends to the channel the table, the operation, the number of changed rows, and
+ * as many of their keys as fit; does nothing if no row was changed.  The key
+ * columns default to the primary key.  Errors: 39P01 for a trigger of another
+ * kind or without a transition table, 22023 if there is no channel, its name is
+ * too long or empty, or there is no key, 42703 if a column does not exist.
  */
 Datum
 postalytics_notify(PG_FUNCTION_ARGS)

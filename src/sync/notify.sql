@@ -8,4 +8,4 @@ RETURNS trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_notify';
 COMMENT ON FUNCTION postalytics.notify() IS
-    'trigger: notify(''channel'', ''key_column'', ...) tells a channel which rows of a table changed, once a statement';
+    'trigger: notify(''channel'', ''key_column'', ...) notifies a channel of the rows that a statement changed';

@@ -23,7 +23,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Columns of handouts and in_flight, as pace.sql has them. */
+/* Columns of handouts and in_flight, as in pace.sql. */
 enum
 {
 	HANDOUT_SYNC, HANDOUT_AT, HANDOUT_AMOUNT, N_HANDOUT_COLUMNS
@@ -68,10 +68,10 @@ get_max_leased(const Sync *sync, const Breaker *breaker)
 }
 
 /*
- * Return how many more deliveries the rate of a sync allows at a time.  If it is
- * none, sets *next to when it will allow one.
+ * Return how many more deliveries the rate of a sync allows now.  If that is 0,
+ * set *next to the time at which it will allow one.
  *
- * Rows that were rolled back are there until VACUUM removes them, and count.
+ * Rows of aborted transactions count, too, until VACUUM removes them.
  */
 static int
 allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
@@ -94,8 +94,9 @@ allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
 }
 
 /*
- * Return how many more deliveries of a sync may be leased at a time, if its
- * limit is max.  If it is none, sets *next to when the first lease ends.
+ * Return how many more deliveries of a sync may be leased now, if at most max
+ * may be leased at a time.  If that is 0, set *next to the time at which the
+ * first lease ends.
  */
 static int
 allowed_in_flight(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
@@ -114,9 +115,9 @@ allowed_in_flight(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
 }
 
 /*
- * Return how many deliveries of a sync may be handed out now; no more than
- * batch.  Sets *next to when one may be if it is none, and to DT_NOBEGIN
- * otherwise.
+ * Return how many deliveries of a sync may be leased now, at most batch.  If
+ * that is 0, set *next to the time from which one may be leased; otherwise to
+ * DT_NOBEGIN.
  */
 static int
 allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
@@ -128,7 +129,7 @@ allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
 	*next = DT_NOBEGIN;
 	if (breaker.until > now)
 	{
-		/* It can have tripped while this look was waiting for its turn. */
+		/* It may have tripped while this look was waiting for its turn. */
 		*next = breaker.until;
 		return 0;
 	}
@@ -148,8 +149,8 @@ allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
 }
 
 /*
- * Return how many deliveries of a sync may be handed out, no more than batch,
- * and take a turn if it is paced, until pace_end.
+ * Return how many deliveries of a sync may be leased, at most batch.  If the
+ * sync is paced, also take its turn, which pace_end ends.
  */
 int
 pace_begin(const Sync *sync, int batch)
@@ -202,9 +203,9 @@ static SqlQuery flight_query = {
 };
 
 /*
- * Write down that deliveries, which are locked and given by their ctid, are
- * handed out until a time, and end the turn of a sync that is paced.  Needs an
- * SPI connection, as the owner.
+ * Record that deliveries, which are locked and given by their ctids, are leased
+ * until a time, and end the turn of a paced sync.  Needs an SPI connection and
+ * the owner's rights.
  */
 void
 pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
@@ -234,8 +235,8 @@ pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
 }
 
 /*
- * Return when the pace of a sync allows a delivery to be handed out, as far as
- * is known; DT_NOBEGIN if it does now.
+ * Return when the pace of a sync will allow a delivery to be leased, as far as
+ * is known; DT_NOBEGIN if it does so now.
  */
 TimestampTz
 pace_next(const Sync *sync, TimestampTz now)
@@ -257,8 +258,8 @@ static SqlQuery release_query = {
 };
 
 /*
- * Write down that deliveries of a sync, which are locked and given by their
- * ctid, are no longer leased.  Needs an SPI connection, as the owner.
+ * Record that deliveries of a sync, which are locked and given by their ctids,
+ * are no longer leased.  Needs an SPI connection and the owner's rights.
  */
 void
 pace_release(const Sync *sync, Datum places)

@@ -1,6 +1,6 @@
 /*
  * pace.h
- *		Syncs that hand out only so much.
+ *		Limits on the deliveries that a sync leases.
  */
 #ifndef POSTALYTICS_PACE_H
 #define POSTALYTICS_PACE_H

@@ -1,13 +1,13 @@
 /*
  * pace.sql
- *		What paced syncs have handed out.
+ *		handouts and in_flight: which deliveries paced syncs have leased.
  *
- * fetch reads both tables, and adds to them, while it holds a lock that it releases before
- * the transaction ends (turn.c), so that a worker that is idle in transaction does not block
- * others.  Therefore it must see uncommitted rows.  handouts is read with SnapshotAny, so
- * that rows of aborted transactions count until VACUUM removes them.  in_flight is read with
- * a dirty snapshot: uncommitted rows count, aborted ones do not, and a deleted row counts
- * until the deletion commits.
+ * fetch reads both tables, and adds to them, while it holds a lock that it releases
+ * before the transaction ends (turn.c), so that a worker that is idle in transaction
+ * does not block others.  Therefore it must see uncommitted rows.  handouts is read
+ * with SnapshotAny, so that rows of aborted transactions count until VACUUM removes
+ * them.  in_flight is read with a dirty snapshot: uncommitted rows count, aborted ones
+ * do not, and a deleted row counts until the deletion commits.
  */
 
 CREATE TABLE postalytics.handouts (
@@ -15,13 +15,13 @@ CREATE TABLE postalytics.handouts (
     at timestamptz NOT NULL,
     amount integer NOT NULL
 )
--- VACUUM removes the rows that were rolled back, which count as well.
+-- VACUUM must be rare: it removes the rows of aborted transactions, which count, too.
 WITH (autovacuum_vacuum_threshold = 100000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_insert_threshold = -1);
--- For publications of all tables: it has no primary key.
+-- Publications of all tables need this, as the table has no primary key.
 ALTER TABLE postalytics.handouts REPLICA IDENTITY FULL;
 CREATE INDEX handouts_sync_at_idx ON postalytics.handouts (sync, at);
 COMMENT ON TABLE postalytics.handouts IS
-    'internal: when syncs with a rate handed out deliveries, and how many';
+    'internal: when syncs with a rate leased deliveries, and how many';
 
 CREATE TABLE postalytics.in_flight (
     delivery_id bigint NOT NULL PRIMARY KEY,
@@ -30,12 +30,12 @@ CREATE TABLE postalytics.in_flight (
 );
 CREATE INDEX in_flight_sync_until_idx ON postalytics.in_flight (sync, until);
 COMMENT ON TABLE postalytics.in_flight IS
-    'internal: leased deliveries of syncs with max_leased, or that are being tried again after a pause by the breaker, until ack, nack or the end of the lease';
+    'internal: deliveries leased by syncs with max_leased or a half-open breaker, until ack, nack or the end of the lease';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.in_flight', '');
 
--- Deletes what limits nothing any more, without waiting.  The rows of deliveries that
--- still exist are left, because a fetch or ack would wait for this transaction.
+-- Deletes rows that no longer limit anything, without waiting.  The rows of deliveries
+-- that still exist are kept, because a fetch or ack would wait for this transaction.
 CREATE FUNCTION postalytics.forget_handouts()
 RETURNS void
 LANGUAGE sql
@@ -59,8 +59,8 @@ $$;
 COMMENT ON FUNCTION postalytics.forget_handouts() IS
     'internal: delete old rows of handouts and in_flight';
 
--- What a sync has handed out is kept: the rate of the CRM is the same for another sync of
--- this name.  Waits for other transactions for up to a second.
+-- Keeps the rows of handouts, because the rate of the CRM is the same for another sync
+-- of this name.  Waits for other transactions for up to a second.
 CREATE FUNCTION postalytics.forget_limits(sync text)
 RETURNS void
 LANGUAGE sql
@@ -75,10 +75,10 @@ AS $$
     WHERE f.sync = forget_limits.sync
 $$;
 COMMENT ON FUNCTION postalytics.forget_limits(text) IS
-    'internal: delete what limits a sync that is dropped, or was before';
+    'internal: delete the pauses, breaker states and leases of a dropped sync';
 
--- A session writes in_flight only for a sync that has such a limit, so the rows are made
--- anew when one is set.
+-- Sessions write in_flight only for syncs that have such a limit, so the rows are
+-- rebuilt when one is set.
 CREATE FUNCTION postalytics.limits_changed()
 RETURNS trigger
 LANGUAGE plpgsql

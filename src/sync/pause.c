@@ -15,7 +15,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Columns of pauses, as pause.sql has them. */
+/* Columns of pauses, as in pause.sql. */
 enum
 {
 	PAUSES_SYNC, PAUSES_UNTIL, N_PAUSES_COLUMNS
@@ -29,8 +29,8 @@ static const TableColumn pauses_columns[N_PAUSES_COLUMNS] = {
 static const Timeline pauses = {"pauses", "pauses_sync_until_idx", pauses_columns, N_PAUSES_COLUMNS};
 
 /*
- * Return when the pause of a sync, be it by its breaker, ends; DT_NOBEGIN if it
- * is not paused.
+ * Return when the pause of a sync ends, including one by its breaker; DT_NOBEGIN
+ * if it is not paused.
  */
 TimestampTz
 get_pause_end(const Sync *sync, TimestampTz now)
@@ -66,8 +66,8 @@ static SqlQuery pause_query = {
 };
 
 /*
- * Pause a sync until a time, for a reason (text).  Needs an SPI connection, as
- * the owner.
+ * Pause a sync until a time, for a reason (text).  Needs an SPI connection and
+ * the owner's rights.
  */
 void
 insert_pause(const Sync *sync, TimestampTz until, Datum reason)

@@ -1,6 +1,6 @@
 /*
  * pause.h
- *		Syncs that hand out nothing for a while.
+ *		Pauses of syncs.
  */
 #ifndef POSTALYTICS_PAUSE_H
 #define POSTALYTICS_PAUSE_H

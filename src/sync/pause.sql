@@ -1,10 +1,10 @@
 /*
  * pause.sql
- *		Syncs that hand out nothing for a while.
+ *		Pauses, during which a sync leases no deliveries.
  *
- * A pause is a new row, never an update of another one, so that a worker whose
- * transaction is idle after nack holds no lock that another pause would wait for.  The
- * pause that ends last is in effect.
+ * A pause is a new row, never an update of another one, so that a worker that is idle
+ * in transaction after nack holds no lock that another pause would wait for.  The pause
+ * that ends last is in effect.
  */
 
 CREATE TABLE postalytics.pauses (
@@ -13,15 +13,15 @@ CREATE TABLE postalytics.pauses (
     at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     reason text
 );
--- For publications of all tables: it has no primary key.
+-- Publications of all tables need this, as the table has no primary key.
 ALTER TABLE postalytics.pauses REPLICA IDENTITY FULL;
 CREATE INDEX pauses_sync_until_idx ON postalytics.pauses (sync, until);
 COMMENT ON TABLE postalytics.pauses IS
-    'until when syncs hand out nothing; deleted by resume_sync, and by maintain() a day after they end';
+    'pauses of syncs; deleted by resume_sync, and by maintain() a day after they end';
 COMMENT ON COLUMN postalytics.pauses.sync IS 'the sync';
 COMMENT ON COLUMN postalytics.pauses.until IS 'when the pause ends';
 COMMENT ON COLUMN postalytics.pauses.at IS 'when the sync was paused';
-COMMENT ON COLUMN postalytics.pauses.reason IS 'the error that nack was given, or NULL';
+COMMENT ON COLUMN postalytics.pauses.reason IS 'error that was passed to nack, or NULL';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pauses', '');
 
@@ -53,7 +53,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.pause_sync(text, interval) IS
-    'let fetch hand out no deliveries of a sync for a while; until when';
+    'pause a sync, so that fetch returns none of its deliveries, and return when the pause ends';
 
 CREATE FUNCTION postalytics.wake_waiting(sync text)
 RETURNS void
@@ -68,11 +68,11 @@ AS $$
     WHERE w.waiting > 0
 $$;
 COMMENT ON FUNCTION postalytics.wake_waiting(text) IS
-    'internal: wake the workers of a sync if deliveries wait';
+    'internal: wake the workers of a sync if deliveries are waiting';
 
--- Deletes the pauses of the sync that have not ended, and ends that by its breaker; if
--- there were any, and the sync is enabled, wakes its workers.  Locks: the sync's row, those pauses.  Errors: 42704 if
--- there is no such sync.
+-- Deletes the pauses of the sync that have not ended, and ends a pause by its breaker.
+-- If there was any, and the sync is enabled, wakes its workers.  Locks: the sync's row,
+-- those pauses.  Errors: 42704 if there is no such sync.
 CREATE FUNCTION postalytics.resume_sync(name text)
 RETURNS boolean
 LANGUAGE plpgsql

@@ -5,17 +5,17 @@
  * A look that began at the first index entry each time would have to pass the
  * entries of all deliveries that were finished since the oldest snapshot was
  * taken, because VACUUM cannot remove them.  So a session remembers a place in
- * the index before which there is nothing to hand out:
+ * the index before which there is nothing to lease.  It takes account of:
  *
  * - Deliveries that other transactions have not committed yet: see due.c.  A
- *   place never goes beyond a clock at which writers were asked for, before
- *   all of these have ended.  One that does not end soon is parked, and when it
- *   ends, the place goes back to where it was when it was parked.
- * - Deliveries that are leased, locked, or blocked by another of their piece
- *   are obstacles, which a place does not pass.  One that does not go away soon
- *   is put aside (aside.c).
- * - What this transaction has done: if it is rolled back, the place goes back to
- *   where it was before its first look.
+ *   place never passes the time at which the writers were listed before all of
+ *   these have ended.  A writer that does not end soon is parked.  When it ends,
+ *   the place goes back to where it was when the writer was parked.
+ * - Deliveries that are leased, locked, or blocked by another delivery of their
+ *   piece.  They are obstacles, which a place does not pass.  An obstacle that
+ *   does not go away soon is put aside (aside.c).
+ * - Changes that this transaction has made: if it is rolled back, the place goes
+ *   back to where it was before the transaction's first look.
  *
  * From time to time a look also begins at the first entry, so that a due_at
  * changed by hand, or a change of the system clock, does not delay a delivery
@@ -35,12 +35,12 @@
 /* All in microseconds. */
 #define PATIENCE		100000	/* before an obstacle is put aside, or a
 								 * writer parked */
-#define ASK_INTERVAL	10000	/* between two lists of writers, at least */
+#define ASK_INTERVAL	10000	/* minimum, between two lists of writers */
 #define FULL_EACH		100		/* delay of the next full scan for each entry
-								 * passed; as that takes about 1, full scans
-								 * take about 1 % of the time */
+								 * passed; passing one takes about 1, so full
+								 * scans take about 1 % of the time */
 
-/* All looks are full if they pass no more entries than this. */
+/* Every look is a full scan if full scans pass no more entries than this. */
 #define FEW_ENTRIES		100
 
 static const DueKey first_key = {DT_NOBEGIN, DT_NOBEGIN, 0};
@@ -81,7 +81,7 @@ start_over(Place *place)
 
 /* ---- the ends of transactions ---- */
 
-/* Keep what this transaction's looks have found out. */
+/* Keep the results of this transaction's looks. */
 static void
 commit_places(void)
 {
@@ -93,7 +93,7 @@ commit_places(void)
 	used_places = NULL;
 }
 
-/* Go back to before the first look of this transaction. */
+/* Move the places back to where they were before this transaction. */
 static void
 abort_places(void)
 {
@@ -144,8 +144,8 @@ subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId p
 
 /*
  * Set whether the rollback of a subtransaction leaves places unchanged.  The
- * caller sets this only around the rollback of one that changed nothing.  Reset
- * when the transaction aborts.
+ * caller sets this only around the rollback of one that changed nothing.  It is
+ * reset when the transaction aborts.
  */
 void
 keep_places(bool keep)
@@ -168,7 +168,7 @@ create_place(const Sync *sync)
 	return place;
 }
 
-/* Forget all places, as the syncs have changed. */
+/* Forget all places, because the syncs have changed. */
 static void
 forget_places(void)
 {
@@ -216,7 +216,7 @@ find_place(const Sync *sync)
 	return create_place(sync);
 }
 
-/* Remove the writers that have ended from a list. */
+/* Remove the writers that have ended from the list of a place. */
 static void
 remove_ended_writers(Place *place)
 {
@@ -272,7 +272,7 @@ is_parked(const Place *place, VirtualTransactionId writer)
 	return false;
 }
 
-/* Begin to wait for the writers of now. */
+/* List the current writers, and begin to wait for them. */
 static void
 ask_for_writers(Place *place)
 {
@@ -293,7 +293,7 @@ ask_for_writers(Place *place)
 	pfree(writers);
 }
 
-/* Advance settled, as far as writers have ended. */
+/* Advance settled if all listed writers have ended or are parked. */
 static void
 settle(Place *place, TimestampTz now)
 {
@@ -310,8 +310,9 @@ settle(Place *place, TimestampTz now)
 }
 
 /*
- * Begin a look; call this before its snapshot is taken, and go_back after.  True
- * if the scan must begin at the first entry rather than at place->start.
+ * Begin a look.  Must be called before the look takes its snapshot, and go_back
+ * after.  True if the scan must begin at the first entry rather than at
+ * place->start.
  */
 bool
 begin_at_place(Place *place, TimestampTz now)
@@ -342,7 +343,7 @@ begin_at_place(Place *place, TimestampTz now)
 
 /*
  * True if a delivery is before the place of its sync and not put aside, so that
- * it is finished.
+ * it must be finished.
  */
 bool
 is_before_place(Place *place, const DueKey *key, const text *piece, const text *account)
@@ -354,7 +355,7 @@ is_before_place(Place *place, const DueKey *key, const text *piece, const text *
 
 /*
  * Let the next look decide on a piece if it is put aside, because this session
- * has finished one of its deliveries.
+ * ends the lease of one of its deliveries.
  */
 void
 look_again_at(const Sync *sync, const text *piece, const text *account)

@@ -21,7 +21,7 @@ typedef struct DueKey
 typedef struct Parked
 {
 	VirtualTransactionId writer;
-	DueKey		start;			/* it writes no delivery that sorts before */
+	DueKey		start;			/* it writes no delivery before this */
 } Parked;
 
 typedef struct Place
@@ -32,12 +32,12 @@ typedef struct Place
 	bool		used;
 	TimestampTz looked_at;
 	TimestampTz full_at;		/* when to scan from the first entry again */
-	DueKey		start;			/* no other delivery that is due before it can
-								 * be handed out */
-	DueKey		saved;			/* the same for the case of a rollback */
+	DueKey		start;			/* no delivery before this can be leased,
+								 * unless it is put aside */
+	DueKey		saved;			/* what start becomes after a rollback */
 	TimestampTz settled;		/* every delivery due before this is visible,
 								 * unless a parked writer wrote it */
-	TimestampTz clock;			/* will be settled when these have ended; 0
+	TimestampTz clock;			/* becomes settled when writers have ended; 0
 								 * for none */
 	TimestampTz asked_at;		/* the last clock */
 	VirtualTransactionId *writers;

@@ -32,7 +32,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.owe_errors(postalytics.syncs, timestamptz, timestamptz, timestamptz) IS
-    'internal: make deliveries for stored production errors; how many';
+    'internal: make deliveries for stored production errors, and return their number';
 
 -- Writes deliveries for stored events that have no unfinished one, and notifies the
 -- workers.  The caller must prevent other sessions from doing so for this sync.
@@ -66,9 +66,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.owe(postalytics.syncs, timestamptz, timestamptz) IS
-    'internal: make deliveries for stored events; how many';
+    'internal: make deliveries for stored events, and return their number';
 
--- Passes if either is NULL.  Errors: 22023.
+-- Passes if either argument is NULL.  Errors: 22023.
 CREATE FUNCTION postalytics.check_period(since timestamptz, until timestamptz)
 RETURNS void
 LANGUAGE plpgsql
@@ -82,7 +82,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_period(timestamptz, timestamptz) IS
-    'internal: an error unless a period ends after it begins';
+    'internal: raise an error unless a period ends after it begins';
 
 -- Locks the sync's row.  Errors: 42704 if there is no such sync, 22004 for NULL,
 -- 22023 if until is not after since or the sync has no deliveries, 25001 unless the
@@ -122,11 +122,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.replay_sync(text, timestamptz, timestamptz) IS
-    'deliver again what occurred from since to before until, the dead ones included; how many';
+    'deliver again the events that occurred at or after since and before until, including dead deliveries, and return their number';
 
--- The sample is the latest event that the sync is for, or else made up.  Locks
--- the sync's row.  Errors: 42704 where there is none, 55000 where it is
--- disabled, 22023 where it has no deliveries.
+-- The sample is the latest event that the sync is for, or an invented one if there
+-- is none.  Locks the sync's row.  Errors: 42704 if there is no such sync, 55000 if
+-- it is disabled, 22023 if it has no deliveries.
 CREATE FUNCTION postalytics.test_sync(name text)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -168,4 +168,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.test_sync(text) IS
-    'send one sample delivery, marked as a test, the way all go; its delivery_id';
+    'make a sample delivery, marked as a test, and return its delivery_id';

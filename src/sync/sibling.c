@@ -1,6 +1,6 @@
 /*
  * sibling.c
- *		The deliveries of a sync that are of the same piece.
+ *		Finds the deliveries of a sync for the same piece.
  */
 #include "postgres.h"
 
@@ -31,8 +31,8 @@ static const TableColumn piece_index_columns[N_PIECE_INDEX_COLUMNS] = {
 
 /*
  * Prepare to find deliveries of a sync by their piece, with the active
- * snapshot.  What the place of the look says is finished is not visited; place
- * can be NULL.  Error 55000 if the index was altered.
+ * snapshot.  Deliveries that must be finished according to place, which can be
+ * NULL, are not visited.  Error 55000 if the index was altered.
  */
 void
 siblings_begin(Siblings *siblings, Relation unfinished, text *sync, Place *place)
@@ -51,7 +51,7 @@ siblings_end(Siblings *siblings)
 	lookup_end(&siblings->lookup);
 }
 
-/* Begin with the unfinished deliveries of a piece from a time on. */
+/* Begin to read the unfinished deliveries of a piece, from a time on. */
 void
 siblings_seek(Siblings *siblings, Datum piece, Datum account, TimestampTz from)
 {
@@ -81,8 +81,8 @@ is_known_finished(Siblings *siblings, const Datum *entry)
 }
 
 /*
- * Read the next of them, in the order of occurred_at, except for tests.  False
- * at the end.  Its texts are valid until the next call.
+ * Read the next delivery in the order of occurred_at, skipping tests.  False at
+ * the end.  The texts of row are valid until the next call.
  */
 bool
 siblings_next(Siblings *siblings, DeliveryRow *row)
@@ -129,7 +129,7 @@ find_head(Siblings *siblings, Datum piece, Datum account, DeliveryRow *head, Ite
 		if (each.due_at == DT_NOEND || (found && !is_before(&each, head)))
 			continue;
 		*head = each;
-		head->piece = piece;	/* as the slot goes on to another row */
+		head->piece = piece;	/* the slot moves on to another row */
 		head->account = account;
 		head->sync = siblings->sync;
 		*place = siblings->lookup.slot->tts_tid;

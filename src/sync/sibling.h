@@ -1,6 +1,6 @@
 /*
  * sibling.h
- *		The deliveries of a sync that are of the same piece.
+ *		The deliveries of a sync for the same piece.
  */
 #ifndef POSTALYTICS_SIBLING_H
 #define POSTALYTICS_SIBLING_H
@@ -9,7 +9,7 @@
 #include "sync/delivery.h"
 #include "sync/place.h"
 
-/* A search among the unfinished ones. */
+/* A search for the unfinished deliveries of a piece. */
 typedef struct Siblings
 {
 	Datum		sync;			/* text */

@@ -1,6 +1,6 @@
 /*
  * subject.h
- *		What a look decides on: a delivery, or a piece and so its deliveries.
+ *		The subject of a look's decision: a delivery, or all those of a piece.
  */
 #ifndef POSTALYTICS_SUBJECT_H
 #define POSTALYTICS_SUBJECT_H

@@ -1,8 +1,8 @@
 /*
  * sync.c
- *		The syncs that exist, in memory, and what each of them says.
+ *		Keeps the table syncs in each session's memory.
  *
- * match.c says which events a sync is for.
+ * match.c finds which events a sync is for.
  */
 #include "postgres.h"
 
@@ -22,7 +22,7 @@
 PG_FUNCTION_INFO_V1(postalytics_raise_undefined_sync);
 PG_FUNCTION_INFO_V1(postalytics_check_durable);
 
-/* Columns of syncs, as sync.sql has them: attribute numbers. */
+/* Columns of syncs, as in sync.sql: attribute numbers. */
 enum
 {
 	ATTR_NAME = 1, ATTR_CHANNEL, ATTR_ENABLED, ATTR_CAMPAIGNS, ATTR_ACCOUNTS,
@@ -147,7 +147,7 @@ static TableCache syncs_cache = {
 };
 
 /*
- * Return the first of all syncs, which is valid until the next look at syncs.
+ * Return the list of all syncs, which is valid until the next call.
  */
 const Sync *
 first_sync(void)
@@ -167,8 +167,8 @@ raise_undefined_sync(const char *name)
 }
 
 /*
- * Return the sync of this name, valid until the next look at syncs.  Error
- * 42704 if it does not exist.
+ * Return the sync of this name, valid until the next call of find_sync or
+ * first_sync.  Error 42704 if it does not exist.
  */
 const Sync *
 find_sync(const char *name)
@@ -188,7 +188,7 @@ is_listed(const TextList *list, const char *value, uint32 length)
 		(value != NULL && includes_bytes(list->texts, list->count, value, length));
 }
 
-/* Error 22023 if a sync has no deliveries. */
+/* Raise error 22023 if a sync has no deliveries. */
 void
 check_durable(const Sync *sync)
 {

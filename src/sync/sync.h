@@ -1,6 +1,6 @@
 /*
  * sync.h
- *		The syncs, as each session keeps them.
+ *		The syncs, as each session caches them.
  */
 #ifndef POSTALYTICS_SYNC_H
 #define POSTALYTICS_SYNC_H
@@ -30,7 +30,7 @@ typedef struct Sync
 	bool		ordered;
 	bool		durable;
 	int			max_attempts;
-	int			rate;			/* deliveries in per; 0 for no limit */
+	int			rate;			/* deliveries within per; 0 for no limit */
 	int64		per;			/* in microseconds */
 	int			max_leased;		/* 0 for no limit */
 	int			breaker;		/* consecutive failures; 0 for none */

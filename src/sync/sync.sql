@@ -1,9 +1,9 @@
 /*
  * sync.sql
- *		syncs: which events a CRM is told of, and on which channel.
+ *		syncs: which events are delivered to a CRM, and how.
  */
 
--- Errors: 22023 for a text that is no spelling of a status.
+-- Errors: 22023 for a text that is not a spelling of a status.
 CREATE FUNCTION postalytics.to_mail_statuses(statuses text[])
 RETURNS postalytics.mail_status[]
 LANGUAGE plpgsql
@@ -30,7 +30,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.to_mail_statuses(text[]) IS
-    'internal: statuses from any of their spellings';
+    'internal: convert statuses from any of their spellings';
 
 -- False for a value that users have added to the enum.
 CREATE FUNCTION postalytics.are_known_statuses(statuses postalytics.mail_status[])
@@ -80,25 +80,25 @@ CREATE TABLE postalytics.syncs (
     CHECK (pg_catalog.cardinality(statuses) > 0 OR errors)
 );
 COMMENT ON TABLE postalytics.syncs IS
-    'what a Zap is elsewhere: which events a CRM is told of, and how; see create_sync';
-COMMENT ON COLUMN postalytics.syncs.channel IS 'what to LISTEN to';
-COMMENT ON COLUMN postalytics.syncs.enabled IS 'while off, new events make no deliveries and fetch gives none';
+    'syncs, each like a Zap: which events are delivered to a CRM, and how; see create_sync';
+COMMENT ON COLUMN postalytics.syncs.channel IS 'notification channel, for LISTEN';
+COMMENT ON COLUMN postalytics.syncs.enabled IS 'if false, new events make no deliveries and fetch returns none';
 COMMENT ON COLUMN postalytics.syncs.campaigns IS 'ids of campaigns or drops; NULL for every campaign';
 COMMENT ON COLUMN postalytics.syncs.accounts IS 'accounts; NULL for every account';
 COMMENT ON COLUMN postalytics.syncs.statuses IS 'statuses; NULL for every status, empty for production errors only (requires errors)';
-COMMENT ON COLUMN postalytics.syncs.wait IS 'from the time of an event until its delivery is due';
-COMMENT ON COLUMN postalytics.syncs.unless IS 'a piece that has reached one of these statuses has its due deliveries cancelled';
-COMMENT ON COLUMN postalytics.syncs.latest_only IS 'a delivery is superseded once the piece has a later one';
-COMMENT ON COLUMN postalytics.syncs.ordered IS 'a piece''s deliveries are handed out one after the other, in order';
-COMMENT ON COLUMN postalytics.syncs.durable IS 'with deliveries; else with notifications alone';
+COMMENT ON COLUMN postalytics.syncs.wait IS 'time from an event until its delivery is due';
+COMMENT ON COLUMN postalytics.syncs.unless IS 'due deliveries are cancelled if their piece has reached one of these statuses';
+COMMENT ON COLUMN postalytics.syncs.latest_only IS 'if true, a delivery is superseded once its piece has a later one';
+COMMENT ON COLUMN postalytics.syncs.ordered IS 'if true, the deliveries of a piece are leased one after the other, in order';
+COMMENT ON COLUMN postalytics.syncs.durable IS 'true if the sync has deliveries, false if it has only notifications';
 COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'the number of fetches without an ack after which a delivery is dead';
 COMMENT ON COLUMN postalytics.syncs.notify_events IS
-    'list events in notifications even if they have an account; otherwise these are only counted';
-COMMENT ON COLUMN postalytics.syncs.rate IS 'how many deliveries are handed out within "per" at most, to all workers together; NULL for no limit';
+    'if true, notifications list events even if they have an account; otherwise these are only counted';
+COMMENT ON COLUMN postalytics.syncs.rate IS 'maximum number of deliveries that all workers together lease within "per"; NULL for no limit';
 COMMENT ON COLUMN postalytics.syncs.per IS 'the period that rate refers to';
-COMMENT ON COLUMN postalytics.syncs.max_leased IS 'how many deliveries are leased at a time at most; NULL for no limit';
+COMMENT ON COLUMN postalytics.syncs.max_leased IS 'maximum number of deliveries that are leased at a time; NULL for no limit';
 COMMENT ON COLUMN postalytics.syncs.errors IS 'if true, production errors also become deliveries';
-COMMENT ON COLUMN postalytics.syncs.breaker IS 'the number of consecutive failures that pauses the sync; NULL for never';
+COMMENT ON COLUMN postalytics.syncs.breaker IS 'number of consecutive failures after which the sync is paused; NULL for never';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
 
@@ -108,7 +108,7 @@ FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.syncs ENABLE ALWAYS TRIGGER configuration_changed;
 
--- A binding to a sync ends with it.
+-- A binding to a sync is deleted with it.
 ALTER TABLE postalytics.bindings
     ADD FOREIGN KEY (sync) REFERENCES postalytics.syncs (name) ON UPDATE CASCADE ON DELETE CASCADE;
 
@@ -141,7 +141,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.find_sync(text) IS
-    'internal: the sync of that name, locked, or an error';
+    'internal: lock and return the sync of that name, or raise an error';
 
 CREATE FUNCTION postalytics.check_durable(name text)
 RETURNS void
@@ -149,4 +149,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_check_durable';
 COMMENT ON FUNCTION postalytics.check_durable(text) IS
-    'internal: an error if a sync has no deliveries';
+    'internal: raise an error if a sync has no deliveries';

@@ -85,12 +85,12 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS b ON true;
 COMMENT ON VIEW postalytics.sync_health IS
-    'a row a sync: what waits, what is due, in hand, dead and done, and the last error';
-COMMENT ON COLUMN postalytics.sync_health.waiting IS 'not handed out, the due ones included';
-COMMENT ON COLUMN postalytics.sync_health.due IS 'not handed out, and their time has come';
-COMMENT ON COLUMN postalytics.sync_health.leased IS 'in the hands of workers';
-COMMENT ON COLUMN postalytics.sync_health.dead IS 'given up; see dead_letters';
+    'state of each sync: its waiting, due, leased, dead and done deliveries, and its last error';
+COMMENT ON COLUMN postalytics.sync_health.waiting IS 'number of deliveries that are neither leased nor dead, including the due ones';
+COMMENT ON COLUMN postalytics.sync_health.due IS 'number of deliveries that are due and not leased';
+COMMENT ON COLUMN postalytics.sync_health.leased IS 'number of deliveries that are leased';
+COMMENT ON COLUMN postalytics.sync_health.dead IS 'number of deliveries that are dead; see dead_letters';
 COMMENT ON COLUMN postalytics.sync_health.dead_by_reason IS 'the number of dead deliveries by reason; NULL if there are none; see dead_letters';
-COMMENT ON COLUMN postalytics.sync_health.paused_until IS 'when the pause of the sync, be it by its breaker, ends; NULL if it is not paused';
-COMMENT ON COLUMN postalytics.sync_health.breaker_state IS 'closed, open while the sync is paused by it, or half-open: one delivery is tried; NULL if the sync has none';
-COMMENT ON COLUMN postalytics.sync_health.breaker_reason IS 'why it is not closed; see last_error';
+COMMENT ON COLUMN postalytics.sync_health.paused_until IS 'when the pause of the sync ends, including one by its breaker; NULL if it is not paused';
+COMMENT ON COLUMN postalytics.sync_health.breaker_state IS 'closed, open (it pauses the sync) or half-open (one delivery is tried); NULL if the sync has no breaker';
+COMMENT ON COLUMN postalytics.sync_health.breaker_reason IS 'why the breaker is not closed; see last_error';

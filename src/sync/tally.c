@@ -1,6 +1,6 @@
 /*
  * tally.c
- *		Counts what a session has attempted, acknowledged and failed.
+ *		Counts the attempts, successes and failures of a session.
  *
  * A row for each ack would cost as much as the ack itself.  So a session counts
  * in memory, and fetch, ack and nack insert a row if the last one is at least
@@ -27,7 +27,7 @@
 #define FLUSH_INTERVAL	(10 * USECS_PER_SEC)
 #define EARLY_FLUSHES	20
 
-/* The last bucket is of about a year, and all that is longer. */
+/* The last bucket is for latencies of about a year or more. */
 #define N_BUCKETS		140
 
 typedef struct Counts
@@ -82,8 +82,8 @@ transaction_ended(XactEvent event, void *arg)
 }
 
 /*
- * Forget what this transaction has counted when a part of it is rolled back,
- * since it is not known which of it is.
+ * Forget the counts of this transaction when a part of it is rolled back, because
+ * it is not known which of them belong to that part.
  */
 static void
 subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
@@ -207,8 +207,8 @@ insert_counts(const char *sync, const Counts *counts, TimestampTz now)
 }
 
 /*
- * Write down what was counted of a sync, if it is time.  Needs an SPI
- * connection, as the owner.
+ * Write the counts of a sync, if it is time to do so.  Needs an SPI connection
+ * and the owner's rights.
  */
 void
 tally_flush(const Sync *sync)

@@ -1,6 +1,6 @@
 /*
  * tally.h
- *		What a session has attempted, acknowledged and failed.
+ *		Counts of a session's attempts, successes and failures.
  */
 #ifndef POSTALYTICS_TALLY_H
 #define POSTALYTICS_TALLY_H

@@ -2,8 +2,7 @@
  * tally.sql
  *		How many deliveries were attempted, acknowledged and failed, and how long they took.
  *
- * Sessions add rows for what they have counted (tally.c).  maintain() deletes them after a
- * day.
+ * Sessions add rows for their counts (tally.c).  maintain() deletes them after a day.
  */
 
 CREATE TABLE postalytics.tallies (
@@ -15,16 +14,16 @@ CREATE TABLE postalytics.tallies (
     buckets smallint[] NOT NULL,
     counts integer[] NOT NULL
 );
--- For publications of all tables: it has no primary key.
+-- Publications of all tables need this, as the table has no primary key.
 ALTER TABLE postalytics.tallies REPLICA IDENTITY FULL;
 CREATE INDEX tallies_at_idx ON postalytics.tallies (at);
 COMMENT ON TABLE postalytics.tallies IS
-    'internal: what sessions have attempted, acknowledged and failed; see metrics';
-COMMENT ON COLUMN postalytics.tallies.buckets IS 'of latencies: quarters of a power of 2, in milliseconds';
+    'internal: attempts, successes and failures that sessions have counted; see metrics';
+COMMENT ON COLUMN postalytics.tallies.buckets IS 'latencies: 4 times the base-2 logarithm of the milliseconds, rounded down';
 COMMENT ON COLUMN postalytics.tallies.counts IS 'the number of successes in each of the buckets';
 
--- Returns the 0.5, 0.95 and 0.99 quantiles for each sync, dropped ones included.  A sync
--- of which nothing was acknowledged since then has no rows.
+-- Returns the 0.5, 0.95 and 0.99 quantiles for each sync, including dropped ones.  A
+-- sync without acknowledged deliveries since then has no rows.
 CREATE FUNCTION postalytics.sync_latencies(since timestamptz)
 RETURNS TABLE (sync text, quantile double precision, seconds double precision)
 LANGUAGE sql

@@ -2,7 +2,7 @@
  * timeline.c
  *		Reads the tables of a sync's limits and pauses through their indexes.
  *
- * fetch reads them each time, so a query would cost too much.
+ * Every fetch reads them, so a query would cost too much.
  */
 #include "postgres.h"
 

@@ -9,7 +9,7 @@
 #include "storage/lookup.h"
 #include "sync/sync.h"
 
-/* Such a table as C code expects it, and its index. */
+/* One of these tables, as C code expects it, and its index. */
 typedef struct Timeline
 {
 	const char *table;

@@ -1,11 +1,11 @@
 /*
  * verdict.c
- *		Decides what is to become of a delivery that is due (lease, postpone,
- *		give up, supersede, cancel), and locks it.
+ *		Decides what to do with a delivery that is due (lease, postpone, give up,
+ *		supersede, cancel), and locks it.
  *
- * look.c finds the deliveries, and fetch.c carries out the verdicts.  In an
- * ordered sync only the head of a piece, its earliest unfinished delivery, can
- * be handed out.
+ * look.c finds the deliveries, and fetch.c applies the verdicts.  In an ordered
+ * sync, only the head of a piece, its earliest waiting or leased delivery, can be
+ * leased.
  */
 #include "postgres.h"
 
@@ -44,8 +44,8 @@ typedef struct PieceLease
 #include "lib/simplehash.h"
 
 /*
- * True if an earlier delivery of the piece of a row is leased.  A look searches
- * each piece once, because the piece can have thousands of deliveries that this
+ * True if an earlier delivery of a row's piece is leased.  A look searches each
+ * piece once, because the piece can have thousands of deliveries that this
  * transaction has superseded.
  */
 static bool
@@ -71,8 +71,7 @@ has_earlier_lease(Judge *judge, const DeliveryRow *row)
 
 /*
  * Prepare to decide on deliveries of a sync, with the active snapshot.  place
- * is as for siblings_begin.
- * Errors: 55000 if a table or index was altered.
+ * is as for siblings_begin.  Errors: 55000 if a table or index was altered.
  */
 void
 judge_begin(Judge *judge, const Sync *sync, TimestampTz now, Relation unfinished, Place *place, Found *found)
@@ -103,7 +102,7 @@ judge_end(Judge *judge)
 	}
 }
 
-/* True if only the head of a piece may be handed out. */
+/* True if only the head of a piece may be leased. */
 bool
 waits_in_order(const Sync *sync, bool is_test)
 {
@@ -128,8 +127,8 @@ static SqlQuery account_query = {
 
 /*
  * True if the sync is for the account of a delivery.  If it seems not to be,
- * asks the table: a transaction that changes both becomes visible before other
- * sessions are told that the sync has changed.
+ * check the table: a transaction that changes both becomes visible before other
+ * sessions are notified that the sync has changed.
  */
 static bool
 is_for_account(Judge *judge, const DeliveryRow *row)
@@ -151,8 +150,8 @@ is_for_account(Judge *judge, const DeliveryRow *row)
 
 /*
  * True if the piece has reached a status that cancels the sync's deliveries,
- * or the sync no longer includes its account, which its workers may then not
- * see.
+ * or the sync no longer includes its account, so that workers of the sync must
+ * not see the delivery.
  */
 static bool
 is_cancelled(Judge *judge, const DeliveryRow *row)
@@ -166,7 +165,7 @@ is_cancelled(Judge *judge, const DeliveryRow *row)
 	return lookup_first(&judge->key) && piece_has_reached(judge->key.slot, judge->sync->unless);
 }
 
-/* Decide what is to become of a delivery that is due and not leased. */
+/* Return the verdict on a delivery that is due and not leased. */
 static Verdict
 decide(Judge *judge, const DeliveryRow *row)
 {
@@ -195,7 +194,7 @@ lock_delivery(Judge *judge, ItemPointer place)
 	return locked;
 }
 
-/* Add a locked row, and what is to become of it. */
+/* Add a locked row to found, by its verdict. */
 static void
 add_found(Judge *judge, Verdict verdict, ItemPointer place, TimestampTz postpone_to)
 {
@@ -221,7 +220,7 @@ add_found(Judge *judge, Verdict verdict, ItemPointer place, TimestampTz postpone
 	found->count++;
 }
 
-/* A delivery that stays where it is until a time, or DT_NOBEGIN if unknown. */
+/* Return the outcome of a delivery that stays until a time; see Outcome. */
 static Outcome
 stays_until(int64 id, TimestampTz until)
 {
@@ -233,9 +232,9 @@ stays_until(int64 id, TimestampTz until)
 
 /*
  * Decide on a delivery that is due, lock it, and add it to found.  place is its
- * ctid.  The outcome stays if the delivery is leased, now or before, is locked by
- * another transaction, or, in an ordered sync with latest_only, has an earlier
- * sibling that is leased.
+ * ctid.  The outcome is that it stays if it is leased, by this call or before, is
+ * locked by another transaction, or, in an ordered sync with latest_only, has an
+ * earlier sibling that is leased.
  */
 Outcome
 judge_delivery(Judge *judge, const DeliveryRow *row, ItemPointer place)
@@ -260,7 +259,8 @@ judge_delivery(Judge *judge, const DeliveryRow *row, ItemPointer place)
 
 /*
  * Postpone the due rows of a piece until its head is due, so that the next
- * looks do not visit them again.  Stays if some are leased or locked.
+ * looks do not visit them again.  The outcome is that the piece stays if some of
+ * them are leased or locked.
  */
 static Outcome
 postpone_piece(Judge *judge, const DeliveryRow *head)
@@ -288,7 +288,8 @@ postpone_piece(Judge *judge, const DeliveryRow *head)
  * not due, postpone the due deliveries of the piece until it is.
  *
  * The outcome's id is 0 if the piece has no head.  If the head was due, the
- * outcome always stays, because other deliveries of the piece may be due.
+ * outcome is always that the piece stays, because its other deliveries may be
+ * due.
  */
 Outcome
 judge_piece(Judge *judge, Datum piece, Datum account)

@@ -1,6 +1,6 @@
 /*
  * verdict.h
- *		What is to become of the due deliveries of a sync.
+ *		Decisions on the due deliveries of a sync.
  */
 #ifndef POSTALYTICS_VERDICT_H
 #define POSTALYTICS_VERDICT_H
@@ -8,7 +8,7 @@
 #include "storage/lookup.h"
 #include "sync/sibling.h"
 
-/* What is to become of a delivery that is due. */
+/* What to do with a delivery that is due. */
 typedef enum Verdict
 {
 	LEASE,
@@ -24,7 +24,7 @@ typedef enum Verdict
 /* The rows that a look locked, by verdict. */
 typedef struct Found
 {
-	int			batch;			/* how many were to be found */
+	int			batch;			/* maximum number to be found */
 	int			count;			/* of all verdicts */
 	struct
 	{
@@ -48,12 +48,12 @@ typedef struct Judge
 	Found	   *found;
 } Judge;
 
-/* What was decided, as far as it concerns the next look. */
+/* The part of a decision that concerns the next look. */
 typedef struct Outcome
 {
-	bool		stays;			/* with the same due_at */
-	TimestampTz until;			/* then, when it can be handed out; DT_NOBEGIN
-								 * if unknown */
+	bool		stays;			/* it keeps its due_at */
+	TimestampTz until;			/* then, when it can be leased; DT_NOBEGIN if
+								 * unknown */
 	int64		id;				/* a delivery that was decided on; 0 for none */
 } Outcome;
 

@@ -1,11 +1,11 @@
 /*
  * wake.c
- *		What sessions and background workers tell each other in shared memory:
- *		which syncs have new deliveries, and the state of each worker.
+ *		Shared memory of sessions and background workers: which syncs have new
+ *		deliveries, and the state of each worker.
  *
  * The shared memory exists only if the library is preloaded.  If a worker
  * runs, a transaction that writes deliveries does not NOTIFY.  It remembers
- * their syncs, and tells the worker after commit, when the rows are visible.
+ * their syncs, and notifies the worker after commit, when the rows are visible.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@
 
 WakeShared *wake_shared;
 
-/* A sync of which this transaction will tell the worker. */
+/* A sync of which this transaction will notify the worker. */
 typedef struct Pending
 {
 	char		sync[NAMEDATALEN];
@@ -73,7 +73,7 @@ attach_shared_memory(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Request shared memory, when the library is preloaded. */
+/* Install the hooks that request shared memory, when the library is preloaded. */
 void
 wake_init(void)
 {
@@ -94,8 +94,8 @@ wake_find_slot(Oid database)
 }
 
 /*
- * Ask the launcher to check a database, or all if it is InvalidOid.  The
- * caller holds the lock.
+ * Ask the launcher to check a database, or all databases if it is InvalidOid.
+ * The caller holds the lock.
  */
 void
 wake_launcher(Oid database)
@@ -155,7 +155,7 @@ wake_has_worker(void)
 	return has;
 }
 
-/* Notify directly, because the worker has exited meanwhile. */
+/* Notify directly, because the worker has exited in the meantime. */
 static void
 notify_instead(void)
 {
@@ -196,7 +196,7 @@ add_woken(WorkerSlot *slot, const Pending *each)
 	slot->woken[i].count += each->count;
 }
 
-/* Tell the worker and the launcher what the transaction has for them. */
+/* Send the transaction's requests to the worker and the launcher. */
 static void
 send_pending(void)
 {
@@ -281,8 +281,8 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 }
 
 /*
- * Tell the database's worker, after commit, that a sync has count new
- * deliveries.  With a count of zero, tell it to look when the next one is due.
+ * Notify the database's worker, after commit, that a sync has count new
+ * deliveries.  A count of zero asks it to check when the next one is due.
  */
 void
 wake_worker(const char *sync, const char *channel, int64 count)

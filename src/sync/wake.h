@@ -1,6 +1,6 @@
 /*
  * wake.h
- *		What sessions and background workers tell each other in shared memory.
+ *		Shared memory of sessions and background workers.
  */
 #ifndef POSTALYTICS_WAKE_H
 #define POSTALYTICS_WAKE_H
@@ -22,8 +22,7 @@ typedef struct Woken
 } Woken;
 
 /*
- * A database with the extension, from the time at which a worker has found it
- * there.
+ * A database with the extension, once a worker has found the extension there.
  */
 typedef struct WorkerSlot
 {
@@ -37,7 +36,7 @@ typedef struct WorkerSlot
 	int			nwoken;
 	Woken		woken[MAX_WOKEN];
 	TimestampTz started_at;
-	TimestampTz notified_at;	/* 0 for never, as the following */
+	TimestampTz notified_at;	/* 0 for never, like the following */
 	int64		notifications;
 	TimestampTz maintained_at;
 	TimestampTz failed_at;

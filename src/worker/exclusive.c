@@ -1,7 +1,7 @@
 /*
  * exclusive.c
- *		Pauses the background worker of a database while a command runs that must
- *		have the database for itself, such as DROP DATABASE.
+ *		Pauses the background worker of a database during a command that needs
+ *		exclusive use of the database, such as DROP DATABASE.
  */
 #include "postgres.h"
 
@@ -25,7 +25,7 @@
 
 static ProcessUtility_hook_type next_utility;
 
-/* Return the database that a command must have for itself, or NULL. */
+/* Return the database of which a command needs exclusive use, or NULL. */
 static char *
 database_needed_alone(Node *command)
 {

@@ -1,6 +1,6 @@
 /*
  * exclusive.h
- *		Commands that need a database for themselves.
+ *		Commands that need exclusive use of a database.
  */
 #ifndef POSTALYTICS_EXCLUSIVE_H
 #define POSTALYTICS_EXCLUSIVE_H

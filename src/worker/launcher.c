@@ -1,10 +1,10 @@
 /*
  * launcher.c
  *		Starts a background worker in each database that has the extension, and
- *		starts it again when it has failed.
+ *		restarts it after a failure.
  *
- * The launcher is connected to no database.  Whether a database has the
- * extension is found out by a worker, which exits if it does not.
+ * The launcher is connected to no database.  A worker finds out whether its
+ * database has the extension, and exits if it does not.
  */
 #include "postgres.h"
 
@@ -32,11 +32,11 @@ PGDLLEXPORT void postalytics_launcher_main(Datum arg);
 #define LAUNCHER_NAME	"postalytics_status launcher"
 #define WORKER_NAME		"postalytics_status worker"
 
-/* Before a worker that has failed is started again, in milliseconds. */
+/* Pause before a failed worker is restarted, in milliseconds. */
 #define FIRST_PAUSE		1000
 #define LONGEST_PAUSE	60000
 
-/* A worker that has run for so many milliseconds did not fail at once. */
+/* A worker that ran for this many milliseconds did not fail at startup. */
 #define GOOD_LIFE		5000
 
 /* Number of databases that are checked for the extension at a time. */
@@ -46,7 +46,7 @@ PGDLLEXPORT void postalytics_launcher_main(Datum arg);
 typedef struct Worker
 {
 	Oid			database;
-	BackgroundWorkerHandle *handle; /* NULL: not started */
+	BackgroundWorkerHandle *handle; /* NULL if not started */
 	TimestampTz started_at;
 	TimestampTz not_before;		/* after a failure */
 	int			pause;			/* after the next failure, in milliseconds */
@@ -58,7 +58,7 @@ typedef struct Worker
 
 static List *workers;			/* in TopMemoryContext */
 
-/* Return the worker of a database, which is added if necessary. */
+/* Return the worker of a database, and add it if necessary. */
 static Worker *
 find_worker(Oid database)
 {
@@ -159,7 +159,10 @@ may_start(const Worker *worker, int probes)
 	return may;
 }
 
-/* Start a worker. */
+/*
+ * Start a worker.  If it cannot be registered, log that once, and try again
+ * after a pause.
+ */
 static void
 start_worker(Worker *worker)
 {
@@ -195,7 +198,7 @@ start_worker(Worker *worker)
 
 /*
  * Handle the exit of a worker.  If its database still has a slot, the worker
- * failed, and is not restarted before a pause, even if a session requests it.
+ * failed, and is restarted only after a pause, even if a session requests it.
  */
 static void
 end_worker(Worker *worker)
@@ -217,8 +220,8 @@ end_worker(Worker *worker)
 }
 
 /*
- * Take the requests of sessions to check a database; true if all are to be
- * checked.
+ * Take the requests of sessions to check databases; true if all databases must
+ * be checked.
  */
 static bool
 take_requests(void)
@@ -238,7 +241,7 @@ take_requests(void)
 
 /*
  * Free the slot of a database that was dropped or must not have a worker;
- * false while a worker or a command that pauses it is alive.
+ * false while the worker or a backend that pauses it is alive.
  */
 static bool
 forget_worker(Worker *worker)
@@ -311,8 +314,8 @@ tend_workers(void)
 }
 
 /*
- * Stop all workers, because the next launcher will not know them, and starts
- * its own.
+ * Stop all workers, because the next launcher will not know them, and will
+ * start others.
  */
 static void
 leave_launcher(int code, Datum arg)

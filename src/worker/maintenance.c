@@ -13,7 +13,7 @@
 #include "worker/maintenance.h"
 #include "worker/process.h"
 
-/* A leaf that is to be retired. */
+/* A leaf to retire. */
 typedef struct OldLeaf
 {
 	Oid			leaf;
@@ -28,8 +28,8 @@ static SqlQuery list_query = {
 };
 
 /*
- * List the leaves to retire, in a memory context; NIL if another maintenance
- * is running.
+ * List the leaves to retire, in a memory context; NIL if another maintain() is
+ * running.
  */
 static List *
 list_old_leaves(MemoryContext context)
@@ -76,7 +76,7 @@ static SqlQuery retire_query = {
 };
 
 /*
- * Retire a leaf in transactions of its own.  False if retire_leaf() reported a
+ * Retire a leaf in separate transactions.  False if retire_leaf() reported a
  * failure.
  */
 static bool
@@ -124,7 +124,7 @@ static SqlQuery shrink_query = {
 	.result = SPI_OK_SELECT
 };
 
-/* Run a query in a transaction of its own. */
+/* Run a query in a separate transaction. */
 static void
 maintain_by_query(SqlQuery *query)
 {
@@ -135,7 +135,7 @@ maintain_by_query(SqlQuery *query)
 
 /*
  * Run a query that retires part of a table and returns a row if parts are left.
- * True if so; false also if another maintain() is running.
+ * True if parts are left; false also if another maintain() is running.
  */
 static bool
 retire_part(SqlQuery *query)
@@ -218,9 +218,9 @@ log_failure(const char *message)
 }
 
 /*
- * Run the next step of maintenance, and set *more to whether other steps follow;
- * the worker sends notifications in between.  An error is logged, and ends the
- * step.  Returns its message, which the caller frees, or NULL.
+ * Run the next step of maintenance, and set *more to true if other steps
+ * follow; the worker sends notifications between them.  An error is logged, and
+ * ends the step.  Returns its message, which the caller frees, or NULL.
  */
 char *
 run_maintenance(bool *more)

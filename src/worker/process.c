@@ -1,7 +1,7 @@
 /*
  * process.c
- *		What the background worker and the launcher share: signals, sleeping, and
- *		transactions.
+ *		Functions that the background worker and the launcher share, for signals,
+ *		sleeping and transactions.
  */
 #include "postgres.h"
 
@@ -38,8 +38,8 @@ process_begin(void)
 }
 
 /*
- * Sleep for some milliseconds, or until the latch is set, and reload settings
- * if requested.
+ * Sleep for some milliseconds, or until the latch is set, and reload the
+ * configuration file if requested.
  */
 void
 sleep_for(long milliseconds)
@@ -55,7 +55,7 @@ sleep_for(long milliseconds)
 	}
 }
 
-/* Begin a transaction, and show what it does in pg_stat_activity. */
+/* Begin a transaction, and show its activity in pg_stat_activity. */
 void
 transaction_begin(const char *activity)
 {

@@ -1,11 +1,11 @@
 /*
  * process.h
- *		What the background processes share.
+ *		Functions that the background processes share.
  */
 #ifndef POSTALYTICS_PROCESS_H
 #define POSTALYTICS_PROCESS_H
 
-/* How often a process looks for what it was not told, in milliseconds. */
+/* How often a process checks for work without being woken, in milliseconds. */
 #define LOOK_INTERVAL	10000
 
 extern bool is_alive(int pid);

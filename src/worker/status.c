@@ -1,6 +1,6 @@
 /*
  * status.c
- *		What SQL can ask of the background worker.
+ *		SQL functions that show the state of the background worker, or request it.
  */
 #include "postgres.h"
 
@@ -27,7 +27,7 @@ postalytics_want_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Set a column to a time, of which 0 means never. */
+/* Set a column to a time, or to NULL for 0, which means never. */
 static void
 set_time(Datum *value, bool *isnull, TimestampTz time)
 {
@@ -36,14 +36,13 @@ set_time(Datum *value, bool *isnull, TimestampTz time)
 }
 
 /*
- * worker_status() returns (running boolean, pid integer, started_at
- * timestamptz,
- *		last_notify_at timestamptz, notifications bigint,
- *		last_maintenance_at timestamptz, last_error text,
- *		last_error_at timestamptz)
+ * worker_status() returns (running boolean, pid integer,
+ *		started_at timestamptz, last_notify_at timestamptz,
+ *		notifications bigint, last_maintenance_at timestamptz,
+ *		last_error text, last_error_at timestamptz)
  *
- * Returns the state of this database's worker.  Columns are NULL if there was
- * none, or if what they tell has not happened.
+ * Returns the state of this database's worker.  The columns after running are
+ * NULL if there was no worker, or if they describe what has not happened.
  */
 Datum
 postalytics_worker_status(PG_FUNCTION_ARGS)

@@ -15,13 +15,13 @@ CREATE FUNCTION postalytics.worker_status(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_worker_status';
 COMMENT ON FUNCTION postalytics.worker_status() IS
-    'this database''s background worker: does it run, since when, and what it last did';
+    'state of this database''s background worker: whether and since when it runs, and its last activities';
 
 CREATE FUNCTION postalytics.want_worker()
 RETURNS void
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_want_worker';
 COMMENT ON FUNCTION postalytics.want_worker() IS
-    'internal: have the launcher look at this database';
+    'internal: make the launcher check this database';
 
 SELECT postalytics.want_worker();

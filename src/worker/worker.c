@@ -1,7 +1,7 @@
 /*
  * worker.c
- *		The background worker of a database: it notifies syncs for the writers,
- *		and when something comes due, and it does maintenance.
+ *		The background worker of a database: it notifies syncs of new deliveries,
+ *		instead of the writers, and of due deliveries, and does maintenance.
  *
  * A worker holds no lock and no snapshot while it sleeps.  README describes
  * its states.
@@ -31,7 +31,7 @@
 
 PGDLLEXPORT void postalytics_worker_main(Datum arg);
 
-/* What sessions have told the worker since it last asked. */
+/* The syncs to notify that sessions have named since the last check. */
 typedef struct Told
 {
 	int			nwoken;
@@ -44,8 +44,8 @@ static WorkerSlot *my_slot;
 /* ---- the slot in shared memory ---- */
 
 /*
- * Mark this worker as not running.  A slot that was freed may be another
- * worker's by now.
+ * Mark this worker as not running.  A slot that was freed may belong to
+ * another worker by now.
  */
 static void
 release_slot(int code, Datum arg)
@@ -98,8 +98,8 @@ claim_slot(void)
 }
 
 /*
- * The extension was dropped, so no worker is needed: free the database's slot,
- * if it belongs to this worker or to one that has exited.
+ * Free the slot of the database, which does not have the extension.  The slot
+ * of another worker that is alive is kept.
  */
 static void
 free_slot(void)
@@ -116,7 +116,7 @@ free_slot(void)
 	LWLockRelease(wake_shared->lock);
 }
 
-/* Take what sessions have told this worker. */
+/* Take the syncs that sessions have named. */
 static void
 take_told(Told *told)
 {
@@ -206,8 +206,8 @@ query_deliveries(SqlQuery *query, const char *sync, TimestampTz after, Datum non
 }
 
 /*
- * Return how many deliveries of a sync have come due after a time and are not
- * leased.
+ * Return the number of deliveries of a sync that have become due after a time
+ * and are not leased.
  */
 static int64
 count_due(const char *sync, TimestampTz after)
@@ -216,8 +216,8 @@ count_due(const char *sync, TimestampTz after)
 }
 
 /*
- * Return when the first delivery of a sync is due after a time; DT_NOEND for
- * never.
+ * Return the first time after a given one at which a delivery of a sync is due;
+ * DT_NOEND if there is none.
  */
 static TimestampTz
 next_due(const char *sync, TimestampTz after)
@@ -235,8 +235,8 @@ find_woken(const Told *told, const char *sync)
 }
 
 /*
- * Notify the syncs that sessions have named, and those of which a delivery has
- * come due since the last look.  Returns when to look again.
+ * Notify the syncs that sessions have named, and those with a delivery that has
+ * become due since the last check.  Returns the time of the next check.
  */
 static TimestampTz
 notify_syncs(const Told *told, TimestampTz *looked_at)
@@ -255,8 +255,8 @@ notify_syncs(const Told *told, TimestampTz *looked_at)
 		count = woken != NULL ? woken->count : 0;
 
 		/*
-		 * A count of zero is from nack, whose deliveries may have been due at
-		 * the last look.
+		 * A count of zero comes from nack, whose deliveries may have been due
+		 * at the last check.
 		 */
 		if (count == 0)
 			count = count_due(sync->name, told->all_woken || woken != NULL ? DT_NOBEGIN : *looked_at);
@@ -338,8 +338,8 @@ static void
 work(void)
 {
 	static Told told;
-	TimestampTz looked_at = DT_NOBEGIN; /* to announce all that is due at
-										 * first */
+	TimestampTz looked_at = DT_NOBEGIN; /* at first, all due deliveries are
+										 * announced */
 
 	bool		maintaining = false;
 
@@ -366,7 +366,7 @@ work(void)
 	}
 }
 
-/* Main function of the background worker, whose argument is the database. */
+/* Main function of the background worker; its argument is the database OID. */
 void
 postalytics_worker_main(Datum arg)
 {
@@ -384,15 +384,15 @@ postalytics_worker_main(Datum arg)
 				 errhint("Name those that are to have a worker in " EXTENSION_NAME ".worker_databases.")));
 
 	/*
-	 * Names are those of the system, and the queue must be read through its
-	 * index.
+	 * Names are looked up in pg_catalog, and the queue must be read through
+	 * its index.
 	 */
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
-	/* Maintenance requires it. */
+	/* Maintenance requires READ COMMITTED. */
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
 
 	PG_TRY();

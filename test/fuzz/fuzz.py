@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""fuzz.py: mutated events into ingest, inbox, field_names and status_names, by structure and by byte.
+"""fuzz.py: pass mutated events to ingest, inbox, field_names and status_names.
 
     fuzz.py [--events N] [--seed N] [SAMPLE.json ...]
 
-Connects as libpq's environment says.  Every call must end in a result or in an
-error of the JSON itself; what it counts must be in the tables; the memory of
-the session must not grow.  The same seed makes the same calls.
+Events are mutated in their structure and in their bytes.  The connection uses libpq's
+environment variables.  Every call must return a result or fail with an error about its
+JSON, the tables must hold what the calls counted, and the memory of the session must not
+grow.  The same seed makes the same calls.
 """
 import argparse
 import json
@@ -21,12 +22,12 @@ parser.add_argument("samples", nargs="+")
 options = parser.parse_args()
 rng = random.Random(options.seed)
 
-# What the server says of a text that is not JSON, or that it cannot hold.
+# SQLSTATEs of errors about text that is not JSON, or that the server cannot store.
 JSON_ERRORS = {"22P02", "22P05", "22021", "54001", "22001", "22032"}
 
 
 class Members(list):
-    """An object as pairs, so that a name can come twice."""
+    """An object as a list of pairs, so that a name can occur twice."""
 
 
 def load(path):
@@ -48,7 +49,7 @@ NAMES = ["data", "events", "items", "to", "meta", "x", "event", "mailId", "event
 
 
 class Number(str):
-    """A number as it is to be written."""
+    """The text of a number."""
 
 
 def number():
@@ -121,7 +122,7 @@ def text_of(value):
 
 
 def event():
-    """A sample, often as another piece, mutated."""
+    """Return a mutated sample, often with another piece id."""
     sample = rng.choice(base)
     if isinstance(sample, dict) and rng.random() < 0.8:
         sample = {name: rng.randrange(100000) if name in ("mailId", "Mail Id", "contactId") else value
@@ -130,15 +131,15 @@ def event():
 
 
 def may_wrap(value):
-    """Has it a member of a name under which there may be events?"""
+    """True if the object has a member whose name can be that of a list of events."""
     names = (name for name, _ in value) if isinstance(value, Members) else value if isinstance(value, dict) else ()
     return any("".join(c for c in name if c not in " _-.\t\n\v\f\r").lower() in ("data", "events", "items") for name in names)
 
 
 def document():
-    """A payload, how many events it holds at the least, and whether it holds no more.
+    """Return a payload, the least number of its events, and true if it has no more.
 
-    What may be a wrapper holds as many as it wraps, if it is one."""
+    A value that may be a wrapper is not counted, as it can hold any number of events."""
     size = rng.choice([0, 1, 1, 2, 5, 30, 100, 400])
     events = [event() for _ in range(size)]
     least = sum(not may_wrap(each) for each in events)
@@ -161,7 +162,7 @@ def document():
 
 
 def damage(text):
-    """The text with a few bytes cut, doubled or changed."""
+    """Return the text with a few bytes removed, inserted or replaced."""
     damaged = bytearray(text.encode("utf-8", "surrogatepass"))
     for _ in range(rng.choice([1, 1, 3])):
         at = rng.randrange(len(damaged) + 1)
@@ -170,7 +171,7 @@ def damage(text):
 
 
 def worker():
-    """The background worker's pid."""
+    """Return the background worker's PID."""
     return connection.execute("SELECT pid FROM postalytics.worker_status()").fetchone()[0]
 
 
@@ -207,13 +208,16 @@ def call(payload, account=None, holds=(0, False)):
 
 
 def call_raw(payload):
-    """Bytes as they are, valid in the encoding or not."""
+    """Ingest bytes unchanged, whether or not they are valid in the encoding."""
     row = connection.execute(b"SELECT * FROM postalytics.ingest('" + payload.replace(b"'", b"''") + b"'::json)").fetchone()
     count(row, sum(row))
 
 
 def call_taught(payload):
-    """With spellings of the user's own, for this call.  Its pieces are read otherwise afterwards."""
+    """Ingest with a random field name and status name.
+
+    Both are deleted after the call, so a rebuild reads the payloads differently.  The
+    pieces are therefore recorded in the table taught."""
     newest = connection.execute("SELECT txid_current()").fetchone()
     path = rng.choice(NAMES[3:])
     field = rng.choice(["mail_id", "event_type", "event_date", "fields", "contact_id", "url", "events", "fields.x", "fields.*", "campaign_id", "drop_id"])
@@ -232,7 +236,7 @@ def call_taught(payload):
 
 
 def insert_into_inbox(text):
-    """The same through the view, whose rows are counted by what they leave behind."""
+    """Ingest through the view, and count what the statement adds to the tables."""
     old = connection.execute(TABLES).fetchone()
     connection.execute("INSERT INTO postalytics.inbox (payload) VALUES (%s::json)", (text,))
     new = connection.execute(TABLES).fetchone()
@@ -270,8 +274,8 @@ wrong = connection.execute("""
                FROM postalytics.events GROUP BY 1, 2) AS e USING (piece_id, account)
     WHERE p.status IS DISTINCT FROM e.status""").fetchone()[0]
 
-# Whom a payload is about can be told of every one, and pieces that are derived again
-# are what they were.
+# Two ways to find the person whom a payload is about must agree for every payload, and
+# pieces must stay the same when they are derived again.
 told = connection.execute("""
     SELECT (SELECT count(*)
             FROM postalytics.rejects AS r

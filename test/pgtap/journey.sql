@@ -1,7 +1,7 @@
--- What a piece holds, and what is delivered of it, is a function of the set of its
--- events: neither order nor batching nor repeats nor the way in can matter.
--- Generated journeys, each stored several times over under different names, must
--- come out alike.
+-- A piece and its deliveries are functions of the set of its events.  The order of the
+-- events, their batches, repetitions, and the way in which they are stored must not
+-- matter.  Each generated journey is stored several times under different names, and
+-- all copies must be equal.
 BEGIN;
 SET search_path = public, postalytics;
 SELECT postalytics.configure('earliest', '36500d');
@@ -17,8 +17,9 @@ BEGIN
 END
 $$;
 
--- 1500 journeys of 1 to 12 events, at few enough times to have ties; each has one
--- account or none, and what an event says besides is there or not, as it happens.
+-- 1500 journeys of 1 to 12 events, with so few different times that there are ties.
+-- Each journey has one account or none.  The other fields of an event are present at
+-- random.
 CREATE TEMP TABLE generated AS
 SELECT journey, n, status, at,
        jsonb_strip_nulls(jsonb_build_object(
@@ -44,11 +45,12 @@ FROM (SELECT DISTINCT ON (journey, status, at) journey, n, status, at
 CREATE FUNCTION pg_temp.named(body jsonb, piece text) RETURNS jsonb LANGUAGE sql
 RETURN body || jsonb_build_object('mailId', piece);
 
--- Copy 0 of each journey comes sorted, whole, in one call.
+-- Copy 0 of each journey is ingested in order, in one call.
 SELECT is(i.inserted, (SELECT count(*) FROM generated), 'sorted: all events are inserted')
 FROM ingest((SELECT json_agg(pg_temp.named(body, journey || '.0') ORDER BY journey, at, status) FROM generated)) AS i;
 
--- Copies 1 to 5 come shuffled, in batches of 1 to 60, some events twice.
+-- Copies 1 to 5 are ingested in random order, in batches of 1 to 60, with some events
+-- twice.
 CREATE TEMP TABLE offered AS
 SELECT row_number() OVER (ORDER BY random()) AS place, body
 FROM (SELECT pg_temp.named(g.body, g.journey || '.' || copy) AS body
@@ -75,7 +77,7 @@ $$;
 SELECT is(inserted, 5 * (SELECT count(*) FROM generated), 'shuffled: each event is inserted once') FROM shuffled;
 SELECT is(inserted + duplicates, (SELECT count(*) FROM offered), 'shuffled: the rest are duplicates') FROM shuffled;
 
--- Copy 6 comes by a plain INSERT, copy 7 by inbox, one statement each.
+-- Copy 6 is stored by a plain INSERT and copy 7 through inbox, with one statement each.
 INSERT INTO events (piece_id, status, occurred_at, account, campaign_id, payload)
 SELECT journey || '.6', status, at, COALESCE(body -> 'meta' ->> 'accountId', ''), body -> 'meta' ->> 'campaignId', body
 FROM generated
@@ -85,9 +87,8 @@ SELECT pg_temp.named(body, journey || '.7')
 FROM generated
 ORDER BY random();
 
--- Copies 8 to 10 come by ingest, in two calls each, while users have something
--- on events, on pieces, on deliveries or on all, that keeps the rows from going
--- straight in.
+-- Copies 8 to 10 are ingested in two calls each, while users' triggers or constraints
+-- on events, pieces or deliveries prevent ingest from inserting rows directly.
 CREATE FUNCTION pg_temp.count_statement() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO statements VALUES (TG_TABLE_NAME || ' ' || TG_OP);
@@ -117,7 +118,7 @@ SELECT split_part(piece_id, '.', 1)::int AS journey, split_part(piece_id, '.', 2
 FROM pieces AS p;
 SELECT is(count(*), 11 * 1500::bigint, 'every copy of every journey is a piece') FROM copies;
 SELECT is_empty('SELECT c.journey, c.copy, c.row, o.row FROM copies AS c JOIN copies AS o USING (journey)
-                 WHERE o.copy = 0 AND c.row <> o.row', 'all copies of a journey are alike');
+                 WHERE o.copy = 0 AND c.row <> o.row', 'all copies of a journey are equal');
 
 CREATE TEMP TABLE told AS
 SELECT split_part(piece_id, '.', 1)::int AS journey, split_part(piece_id, '.', 2)::int AS copy, sync, status, occurred_at, state
@@ -127,11 +128,12 @@ SELECT bag_eq('SELECT sync, count(*) FROM told WHERE copy = 0 GROUP BY sync',
                     UNION ALL
                     SELECT 'some', count(*) FROM generated
                     WHERE status IN ('Mailed', 'ReRouted', 'pURLOpened') AND body -> 'meta' ->> 'campaignId' = '1' AND body -> 'meta' ->> 'accountId' = '1'$$,
-                  'deliveries are of the events that match');
+                  'there are deliveries of exactly the events that match');
 SELECT is_empty('SELECT journey, sync, status, occurred_at, state FROM told GROUP BY 1, 2, 3, 4, 5 HAVING count(DISTINCT copy) <> 11 OR count(*) <> 11',
-                'and those of all copies are alike');
+                'and those of all copies are equal');
 
--- The status by the rule, by the aggregate, and by the rule written out plainly.
+-- The status of a piece equals that of the aggregate, and that of a simple
+-- implementation of the rule.
 CREATE FUNCTION pg_temp.plain_status(piece text) RETURNS mail_status LANGUAGE plpgsql AS $$
 DECLARE
     rerouted timestamptz;
@@ -154,10 +156,10 @@ $$;
 SELECT is_empty('SELECT p.piece_id, p.status, e.status
                  FROM pieces AS p
                  JOIN (SELECT piece_id, current_status(status, occurred_at) AS status FROM events GROUP BY 1) AS e USING (piece_id)
-                 WHERE p.status IS DISTINCT FROM e.status', 'pieces say what current_status says');
+                 WHERE p.status IS DISTINCT FROM e.status', 'the status of pieces equals current_status');
 SELECT is_empty('SELECT piece_id, status FROM pieces
                  WHERE piece_id LIKE ''%.0'' AND status IS DISTINCT FROM pg_temp.plain_status(piece_id)',
-                'and what the rule says, written out');
+                'and the simple implementation of the rule');
 SELECT cmp_ok(count(DISTINCT status), '>=', 9::bigint, 'every status occurs') FROM pieces;
 SELECT is_empty('SELECT piece_id FROM pieces AS p
                  WHERE (opens, completions, first_event_at, last_event_at, mailed_at, first_opened_at) IS DISTINCT FROM
@@ -166,7 +168,7 @@ SELECT is_empty('SELECT piece_id FROM pieces AS p
                                 min(occurred_at) FILTER (WHERE status = ''Mailed''),
                                 min(occurred_at) FILTER (WHERE status = ''pURLOpened''))
                         FROM events AS e WHERE e.piece_id = p.piece_id)
-                 AND piece_id LIKE ''%.0''', 'counts and instants are those of the events');
+                 AND piece_id LIKE ''%.0''', 'counts and times match the events');
 SELECT is_empty('SELECT piece_id FROM pieces AS p
                  WHERE piece_id LIKE ''%.0''
                  AND (SELECT row (payload -> ''to'' ->> ''firstName'', payload -> ''to'' ->> ''company'')
@@ -174,21 +176,21 @@ SELECT is_empty('SELECT piece_id FROM pieces AS p
                       WHERE e.piece_id = p.piece_id
                       AND COALESCE(payload -> ''to'' ->> ''firstName'', payload -> ''to'' ->> ''company'') IS NOT NULL
                       ORDER BY occurred_at DESC, status DESC LIMIT 1) IS DISTINCT FROM row (first_name, company)
-                 AND (first_name, company) IS DISTINCT FROM (NULL, NULL)', 'the recipient is of the latest event that names one');
+                 AND (first_name, company) IS DISTINCT FROM (NULL, NULL)', 'the recipient is that of the latest event that names one');
 SELECT is_empty('SELECT piece_id FROM pieces AS p
                  WHERE piece_id LIKE ''%.0''
                  AND last_url IS DISTINCT FROM
                      (SELECT payload -> ''meta'' ->> ''url'' FROM events AS e
                       WHERE e.piece_id = p.piece_id AND track(status) = ''response'' AND payload -> ''meta'' ->> ''url'' IS NOT NULL
-                      ORDER BY occurred_at DESC, status DESC LIMIT 1)', 'the URL is of the latest visit that has one');
+                      ORDER BY occurred_at DESC, status DESC LIMIT 1)', 'the URL is that of the latest visit that has one');
 
--- Everything again: duplicates only, and not a byte changes.
+-- When everything is ingested again, there are only duplicates, and nothing changes.
 CREATE TEMP TABLE before AS SELECT * FROM pieces;
 SELECT is((i.inserted, i.duplicates), (0::bigint, (SELECT count(*) FROM offered)), 'again: duplicates only')
 FROM ingest((SELECT json_agg(body) FROM offered)) AS i;
 SELECT set_eq('SELECT p::text FROM pieces AS p', 'SELECT b::text FROM before AS b', 'again: pieces are as before');
 
--- All orders and all ways to cut them, of some sets of four events.
+-- For some sets of four events, try all orders and all divisions into batches.
 CREATE TEMP TABLE sets AS
 SELECT journey, array_agg(body ORDER BY n) AS bodies
 FROM (SELECT journey, n, body, row_number() OVER (PARTITION BY journey ORDER BY n) AS r FROM generated) AS g
@@ -223,8 +225,8 @@ BEGIN
     END LOOP;
 END
 $$;
-SELECT is(count(*), 12 * 24 * 8::bigint, 'every order and cut is a piece') FROM pieces WHERE piece_id LIKE 's%';
-SELECT is(count(DISTINCT (split_part(piece_id, '.', 1), to_jsonb(p) - 'piece_id')), 12::bigint, 'and those of one set are alike')
+SELECT is(count(*), 12 * 24 * 8::bigint, 'every order and division is a piece') FROM pieces WHERE piece_id LIKE 's%';
+SELECT is(count(DISTINCT (split_part(piece_id, '.', 1), to_jsonb(p) - 'piece_id')), 12::bigint, 'and those of one set are equal')
 FROM pieces AS p
 WHERE piece_id LIKE 's%';
 

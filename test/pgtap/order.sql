@@ -1,10 +1,10 @@
--- The partial order's laws, over all 121 pairs, against the order written out
--- by hand.
+-- Checks the partial order of statuses for all 121 pairs, against the order written out
+-- here and the laws of a partial order.
 BEGIN;
 SET search_path = public, postalytics;
 SELECT plan(13);
 
--- Each status with those that come right after it.
+-- Each status with those that immediately follow it.
 CREATE TEMP TABLE covers (a mail_status, b mail_status);
 INSERT INTO covers VALUES
     ('MailPieceCreated', 'Addressed'),
@@ -33,8 +33,8 @@ FROM statuses AS a
 CROSS JOIN statuses AS b
 LEFT JOIN earlier AS e ON e.a = a.status AND e.b = b.status;
 
-SELECT is(count(*), 121::bigint, 'all pairs are there') FROM pairs;
-SELECT is(count(*) FILTER (WHERE before), 48::bigint, 'as many are ordered as by hand') FROM pairs;
+SELECT is(count(*), 121::bigint, 'there are all pairs') FROM pairs;
+SELECT is(count(*) FILTER (WHERE before), 48::bigint, 'the expected number of pairs is ordered') FROM pairs;
 
 SELECT set_eq('SELECT a, b FROM pairs WHERE a << b', 'SELECT a, b FROM pairs WHERE before', '<<');
 SELECT set_eq('SELECT a, b FROM pairs WHERE b >> a', 'SELECT a, b FROM pairs WHERE before', '>>');
@@ -44,7 +44,7 @@ SELECT set_eq('SELECT a, b FROM pairs WHERE comparable(a, b)',
               'SELECT p.a, p.b FROM pairs AS p JOIN pairs AS q ON q.a = p.b AND q.b = p.a WHERE p.before OR q.before OR p.a = p.b',
               'comparable');
 SELECT set_eq('SELECT a, b FROM pairs WHERE precedes(a, b) AND follows(b, a)',
-              'SELECT a, b FROM pairs WHERE before', 'the functions are the operators''');
+              'SELECT a, b FROM pairs WHERE before', 'the functions agree with the operators');
 SELECT is_empty('SELECT a FROM pairs WHERE a << a', 'irreflexive');
 SELECT is_empty('SELECT a, b FROM pairs WHERE a << b AND b << a', 'antisymmetric');
 SELECT is_empty('SELECT p.a, p.b, q.b FROM pairs AS p JOIN pairs AS q ON q.a = p.b

@@ -1,5 +1,5 @@
-# The README's way to run maintain() by pg_cron, with the schedule of every
-# minute instead of every night.
+# Runs maintain() with pg_cron as the README shows, but every minute instead of every
+# night.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -19,7 +19,7 @@ my ($commands) = slurp_file("$ENV{TESTDIR}/README.md") =~ /^```psql\n(CREATE EXT
 is($commands =~ s/17 3 \* \* \*/* * * * */, 1, 'the README has a schedule');
 $node->safe_psql('postgres', $commands);
 ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded'"), 'the job succeeds');
-is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM postalytics.maintenance_log WHERE action = 'create'"), 't', 'and has made months');
+is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM postalytics.maintenance_log WHERE action = 'create'"), 't', 'and has created months');
 
 $node->stop;
 done_testing();

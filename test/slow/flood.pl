@@ -1,7 +1,7 @@
-# A role that may only ingest, for one account, sends as many months, campaigns,
-# rejects and fields as it can.  Calls and readers of another account must continue,
-# and no shared resource may be exhausted.
-# FLOOD: seconds, 600 by hand.
+# A role that may only ingest, for one account, sends as many months, campaigns, rejects
+# and fields as it can.  Calls and readers of another account must continue, and no
+# shared resource may be exhausted.
+# FLOOD sets the number of seconds, for example 600 for a manual run.
 use strict;
 use warnings;
 use IPC::Run;
@@ -20,7 +20,7 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE hostile LOGIN; CREATE ROLE feeder LOGIN; CREATE ROLE reader LOGIN;
 	SELECT postalytics.grant_ingest('hostile', 'evil'), postalytics.grant_ingest('feeder', 'good'), postalytics.grant_read('reader', 'good');
 	SELECT postalytics.create_sync('crm', accounts => '{good}');
-	-- A client that does not care what it sends; the server sees only its calls.
+	-- Stands in for clients that make up their own events.
 	CREATE SCHEMA client; GRANT ALL ON SCHEMA client TO PUBLIC;
 	CREATE FUNCTION client.events(size int, more text, first_day date DEFAULT current_date - 3650) RETURNS json LANGUAGE sql VOLATILE AS $$
 		SELECT ('[' || string_agg(format('{"mailId": "e%s", "eventType": 11, "eventDate": "%s"%s}', floor(random() * 1e9), first_day + floor(random() * (current_date - first_day))::int, format(more, floor(random() * 1e12))), ',') || ']')::json
@@ -30,7 +30,7 @@ $node->safe_psql('postgres', q{
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my @server = ('-h', $node->host, '-p', $node->port);
 
-# Start clients of a role, each of whom runs these scripts in any order.
+# Start clients of a role, each of which runs these scripts in random order.
 sub clients
 {
 	my ($role, $clients, $seconds, %scripts) = @_;
@@ -57,7 +57,7 @@ my @reads = ('reader', 2, $seconds,
 	journey => q{SELECT count(*) FROM postalytics.journey('e1');},
 	all => q{SELECT count(*) FROM postalytics.events;});
 
-# What a lookup costs, in a fresh session.
+# Return the planning time and the number of locks of a lookup in a new session.
 sub lookup
 {
 	my $plan = $node->safe_psql('postgres', q{EXPLAIN (ANALYZE, SUMMARY) SELECT * FROM postalytics.events WHERE piece_id = 'e1'});
@@ -68,15 +68,15 @@ $node->safe_psql('postgres', q{SELECT postalytics.ingest(client.events(1000, ', 
 my ($planning, $locks) = lookup();
 note("before: a lookup is planned in $planning ms and takes $locks locks");
 
-# One call of each kind, and what it leaves behind.
+# Check how much space one call of each kind uses.
 sub size { return $node->safe_psql('postgres', "SELECT pg_total_relation_size('postalytics.$_[0]')"); }
 my $before = size('rejects');
 my $zeros = 1_000_000;
-is($node->safe_psql('postgres', "SELECT rejected FROM postalytics.ingest(('[' || repeat('0,', $zeros) || '0]')::json, 'evil')"), $zeros + 1, '2 MB of zeros are as many rejects');
-cmp_ok(size('rejects') - $before, '<', 2 * $zeros, 'but take no more room than they did');
+is($node->safe_psql('postgres', "SELECT rejected FROM postalytics.ingest(('[' || repeat('0,', $zeros) || '0]')::json, 'evil')"), $zeros + 1, '2 MB of zeros are a million rejects');
+cmp_ok(size('rejects') - $before, '<', 2 * $zeros, 'but use no more space than the call');
 $before = size('rejects');
 $node->safe_psql('postgres', "INSERT INTO postalytics.inbox (account, mail_id) SELECT 'evil', 0 FROM generate_series(1, $zeros)");
-cmp_ok(size('rejects') - $before, '<', 2 * $zeros, 'nor do as many rows of a statement');
+cmp_ok(size('rejects') - $before, '<', 2 * $zeros, 'and the same for as many rows of a statement');
 is($node->safe_psql('postgres', "SELECT sum((regexp_match(reason, '^(\\d+) events'))[1]::int) + count(*) FILTER (WHERE reason NOT LIKE '% events rejected%') FROM postalytics.rejects"),
 	2 * $zeros + 1, 'all of them are counted');
 cmp_ok($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.rejects'), '<', 1010, 'in few rows');
@@ -104,7 +104,7 @@ my @done = map { transactions($_) } @others;
 cmp_ok($_, '>', 0, 'calls of the other account succeed') for @done;
 note(sprintf "the other account: %.0f calls a second alone, %.0f beside the flood; %.0f reads a second", $alone / 5, $done[0] / $seconds, $done[1] / $seconds);
 
-# Whatever it brings: its dates lie within ten years.
+# The role's events are all within ten years, which limits the number of months.
 my $months = $node->safe_psql('postgres', "SELECT count(*) FROM postalytics.leaves('postalytics.events')");
 cmp_ok($months, '<=', 122, "$months months");
 cmp_ok($most, '<', $capacity, "at most $most locks of $capacity");
@@ -112,7 +112,7 @@ cmp_ok($most, '<', $capacity, "at most $most locks of $capacity");
 note("after: a lookup is planned in $planning ms and takes $locks locks");
 cmp_ok($locks, '<=', 2 * $months + 10, 'a lookup locks the months and their keys, and nothing else');
 is(join('', grep { /ERROR|PANIC|FATAL/ && !/canceling autovacuum task/ } split /^/, slurp_file($node->logfile)), '', 'no error is logged');
-is($node->safe_psql('postgres', q{SELECT count(DISTINCT campaign_id) FROM postalytics.campaigns WHERE account = 'good'}), '1', 'nothing is under another account');
+is($node->safe_psql('postgres', q{SELECT count(DISTINCT campaign_id) FROM postalytics.campaigns WHERE account = 'good'}), '1', 'nothing was stored under another account');
 note('rejects: ', $node->safe_psql('postgres', q{SELECT count(*) || ' rows, ' || pg_size_pretty(pg_total_relation_size('postalytics.rejects')) FROM postalytics.rejects}),
 	', events: ', $node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.events}), ', campaigns: ', $node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.campaigns}));
 

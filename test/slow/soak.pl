@@ -1,7 +1,7 @@
-# 32 sessions for a while: overlapping batches in overlapping months, single
-# events, reports, workers, and beside them maintain(), pg_dump, VACUUM and
-# ANALYZE.  No deadlock, no error, and every event is accounted for.
-# SOAK: seconds, 120 by hand and less in .ci/run.
+# 32 sessions run overlapping batches in overlapping months, single events, reports and
+# workers, concurrently with maintain(), pg_dump, VACUUM and ANALYZE.  There is no
+# deadlock and no error, and every event is accounted for.
+# SOAK sets the number of seconds: 120 by default, and less in .ci/run.
 use strict;
 use warnings;
 use DBI;
@@ -60,9 +60,9 @@ my @server = ('-h', $node->host, '-p', $node->port);
 my ($out, $err) = ('', '');
 my $clients = IPC::Run::start([ 'pgbench', '-n', '-c', '32', '-j', '2', '-T', $seconds, @files, @server, 'postgres' ], '>', \$out, '2>', \$err);
 
-# House-keeping, over and over, until the clients are done.
+# Run maintenance repeatedly until the clients are done.
 my ($turns, $bad) = (0, 0);
-# Half of the time a snapshot keeps dead rows.
+# In every second round, hold a snapshot that keeps dead rows.
 my $snapshot = DBI->connect('dbi:Pg:' . $node->connstr('postgres') . " user='" . getpwuid($<) . "'", undef, undef, { RaiseError => 1, PrintError => 0 });
 while ($clients->pumpable)
 {
@@ -75,16 +75,16 @@ while ($clients->pumpable)
 	$turns++;
 }
 $snapshot->disconnect;
-ok($clients->finish, '32 sessions end well') or diag($err);
+ok($clients->finish, '32 sessions succeed') or diag($err);
 note("$turns turns of maintain, VACUUM, ANALYZE and pg_dump; ", $out =~ /(number of transactions actually processed: \d+)/);
 is($bad, 0, 'every pg_dump succeeded');
-# An autovacuum gives way to whoever needs its table, with an error that harms
-# nobody: here to VACUUM and to the making of months.
+# Autovacuum cancels itself when a session needs its table, with a harmless error.  Here
+# VACUUM and the creation of months need it.
 is(join('', grep { /ERROR|deadlock|PANIC|FATAL/ && !/canceling autovacuum task/ } split /^/, slurp_file($node->logfile)),
 	'', 'no error is logged');
 is($node->safe_psql('postgres', 'SELECT sum(sent) = sum(inserted + duplicates + rejected) FROM result'), 't', 'every event is accounted for');
 is($node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM postalytics.events) = sum(inserted), (SELECT count(*) FROM postalytics.rejects) = sum(rejected) FROM result'),
-	't|t', 'what was inserted and rejected is there');
+	't|t', 'the inserted events and the rejects are stored');
 is($node->safe_psql('postgres', q{
 	SELECT count(*)
 	FROM postalytics.pieces AS p
@@ -92,21 +92,21 @@ is($node->safe_psql('postgres', q{
 					  count(*) FILTER (WHERE status = 'pURLOpened') AS opens
 			   FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
 	WHERE (p.status, p.opens) IS DISTINCT FROM (e.status, e.opens::int)}),
-	'0', 'pieces are what their events make them');
+	'0', 'pieces match their events');
 is($node->safe_psql('postgres', q{
 	SELECT count(*)
 	FROM postalytics.events AS e
 	LEFT JOIN postalytics.deliveries AS d ON d.sync = 'all' AND (d.piece_id, d.status, d.occurred_at) = (e.piece_id, e.status, e.occurred_at)
-	WHERE d.delivery_id IS NULL}), '0', 'every delivery is there');
+	WHERE d.delivery_id IS NULL}), '0', 'every event has its delivery');
 
 is($node->safe_psql('postgres', q{
 	SELECT COALESCE(max(w.sum), 0) <= 300
 	FROM (SELECT sum(amount) OVER (ORDER BY at RANGE BETWEEN interval '999999 us' PRECEDING AND CURRENT ROW) AS sum
-	      FROM postalytics.handouts WHERE sync = 'paced') AS w}), 't', 'no more than the rate was handed out');
+	      FROM postalytics.handouts WHERE sync = 'paced') AS w}), 't', 'no more than the rate was leased');
 is($node->safe_psql('postgres', q{SELECT leased <= 60 FROM postalytics.sync_health WHERE name = 'paced'}), 't', 'no more than max_leased are leased');
-cmp_ok($node->safe_psql('postgres', q{SELECT value FROM postalytics.metrics WHERE name = 'successes_last_hour' AND labels ->> 'sync' = 'paced'}), '>', 0, 'the paced sync got on');
+cmp_ok($node->safe_psql('postgres', q{SELECT value FROM postalytics.metrics WHERE name = 'successes_last_hour' AND labels ->> 'sync' = 'paced'}), '>', 0, 'the paced sync made progress');
 
-# In the end everything is handed out, once the limits are gone.
+# When the limits are removed, everything is leased and finished in the end.
 $node->safe_psql('postgres', q{
 	UPDATE postalytics.syncs SET rate = NULL, max_leased = NULL, breaker = NULL;
 	UPDATE postalytics.deliveries_unfinished SET due_at = postalytics.due_clock() WHERE due_at < 'infinity';
@@ -125,7 +125,7 @@ for my $sync ('all', 'some', 'paced', 'fragile')
 			END LOOP;
 		END \$\$});
 }
-is($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.deliveries_unfinished WHERE due_at < 'infinity'}), '0', 'in the end all is handed out');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.deliveries_unfinished WHERE due_at < 'infinity'}), '0', 'in the end everything is finished');
 
 $node->stop;
 done_testing();

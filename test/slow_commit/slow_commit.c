@@ -1,10 +1,10 @@
 /*
  * slow_commit.c
- *		A commit that stops where others see it but are not told of it yet: its
- *		invalidations are still to be sent, its locks to be released.  For
+ *		Makes a commit stop where other sessions see its changes, but before it
+ *		sends its invalidations and releases its locks.  Used by
  *		test/t/commit.pl.
  *
- * slow_commit.file: the commit stops there as long as there is such a file.
+ * The commit waits there while the file that slow_commit.file names exists.
  */
 #include "postgres.h"
 

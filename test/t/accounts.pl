@@ -1,6 +1,7 @@
-# Two accounts that use the same ids, names and times, brought in any order and by
-# any of the ways to store events, are what each would be alone: in every table, in every
-# report, and in what syncs are given.  SEED repeats a run.
+# Two accounts that use the same ids, names and times do not affect each other: whatever
+# the order in which their events arrive and the way they are stored, every table, every
+# report and every sync shows for each account what it would show if it were alone.
+# SEED repeats a run.
 use strict;
 use warnings;
 use DBI;
@@ -33,8 +34,9 @@ for my $name ('a', 'b', 'together')
 			create_sync('of_a', accounts => '{a}'), create_sync('of_b', accounts => '{b}')});
 }
 
-# An event of few pieces and campaigns, so that the accounts collide in all of them;
-# now and then one that is wrong.  With $is_new none has had its piece, status and time.
+# Return a random event of one of a few pieces and campaigns, so that the accounts
+# collide in all of them.  Some events are invalid.  With $is_new, no earlier event has
+# the same piece, status and time.
 my %known;
 sub event
 {
@@ -47,12 +49,13 @@ sub event
 	$event->{campaignName} = 'name ' . int rand 4 if rand() < 0.5;
 	$event->{to} = { id => int rand 3, firstName => 'first ' . int rand 9, zip => 10000 + int rand 9, country => rand() < 0.5 ? 'US' : 'CA' } if rand() < 0.5;
 	$event->{fields} = { n => int rand 9 } if rand() < 0.3;
-	$event->{account} = rand() < 0.5 ? 'a' : 'b' if rand() < 0.3;	# which is not believed
+	$event->{account} = rand() < 0.5 ? 'a' : 'b' if rand() < 0.3;	# must be ignored
 	delete $event->{eventDate} if rand() < 0.05;
 	return $json->encode($event);
 }
 
-# Ways in: ingest, inbox, and the table itself, whose trigger derives the rest.
+# Store events through ingest, inbox, or the table itself, whose trigger derives the
+# rest.
 sub bring
 {
 	my ($db, $account, $way, @events) = @_;
@@ -77,8 +80,8 @@ sub bring
 	}
 }
 
-# What the syncs of a database hand out until nothing is due, by account; each
-# delivery is done at once.
+# Record by account what the syncs of a database deliver until nothing is due.  Each
+# delivery is acknowledged immediately.
 my %handed;
 sub drain
 {
@@ -99,7 +102,8 @@ sub drain
 	}
 }
 
-# Of the same schedule each account takes part alone, and both together in some order.
+# Run one schedule three times: each account alone in its own database, and both
+# together.
 my @rounds = map { [ map { [ (rand() < 0.5 ? 'a' : 'b'), int rand 4, map { event() } 1 .. 1 + rand 25 ] } 1 .. 8 ] } 1 .. 12;
 for my $round (@rounds)
 {
@@ -125,7 +129,7 @@ my %queries = (
 	stuck_pieces => "SELECT piece_id, account, campaign_id, status, usual FROM stuck_pieces(younger_than => NULL)",
 	map { $_ => "SELECT v::text FROM $_ AS v" } qw(campaign_funnel campaign_funnel_by_country campaign_progress campaign_responses responses_by_day returned_mail));
 
-# Rows of an account, in an order of their own.
+# Return the rows of an account, sorted.
 sub rows
 {
 	my ($name, $account, $query) = @_;
@@ -148,18 +152,19 @@ sub same
 }
 same('brought');
 cmp_ok(scalar(split /\n/, rows('together', 'a', $queries{$_})), '>', 5, "there are $_ to compare") for qw(events pieces rejects deliveries journey);
-is(join("\n", sort @{ $handed{together}{$_} }), join("\n", sort @{ $handed{$_}{$_} }), "$_ is handed the same") for 'a', 'b';
-is(join(',', sort keys %{ $handed{together} }), 'a,b', 'nothing is of another account');
+is(join("\n", sort @{ $handed{together}{$_} }), join("\n", sort @{ $handed{$_}{$_} }), "$_ gets the same deliveries") for 'a', 'b';
+is(join(',', sort keys %{ $handed{together} }), 'a,b', 'there are no deliveries of another account');
 is($db{together}->selectrow_array("SELECT count(*) FROM deliveries WHERE sync = 'of_a' AND account <> 'a'"), 0, 'a sync of one account has nothing of the other');
 
-# A campaign of one account is dropped, and its pieces derived again.
+# The campaign of one account is dropped, and its pieces are derived again.
 eval { $db{together}->do("SELECT drop_campaign('c1')") };
-is($db{together}->state, '21000', 'which of two campaigns must be said');
-is($db{together}->selectrow_array("SELECT drop_campaign('c1', 'a')"), $db{a}->selectrow_array("SELECT drop_campaign('c1')"), 'of one account it is dropped');
+is($db{together}->state, '21000', 'drop_campaign requires the account if two have the campaign');
+is($db{together}->selectrow_array("SELECT drop_campaign('c1', 'a')"), $db{a}->selectrow_array("SELECT drop_campaign('c1')"), 'the campaign of one account is dropped');
 same('dropped');
 
-# A second client comes: what has no account gets a name, beside another account with
-# the same pieces; and is what it would be had it always had it.
+# When an agency gets its second client, the rows that have no account get one, while
+# another account has the same pieces.  The result is the same as if they had always had
+# that account.
 $_->do('SELECT drop_sync(name) FROM syncs') for values %db;
 for my $name ('a', 'together')
 {
@@ -185,11 +190,11 @@ for my $query (grep { !/journey/ } sort keys %queries)
 }
 is($db{together}->selectrow_array("SELECT move_account('', 'a')"), 0, 'a second time there is nothing to move');
 
-# What came meanwhile without the name is merged, doubles and all.
+# Events that arrived meanwhile without an account are merged, including duplicates.
 for my $call (map { @$_ } @rounds[ 0 .. 5 ])
 {
 	my ($account, $way, @events) = @$call;
-	my @more = map { event(1) } 1 .. 5;	# of two that differ, merging keeps what both say
+	my @more = map { event(1) } 1 .. 5;	# merging keeps the fields of both events where two differ
 	bring($db{together}, '', 0, @events, @more) if $account eq 'a';
 	bring($db{a}, 'a', 0, @events, @more) if $account eq 'a';
 }
@@ -201,16 +206,16 @@ for my $query (qw(pieces campaigns campaign_funnel status_as_of))
 is(rows('together', 'a', 'SELECT account, piece_id, status, occurred_at FROM events'),
 	rows('a', 'a', 'SELECT account, piece_id, status, occurred_at FROM events'), 'merged: events');
 is($db{together}->selectrow_array("SELECT count(*) FROM pieces WHERE account = ''") + $db{together}->selectrow_array("SELECT count(*) FROM campaigns WHERE account = ''"),
-	0, 'nothing is left without a name');
-# Merging loses nothing that only a payload said, though payloads are not kept; a visit
-# that both have counts once, and is delivered once.
+	0, 'no row is left without an account');
+# Merging loses nothing that only a payload contained, although payloads are not kept.
+# A visit that both accounts have counts once, and is delivered once.
 $db{together}->do("SELECT configure('keep_payload', 'off')");
 my $visit = q{'[{"mailId": "kept", "eventType": 7, "eventDate": "2026-10-06", "url": "https://x.example/", "to": {"firstName": "Kept", "zip": "04101"}}]'};
 $db{together}->do("SELECT ingest($visit), ingest($visit, 'a'), ingest(q) FROM (SELECT '[{\"mailId\": \"kept\", \"eventType\": 11, \"eventDate\": \"2026-10-01\"}]'::json) AS q (q)");
 is($db{together}->selectrow_array("SELECT move_account('', 'a')"), 2, 'events without their payloads are moved');
 is(join('|', $db{together}->selectrow_array(q{SELECT account, first_name, zip, last_url, status, response, opens,
 	(SELECT count(*) FROM events AS e WHERE e.piece_id = p.piece_id), (SELECT count(*) FROM deliveries AS d WHERE d.piece_id = p.piece_id)
-	FROM pieces AS p WHERE piece_id = 'kept'})), 'a|Kept|04101|https://x.example/|Mailed|pURLOpened|1|2|2', 'with what they said');
+	FROM pieces AS p WHERE piece_id = 'kept'})), 'a|Kept|04101|https://x.example/|Mailed|pURLOpened|1|2|2', 'with what their payloads contained');
 
 for (['NULL', "'x'", '22004'], [ "'a'", "'a'", '22023' ], [ "''", "repeat('x', 256)", '22001' ], [ "'a'", "''", '22023' ])
 {

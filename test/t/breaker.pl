@@ -1,4 +1,4 @@
-# A breaker pauses a sync after consecutive failures, tries one delivery at a time,
+# A breaker pauses a sync after consecutive failures, then tries one delivery at a time,
 # and closes after a success, whatever the workers' transactions do.
 use strict;
 use warnings;
@@ -43,7 +43,7 @@ sub ack
 my ($admin, $one, $two, $idle) = map { session() } 1 .. 4;
 sub health { return join ' ', map { $_ // '-' } $admin->selectrow_array(q{SELECT breaker_state, breaker_reason, round(extract(epoch FROM paused_until - now()) / 10) FROM postalytics.sync_health WHERE name = 'b'}) }
 
-# As if the pause had ended.
+# Make the current pause end now.
 sub end_pause { $admin->do(q{UPDATE postalytics.breaker_events SET until = now() WHERE until > now()}) }
 
 $admin->do(q{SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', i, 'eventType', 4, 'eventDate', '2026-10-05'))
@@ -55,17 +55,17 @@ ack($two, fetch($two, 1));
 nack($one, fetch($one, 19));
 is(health(), 'closed - -', 'nor do nineteen after a success');
 
-# The one that idles has failed, too, without a commit.
+# The failure of an idle session counts before it commits.
 my $early = fetch($two, 5);
 $idle->begin_work;
 nack($idle, fetch($idle, 1));
-is(scalar @{ fetch($one, 5) }, 0, 'the twentieth opens it, before it is committed');
+is(scalar @{ fetch($one, 5) }, 0, 'the twentieth failure opens it before its commit');
 $idle->commit;
 is(health(), 'open 20 consecutive failures 3', 'for 30 seconds');
-is(scalar @{ fetch($one, 5) }, 0, 'nothing is handed out');
+is(scalar @{ fetch($one, 5) }, 0, 'nothing is leased');
 is($one->selectrow_array(q{SELECT postalytics.next_due('b') = paused_until FROM postalytics.sync_health WHERE name = 'b'}), 1, 'until its pause ends');
 nack($two, [ @$early[ 0 .. 2 ] ]);
-is(health(), 'open 20 consecutive failures 3', 'what was fetched before does not count');
+is(health(), 'open 20 consecutive failures 3', 'failures of deliveries fetched earlier do not count');
 
 my @seconds = (60, 120, 240, 480, 960, 1920, 3600, 3600);
 for my $pause (@seconds)
@@ -86,10 +86,10 @@ my $try = fetch($one, 10);
 is(scalar @$try, 1, 'so that one is tried');
 is(ack($one, $try), 1, 'which succeeds');
 is(health(), 'closed - -', 'and closes it');
-is(scalar @{ fetch($one, 10) }, 10, 'so that many are handed out');
-is(scalar @{ fetch($two, 10) }, 10, 'to many');
+is(scalar @{ fetch($one, 10) }, 10, 'so that a whole batch is leased');
+is(scalar @{ fetch($two, 10) }, 10, 'by any worker');
 
-# resume_sync ends a pause that is not committed.
+# resume_sync ends a pause whose nack has not committed.
 $idle->begin_work;
 nack($idle, fetch($idle, 40));
 is(scalar @{ fetch($one, 10) }, 0, 'paused by a nack that is not committed');
@@ -98,9 +98,9 @@ $try = fetch($one, 10);
 is(scalar @$try, 1, 'so that one is tried');
 is(ack($one, $try), 1, 'with success');
 $idle->commit;
-is(health(), 'closed - -', 'which is the latest');
+is(health(), 'closed - -', 'the success counts, because it came last');
 
-# A nack that is rolled back is none.
+# A nack that is rolled back has no effect.
 $idle->begin_work;
 nack($idle, fetch($idle, 40));
 like(health(), qr/^closed/, 'others do not see it yet');
@@ -111,9 +111,9 @@ is(scalar @{ fetch($one, 10) }, 10, 'and it is not paused after the rollback');
 my $log = slurp_file($node->logfile);
 my @lines = $log =~ /LOG:  circuit breaker of sync "b" (.*)/g;
 is(scalar(grep { /^opened until .* after \d+ consecutive failures$/ } @lines), 1 + @seconds + 2, 'each pause is logged');
-is(scalar(grep { /^closed after a success$/ } @lines), 2, 'and the end');
+is(scalar(grep { /^closed after a success$/ } @lines), 2, 'and each closing');
 
-# Its state goes with the sync.
+# The breaker's state is dropped with its sync.
 $admin->do(q{SELECT postalytics.drop_sync('b')});
 is($admin->selectrow_array('SELECT (SELECT count(*) FROM postalytics.breaker_events) + (SELECT count(*) FROM postalytics.in_flight)'), 0, 'drop_sync');
 

@@ -1,5 +1,5 @@
-# A large ingest that is cancelled, runs out of time or out of disk: a clean
-# error, nothing half done, and the next call works.
+# A large ingest that is cancelled, times out, or runs out of disk space fails with a
+# clean error and leaves nothing behind, and the next call works.
 use strict;
 use warnings;
 use IPC::Run;
@@ -23,10 +23,10 @@ sub nothing_left
 	my ($title) = @_;
 	is($node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM postalytics.events), (SELECT count(*) FROM postalytics.pieces),
 		(SELECT count(*) FROM postalytics.deliveries), (SELECT count(*) FROM postalytics.campaigns), (SELECT count(*) FROM postalytics.rejects)}),
-		'0|0|0|0|0', "$title: nothing is half done");
+		'0|0|0|0|0', "$title: nothing is left behind");
 }
 
-# At ever later moments, up to one that lets it through.
+# Cancel it later and later, until a call completes.
 my ($cancelled, $timeout) = (0, 20);
 for (;; $timeout *= 2)
 {
@@ -38,10 +38,10 @@ for (;; $timeout *= 2)
 	$cancelled++;
 }
 cmp_ok($cancelled, '>', 1, 'it was cancelled in the middle');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.pieces'), 200000, 'the one that had time is whole');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.pieces'), 200000, 'the call that was not cancelled is complete');
 $node->safe_psql('postgres', 'TRUNCATE postalytics.events, postalytics.pieces, postalytics.campaigns, postalytics.deliveries');
 
-# By another session, when it has begun to insert.
+# Another session cancels it after it has begun to insert.
 my ($out, $err) = ('', '');
 my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', '\set VERBOSITY sqlstate',
 	'-c', 'SELECT inserted FROM feed, postalytics.ingest(document)' ], '>', \$out, '2>', \$err);
@@ -51,7 +51,7 @@ $session->finish;
 like($err, qr/ERROR:  57014/, 'pg_cancel_backend');
 nothing_left('pg_cancel_backend');
 
-# On a small disk, where there is one: test/run makes it, for that needs root.
+# The disk is full.  test/run mounts a small one if it can; that requires root.
 SKIP:
 {
 	my $disk = "$ENV{TESTDIR}/small_disk";
@@ -65,11 +65,11 @@ SKIP:
 		SELECT inserted FROM feed, postalytics.ingest(document)");
 	like($message, qr/ERROR:  53100/, 'a full disk is an error');
 	nothing_left('a full disk');
-	# Its months stay, with the room that its rows took, until VACUUM: as with any
-	# table, somebody must make room first.
+	# Its partitions remain, with the space of the dead rows, until VACUUM.  As with
+	# any table, somebody must free space first.
 	unlink "$disk/filler" or die;
 	is($node->safe_psql('postgres', q{SELECT * FROM postalytics.ingest('{"mailId": 1, "eventType": 4, "eventDate": "2026-10-06"}')}),
-		'1|0|0', 'the next call works, once there is room');
+		'1|0|0', 'the next call works once there is space');
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.pieces'), '1', 'and counts once');
 }
 

@@ -1,5 +1,5 @@
-# Many sessions at once, with batches that overlap in pieces, events and new
-# months: no deadlock, no error, and each event counts once.
+# Many sessions ingest batches that overlap in pieces, events and new months, without a
+# deadlock or an error, and each event counts once.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -26,13 +26,13 @@ append_to_file($script, "INSERT INTO result SELECT i.* FROM batch(100) AS b, pos
 
 command_ok([ 'pgbench', '-n', '-c', '16', '-j', '2', '-t', '60', '-M', 'prepared', '-f', $script,
 	'-h', $node->host, '-p', $node->port, 'postgres' ], '16 sessions of 60 batches');
-# An autovacuum gives way to whoever needs its table, with an error that harms nobody.
+# Autovacuum cancels itself when a session needs its table, with a harmless error.
 is(join('', grep { /ERROR|deadlock|PANIC|FATAL/ && !/canceling autovacuum task/ } split /^/, slurp_file($node->logfile)),
 	'', 'no error is logged');
 is($node->safe_psql('postgres', 'SELECT sum(inserted + duplicates + rejected), sum(rejected) FROM result'),
 	'96000|0', 'every event is accounted for');
 is($node->safe_psql('postgres', 'SELECT count(*) = (SELECT sum(inserted) FROM result) FROM postalytics.events'),
-	't', 'what was inserted is there');
+	't', 'the inserted events are stored');
 is($node->safe_psql('postgres', q{
 	SELECT count(*)
 	FROM postalytics.pieces AS p
@@ -40,10 +40,10 @@ is($node->safe_psql('postgres', q{
 					  count(*) FILTER (WHERE status = 'pURLOpened') AS opens
 			   FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
 	WHERE (p.status, p.opens) IS DISTINCT FROM (e.status, e.opens::int)}),
-	'0', 'pieces are what their events make them');
+	'0', 'pieces match their events');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.campaigns'), '3', 'campaigns');
 
-# Sessions that are new, and so read what months there are while others make them.
+# New sessions read the list of months while others create months.
 append_to_file("$script.new", q{SELECT postalytics.ingest(json_build_object('mailId', :client_id, 'eventType', 4,
 	'eventDate', to_char(timestamp '2030-01-15' + nextval('turn') / 8 * interval '1 month', 'YYYY-MM-DD')));
 });
@@ -52,8 +52,8 @@ command_ok([ 'pgbench', '-n', '-C', '-c', '8', '-j', '2', '-t', '60', '-f', "$sc
 	'-h', $node->host, '-p', $node->port, 'postgres' ], '480 new sessions in 60 new months');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.rejects'), '0', 'have none of them rejected');
 
-# Workers whose fetch waits stand in the way of no house-keeping, and hear of what
-# comes, from whatever session.
+# Workers waiting in fetch do not block maintenance, and are notified of new events from
+# any session.
 $node->safe_psql('postgres', q{
 	SELECT postalytics.drop_sync('all');
 	SELECT postalytics.create_sync('waited_for', latest_only => true, unless => '{ReturnedToSender}');
@@ -65,7 +65,7 @@ my @waiting = map {
 	\%fetch
 } 1 .. 3;
 $node->poll_query_until('postgres', "SELECT count(*) = 3 FROM pg_stat_activity WHERE wait_event = 'Extension' AND query LIKE '%waited_for%'") or die;
-# They are seen by a monitor, which sees no other session's times.
+# A monitor sees them, although it cannot see the times of other sessions.
 $node->safe_psql('postgres', "CREATE ROLE monitor LOGIN; SELECT postalytics.grant_monitor('monitor')");
 my $metrics = "SELECT name, value > 0 FROM postalytics.metrics WHERE name LIKE '%waiting%' ORDER BY 1";
 is($node->safe_psql('postgres', $metrics, extra_params => [ '-U', 'monitor' ]), "oldest_waiting_fetch_seconds|t\nwaiting_fetches|t", 'a monitor sees that fetches wait');
@@ -76,11 +76,11 @@ is($node->safe_psql('postgres', "SELECT count(*) FILTER (WHERE action = 'failed'
 $node->safe_psql('postgres', q{SELECT postalytics.ingest('[{"mailId": "w1", "eventDate": "2026-10-06", "eventType": 4}, {"mailId": "w2", "eventDate": "2026-10-06", "eventType": 4},
 	{"mailId": "w3", "eventDate": "2026-10-06", "eventType": 4}]')});
 $_->{run}->finish for @waiting;
-is(join('', sort map { $_->{out} } @waiting), "w1\nw2\nw3\n", 'and then get what is theirs');
+is(join('', sort map { $_->{out} } @waiting), "w1\nw2\nw3\n", 'and then get a delivery each');
 is($node->safe_psql('postgres', $metrics), "oldest_waiting_fetch_seconds|f\nwaiting_fetches|f", 'and wait no longer');
-# One that does not return to its client, but goes on in its transaction, does not wait.
-is($node->safe_psql('postgres', "BEGIN; SELECT FROM postalytics.fetch('waited_for', max_wait => '60 ms'); $metrics"), "oldest_waiting_fetch_seconds|f\nwaiting_fetches|f", 'nor does one whose time is over');
-# Nor does it wait for longer than the setting allows.
+# A session that continues its transaction after fetch no longer counts as waiting.
+is($node->safe_psql('postgres', "BEGIN; SELECT FROM postalytics.fetch('waited_for', max_wait => '60 ms'); $metrics"), "oldest_waiting_fetch_seconds|f\nwaiting_fetches|f", 'nor does one whose max_wait is over');
+# fetch does not wait for longer than the setting allows.
 is($node->safe_psql('postgres', "SELECT postalytics.configure('max_wait', '50 ms'); SET statement_timeout = '100s'; SELECT count(*) FROM postalytics.fetch('waited_for', max_wait => '1 hour')"), "\n0", 'max_wait limits the argument');
 
 $node->stop;

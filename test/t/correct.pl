@@ -36,7 +36,8 @@ for my $name ('corrected', 'rest')
 		SELECT create_sync('all'), create_sync('mailed', statuses => '{Mailed}', latest_only => true)});
 }
 
-# Events with a key each, of few pieces and campaigns.
+# Return a random event of one of a few pieces and campaigns.  No two events have the
+# same piece, status and time.
 my $json = JSON::PP->new->canonical;
 my %known;
 sub event
@@ -84,7 +85,7 @@ sub same
 	cmp_ok(scalar(split /\n/, rows($db{rest}, $_)), '>', 2, 'there is something to compare') for @queries;
 }
 
-# One after the other.
+# Run the calls one after another.
 my (@stored, $retracted);
 for my $round (1 .. 30)
 {
@@ -100,12 +101,12 @@ for my $round (1 .. 30)
 	$db{corrected}->do('SELECT rebuild_pieces(array_agg(piece_id)) FROM pieces WHERE random() < 0.3');
 }
 ingest($db{rest}, @stored);
-cmp_ok($retracted, '>', 50, "$retracted events were taken back");
+cmp_ok($retracted, '>', 50, "$retracted events were retracted");
 same('one after the other');
 $db{corrected}->do('SELECT rebuild_pieces(array_agg(piece_id)) FROM pieces');
 same('rebuilt');
 
-# Payloads that are not kept: what events themselves say is derived.
+# If payloads are not kept, what the columns of events contain is derived.
 $db{corrected}->do(q{SELECT configure('keep_payload', 'off')});
 ingest($db{corrected}, { mailId => 'bare', eventType => 11, eventDate => '2026-10-01', campaignId => 'bare', campaignName => 'Bare' },
 	{ mailId => 'bare', eventType => 7, eventDate => '2026-10-02', campaignId => 'bare' });
@@ -116,8 +117,8 @@ retract($db{corrected}, { mailId => 'bare', eventType => 7, eventDate => '2026-1
 is(rows($db{corrected}, q{SELECT count(*) FROM campaigns WHERE campaign_id = 'bare'}), '0', 'as long as an event names it');
 $db{corrected}->do(q{SELECT configure('keep_payload', NULL)});
 
-# Beside running ingest: writers bring pieces that overlap, each event once, and
-# workers lease without end; meanwhile pieces are rebuilt and events taken back.
+# Concurrently, writers ingest events of shared pieces, each event once, a worker leases
+# repeatedly, pieces are rebuilt, and events are retracted.
 %known = ();
 $_->do('TRUNCATE events, pieces, campaigns, deliveries') for values %db;
 my @batches = map { [ map { event(40) } 1 .. 20 ] } 1 .. 160;
@@ -140,7 +141,7 @@ for my $writer (0 .. 3)
 }
 push @children, child('worker', sub { my ($db) = @_; $db->do(q{SELECT FROM postalytics.fetch('all', 50, lease => '0')}) for 1 .. 60 });
 push @children, child('rebuilder', sub { my ($db) = @_; $db->do('SELECT rebuild_pieces(array_agg(piece_id)) FROM pieces WHERE random() < 0.2') for 1 .. 60 });
-my @gone = map { splice @$_, 0, 3 } @batches;	# which the writers had copied before
+my @gone = map { splice @$_, 0, 3 } @batches;	# the writers have their own copies
 my @left = @gone;
 for (my $tries = 0; @left && $tries < 100_000; $tries++)
 {
@@ -156,9 +157,9 @@ for (my $tries = 0; @left && $tries < 100_000; $tries++)
 }
 waitpid $_, 0 for @children;
 is(-e "$folder/errors" ? slurp_file("$folder/errors") : '', '', 'no error and no deadlock');
-is(scalar(@left), 0, 'all of ' . @gone . ' events are taken back');
+is(scalar(@left), 0, 'all of ' . @gone . ' events are retracted');
 ingest($db{rest}, map { @$_ } @batches);
-same('beside running ingest');
+same('concurrent with ingest');
 
 $_->disconnect for values %db;
 $node->stop;

@@ -1,8 +1,8 @@
-# kill -9 of the postmaster, and of single sessions, under ingesting clients and
-# two workers that note what was acknowledged: afterwards each acknowledged event
-# is there once, nothing is half done, pieces are what their events make them,
-# every event has its delivery, and what was acked does not come back.
-# CRASHES=n SEED=n: more rounds, or others.
+# The postmaster, or a single session, gets kill -9 while clients ingest and two workers
+# fetch.  Both record which of their calls returned.  Afterwards each event of a
+# returned ingest is stored once, no batch is stored in part, pieces match their events,
+# every event has its delivery, and acknowledged deliveries stay done.
+# CRASHES=n sets the number of rounds, and SEED=n their random choices.
 use strict;
 use warnings;
 use DBI;
@@ -17,7 +17,7 @@ my $seed = $ENV{SEED} // 20261123;
 srand($seed);
 note("SEED=$seed");
 
-# A name of its own shows in the titles of its processes.
+# The unique name appears in the titles of the server's processes.
 my $name = "crash_$$";
 my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init;
@@ -28,8 +28,8 @@ $node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT posta
 my $folder = PostgreSQL::Test::Utils::tempdir();
 my $dsn = "dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres";
 
-# What a client or worker does until its connection breaks, in a process of its own
-# that notes why it ended.
+# Run a client or worker in a new process until its connection breaks.  The process
+# records why it ended.
 sub start
 {
 	my ($what, $round, $number) = @_;
@@ -41,7 +41,7 @@ sub start
 	POSIX::_exit(0);
 }
 
-# A moment, in which none of them may have ended.
+# Sleep briefly, and die if one of the processes has ended.
 sub while_they_run
 {
 	my ($round) = @_;
@@ -49,8 +49,9 @@ sub while_they_run
 	die slurp_file("$folder/ended.$round") if -e "$folder/ended.$round";
 }
 
-# A client sends batches of new events, of pieces that all clients share and in
-# ever new months, until its connection breaks; and notes those acknowledged.
+# A client ingests batches of new events until its connection breaks, and records each
+# batch whose call returned.  All clients share the pieces, and each batch is in another
+# month than the one before.
 sub client
 {
 	my ($round, $number) = @_;
@@ -67,7 +68,7 @@ sub client
 	}
 }
 
-# A worker fetches, acks, and notes what it acked.
+# A worker fetches, acks, and records what it acked.
 sub work
 {
 	my ($round, $number) = @_;
@@ -87,7 +88,7 @@ for my $round (1 .. $rounds)
 {
 	my @pids = map { start(\&work, $round, $_) } 1 .. 2;
 	push @pids, map { start(\&client, $round, $_) } 1 .. $clients;
-	# Let all of them get something done before the blow.
+	# Let every process complete a call before the crash.
 	for my $log ((map { "acked.$round.$_" } 1 .. 2), map { "$round.$_" } 1 .. $clients)
 	{
 		while_they_run($round) until -s "$folder/$log";
@@ -113,11 +114,12 @@ for my $round (1 .. $rounds)
 	waitpid $_, 0 for @pids;
 	if ($round % 2)
 	{
-		# Its sessions need a moment to see that it is gone.
+		# Wait until its sessions have noticed that the postmaster is gone.
 		select(undef, undef, undef, 0.05) while `pgrep -f "^postgres: $name:"`;
 		$node->start;
 	}
-	# Not by psql, which may be gone before it is given its query: a broken pipe.
+	# Do not use psql here: it can exit before it reads its query, which gives a
+	# SIGPIPE.
 	select(undef, undef, undef, 0.1) while system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) != 0;
 
 	my @acknowledged;
@@ -125,20 +127,21 @@ for my $round (1 .. $rounds)
 	{
 		push @acknowledged, map { "$number/$_" } split /\n/, slurp_file("$folder/$round.$number");
 	}
-	# Each batch is told by the instants of its events: its client and its number.
+	# The times of a batch's events encode its client (minute) and number
+	# (microseconds).
 	my %stored = map { split /\|/ } split /\n/, $node->safe_psql('postgres', "
 		SELECT extract(minute FROM occurred_at) || '/' || to_char(occurred_at, 'US')::int, count(*)
 		FROM postalytics.events WHERE extract(year FROM occurred_at) = 2025 - $round GROUP BY 1");
-	is(join(' ', grep { !$stored{$_} } @acknowledged), '', "round $round: each of " . @acknowledged . ' batches that were acknowledged is there');
-	is(join(' ', grep { $stored{$_} != 40 } keys %stored), '', "round $round: no batch is half there, or twice");
-	cmp_ok(scalar(keys %stored), '<=', @acknowledged + $clients, "round $round: and no more than was on its way");
+	is(join(' ', grep { !$stored{$_} } @acknowledged), '', "round $round: each of " . @acknowledged . ' batches whose call returned is stored');
+	is(join(' ', grep { $stored{$_} != 40 } keys %stored), '', "round $round: no batch is stored in part or twice");
+	cmp_ok(scalar(keys %stored), '<=', @acknowledged + $clients, "round $round: and at most one more per client");
 	is($node->safe_psql('postgres', q{
 		SELECT count(*)
 		FROM postalytics.pieces AS p
 		FULL JOIN (SELECT piece_id, postalytics.current_status(status, occurred_at) AS status,
 						  count(*) FILTER (WHERE status = 'pURLOpened') AS opens
 				   FROM postalytics.events GROUP BY 1) AS e USING (piece_id)
-		WHERE (p.status, p.opens) IS DISTINCT FROM (e.status, e.opens::int)}), '0', "round $round: pieces are what their events make them");
+		WHERE (p.status, p.opens) IS DISTINCT FROM (e.status, e.opens::int)}), '0', "round $round: pieces match their events");
 	is($node->safe_psql('postgres', q{
 		SELECT count(*)
 		FROM postalytics.deliveries AS d

@@ -1,5 +1,5 @@
-# pg_dump in its ways, pg_restore into an empty server, and pg_basebackup: the same
-# rows everywhere, nothing told, and everything goes on.
+# The formats of pg_dump, pg_restore into an empty server, and pg_basebackup all give
+# the same rows, send no notifications, and leave a database that works.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -34,7 +34,7 @@ sub same_rows
 		WHERE inhparent = 'postalytics.events'::regclass"), "$title: months");
 }
 
-# The restored server works as the old one does: without a break in its ids.
+# The restored database works as the old one does, and its ids continue.
 sub goes_on
 {
 	my ($node, $dbname, $title) = @_;
@@ -43,7 +43,7 @@ sub goes_on
 			{"ref": "new", "eventDate": "2027-10-06T14:21:09Z", "eventType": 4}, {"ref": "x"}]')}),
 		'2|0|1', "$title: ingest");
 	is($node->safe_psql($dbname, q{SELECT count(*), count(DISTINCT event_id) FROM postalytics.events}),
-		'5022|5022', "$title: ids go on");
+		'5022|5022', "$title: ids continue");
 	is($node->safe_psql($dbname, q{SELECT status FROM postalytics.pieces WHERE piece_id = 'new'}),
 		'InTransit', "$title: pieces follow");
 }
@@ -57,8 +57,7 @@ $new->init;
 $new->append_conf('postgresql.conf', "log_statement = 'all'");
 $new->start;
 
-# A restore notifies nobody.  Who listens for a notification of its own hears
-# only that one.
+# A restore sends no notifications: the session receives only the one sent explicitly.
 $new->safe_psql('postgres', "CREATE DATABASE restored");
 my ($in, $out) = (qq{LISTEN postalytics_all;\n\\echo ready\n}, '');
 my $psql = IPC::Run::start([ 'psql', '-XAtq', '-d', $new->connstr('restored') ], '<', \$in, '>', \$out,
@@ -70,7 +69,7 @@ $new->safe_psql('restored', q{NOTIFY postalytics_all, 'own'});
 $in .= "SELECT 'done';\n\\q\n";
 $psql->finish;
 my @heard = $out =~ /with payload "([^"]*)"/g;
-is_deeply(\@heard, ['own'], 'nothing is told in a restore');
+is_deeply(\@heard, ['own'], 'a restore sends no notifications');
 same_rows($new, 'restored', 'single transaction');
 
 command_ok([ 'pg_restore', '--exit-on-error', '--clean', '--if-exists', '-d', $new->connstr('restored'), "$dump/custom" ],
@@ -83,8 +82,8 @@ command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', "$dump/plain", '-d', 
 same_rows($new, 'plain', 'plain');
 goes_on($new, 'plain', 'plain');
 
-# A directory by parallel jobs; the schema first and the data later; and the one
-# schema alone, with the extension that it needs.
+# Restore a directory in parallel, the schema first and the data later, and only the one
+# schema with the extension that it needs.
 my @connection = ('-d', $old->connstr('postgres'));
 my %ways = (
 	directory => [ [ 'pg_dump', '-Fd', '-j2', '-f', "$dump/directory", @connection ],
@@ -116,9 +115,9 @@ $copy->start;
 same_rows($copy, 'postgres', 'pg_basebackup');
 goes_on($copy, 'postgres', 'pg_basebackup');
 
-# Roles, settings, bindings, grants and refusals, in an empty cluster whose roles have
-# other numbers, restored by another superuser.  A role that was dropped left its
-# number in a binding, which there is somebody else's.
+# Roles, settings, bindings, grants and refusals are restored by another superuser into
+# an empty cluster whose roles have other OIDs.  A dropped role left its OID in a
+# binding, and in the new cluster that is the OID of another role.
 $old->safe_psql('postgres', q{
 	CREATE ROLE feed LOGIN; CREATE ROLE "Reader's" LOGIN; CREATE ROLE all_reader LOGIN; CREATE ROLE worker LOGIN; CREATE ROLE manager LOGIN; CREATE ROLE monitor LOGIN; CREATE ROLE gone LOGIN;
 	SELECT postalytics.grant_ingest('feed', 'agency'), postalytics.grant_read('Reader''s', 'agency'), postalytics.grant_read('all_reader'), postalytics.grant_sync('worker', 'all'),
@@ -137,12 +136,12 @@ $other->init;
 $other->start;
 my $next = $number - $other->safe_psql('postgres', 'CREATE ROLE first; SELECT oid FROM pg_roles WHERE rolname = current_role OR rolname = \'first\' ORDER BY oid DESC LIMIT 1');
 $other->safe_psql('postgres', join(';', map { "CREATE ROLE filler_$_" } 1 .. $next)) if $next > 0 && $next < 5000;
-$other->psql('postgres', slurp_file("$dump/roles"), on_error_stop => 0);	# one role is there
+$other->psql('postgres', slurp_file("$dump/roles"), on_error_stop => 0);	# one role exists already
 $other->safe_psql('postgres', 'CREATE ROLE restorer SUPERUSER LOGIN; CREATE DATABASE restored');
-is($other->safe_psql('postgres', "SELECT count(*) FROM pg_roles WHERE oid = $number"), '1', 'its number is another role\'s there');
+is($other->safe_psql('postgres', "SELECT count(*) FROM pg_roles WHERE oid = $number"), '1', 'its OID is that of another role there');
 command_ok([ 'pg_restore', '--exit-on-error', '-U', 'restorer', '-d', $other->connstr('restored'), "$dump/whole" ], 'pg_restore as another superuser');
 
-# By name, without who granted it.
+# Compare roles by name, and leave out grantors.
 my %same = (
 	(map { $_ => "SELECT t::text FROM postalytics.$_ AS t ORDER BY 1" } grep { $_ ne 'bindings' } @tables),
 	bindings => 'SELECT r.rolname, b.privilege, b.account, b.sync FROM postalytics.bindings AS b JOIN pg_roles AS r ON r.oid = b.role ORDER BY 1, 2, 3, 4',
@@ -171,10 +170,10 @@ for my $role ('feed', "Reader's", 'all_reader', 'worker', 'manager', 'monitor')
 		my ($node, $dbname) = @$_;
 		[ map { my ($status, $out, $err) = $node->psql($dbname, "BEGIN; $_; ROLLBACK", extra_params => [ '-U', $role ]); [ $_, $out, $err =~ /(ERROR:.*)/ ] } @calls ]
 	} [ $old, 'postgres' ], [ $other, 'restored' ];
-	is_deeply($answers[1], $answers[0], "elsewhere: what $role is given and refused");
+	is_deeply($answers[1], $answers[0], "elsewhere: what $role is allowed and refused");
 }
 goes_on($other, 'restored', 'elsewhere');
-is($other->safe_psql('restored', q{SELECT postalytics.maintain(); SELECT count(*) FROM pg_policies WHERE policyname = 'readers_of_all' AND roles = '{all_reader}'}) =~ s/.*\n//sr, '7', 'maintain makes the policies that a dump leaves out');
+is($other->safe_psql('restored', q{SELECT postalytics.maintain(); SELECT count(*) FROM pg_policies WHERE policyname = 'readers_of_all' AND roles = '{all_reader}'}) =~ s/.*\n//sr, '7', 'maintain creates the policies that a dump leaves out');
 
 $_->stop for $old, $new, $copy, $other;
 done_testing();

@@ -1,5 +1,5 @@
-# Databases that are not UTF-8: what they cannot hold is a reject, one event at a
-# time, and what they can is stored.
+# In a database whose encoding is not UTF-8, an event with a character that the encoding
+# lacks is rejected, and the other events of its batch are stored.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -16,7 +16,7 @@ my $feed = '[{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, "company":
 	{"mailId": "\ud83d\ude00", "eventDate": "2026-10-06", "eventType": 4},
 	{"mai\u2603l": 3, "mailId": 5, "eventDate": "2026-10-06", "eventType": 4, "note": "\u2603", "company": "plain"}]';
 
-# encoding => the pieces stored, but for the emoji's
+# encoding => the pieces stored, except the emoji's
 my %expected = (LATIN1 => '2,5', SQL_ASCII => '5', UTF8 => '1,2,3,5');
 for my $encoding (sort keys %expected)
 {
@@ -31,7 +31,7 @@ for my $encoding (sort keys %expected)
 		$expected{$encoding}, "$encoding: pieces");
 }
 
-# A character that the database lacks, where nobody reads it, spoils no report.
+# A character that the encoding lacks does not break a report that does not show it.
 for my $encoding (sort keys %expected)
 {
 	my $dbname = lc $encoding;

@@ -1,6 +1,7 @@
-# Lob's webhooks, whole bodies of every kind of mail and every type of event, with the
-# rows that docs/feed.md gives.  Then events that are told again with other fields: the
-# pieces are as a rebuild makes them, whatever the order and the grouping.  SEED=n
+# Lob's webhooks work with the rows that docs/feed.md gives: complete bodies of every
+# kind of mail and every type of event.  Then events arrive again with other fields, and
+# the pieces are as a rebuild makes them, in any order and grouping.  SEED repeats a
+# run.
 use strict;
 use warnings;
 use JSON::PP;
@@ -17,7 +18,7 @@ my ($rows) = slurp_file("$top/docs/feed.md") =~ /^### Another vendor: Lob\n.*?^`
 like($rows, qr/INSERT INTO status_names/, 'the page has rows for Lob');
 $node->safe_psql('postgres', "SET search_path = postalytics;\n$rows");
 
-# Each body once for each type of event, an hour apart.
+# Repeat each body for each type of event, an hour apart.
 my @types = qw(created rendered_pdf rendered_thumbnails mailed in_transit in_local_area processed_for_delivery re-routed returned_to_sender viewed delivered failed
 	international_exit deleted fax_received);
 my @events;
@@ -30,7 +31,7 @@ for my $event (@{ decode_json(slurp_file("$top/test/samples/lob.json")) })
 }
 my $bodies = encode_json(\@events);
 my $ingest = "SELECT inserted || ',' || duplicates || ',' || rejected FROM postalytics.ingest(\$lob\$$bodies\$lob\$)";
-# Of fifteen types, five are ignored and one is not listed.
+# Five of the fifteen types are ignored, and one is not listed.
 is($node->safe_psql('postgres', $ingest), '36,0,4', 'nine types of four kinds are stored');
 is($node->safe_psql('postgres', $ingest), '0,36,4', 'once');
 is($node->safe_psql('postgres', q{SELECT DISTINCT reason FROM postalytics.rejects ORDER BY 1}), join("\n", map { qq{unknown status "$_.fax_received"} } qw(check letter postcard self_mailer)),
@@ -49,19 +50,19 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM postalytics.pieces'), 4, '
 is($node->safe_psql('postgres', q{SELECT string_agg(piece_id || ' ' || status, ',' ORDER BY piece_id) FROM postalytics.production_errors}),
 	'chk_0d94e6f1 Error,ltr_8e1f0c2b Error,psc_5f2ad1e0 Error,sfm_1b7c33aa Error', 'and an error each');
 $node->safe_psql('postgres', q{INSERT INTO postalytics.status_names SELECT k || '.fax_received', 'ignore' FROM unnest('{postcard,letter,self_mailer,check}'::text[]) AS k});
-is($node->safe_psql('postgres', 'SELECT rejected FROM postalytics.retry_rejects(); SELECT count(*) FROM postalytics.rejects'), "0\n0", 'a row more, and nothing is left');
+is($node->safe_psql('postgres', 'SELECT rejected FROM postalytics.retry_rejects(); SELECT count(*) FROM postalytics.rejects'), "0\n0", 'with one more row, no reject is left');
 
-# A webhook and the API tell the same visit, with and without a fraction of a second.
+# A webhook and the API report one visit, with and without a fraction of a second.
 $node->safe_psql('postgres', 'CREATE DATABASE two_feeds');
 $node->safe_psql('two_feeds', q{CREATE EXTENSION postalytics_status; SELECT postalytics.configure('identity', 'contact'), postalytics.configure('event_precision', 'second');
 	SELECT postalytics.create_sync('visits', statuses => '{pURLOpened}');
 	SELECT postalytics.ingest('{"mailId": 48213377, "eventType": 7, "eventDate": "2026-10-10T18:40:02.487", "to": {"id": 9921734, "firstName": "Dolores"}, "meta": {"campaignId": 77120, "url": "https://x.example"}}')});
 my $page = slurp_file("$top/test/samples/api-campaign-events.json");
-is($node->safe_psql('two_feeds', "SELECT inserted || ',' || duplicates FROM postalytics.ingest(\$j\$$page\$j\$)"), '4,1', 'the API tells four events that are new');
+is($node->safe_psql('two_feeds', "SELECT inserted || ',' || duplicates FROM postalytics.ingest(\$j\$$page\$j\$)"), '4,1', 'the API reports four new events');
 is($node->safe_psql('two_feeds', q{SELECT concat_ws('|', p.piece_id, p.first_name, p.opens, p.first_opened_at AT TIME ZONE 'UTC', (SELECT count(*) FROM postalytics.deliveries)) FROM postalytics.pieces AS p}),
 	'77120/9921734|Dolores|1|2026-10-10 18:40:02|1', 'one visit, one delivery');
 
-# A few events, told many times, each time with some of these.
+# A few events arrive many times, each time with some of these fields.
 my $seed = $ENV{SEED} // time;
 srand $seed;
 $node->safe_psql('postgres', q{DELETE FROM postalytics.field_names; DELETE FROM postalytics.status_names; SELECT postalytics.create_sync('all');

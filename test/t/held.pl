@@ -1,6 +1,6 @@
-# While an old snapshot keeps VACUUM from removing finished deliveries, a fetch
-# touches no more buffers than without it, and sessions that remember a place miss
-# no delivery.
+# While an old snapshot keeps VACUUM from removing finished deliveries, a fetch touches
+# no more buffers than without the snapshot, and sessions that remember where their scan
+# ended miss no delivery.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -46,7 +46,7 @@ sub ack
 	return $session->selectrow_array('SELECT postalytics.ack(?, ?)', undef, $sync, \@ids);
 }
 
-# The buffers that a fetch of a hundred touches, in a session's third of them.
+# Return the number of buffers that a session's third fetch of a hundred touches.
 sub cost
 {
 	my ($session, $sync) = @_;
@@ -77,8 +77,8 @@ sub work
 	}
 }
 
-# In a short queue, what a session had to leave for long and that has failed since
-# is handed out in the order in which it is due, not before the others.
+# In a short queue, a delivery that a session has repeatedly skipped, and that has
+# failed since, is leased in the order of due_at, not before the others.
 ingest($admin, 'few', 1, 6);
 my ($failed) = fetch($other, 'w', 1, '1 hour');
 my @few;
@@ -101,9 +101,8 @@ for my $sync ('w', 'any')
 	$usual{$sync} = cost($worker, $sync);
 }
 
-# What is in the way from the beginning: a delivery that is leased for an hour, a
-# piece whose second delivery waits for it, a transaction that writes one and
-# idles, and one that is prepared.
+# From now on a fetch has to skip a delivery that is leased for an hour, the later
+# delivery of its piece, one of an idle transaction, and one of a prepared transaction.
 my @leased = map { [ $_, fetch($other, $_, 1, '1 hour') ] } 'w', 'any';
 my $writer = session();
 $writer->begin_work;
@@ -112,14 +111,14 @@ $other->do(q{BEGIN;
 	INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at)
 	SELECT s, 'prepared', '', 'InTransit', '2026-10-05', postalytics.due_clock()
 	FROM unnest('{w,any}'::text[]) AS s;
-	PREPARE TRANSACTION 'one'});	# not ingest, which notifies
+	PREPARE TRANSACTION 'one'});	# ingest notifies, so it cannot be prepared
 
 my $snapshot = session();
 $snapshot->begin_work;
 $snapshot->do('SET TRANSACTION ISOLATION LEVEL REPEATABLE READ');
 $snapshot->do('SELECT');
 
-# Dead rows, the latest of which this worker makes itself.
+# Make dead rows.  The worker adds the latest ones itself.
 $admin->do(q{WITH made AS (
 	INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at)
 	SELECT s, 'dead ' || i % 50000, '', 'InTransit', '2026-10-05', c
@@ -130,7 +129,8 @@ $admin->do(q{DELETE FROM postalytics.deliveries_unfinished WHERE piece_id LIKE '
 ingest($admin, 'second', 1, 20000);
 for my $sync ('w', 'any')
 {
-	# It passes the dead rows, leaves what is in the way, then puts it aside.
+	# The worker scans past the dead rows, and first skips, then puts aside what it
+	# cannot lease.
 	work($worker, $sync);
 	my $cost = cost($worker, $sync);
 	cmp_ok($cost, '<', 1.5 * $usual{$sync}, "$sync: with 200,000 dead rows a fetch touches $cost buffers, without $usual{$sync}");
@@ -150,7 +150,7 @@ for my $sync ('w', 'any')
 	cmp_ok($cost, '<', 1.5 * $usual{$sync}, "$sync: after the rollback of a savepoint, it touches $cost buffers");
 }
 
-# Everything is handed out that becomes ready behind the remembered place.
+# Every delivery that becomes ready where the scan has already passed is leased.
 sub drain
 {
 	my ($sync) = @_;
@@ -162,24 +162,25 @@ sub drain
 	return $count;
 }
 drain($_) for 'w', 'any';
-is($worker->selectrow_array("SELECT count(*) FROM postalytics.deliveries_unfinished"), 2, 'all but what is leased is finished');
+is($worker->selectrow_array("SELECT count(*) FROM postalytics.deliveries_unfinished"), 2, 'all except the leased deliveries are finished');
 $writer->commit;
-is(drain($_), 1, "$_: what an idle transaction wrote before") for 'w', 'any';
+is(drain($_), 1, "$_: a delivery that an idle transaction wrote earlier") for 'w', 'any';
 $admin->do("COMMIT PREPARED 'one'");
-is(drain($_), 1, "$_: what a prepared transaction wrote before") for 'w', 'any';
+is(drain($_), 1, "$_: a delivery that a prepared transaction wrote earlier") for 'w', 'any';
 
-# A second delivery of the piece of the leased one follows its ack.
+# A second delivery of the leased one's piece is leased after the first is acked.
 my ($piece) = $worker->selectrow_array('SELECT piece_id FROM postalytics.deliveries_unfinished WHERE delivery_id = ?', undef, $leased[0][1]);
 $admin->do(qq{SELECT FROM postalytics.ingest('{"mailId": "$piece", "eventType": 5, "eventDate": "2026-10-06"}')});
-is(drain('w'), 0, 'w: a delivery behind the leased one of its piece');
-is(drain('any'), 1, 'any: is not behind it');
+is(drain('w'), 0, 'w: the second delivery of a piece waits for the leased one');
+is(drain('any'), 1, 'any: it does not wait');
 is(ack($other, @{ $leased[0] }), 1, 'w: the leased one is finished');
 $worker->do('SELECT pg_sleep(0.15)');
-is(drain('w'), 1, 'w: then it is handed out');
+is(drain('w'), 1, 'w: then the second one is leased');
 is($other->selectrow_array("SELECT postalytics.nack(?, ?, 'no', retry_in => '0')", undef, 'any', [ $leased[1][1] ]), 1, 'any: the leased one is put back');
-is(drain('any'), 1, 'any: then it is handed out');
+is(drain('any'), 1, 'any: then it is leased again');
 
-# What the worker itself prepares is handed out once it is committed.
+# A delivery that a transaction prepared by the worker itself has put back is leased
+# after that transaction commits.
 ingest($admin, 'own', 1, 1);
 for my $sync ('w', 'any')
 {
@@ -194,7 +195,7 @@ for my $sync ('w', 'any')
 	fetch($worker, $sync, 1);
 	$worker->do("COMMIT PREPARED 'own'");
 	$worker->do('SELECT pg_sleep(0.15)');
-	is(drain($sync), 1, "$sync: what the worker prepared");
+	is(drain($sync), 1, "$sync: a delivery of the worker's own prepared transaction");
 }
 
 # Many pieces that are put aside do not delay one that becomes ready.
@@ -214,8 +215,8 @@ ack($other, 'w', @others);
 drain($_) for 'w', 'any';
 $worker->do("SELECT postalytics.ack('w', array_agg(delivery_id)) FROM postalytics.deliveries_unfinished WHERE sync = 'w'");
 
-# What the worker's own transaction has finished before it is rolled back is
-# handed out again, be it met by the scan or put aside.
+# Deliveries that the worker's own transaction finished are leased again after its
+# rollback, whether the scan found them or they had been put aside.
 ingest($admin, 'third', 1, 600);
 for my $sync ('w', 'any')
 {
@@ -232,23 +233,23 @@ for my $sync ('w', 'any')
 		$worker->do('SAVEPOINT s') if $end =~ /SAVEPOINT/;
 		ack($worker, $sync, fetch($worker, $sync, 100)) for 1 .. 3;
 		$worker->do('SELECT pg_sleep(0.12)');
-		fetch($worker, $sync, 1);	# what was put aside is gone
+		fetch($worker, $sync, 1);	# removes the deliveries put aside
 		$worker->do('ROLLBACK TO s') if $end =~ /SAVEPOINT/;
 		$end =~ /SAVEPOINT/ ? $worker->commit : $worker->rollback;
 	}
-	$worker->do('SELECT pg_sleep(0.8)');	# until it looks at what it has put aside
-	is(drain($sync), 400, "$sync: what was fetched, put aside and finished is there after a rollback");
+	$worker->do('SELECT pg_sleep(0.8)');	# until it checks the deliveries put aside
+	is(drain($sync), 400, "$sync: deliveries fetched, put aside and finished are leased after a rollback");
 }
 
-# At random, in four sessions that all remember a place: nothing is lost, and
-# nothing handed out that is leased to another or finished.
+# Random steps in four sessions that all remember a position lose no delivery, and no
+# delivery is leased that is finished or leased to another session.
 my $seed = $ENV{SEED} // time;
 srand $seed;
 my @sessions = map { session() } 1 .. 4;
 for my $session (@sessions, $worker)
 {
 	$session->do("SET lock_timeout = '20ms'");
-	fetch($session, $_, 1) for 'w', 'any';	# passes the dead rows
+	fetch($session, $_, 1) for 'w', 'any';	# scans past the dead rows
 }
 my (%held, @faults);
 my $made = 0;
@@ -278,7 +279,7 @@ for my $step (1 .. 2000)
 {
 	my $session = $sessions[ rand @sessions ];
 	next if eval { $steps[ rand @steps ]->($session, ('w', 'any')[ rand 2 ]); 1 };
-	push @faults, $@ if $session->state ne '55P03';	# another one holds the row
+	push @faults, $@ if $session->state ne '55P03';	# another session has locked the row
 	$session->rollback if !$session->{AutoCommit};
 }
 $_->{AutoCommit} or $_->commit for @sessions;
@@ -293,9 +294,9 @@ for (1 .. 40)
 	last if !$worker->selectrow_array("SELECT count(*) FROM postalytics.deliveries_unfinished WHERE due_at < 'infinity'");
 	$worker->do('SELECT pg_sleep(0.1)');
 }
-is($worker->selectrow_array("SELECT count(*) FROM postalytics.deliveries_unfinished WHERE due_at < 'infinity'"), 0, 'at random: all is handed out in the end');
+is($worker->selectrow_array("SELECT count(*) FROM postalytics.deliveries_unfinished WHERE due_at < 'infinity'"), 0, 'at random: everything is leased in the end');
 
-# Once the snapshot is gone, VACUUM and maintain() give the space back.
+# When the snapshot is gone, VACUUM and maintain() return the space.
 sub size { return $admin->selectrow_array("SELECT pg_total_relation_size('postalytics.deliveries_unfinished')") }
 my $held = size();
 cmp_ok($held, '>', 40 * 1024 * 1024, "a table of $held bytes");
@@ -311,8 +312,8 @@ $other->rollback;
 is($admin->selectrow_array("SELECT count(*) FROM postalytics.maintain() WHERE action = 'shrink'"), 1, 'then it is rewritten');
 cmp_ok(size(), '<', 4 * 1024 * 1024, 'so that it is small');
 is(drain($_), 1000, "$_: and complete") for 'w', 'any';
-is($admin->selectrow_array("SELECT count(*) FROM pg_index WHERE indisclustered AND indrelid = 'postalytics.deliveries_unfinished'::regclass"), 0, 'without a mark on an index');
-is($admin->selectrow_array("SELECT count(*) FROM postalytics.maintain() WHERE action = 'shrink'"), 0, 'once');
+is($admin->selectrow_array("SELECT count(*) FROM pg_index WHERE indisclustered AND indrelid = 'postalytics.deliveries_unfinished'::regclass"), 0, 'without an index marked as clustered');
+is($admin->selectrow_array("SELECT count(*) FROM postalytics.maintain() WHERE action = 'shrink'"), 0, 'only once');
 
 $_->disconnect for $admin, $worker, $other, $writer, $snapshot;
 $node->stop;

@@ -1,6 +1,6 @@
-# The install script trusts nobody: what was planted before it is refused or has no
-# effect, and default privileges and settings change neither the extension's objects
-# nor the partitions that ingest makes.
+# The install script refuses or ignores objects planted earlier by other roles, and
+# default privileges and settings change neither the extension's objects nor the
+# partitions that ingest creates.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -30,15 +30,15 @@ database('clean', 'CREATE EXTENSION postalytics_status');
 my $clean = $node->safe_psql('clean', $objects);
 cmp_ok(scalar(() = $clean =~ /^(function|view|table) /mg), '>', 100, 'there are objects to compare');
 
-# The owner of a database who is no superuser.
+# The owner of the database is not a superuser.
 $node->safe_psql('postgres', 'CREATE ROLE landlord LOGIN; CREATE DATABASE rented OWNER landlord');
 is(install('rented', extra_params => [ '-U', 'landlord' ]), 'permission denied to create extension "postalytics_status"', 'a database owner cannot install it');
 
-# A schema that was prepared.
+# The schema exists before the installation.
 $node->safe_psql('rented', q{CREATE SCHEMA postalytics}, extra_params => [ '-U', 'landlord' ]);
-is(install('rented'), 'schema "postalytics" is owned by role "landlord", which is not a superuser', 'nor prepare the schema');
+is(install('rented'), 'schema "postalytics" is owned by role "landlord", which is not a superuser', 'nor create the schema');
 $node->safe_psql('rented', q{CREATE FUNCTION postalytics.label(text) RETURNS text LANGUAGE sql RETURN 'planted'}, extra_params => [ '-U', 'landlord' ]);
-is(install('rented'), 'schema "postalytics" is not empty', 'or put something into it');
+is(install('rented'), 'schema "postalytics" is not empty', 'nor put something into it');
 for my $planted ('CREATE TABLE postalytics.pieces (x int)', "CREATE TYPE postalytics.mail_status AS ENUM ('x')", 'CREATE DOMAIN postalytics.text AS int',
 	'CREATE OPERATOR postalytics.= (FUNCTION = pg_catalog.int4eq, LEFTARG = int, RIGHTARG = int)', 'CREATE COLLATION postalytics.c (locale = "C")')
 {
@@ -47,16 +47,16 @@ for my $planted ('CREATE TABLE postalytics.pieces (x int)', "CREATE TYPE postaly
 	is(install($name), 'schema "postalytics" is not empty', "$planted is refused");
 }
 database('shared', 'CREATE SCHEMA postalytics; GRANT CREATE ON SCHEMA postalytics TO landlord');
-is(install('shared'), 'other roles may create objects in schema "postalytics"', 'a schema that others may create in');
+is(install('shared'), 'other roles may create objects in schema "postalytics"', 'a schema in which other roles may create objects is refused');
 $node->safe_psql('shared', 'REVOKE CREATE ON SCHEMA postalytics FROM landlord; GRANT USAGE ON SCHEMA postalytics TO landlord');
-is(install('shared'), 'installed', 'an empty schema will do');
+is(install('shared'), 'installed', 'an empty schema is accepted');
 $node->safe_psql('postgres', 'CREATE ROLE elder SUPERUSER LOGIN');
 database('inherited', 'CREATE SCHEMA postalytics; ALTER SCHEMA postalytics OWNER TO elder');
-is(install('inherited'), 'installed', 'and one of another superuser, as a restore makes it');
+is(install('inherited'), 'installed', 'and one of another superuser, as a restore creates it');
 is($node->safe_psql('inherited', $objects), $clean, 'with the same objects');
 
-# Objects elsewhere: whatever of it fits better than the server's own, in public and
-# in the installer's temporary schema, with both before everything else.
+# Plant objects that match better than the server's own, in public and in the
+# installer's temporary schema, with both first in search_path.
 my $traps = join '', map { my ($left, $right) = @$_; qq{
 	CREATE FUNCTION public.trap($left, $right) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.caught VALUES (current_query()); RETURN false; END';
 	} . join('', map { "CREATE OPERATOR public.$_ (FUNCTION = public.trap, LEFTARG = $left, RIGHTARG = $right);\n" } qw(= <> < > <= >= || + - * / << <@ ~)) }
@@ -100,31 +100,31 @@ database('trapped_again', $prepared);
 $node->safe_psql('trapped_again', "$temporary CREATE EXTENSION postalytics_status");
 is($node->safe_psql('trapped_again', $objects), $clean, 'the objects are those of a clean installation');
 
-# Default privileges, of the installer and of the schema.
+# Default privileges of the installer and of the schema have no effect.
 my $me = $node->safe_psql('postgres', 'SELECT current_user');
 database('generous', join ';', map { ("ALTER DEFAULT PRIVILEGES $_ GRANT ALL ON TABLES TO landlord, PUBLIC", "ALTER DEFAULT PRIVILEGES $_ GRANT ALL ON SEQUENCES TO landlord, PUBLIC",
 	"ALTER DEFAULT PRIVILEGES $_ GRANT ALL ON FUNCTIONS TO landlord, PUBLIC") } '', 'IN SCHEMA public');
-is(install('generous'), 'installed', 'where default privileges give all away');
-is($node->safe_psql('generous', $objects), $clean, 'nothing is given away');
-is($node->safe_psql('generous', "ALTER DEFAULT PRIVILEGES IN SCHEMA postalytics GRANT ALL ON TABLES TO landlord; $event"), '1', 'a month is made');
+is(install('generous'), 'installed', 'where default privileges grant everything');
+is($node->safe_psql('generous', $objects), $clean, 'nothing is granted');
+is($node->safe_psql('generous', "ALTER DEFAULT PRIVILEGES IN SCHEMA postalytics GRANT ALL ON TABLES TO landlord; $event"), '1', 'a month is created');
 my $leaves = q{SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'postalytics.events'::regclass};
 my $leaf = $node->safe_psql('generous', $leaves);
 my ($status, $out, $err) = $node->psql('generous', "SELECT FROM postalytics.$leaf", extra_params => [ '-U', 'landlord' ]);
 like($err, qr/permission denied for table $leaf/, 'which no other role can read');
 
-# Where and how a table is made, and how rows are read, by the database's settings.
+# The database's settings for tablespace, access method and row security have no effect.
 my $folder = PostgreSQL::Test::Utils::tempdir();
 mkdir "$folder/$_" for 'aside', 'chosen';
 $node->safe_psql('postgres', "CREATE TABLESPACE $_ LOCATION '$folder/$_'") for 'aside', 'chosen';
 database('aside', 'CREATE EXTENSION postalytics_status; CREATE ACCESS METHOD pile TYPE TABLE HANDLER heap_tableam_handler');
 $node->safe_psql('aside', "ALTER DATABASE aside SET default_tablespace = aside; ALTER DATABASE aside SET default_table_access_method = pile; ALTER DATABASE aside SET row_security = off");
 $node->safe_psql('aside', "SELECT postalytics.grant_ingest('landlord')");
-is($node->safe_psql('aside', $event, extra_params => [ '-U', 'landlord' ]), '1', 'with other defaults events come in');
+is($node->safe_psql('aside', $event, extra_params => [ '-U', 'landlord' ]), '1', 'with other defaults events are ingested');
 is($node->safe_psql('aside', "SELECT reltablespace = 0, amname FROM pg_class AS c JOIN pg_am AS a ON a.oid = relam WHERE relname = '$leaf'"), 't|heap', 'the partition is created in the tablespace of its parent');
 is($node->safe_psql('aside', "SELECT count(*) FROM pg_class WHERE reltablespace <> 0 AND relnamespace = 'postalytics'::regnamespace"), '0', 'with its indexes');
 is($node->safe_psql('aside', "ALTER TABLE postalytics.events SET TABLESPACE chosen;
 	SELECT postalytics.ensure_partitions('2020-01-01', '2020-01-02');
-	SELECT spcname FROM pg_class AS c JOIN pg_tablespace AS t ON t.oid = c.reltablespace WHERE relname = 'events_2020_01'"), "1\nchosen", 'which can be chosen');
+	SELECT spcname FROM pg_class AS c JOIN pg_tablespace AS t ON t.oid = c.reltablespace WHERE relname = 'events_2020_01'"), "1\nchosen", 'which can be changed');
 
 $node->stop;
 done_testing();

@@ -1,5 +1,5 @@
-# A statement on inbox that is larger than memory: each event once, whatever the
-# order, and nobody waits for it who writes to other pieces.
+# An INSERT into inbox that is larger than memory stores each event once, in any order,
+# and does not block writers of other pieces.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -21,7 +21,7 @@ my ($first, $writer) = @sessions;
 $first->do("CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')");
 $first->do(q{SELECT postalytics.create_sync('some', statuses => '{pURLCompleted}')});
 
-# 250,000 rows, a tenth of them twice, and some that are no good; about 90 MB.
+# 250,000 rows, about 90 MB.  A tenth of the events occur twice, and a few are invalid.
 $first->do(q{
 	CREATE TABLE feed AS
 	SELECT i, floor(random() * 20000)::int::text AS piece, (ARRAY['0', '9', '10', '11', '4', '5', '6', '2', '3', '7', '8', 'Teleported'])[1 + floor(random() * 11.001)] AS type,
@@ -30,7 +30,8 @@ $first->do(q{
 	INSERT INTO feed SELECT i + 300000, piece, type, at, campaign, 'again' FROM feed WHERE i <= 25000});
 my $insert = q{INSERT INTO postalytics.inbox (mail_id, event_type, event_date, campaign_id, first_name) SELECT '%s' || piece, type, at, campaign, name FROM feed ORDER BY %s};
 
-# Each event once, the first of equals, and pieces as their events have it.
+# Check that each event is stored once, in its first version, and that pieces and
+# deliveries match the events.
 sub check
 {
 	my ($copy, $how) = @_;
@@ -41,18 +42,18 @@ sub check
 			  WHERE status IS NOT NULL
 			  ORDER BY piece, status, at, i) AS f
 		FULL JOIN (SELECT * FROM postalytics.events WHERE piece_id LIKE '$copy%') AS e USING (piece_id, status, occurred_at)
-		WHERE f.piece_id IS NULL OR e.piece_id IS NULL OR f.name <> e.payload ->> 'first_name'}), 0, "$how: each event is there, once, and the first of equals");
+		WHERE f.piece_id IS NULL OR e.piece_id IS NULL OR f.name <> e.payload ->> 'first_name'}), 0, "$how: each event is stored once, in its first version");
 	is($first->selectrow_array(qq{
 		SELECT count(*)
 		FROM (SELECT piece_id, postalytics.current_status(status, occurred_at) AS status, count(*) FILTER (WHERE status = 'pURLOpened') AS opens
 			  FROM postalytics.events WHERE piece_id LIKE '$copy%' GROUP BY 1) AS e
 		FULL JOIN (SELECT * FROM postalytics.pieces WHERE piece_id LIKE '$copy%') AS p USING (piece_id)
-		WHERE (e.status, e.opens) IS DISTINCT FROM (p.status, p.opens)}), 0, "$how: pieces are as their events have it");
+		WHERE (e.status, e.opens) IS DISTINCT FROM (p.status, p.opens)}), 0, "$how: pieces match their events");
 	is($first->selectrow_array(qq{SELECT count(*) - (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE '$copy%' AND status = 'pURLCompleted')
-		FROM postalytics.deliveries WHERE piece_id LIKE '$copy%'}), 0, "$how: deliveries, too");
+		FROM postalytics.deliveries WHERE piece_id LIKE '$copy%'}), 0, "$how: deliveries match them, too");
 }
 
-# A psql that is given these commands and goes on beside us.
+# Start a psql that runs these commands in the background.
 sub start
 {
 	my %psql = (in => "$_[0]\n\\echo done\n", out => '');
@@ -62,7 +63,7 @@ sub start
 	return \%psql;
 }
 
-# While it runs, and while its transaction idles after it, others go on.
+# Other calls are not blocked while it runs, nor while its transaction idles afterwards.
 $writer->do("SET lock_timeout = '1s'");
 my $large = start('BEGIN; ' . sprintf($insert, 'a', 'i') . ';');
 my $calls = 0;
@@ -75,31 +76,31 @@ sub write_one
 }
 write_one() until $large->{out} =~ /done/;
 write_one() for 1 .. 20;
-cmp_ok($calls, '>', 40, "$calls others have gone on meanwhile");
+cmp_ok($calls, '>', 40, "$calls other calls have completed meanwhile");
 $large->{in} .= "COMMIT;\n\\q\n";
 $large->{run}->finish;
-is($large->{out}, "done\n", 'and the large one is done');
+is($large->{out}, "done\n", 'and the large one completes');
 check('a', 'large');
 
-# Two of them with the same pieces, in different orders, do not deadlock.
+# Two statements with the same pieces, in different orders, do not deadlock.
 my @two = map { start("SET deadlock_timeout = '100ms'; " . sprintf($insert, 'b', $_) . ";\n\\q") } 'md5(i::text)', 'i';
 $_->{run}->finish for @two;
 is(join('', map { $_->{out} } @two), '', 'two of them do not deadlock');
-is($first->selectrow_array(q{SELECT count(*) FROM (SELECT piece_id, status, occurred_at FROM postalytics.events WHERE piece_id LIKE 'b%' GROUP BY 1, 2, 3 HAVING count(*) > 1) AS d}), 0, 'and no event is there twice');
-is($first->selectrow_array(q{SELECT (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'a%') - (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'b%')}), 0, 'all are');
+is($first->selectrow_array(q{SELECT count(*) FROM (SELECT piece_id, status, occurred_at FROM postalytics.events WHERE piece_id LIKE 'b%' GROUP BY 1, 2, 3 HAVING count(*) > 1) AS d}), 0, 'and no event is stored twice');
+is($first->selectrow_array(q{SELECT (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'a%') - (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'b%')}), 0, 'all are stored');
 
-# By queries, where users have added a column.
+# If users have added a column to events, the rows are stored by queries.
 $first->do('ALTER TABLE postalytics.events ADD note text');
 $first->do("SELECT postalytics.configure('keep_payload', 'off')");
 $first->do(sprintf($insert, 'c', 'i'));
-is($first->selectrow_array(q{SELECT count(*) FROM (SELECT piece_id FROM postalytics.pieces WHERE piece_id LIKE 'c%' AND first_name IS NULL) AS p}), 0, 'by queries, and without payloads: pieces know their recipients');
-is($first->selectrow_array(q{SELECT (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'a%') - (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'c%')}), 0, 'and all events are there');
+is($first->selectrow_array(q{SELECT count(*) FROM (SELECT piece_id FROM postalytics.pieces WHERE piece_id LIKE 'c%' AND first_name IS NULL) AS p}), 0, 'by queries, and without payloads: pieces have their recipients');
+is($first->selectrow_array(q{SELECT (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'a%') - (SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'c%')}), 0, 'and all events are stored');
 is($first->selectrow_array(q{
 	SELECT count(*)
 	FROM postalytics.pieces AS a JOIN postalytics.pieces AS c ON c.piece_id = 'c' || substr(a.piece_id, 2)
-	WHERE a.piece_id LIKE 'a%' AND (a.status, a.status_at, a.first_name, a.campaign_id, a.opens) IS DISTINCT FROM (c.status, c.status_at, c.first_name, c.campaign_id, c.opens)}), 0, 'pieces come out alike');
+	WHERE a.piece_id LIKE 'a%' AND (a.status, a.status_at, a.first_name, a.campaign_id, a.opens) IS DISTINCT FROM (c.status, c.status_at, c.first_name, c.campaign_id, c.opens)}), 0, 'and pieces are the same');
 
-# An error at the end takes everything with it, and leaves nothing behind.
+# An error at the end rolls everything back, and leaves no temporary file.
 $first->do('ALTER TABLE postalytics.events DROP note');
 ok(!eval { $first->do(sprintf($insert, 'd', 'i') =~ s/FROM feed/FROM (SELECT * FROM feed UNION ALL SELECT 9999999, 'x', (1 \/ (i - i))::text, '', '', '' FROM feed WHERE i = 5) AS feed/r); 1 }, 'a statement that fails');
 is($first->selectrow_array(q{SELECT count(*) FROM postalytics.events WHERE piece_id LIKE 'd%'}), 0, 'stores nothing');

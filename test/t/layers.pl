@@ -1,14 +1,14 @@
-# The rooms of src/ depend only on those below them, and test/layers sees it when
-# one does not.
+# Each directory of src/ depends only on those below it, and test/layers detects a
+# violation.
 use strict;
 use warnings;
 use File::Temp qw(tempdir);
 use Test::More;
 
 my $output = `test/layers`;
-is($?, 0, 'no arrow points up') or diag $output;
+is($?, 0, 'no dependency points up') or diag $output;
 
-# planted(name, file, text, expected): a copy of src/ with one more file.
+# Run test/layers on a copy of src/ with one more file, and check what it prints.
 sub planted
 {
 	my ($name, $file, $text, $expected) = @_;
@@ -27,10 +27,10 @@ sub planted
 	like($found, qr/^\Q$expected\E$/m, 'and is printed');
 }
 
-planted('a call to a room above', 'base/planted.c',
+planted('a call to a directory above', 'base/planted.c',
 	"extern void *find_sync(const char *name);\nvoid *planted(void) { return find_sync(\"x\"); }\n",
 	'src/base/planted -> src/sync/sync: uses find_sync');
-planted('a variable of a room above', 'storage/planted.c',
+planted('a variable of a directory above', 'storage/planted.c',
 	"extern char pieces_columns[];\nchar *planted(void) { return pieces_columns; }\n",
 	'src/storage/planted -> src/journey/piece: uses pieces_columns');
 planted('an include of a header above', 'feed/planted.c',
@@ -42,7 +42,7 @@ planted('a statement about a table above', 'journey/planted.c',
 planted('SQL that names a function above', 'sync/planted.sql',
 	"SELECT postalytics.maintain();\n",
 	'src/sync/planted.sql -> src/operate/maintain.sql: names maintain');
-planted('a circle within a room', 'journey/planted.c',
+planted('a circle within a directory', 'journey/planted.c',
 	"extern void journey_add(void);\nvoid planted(void) { journey_add(); }\nvoid open_pieces(void) { }\n",
 	'src/journey/journey -> src/journey/planted -> src/journey/journey: a circle');
 

@@ -1,5 +1,5 @@
-# Metrics of each sync: what was attempted, acknowledged and failed, how long that
-# took, what is due, and what keeps dead rows.
+# Metrics of each sync: attempts, successes and failures, latencies, what is due, and
+# what prevents the removal of dead rows.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -40,7 +40,7 @@ ok(!exists $metrics->{'latency_seconds s 0.5'}, 'and there are no latencies');
 $admin->do(q{SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', i, 'eventType', 4, 'eventDate', '2026-10-05'))
 	FROM generate_series(1, 1000) AS i))});
 $admin->do(q{UPDATE postalytics.deliveries_unfinished SET due_at = now() - interval '1 hour', created_at = now() - CASE WHEN delivery_id <= 96 THEN interval '10 s' ELSE interval '1000 s' END});
-cmp_ok(metrics()->{'oldest_due_seconds s'}, '>', 3599, 'the oldest delivery is due for an hour');
+cmp_ok(metrics()->{'oldest_due_seconds s'}, '>', 3599, 'the oldest delivery has been due for an hour');
 $worker->begin_work;
 fetch(100);
 $worker->rollback;
@@ -52,7 +52,7 @@ $worker->rollback;
 fetch(5);
 $worker->begin_work;
 fetch(3);
-$worker->do(q{SELECT FROM postalytics.fetch('quiet', max_wait => '60 ms')});	# which rolls back what finds nothing
+$worker->do(q{SELECT FROM postalytics.fetch('quiet', max_wait => '60 ms')});	# rolls back the search that finds nothing
 $worker->commit;
 $metrics = metrics();
 is($metrics->{'attempts_last_hour s'}, 118, 'attempts, without those rolled back');
@@ -62,16 +62,16 @@ for my $expected ([ '0.5', 10 ], [ '0.95', 10 ], [ '0.99', 1000 ])
 {
 	my ($quantile, $seconds) = @$expected;
 	my $is = $metrics->{"latency_seconds s $quantile"};
-	cmp_ok(abs($is - $seconds) / $seconds, '<', 0.2, "quantile $quantile is $seconds seconds, as far as the buckets say");
+	cmp_ok(abs($is - $seconds) / $seconds, '<', 0.2, "quantile $quantile is $seconds seconds, within the width of a bucket");
 }
-is($metrics->{'attempts_last_hour quiet'}, 0, 'nothing of another sync');
+is($metrics->{'attempts_last_hour quiet'}, 0, 'no attempts of another sync');
 
-# A session writes its first counts at once, and later ones together.
+# A session writes its first counts immediately, and later ones together.
 ack(fetch(1)) for 1 .. 40;
-cmp_ok($admin->selectrow_array('SELECT count(*) FROM postalytics.tallies'), '<', 30, 'a session that goes on writes few rows');
-is($worker->selectrow_array(q{SELECT count(*) FROM postalytics.deliveries WHERE state = 'done'}), 140, 'of many acks');
+cmp_ok($admin->selectrow_array('SELECT count(*) FROM postalytics.tallies'), '<', 30, 'a busy session writes few rows');
+is($worker->selectrow_array(q{SELECT count(*) FROM postalytics.deliveries WHERE state = 'done'}), 140, 'for many acks');
 
-# What keeps dead rows.
+# The metrics show what prevents the removal of dead rows.
 is(metrics()->{oldest_snapshot_seconds}, 0, 'no snapshot');
 my $snapshot = session();
 $snapshot->begin_work;
@@ -80,15 +80,15 @@ $snapshot->do('SELECT');
 $admin->do('SELECT pg_sleep(0.1)');
 cmp_ok(metrics()->{oldest_snapshot_seconds}, '>', 0.1, 'an old snapshot');
 $snapshot->rollback;
-is(metrics()->{oldest_snapshot_seconds}, 0, 'and none again');
+is(metrics()->{oldest_snapshot_seconds}, 0, 'and again no snapshot');
 $admin->do('VACUUM postalytics.deliveries_unfinished');
 cmp_ok(metrics()->{dead_rows}, '<', 100, 'few dead rows after VACUUM');
 
 # maintain() deletes old counts.
 $admin->do(q{UPDATE postalytics.tallies SET at = at - interval '61 min'});
-is(metrics()->{'attempts_last_hour s'}, 0, 'what is older than an hour does not count');
+is(metrics()->{'attempts_last_hour s'}, 0, 'counts older than an hour are left out');
 $admin->do(q{UPDATE postalytics.tallies SET at = at - interval '1 day'; SELECT FROM postalytics.maintain()});
-is($admin->selectrow_array('SELECT count(*) FROM postalytics.tallies'), 0, 'maintain() deletes it');
+is($admin->selectrow_array('SELECT count(*) FROM postalytics.tallies'), 0, 'maintain() deletes old counts');
 
 $_->disconnect for $admin, $worker, $monitor, $snapshot;
 $node->stop;

@@ -1,14 +1,15 @@
-# Random steps of the queue beside a plain model of it in Perl: what each fetch
-# hands out, in which order, and what becomes of every delivery, is as in the
-# model.
+# Compares random steps of the queue with a simple model of it in Perl: the deliveries
+# that each fetch leases, their order, and what becomes of every delivery.
 #
-# Then once more with dead rows that a snapshot keeps.  Sessions then remember where
-# they were, and may come to some deliveries a moment later than to others, so the
-# model says only what may be handed out, and in the end what must have been.
+# A second run has dead rows that a snapshot keeps.  Sessions then remember where their
+# scan ended, and may find some deliveries a little later than others.  So the model
+# only gives the deliveries that may be leased, and in the end those that must have
+# been.
 #
-# The model has no clock.  A lease or a wait is either of an hour, so that it does
-# not end, or over at once.  The order of due_at is that of the steps.
-# SEED=n STEPS=n
+# The model has no clock.  A lease or a wait is either an hour, so that it does not end,
+# or ends immediately.  The order of due_at is that of the steps.
+#
+# SEED repeats a run, and STEPS sets the number of steps.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -40,9 +41,10 @@ my %rule = (
 	ordered => { ordered => 1 }, any => {}, few => { max_leased => 4 }, rated => { rate => 60 },
 	fragile => { breaker => 5 }, unless => { ordered => 1, unless => 1 });
 
-# A delivery: id, sync, piece, at (of the event), status, due (the step at which it
-# was set; "never" if in an hour; "dead"), leased (undef, or the step), attempt.
-# A transaction's rollback puts a copy back.
+# A delivery has: id, sync, piece, at (of the event), status, due (the step that set it,
+# "never" for in an hour, or "dead"), leased (undef, or the step), attempt, counted
+# (true if its lease counts towards max_leased), reason (if dead).  A rollback restores
+# a copy.
 my ($step, %queue, %done, %returned, %paused, %failures, %tripped, %handed, $late, $is_loose);
 my @order = qw(MailPieceCreated Printed Mailed InTransit InLocalArea ProcessedForDelivery ReturnedToSender);
 my %rank = map { $order[$_] => $_ } 0 .. $#order;
@@ -59,7 +61,7 @@ sub is_before { my ($a, $b) = @_; return $a->{at} <=> $b->{at} || $rank{ $a->{st
 sub is_due { my ($delivery) = @_; return $delivery->{due} =~ /^\d/ }
 sub finish { my ($delivery, $state) = @_; delete $queue{ $delivery->{id} }; $done{ $delivery->{id} } = $state }
 
-# What a fetch hands out, by the model.
+# Return the deliveries that a fetch leases according to the model.
 sub model_fetch
 {
 	my ($sync, $batch, $is_short) = @_;
@@ -108,7 +110,8 @@ sub model_fetch
 	return sort { $a->{due} <=> $b->{due} || $a->{at} <=> $b->{at} || $a->{id} <=> $b->{id} } @handed;
 }
 
-# What may be handed out, once a fetch has come to what it finishes by itself.
+# Finish the deliveries that a fetch finishes by itself, and return those that it may
+# lease.
 sub may_be_handed
 {
 	my ($sync) = @_;
@@ -125,7 +128,7 @@ sub may_be_handed
 	return grep { is_due($_) && !$_->{leased} } values %heads;
 }
 
-# How many may be.
+# Return how many deliveries a fetch may lease.
 sub model_allows
 {
 	my ($sync, $batch) = @_;
@@ -136,7 +139,7 @@ sub model_allows
 	return $batch;
 }
 
-# Fetch, where the model says only what is allowed.
+# Fetch, and check only that the model allows the result.
 sub loose_fetch
 {
 	my ($session, $sync, $batch, $is_short) = @_;
@@ -161,7 +164,7 @@ sub copy_of { my ($from) = @_; return { map { $_ => ref $from->{$_} ? { %{ $from
 my $last_id = 0;
 my $at = 0;
 
-# New deliveries of events, as the server numbers them.
+# Add the server's new deliveries to the model, with the ids that the server assigned.
 sub new_deliveries
 {
 	my ($session) = @_;
@@ -176,7 +179,7 @@ sub new_deliveries
 my %steps = (
 	ingest => [ 6, sub {
 		my ($session) = @_;
-		return if keys %queue > ($is_loose ? 1000 : 120);	# with few, sessions do not remember a place
+		return if keys %queue > ($is_loose ? 1000 : 120);	# sessions of a short queue do not remember a position
 		my @events = map { my $piece = 'p' . int rand 30; my $status = rand() < 0.02 ? 'ReturnedToSender' : $order[ 1 + rand(@order - 2) ];
 			$returned{$piece} = 1 if $status eq 'ReturnedToSender';
 			sprintf '{"mailId": "%s", "eventType": "%s", "eventDate": "2026-10-%02dT%02d:%02d:%02dZ"}', $piece, $status, 1 + rand 5, rand 24, rand 60, rand 60 } 1 .. 1 + rand 3;
@@ -196,7 +199,7 @@ my %steps = (
 		my $handed = $server->();
 		if ($handed ne "@model")
 		{
-			# The session may look a moment later at what it has put aside.
+			# The session may check the deliveries put aside a little later.
 			$session->do('ROLLBACK TO one; SELECT pg_sleep(0.4)');
 			$handed{$sync} += () = $handed =~ /\d+/g;
 			$late++;
@@ -266,7 +269,7 @@ my %steps = (
 	} ]);
 my @lot = map { ($_) x $steps{$_}[0] } sort keys %steps;
 
-# Let everything be handed out that may be.
+# Fetch and ack everything that may be leased.
 sub drain
 {
 	my $worker = $sessions[0];
@@ -286,9 +289,9 @@ sub drain
 			delete $tripped{$sync};
 			next if @leased;
 			$idle++;
-			$worker->do('SELECT pg_sleep(0.25)');	# a millisecond for each that is put aside
+			$worker->do('SELECT pg_sleep(0.25)');	# allow a millisecond for each delivery put aside
 		}
-		is(join(' ', map { $_->{id} } may_be_handed($sync)), '', "$sync: nothing is left that may be handed out");
+		is(join(' ', map { $_->{id} } may_be_handed($sync)), '', "$sync: nothing is left that may be leased");
 	}
 }
 
@@ -308,7 +311,7 @@ sub run
 		$fault = $steps{$kind}[1]->($session, $sync);
 		if ($rolls_back)
 		{
-			# But what was handed out counts towards the rate.
+			# Leases that were rolled back still count towards the rate.
 			$session->rollback;
 			%queue = %$before;
 			$_->[0]->%* = $_->[1]->%* for [ \%done, $limits[0] ], [ \%returned, $limits[1] ], [ \%paused, $limits[2] ], [ \%failures, $limits[3] ], [ \%tripped, $limits[4] ];
@@ -317,8 +320,8 @@ sub run
 		undef $fault;
 	}
 	drain() if $is_loose && !defined $fault;
-	note("$late fetches were a moment late") if $late;
-	is($fault, undef, "$name: each step is as in the model");
+	note("$late fetches were a little late") if $late;
+	is($fault, undef, "$name: each step matches the model");
 	my $waits = sub { my ($row) = @_; return $is_loose ? $row =~ s/due|never/waiting/r : $row };
 	my $server = join "\n", map { $waits->($_) } map { join ' ', map { $_ // '' } @$_ } @{ $admin->selectall_arrayref(q{
 		SELECT delivery_id, attempt, CASE WHEN due_at = 'infinity' THEN 'dead ' || reason WHEN due_at > now() + interval '1 min' THEN 'never' ELSE 'due' END,
@@ -326,8 +329,8 @@ sub run
 		FROM postalytics.deliveries_unfinished WHERE piece_id LIKE 'p%' ORDER BY delivery_id}) };
 	my $model = join "\n", map { $waits->($_) } map { join ' ', $_->{id}, $_->{attempt}, $_->{due} eq 'dead' ? "dead $_->{reason}" : $_->{due} eq 'never' ? 'never' : 'due', $_->{leased} ? 'leased' : '' }
 	  sort { $a->{id} <=> $b->{id} } values %queue;
-	is($server, $model, "$name: what is unfinished is as in the model");
-	is_deeply({ map { $_->[0] => $_->[1] } @{ $admin->selectall_arrayref('SELECT delivery_id, state FROM postalytics.deliveries WHERE finished_at IS NOT NULL') } }, \%done, "$name: and so is history");
+	is($server, $model, "$name: the unfinished deliveries match the model");
+	is_deeply({ map { $_->[0] => $_->[1] } @{ $admin->selectall_arrayref('SELECT delivery_id, state FROM postalytics.deliveries WHERE finished_at IS NOT NULL') } }, \%done, "$name: and so does the history");
 }
 
 run('no dead rows');

@@ -1,4 +1,5 @@
-# What a session that only LISTENs is told: in psql, and in a program.
+# The notifications that a session receives which only LISTENs, in psql and in a
+# program.
 use strict;
 use warnings;
 use DBI;
@@ -25,7 +26,7 @@ my $writer = connect_to('postgres');
 my $listener = connect_to('postgres');
 $writer->do("SET timezone = 'UTC'");
 
-# All that has come by now; what was committed before is there at once.
+# Return the notifications received so far, including those of all committed calls.
 sub heard
 {
 	my @heard;
@@ -59,12 +60,12 @@ $writer->do(q{SELECT postalytics.create_sync('asleep', enabled => false)});
 $listener->do(qq{LISTEN "$_"})
   for 'postalytics_all', 'Some ""channel""', 'postalytics_campaign', 'postalytics_asleep';
 
-# One event: one notification a sync that matches, saying all there is to know.
+# An event gives one notification for each matching sync, which lists the event.
 ingest(event(1, 4, meta => { campaignId => '9"' }));
 my @heard = heard();
-is(scalar @heard, 2, 'one notification a matching sync');
-is($heard[0][0], 'Some "channel"', 'on the channel it was given');
-is($heard[1][0], 'postalytics_all', 'or on the one after its name');
+is(scalar @heard, 2, 'one notification for each matching sync');
+is($heard[0][0], 'Some "channel"', 'on the channel of the sync');
+is($heard[1][0], 'postalytics_all', 'or on the one named after it');
 my $event = $heard[1][1]{events}[0];
 like(delete $event->{event_id}, qr/^\d+$/, 'event_id');
 is_deeply($heard[1][1],
@@ -72,20 +73,20 @@ is_deeply($heard[1][1],
 		occurred_at => '2026-10-06T14:21:09+00:00', account => '', campaign_id => '9"' } ] }, 'payload');
 is($heard[0][1]{sync}, 'Sync "of" some', 'names are quoted as JSON');
 
-# Any role can LISTEN: events of a named account are counted, and listed only for a
-# sync that asks for it.
+# Any role can LISTEN, so events of a named account are only counted.  They are listed
+# only for a sync that asks for it.
 $writer->do(q{SELECT postalytics.create_sync('told', notify_events => true, durable => false)});
 $listener->do('LISTEN postalytics_told');
 ingest([ event('secret', 4), event('secret', 5) ], 'a"1');
 @heard = heard();
 is_deeply($heard[1][1], { sync => 'all', count => 2, events => [] }, 'events of an account are counted');
-is_deeply([ map { "$_->{account} $_->{piece_id}" } @{ $heard[2][1]{events} } ], [ ('a"1 secret') x 2 ], 'and listed where the sync says so');
+is_deeply([ map { "$_->{account} $_->{piece_id}" } @{ $heard[2][1]{events} } ], [ ('a"1 secret') x 2 ], 'and listed if the sync has notify_events');
 ingest([ event('open', 4), event('secret', 6) ]);
 ingest(event('secret', 10), 'a"1');
-unlike(join(' ', map { JSON::PP->new->encode($_->[1]) } grep { $_->[0] ne 'postalytics_told' } heard()), qr/a\\"1/, 'nor beside others');
+unlike(join(' ', map { JSON::PP->new->encode($_->[1]) } grep { $_->[0] ne 'postalytics_told' } heard()), qr/a\\"1/, 'and are not listed beside events without an account');
 $writer->do(q{SELECT postalytics.drop_sync('told')});
 
-# Filters.
+# Only events that match a sync's statuses, campaigns and accounts are notified.
 ingest(event(2, 5));
 is_deeply([ map { $_->[0] } heard() ], ['postalytics_all'], 'status does not match');
 ingest(event(3, 5, campaignId => 77120), 'a1');
@@ -93,30 +94,31 @@ is_deeply([ map { $_->[0] } heard() ], [ 'postalytics_all', 'postalytics_campaig
 ingest(event(4, 5, campaignId => 77120), 'a2');
 ingest(event(5, 5, campaignId => 7712), 'a1');
 ingest(event(6, 5), 'a1');
-is_deeply([ map { $_->[0] } heard() ], [ ('postalytics_all') x 3 ], 'both must match, and be there');
+is_deeply([ map { $_->[0] } heard() ], [ ('postalytics_all') x 3 ], 'campaign and account must both be present and match');
 
-# Nothing new, nothing told: duplicates, rejects, a rolled-back call.
+# Duplicates, rejects and a call that is rolled back send no notification.
 ingest([ event(1, 4), event(2, 5), { nonsense => 1 } ]);
-is(scalar(@heard = heard()), 0, 'duplicates and rejects are not told');
+is(scalar(@heard = heard()), 0, 'duplicates and rejects are not notified');
 $writer->begin_work;
 ingest(event(7, 4));
 $writer->rollback;
-is(scalar(@heard = heard()), 0, 'what is rolled back is not told');
+is(scalar(@heard = heard()), 0, 'a rolled-back call is not notified');
 
-# Many events: still one, valid, that says how many and shows what fits.
+# Many events give one notification, which is valid JSON, counts them and lists those
+# that fit.
 ingest([ map { event("many $_ \x{e9}\x{1F4EE}", 6) } 1 .. 5000 ]);
 @heard = heard();
 is(scalar @heard, 1, 'one notification for 5000 events');
-is($heard[0][1]{count}, 5000, 'that counts them');
-cmp_ok($heard[0][2], '<', 8000, 'and fits');
-cmp_ok(scalar @{ $heard[0][1]{events} }, '>', 20, 'and shows some');
+is($heard[0][1]{count}, 5000, 'which counts them');
+cmp_ok($heard[0][2], '<', 8000, 'fits');
+cmp_ok(scalar @{ $heard[0][1]{events} }, '>', 20, 'and lists some');
 
-# Any way into events is told.
+# Events are notified however they are stored.
 $writer->do("INSERT INTO postalytics.events (piece_id, status, occurred_at) VALUES ('8', 'Printed', '2026-10-06 UTC')");
 $writer->do("INSERT INTO postalytics.inbox (mail_id, event_type, event_date) VALUES ('9', 'Printed', '2026-10-06')");
 is_deeply([ map { $_->[1]{events}[0]{piece_id} } heard() ], [ '8', '9' ], 'INSERT and inbox');
 
-# On, off and away, heard by a session that has its syncs cached.
+# Enabling, disabling and dropping a sync take effect in a session that has it cached.
 $writer->do(q{SELECT postalytics.enable_sync('asleep'), postalytics.disable_sync('all')});
 ingest(event(10, 5));
 is_deeply([ map { $_->[0] } heard() ], ['postalytics_asleep'], 'enabled and disabled');
@@ -129,7 +131,7 @@ $listener->do('LISTEN moved');
 ingest(event(12, 5));
 is_deeply([ map { $_->[0] } heard() ], ['moved'], 'changed by a plain UPDATE');
 
-# Names as long as they may be, in all that takes them.
+# Names of nearly the greatest length work for syncs and channels.
 my $long = "\x{1F4EE}" x 15 . "\\'";
 $writer->do('SELECT postalytics.create_sync(?, channel => ?)', undef, $long, $long);
 $listener->do(qq{LISTEN "$long"});
@@ -139,7 +141,8 @@ is(scalar @heard, 1, 'a sync and a channel of 62 bytes');
 is($heard[0][1]{sync}, $long, 'by that name');
 $writer->do('SELECT postalytics.drop_sync(?)', undef, $long);
 
-# notify() on a table of the users' own: once a statement, with its keys.
+# notify() on a user's table notifies once for each statement, with the keys of its
+# rows.
 $writer->do(q{
 	CREATE TABLE "Odd ""table" (id int, part text, flag boolean, note text, PRIMARY KEY (id, part));
 	CREATE TRIGGER i AFTER INSERT ON "Odd ""table" REFERENCING NEW TABLE AS n FOR EACH STATEMENT EXECUTE FUNCTION postalytics.notify('own');
@@ -155,14 +158,14 @@ is_deeply([ map { $_->[1] } heard() ],
 	[ { table => $table, operation => 'INSERT', count => 2, keys => [ { id => 1, part => 'a"1' }, { id => 2, part => 'b' } ] },
 	  { table => $table, operation => 'UPDATE', count => 1, keys => [ { flag => JSON::PP::true, id => 1, note => 'x' } ] },
 	  { table => $table, operation => 'DELETE', count => 1, keys => [ { id => 2, part => 'b' } ] } ],
-	'INSERT, UPDATE and DELETE, and no rows');
+	'INSERT, UPDATE and DELETE, but not a statement without rows');
 $writer->do(q{INSERT INTO "Odd ""table" SELECT i, repeat('\"', 20) FROM generate_series(10, 5000) AS i});
 @heard = heard();
 is($heard[0][1]{count}, 4991, 'many rows are counted');
 cmp_ok($heard[0][2], '<', 8000, 'and fit');
-cmp_ok(scalar @{ $heard[0][1]{keys} }, '>', 50, 'and some are shown');
+cmp_ok(scalar @{ $heard[0][1]{keys} }, '>', 50, 'and some are listed');
 
-# psql prints what it hears with the next command's result.
+# psql prints the notifications that it received after the next command.
 my ($in, $out) = ("LISTEN moved;\n\\echo ready\n", '');
 my $psql = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ], '<', \$in, '>', \$out,
 	IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
@@ -171,7 +174,7 @@ ingest(event(14, 5));
 $in .= "SELECT 'done';\n\\q\n";
 $psql->finish;
 my ($payload) = $out =~ /Asynchronous notification "moved" with payload "(.*)" received/;
-is(decode_json($payload)->{events}[0]{label}, 'In Local Area', 'psql hears it');
+is(decode_json($payload)->{events}[0]{label}, 'In Local Area', 'psql receives it');
 
 $_->disconnect for $writer, $listener, $other;
 $node->stop;

@@ -40,7 +40,7 @@ my $admin = session();
 $admin->do(q{SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', i, 'eventType', 4, 'eventDate', '2026-10-05'))
 	FROM generate_series(1, 2000) AS i))});
 
-# A rate, with sixteen sessions of which one idles in its transaction.
+# Sixteen sessions share a rate, and one of them idles in its transaction.
 my @sessions = map { session() } 1 .. 16;
 my $idle = shift @sessions;
 $idle->begin_work;
@@ -53,7 +53,7 @@ for my $round (1 .. 400)
 	my @ids = fetch($session, 'rated', $batch);
 	if (@ids == 0)
 	{
-		# The rows are those of all, committed or not, but for the seven.
+		# These rows are those of all sessions, except the seven that are not committed.
 		my ($handed) = $admin->selectrow_array(q{SELECT COALESCE(sum(amount), 0) FROM postalytics.handouts WHERE sync = 'rated' AND at > clock_timestamp() - interval '700 ms'});
 		$empty++;
 		my ($due) = $admin->selectrow_array(q{SELECT extract(epoch FROM postalytics.next_due('rated') - clock_timestamp())});
@@ -66,30 +66,30 @@ for my $round (1 .. 400)
 	}
 }
 $idle->commit;
-is($faults, 0, 'next_due says when there is more');
-cmp_ok($empty, '>', 5, "at times there is nothing");
+is($faults, 0, 'next_due returns when more may be leased');
+cmp_ok($empty, '>', 5, "at times nothing may be leased");
 my ($most, $reached, $total) = $admin->selectrow_array(q{
 	SELECT max(w.sum), count(*) FILTER (WHERE w.sum = 50), sum(w.amount)
 	FROM (SELECT amount, sum(amount) OVER (ORDER BY at RANGE BETWEEN interval '699999 us' PRECEDING AND CURRENT ROW) AS sum
 	      FROM postalytics.handouts WHERE sync = 'rated') AS w});
-is($most, 50, 'in no period more than the rate is handed out');
-cmp_ok($reached, '>=', $empty, "but that much, $reached times");
+is($most, 50, 'in no period is more than the rate leased');
+cmp_ok($reached, '>=', $empty, "but exactly the rate, $reached times");
 cmp_ok($total, '>', 300, "$total in all");
 
-# What is rolled back counts, as the worker may have used it.
+# Leases that are rolled back count, as the worker may have sent them.
 my ($one, $two) = @sessions;
 $one->begin_work;
 is(scalar fetch($one, 'slow', 3), 3, 'three of five');
-is(scalar fetch($two, 'slow', 3), 2, 'leave two to another, while the transaction goes on');
+is(scalar fetch($two, 'slow', 3), 2, 'leave two to another while the transaction is open');
 $one->rollback;
 is(scalar fetch($two, 'slow', 3), 0, 'and none after its rollback');
 is($two->selectrow_array(q{SELECT postalytics.next_due('slow') > now() + interval '23 hours'}), 1, 'until the period is over');
 $admin->do(q{UPDATE postalytics.syncs SET rate = 7 WHERE name = 'slow'});
-is(scalar fetch($two, 'slow', 3), 2, 'a higher rate is in effect at once');
+is(scalar fetch($two, 'slow', 3), 2, 'a higher rate takes effect immediately');
 $admin->do(q{UPDATE postalytics.syncs SET rate = NULL WHERE name = 'slow'});
-is(scalar fetch($two, 'slow', 30), 30, 'and none, too');
+is(scalar fetch($two, 'slow', 30), 30, 'and so does the removal of the rate');
 
-# At most so many leases.
+# max_leased limits the number of leases.
 $one->begin_work;
 my @mine = fetch($one, 'few', 15);
 is(scalar @mine, 15, 'fifteen of twenty');
@@ -110,7 +110,7 @@ is(scalar fetch($one, 'few', 20), 0, 'an ack frees them when it is committed');
 $two->commit;
 is(scalar fetch($one, 'few', 30), 20, 'not before');
 
-# A change of max_leased is in effect at once, whatever was leased before.
+# A change of max_leased takes effect immediately, whatever was leased before.
 ack($one, 'few', $one->selectcol_arrayref('SELECT delivery_id FROM postalytics.in_flight')->@*);
 @mine = fetch($one, 'few', 12);
 $admin->do("UPDATE postalytics.syncs SET max_leased = NULL WHERE name = 'few'");
@@ -122,19 +122,18 @@ ack($one, 'few', @mine[ 0 .. 13 ]);
 is(scalar fetch($one, 'few', 12), 10, 'until it is acked');
 ack($one, 'few', $one->selectcol_arrayref('SELECT delivery_id FROM postalytics.in_flight')->@*);
 
-# A maintain() that is not committed stops no worker, not even with a lease that has
-# expired.
+# An uncommitted maintain() does not block workers, even if leases have expired.
 is(scalar fetch($one, 'few', 3, '10 ms'), 3, 'leases that expire');
 $one->do('SELECT pg_sleep(0.05)');
 $admin->begin_work;
 $admin->do('SELECT FROM postalytics.maintain()');
 $_->do("SET lock_timeout = '1s'") for $one, $two;
 is(scalar fetch($two, 'few', 10), 10, 'are fetched beside maintain()');
-ok(eval { $two->do("SELECT postalytics.drop_sync('rated')"); 1 } || $two->state eq '55P03', 'drop_sync ends');
+ok(eval { $two->do("SELECT postalytics.drop_sync('rated')"); 1 } || $two->state eq '55P03', 'drop_sync does not hang');
 $admin->commit;
 ack($two, 'few', $two->selectcol_arrayref('SELECT delivery_id FROM postalytics.in_flight')->@*);
 
-# Where max_leased is in effect, random steps never exceed it.
+# Random steps never exceed max_leased.
 my $seed = $ENV{SEED} // time;
 srand $seed;
 ack($one, 'few', $one->selectcol_arrayref('SELECT delivery_id FROM postalytics.in_flight')->@*);
@@ -153,11 +152,11 @@ for my $round (1 .. 1500)
 $_->{AutoCommit} or $_->commit for @sessions;
 is($over, 0, "SEED=$seed: at random, never more than max_leased");
 
-# maintain() removes what limits nothing any more.
+# maintain() removes the rows that no longer limit anything.
 $admin->do("UPDATE postalytics.handouts SET at = at - interval '1 day 2 hours'; UPDATE postalytics.in_flight SET until = now()");
 $admin->do('DELETE FROM postalytics.deliveries_unfinished');
 $admin->do('SELECT FROM postalytics.maintain()');
-is($admin->selectrow_array('SELECT (SELECT count(*) FROM postalytics.handouts) + (SELECT count(*) FROM postalytics.in_flight)'), 0, 'maintain() forgets');
+is($admin->selectrow_array('SELECT (SELECT count(*) FROM postalytics.handouts) + (SELECT count(*) FROM postalytics.in_flight)'), 0, 'maintain() removes them');
 
 $_->disconnect for $admin, $idle, @sessions;
 $node->stop;

@@ -1,5 +1,5 @@
-# A call that waits for another transaction keeps no index page pinned: VACUUM
-# would wait for it, and whoever waits for VACUUM for all of them.
+# A call that waits for another transaction keeps no index page pinned.  Otherwise
+# VACUUM would wait for the call, and other sessions for VACUUM.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -19,7 +19,7 @@ sub session
 }
 my ($first, $second, $vacuum) = map { session() } 1 .. 3;
 
-# The next event of two pieces, which moves them to another campaign.
+# Return a call with the next event of two pieces, which moves them to another campaign.
 my $events = 0;
 sub ingest
 {
@@ -29,7 +29,7 @@ sub ingest
 	return qq{SELECT postalytics.ingest('[{"mailId": "7", $event}, {"mailId": "8", $event}]')};
 }
 
-# Dead entries in the same index page as those two have, of rows on other pages.
+# Leave dead entries in the index page of those two pieces, of rows on other heap pages.
 sub leave_dead
 {
 	$events++;
@@ -49,7 +49,7 @@ sub waits
 	ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"), "$how: ingest waits");
 	$vacuum->do("SET statement_timeout = '20s'");
 	ok(eval { $vacuum->do('VACUUM (INDEX_CLEANUP ON) postalytics.pieces'); 1 }, "$how: VACUUM does not wait for it") or diag($@);
-	ok(eval { $first->do("SET LOCAL lock_timeout = '10s'"); $first->do('ANALYZE postalytics.pieces'); 1 }, "$how: nor does who waits for VACUUM") or diag($@);
+	ok(eval { $first->do("SET LOCAL lock_timeout = '10s'"); $first->do('ANALYZE postalytics.pieces'); 1 }, "$how: and ANALYZE does not wait for VACUUM") or diag($@);
 	$first->rollback;
 	$second->pg_result;
 }
@@ -57,7 +57,7 @@ waits('a piece that is being written', ingest());
 waits('a piece that is locked', q{SELECT FROM postalytics.pieces WHERE piece_id = '7' FOR UPDATE});
 waits('a piece that is being deleted', q{DELETE FROM postalytics.pieces WHERE piece_id = '7'});
 
-is($first->selectrow_array('SELECT string_agg(piece_id, \',\' ORDER BY piece_id) FROM postalytics.pieces WHERE piece_id < \'1\' OR piece_id > \'2\''), '7,8', 'the pieces are there, once each');
+is($first->selectrow_array('SELECT string_agg(piece_id, \',\' ORDER BY piece_id) FROM postalytics.pieces WHERE piece_id < \'1\' OR piece_id > \'2\''), '7,8', 'each piece is stored once');
 $_->disconnect for $first, $second, $vacuum;
 $node->stop;
 done_testing();

@@ -1,6 +1,6 @@
-# Every object of the extension by every kind of role, as the table in docs/operate.md
-# has it: each cell is tried by a session of that role, over the data of two accounts,
-# and what the table does not name is tried as "everything else".
+# Checks the table of privileges in docs/operate.md for every object of the extension
+# and every kind of role.  A session of the role tries each cell, with the data of two
+# accounts.  Objects that the table does not name are tried as "everything else".
 use strict;
 use warnings;
 use DBI;
@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# The table: names or "everything else", then a column a role.
+# The table has object names, or "everything else", and then a column for each role.
 my (@roles, %may);
 for (split /\n/, slurp_file("$ENV{TESTDIR}/docs/operate.md"))
 {
@@ -20,7 +20,7 @@ for (split /\n/, slurp_file("$ENV{TESTDIR}/docs/operate.md"))
 	push @names, 'everything else' if $objects =~ /everything else/;
 	@{ $may{$_} }{@roles} = @cells for @names;
 }
-is(join('|', @roles), 'PUBLIC|ingest|ingest, bound|read|read, bound|sync|manage|monitor|owner', 'the table is there');
+is(join('|', @roles), 'PUBLIC|ingest|ingest, bound|read|read, bound|sync|manage|monitor|owner', 'the table has these roles');
 
 my $node = PostgreSQL::Test::Cluster->new('privileges');
 $node->init;
@@ -37,8 +37,8 @@ $node->safe_psql('postgres', q{
 		postalytics.create_sync('both'), postalytics.create_sync('shared', accounts => '{a,b}');
 	SELECT postalytics.grant_sync('sync', 'own'), postalytics.grant_manage('manage'), postalytics.grant_monitor('monitor')});
 
-# The same of each account: a returned piece, a visit, a reject, deliveries done and
-# failed, a name of a field.
+# Give each account a returned piece, a visit, a reject, deliveries that are done and
+# failed, and a production error.  Also add a field name and a status name.
 sub fill
 {
 	$node->safe_psql('postgres', qq{
@@ -65,7 +65,7 @@ for (@roles)
 	$session{$_}->do('SET timezone = UTC');
 }
 
-# Run a command as a role, and take it back.  Returns the error, and what it returned.
+# Run a command as a role, and roll it back.  Return its error and its result.
 sub try
 {
 	my ($role, $command) = @_;
@@ -93,7 +93,7 @@ my $owner = $session{owner};
 my $member = q{pg_depend AS d WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
 	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'postalytics_status')};
 
-# Tables, views and sequences; and the leaves, which are tables of their own.
+# Try tables, including partitions, views and sequences.
 my $relations = $owner->selectall_arrayref(q{
 	SELECT c.relname, c.relkind, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1),
 		EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'account')
@@ -126,14 +126,13 @@ for (@$relations)
 		is("@wrong", '', "$role: $name");
 		next unless expected($name, $role, 'SELECT') && $has_account && $name !~ /^(inbox|bindings|audit_log)$|_\d{4}/;
 		my ($error, $accounts) = try($role, "SELECT DISTINCT account FROM postalytics.$name ORDER BY 1");
-		is($error . join(',', @$accounts), cell($name, $role) =~ /own/ ? 'a' : 'a,b', "$role: whose $name");
+		is($error . join(',', @$accounts), cell($name, $role) =~ /own/ ? 'a' : 'a,b', "$role: accounts in $name");
 	}
 }
 is(join(',', @{ (try('read, bound', 'SELECT name FROM postalytics.syncs ORDER BY 1'))[1] }), 'own', "a bound reader's syncs");
 is(join(',', @{ (try('read, bound', 'SELECT name FROM postalytics.sync_health ORDER BY 1'))[1] }), 'own', 'and their health');
 
-# Functions, called with a NULL for each argument, which the planner does not know to
-# be one.
+# Try functions, with NULLs as arguments that the planner cannot simplify to constants.
 my $functions = $owner->selectall_arrayref(qq{
 	SELECT p.proname, p.oid::regprocedure,
 		   (SELECT string_agg(CASE WHEN a = 'internal'::regtype THEN 'NULL' ELSE format('CASE WHEN i < 1 THEN NULL::%s END', a::regtype) END, ', ') FROM unnest(p.proargtypes) AS a)
@@ -155,9 +154,9 @@ for (@$functions)
 	}
 	is("@wrong", '', "EXECUTE on $signature");
 }
-is(join(' ', grep { !$seen{$_} && $_ ne 'everything else' && $_ ne 'mail_status' } sort keys %may), '', 'the table names nothing that is not there');
+is(join(' ', grep { !$seen{$_} && $_ ne 'everything else' && $_ ne 'mail_status' } sort keys %may), '', 'the table names only existing objects');
 
-# What the functions of a bound role return, or do.
+# Check what a function returns to a role, or the first line of its error.
 sub answers
 {
 	my ($role, $query, $expected, $title) = @_;
@@ -176,16 +175,16 @@ for ([ 'read', 'a,b' ], [ 'read, bound', 'a' ])
 	answers($role, "SELECT count(*) FROM postalytics.journey('1', 'b')", $role eq 'read' ? 1 : 0, "$role: journey, of b");
 }
 is((try('read', "SELECT postalytics.status_as_of('1', 'infinity')"))[0] =~ /HINT:  Specify the account/ ? 'hint' : '', 'hint', 'and a hint');
-answers('ingest', "SELECT inserted FROM postalytics.ingest($event)", '1', 'without an account it is of none');
-answers('ingest', "SELECT inserted FROM postalytics.ingest($event, '$_')", '0', "of $_ it is there already") for 'a', 'b';
-answers('ingest, bound', "SELECT inserted FROM postalytics.ingest($event$_)", '0', "a bound role brings its own account's ($_)") for '', ", 'a'", ", ''";
+answers('ingest', "SELECT inserted FROM postalytics.ingest($event)", '1', 'an event without an account gets no account');
+answers('ingest', "SELECT inserted FROM postalytics.ingest($event, '$_')", '0', "the same event of $_ is a duplicate") for 'a', 'b';
+answers('ingest, bound', "SELECT inserted FROM postalytics.ingest($event$_)", '0', "a bound role ingests for its own account ($_)") for '', ", 'a'", ", ''";
 answers('manage', "UPDATE postalytics.syncs SET name = 'x'", 'ERROR:  permission denied for table syncs', 'a manager cannot rename a sync');
-answers('ingest, bound', "SELECT postalytics.ingest($event, 'b')", 'ERROR:  permission denied for account "b"', 'and no other');
+answers('ingest, bound', "SELECT postalytics.ingest($event, 'b')", 'ERROR:  permission denied for account "b"', 'and for no other');
 answers('ingest, bound', "INSERT INTO postalytics.inbox (mail_id, account) VALUES ('1', 'a'), ('1', 'b')", 'ERROR:  permission denied for account "b"', 'nor by inbox');
 answers('ingest, bound', 'SELECT rejected FROM postalytics.retry_rejects()', '1', 'it retries its own rejects');
-answers('ingest', 'SELECT rejected FROM postalytics.retry_rejects()', '2', 'and another all');
-answers('manage', 'SELECT rejected FROM postalytics.retry_rejects()', '2', 'as a manager');
-answers('manage', "SELECT postalytics.grant_read('manage')", 'ERROR:  permission denied for function grant_read', 'a manager gives no rights');
+answers('ingest', 'SELECT rejected FROM postalytics.retry_rejects()', '2', 'a role that is not bound retries all');
+answers('manage', 'SELECT rejected FROM postalytics.retry_rejects()', '2', 'and so does a manager');
+answers('manage', "SELECT postalytics.grant_read('manage')", 'ERROR:  permission denied for function grant_read', 'a manager cannot grant privileges');
 my $denied = 'ERROR:  permission denied for sync "%s", or it does not exist';
 for my $sync ('another', 'nowhere')
 {
@@ -194,13 +193,13 @@ for my $sync ('another', 'nowhere')
 	  "SELECT postalytics.nack('%s', '{1}', 'x')", "SELECT postalytics.next_due('%s')";
 }
 answers('sync', "SELECT DISTINCT account FROM postalytics.fetch('own')", 'a', 'it fetches from its own sync');
-answers('owner', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'the owner is told more');
-answers('owner', "SELECT DISTINCT account FROM postalytics.fetch('shared') ORDER BY 1", 'a,b', 'and bound to nothing');
+answers('owner', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'the owner gets a more specific error');
+answers('owner', "SELECT DISTINCT account FROM postalytics.fetch('shared') ORDER BY 1", 'a,b', 'and is not bound to an account');
 $owner->do(q{GRANT EXECUTE ON FUNCTION postalytics.fetch TO manage});
-answers('manage', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'as a manager is');
-answers('manage', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied for sync "own"', 'who may not fetch');
+answers('manage', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'as does a manager');
+answers('manage', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied for sync "own"', 'who cannot fetch');
 
-# Rights that were given without a binding give nothing.
+# Privileges granted without a binding give no access.
 $owner->do(q{CREATE ROLE plain LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postalytics TO plain; GRANT SELECT ON ALL TABLES IN SCHEMA postalytics TO plain});
 $session{plain} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", 'plain', '', { RaiseError => 0, PrintError => 0 });
 answers('plain', "SELECT count(*) FROM postalytics.$_", '0', "no rows of $_ without a binding")
@@ -209,24 +208,24 @@ answers('plain', "SELECT postalytics.ingest($event)", 'ERROR:  permission denied
 answers('plain', "SELECT postalytics.retry_rejects()", 'ERROR:  permission denied to ingest events', 'no retry');
 answers('plain', "SELECT postalytics.fetch('own')", sprintf($denied, 'own'), 'no fetch');
 
-# Membership counts; several bindings; and what was given is taken back.
+# A member of a role has its bindings, a role can have several, and all can be revoked.
 $owner->do(q{CREATE ROLE colleague LOGIN; GRANT sync, "read, bound", "ingest, bound" TO colleague});
 $session{colleague} = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";dbname=postgres", 'colleague', '', { RaiseError => 0, PrintError => 0 });
 answers('colleague', "SELECT DISTINCT account FROM postalytics.fetch('own')", 'a', 'a member fetches');
 answers('colleague', "SELECT DISTINCT account FROM postalytics.pieces", 'a', 'and reads');
 $owner->do(q{SELECT postalytics.grant_ingest('ingest, bound', 'b')});
-answers('colleague', "SELECT postalytics.ingest($event)", 'ERROR:  account must be specified', 'one of several accounts must be named');
-answers('colleague', "SELECT duplicates FROM postalytics.ingest($event, 'b')", '1', 'and then is');
-answers('colleague', "SELECT postalytics.ingest($event, 'c')", 'ERROR:  permission denied for account "c"', 'one that it has');
+answers('colleague', "SELECT postalytics.ingest($event)", 'ERROR:  account must be specified', 'a role with several accounts must name one');
+answers('colleague', "SELECT duplicates FROM postalytics.ingest($event, 'b')", '1', 'and can name one');
+answers('colleague', "SELECT postalytics.ingest($event, 'c')", 'ERROR:  permission denied for account "c"', 'but only one of its own');
 $owner->do(q{SELECT postalytics.revoke_ingest('ingest, bound', 'a'), postalytics.revoke_sync('sync', 'own'), postalytics.revoke_read('read, bound', 'a'),
 	postalytics.revoke_read('read')});
-answers('colleague', "SELECT duplicates FROM postalytics.ingest($event)", '1', 'one of two is taken back');
-answers('colleague', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied for function fetch', 'the sync');
-answers('colleague', "SELECT FROM postalytics.pieces", 'ERROR:  permission denied for table pieces', 'and reading');
-answers('read', "SELECT FROM postalytics.pieces", 'ERROR:  permission denied for table pieces', 'of all, too');
-answers('manage', "SELECT name FROM postalytics.syncs WHERE name = 'own'", 'own', 'what two kinds have in common is kept');
+answers('colleague', "SELECT duplicates FROM postalytics.ingest($event)", '1', 'after one of two accounts is revoked, the other is the default');
+answers('colleague', "SELECT postalytics.fetch('own')", 'ERROR:  permission denied for function fetch', 'the sync is revoked');
+answers('colleague', "SELECT FROM postalytics.pieces", 'ERROR:  permission denied for table pieces', 'and so is reading');
+answers('read', "SELECT FROM postalytics.pieces", 'ERROR:  permission denied for table pieces', 'also of all accounts');
+answers('manage', "SELECT name FROM postalytics.syncs WHERE name = 'own'", 'own', 'a privilege that another grant also gives is kept');
 
-# Names that cannot be bound.
+# Some roles, accounts and syncs cannot be bound.
 for ([ "grant_ingest('public')", '0LP01' ], [ "grant_read('public', 'a')", '0LP01' ], [ "grant_sync('public', 'own')", '0LP01' ],
 	[ 'grant_manage(NULL)', '22004' ], [ "grant_monitor('nobody')", '42704' ], [ "grant_sync('sync', 'nowhere')", '42704' ],
 	[ "grant_ingest('sync', repeat('x', 256))", '22001' ], [ "grant_ingest('sync', '')", '22023' ], [ "revoke_manage('public')", '0LP01' ])
@@ -236,17 +235,17 @@ for ([ "grant_ingest('public')", '0LP01' ], [ "grant_read('public', 'a')", '0LP0
 	is($owner->state, $state, "$call is refused");
 }
 
-# A role that loses its grants to DROP OWNED does not get them back with the next.
+# A role that lost its grants by DROP OWNED does not get them back with its next grant.
 $owner->do($_) for "SELECT postalytics.grant_sync('sync', 'own')", 'DROP OWNED BY sync', "SELECT postalytics.grant_sync('sync', 'another')";
-is($owner->selectrow_array(q{SELECT string_agg(sync, ',') FROM postalytics.bindings WHERE role = 'sync'::regrole}), 'another', 'no binding revives');
+is($owner->selectrow_array(q{SELECT string_agg(sync, ',') FROM postalytics.bindings WHERE role = 'sync'::regrole}), 'another', 'old bindings are not restored');
 $owner->do(q{SELECT postalytics.drop_sync('another'), postalytics.create_sync('another')});
 is($owner->selectrow_array(q{SELECT count(*) FROM postalytics.bindings WHERE role = 'sync'::regrole}), 0, 'nor with a sync of the same name');
 $session{$_}->disconnect for 'monitor', 'sync';
 $owner->do($_) for 'DROP OWNED BY monitor', 'DROP ROLE monitor', "SELECT postalytics.grant_read('read')";
-is($owner->selectrow_array(q{SELECT count(*) FROM postalytics.bindings WHERE role NOT IN (SELECT oid FROM pg_roles)}), 0, 'dropped roles are forgotten');
+is($owner->selectrow_array(q{SELECT count(*) FROM postalytics.bindings WHERE role NOT IN (SELECT oid FROM pg_roles)}), 0, 'bindings of dropped roles are removed');
 
-# An error inside of fetch leaves its caller who he was, and his session as it was,
-# be it caught or not.
+# An error in fetch restores the current user and search_path, whether or not it is
+# caught.
 $owner->do(q{SELECT postalytics.grant_sync('sync', 'own')});
 my ($status, $said, $complaint) = $node->psql('postgres', q{
 	CREATE TEMP TABLE before (x int);
@@ -260,8 +259,8 @@ my ($status, $said, $complaint) = $node->psql('postgres', q{
 	SELECT string_agg(x::text, ',') FROM before;
 	SELECT postalytics.fetch('own', lease => '-1 s', max_wait => '1 s');
 	SELECT current_user}, on_error_stop => 0, extra_params => [ '-U', 'sync' ]);
-is($said, "2\nsync", 'an error in fetch takes back what was done since the handler began, and the session goes on');
-like($complaint, qr/lease must not be negative for sync with "\$user", public/, 'and who catches it is who he was');
+is($said, "2\nsync", 'an error in fetch rolls back the block of its handler, and the session continues');
+like($complaint, qr/lease must not be negative for sync with "\$user", public/, 'and the handler runs as the original user');
 
 $_->disconnect for values %session;
 $node->stop;

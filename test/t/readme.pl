@@ -1,5 +1,5 @@
-# The commands of README.md and the pages in docs/, in the order of the pages, as their
-# reader would type them; the results they show are the results.
+# Runs the commands of README.md and the pages in docs/ in order, as a reader would type
+# them, and compares their results with those shown.
 use strict;
 use warnings;
 use JSON::PP;
@@ -26,7 +26,7 @@ $node->start;
 $node->safe_psql('postgres', "CREATE DATABASE crm ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
 $ENV{PGCLIENTENCODING} = 'UTF8';
 
-# The SQL is one session's.  Each block's result is between marks.
+# All SQL runs in one session.  A mark precedes the result of each block.
 my $script = "\\set ON_ERROR_STOP 1\n\\pset footer off\nSET timezone = 'UTC';\n";
 for my $block (grep { $_->{kind} eq 'sql' } @blocks)
 {
@@ -40,7 +40,8 @@ IPC::Run::run([ 'psql', '-Xq', '-d', $node->connstr('crm') . ' options=-cclient_
 is($err, '', 'no SQL command fails');
 my %result = $out =~ /<<(\S+:\d+)>>\n(.*?)(?=<<\S+:\d+>>\n|\z)/gs;
 
-# Blanks at the ends of lines, and empty lines, are psql's own affair.
+# Remove what only psql's layout determines: trailing and repeated blanks, empty lines,
+# and the lengths of rules.  Notifications are compared separately.
 sub tidy
 {
 	my ($text) = @_;
@@ -67,12 +68,13 @@ for my $i (1 .. $#blocks)
 	}
 }
 
-# The worker in Python, which is that of the examples, delivers what comes while it listens.
+# The Python worker is the one in examples/, and delivers events that arrive while it
+# listens.
 for my $block (grep { $_->{kind} eq 'python' } @blocks)
 {
 	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'crm');
 	my ($told, $id) = (PostgreSQL::Test::Utils::tempdir() . '/told', 0);
-	is($block->{text}, slurp_file('examples/worker/worker.py'), "$block->{line}: the worker is that of the examples");
+	is($block->{text}, slurp_file('examples/worker/worker.py'), "$block->{line}: the worker is the one in examples/");
 	append_to_file($told, '');
 	my $worker = IPC::Run::start([ '/usr/bin/python3', '-c', $block->{text}, 'crm_activity', 'sh', '-c', "cat >>$told" ],
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
@@ -86,11 +88,11 @@ for my $block (grep { $_->{kind} eq 'python' } @blocks)
 	like(slurp_file($told), qr/"mailId" *: *"py \d+"/, "$block->{line}: the worker delivers");
 	$worker->signal('TERM');
 	$worker->finish;
-	is($worker->full_result(0), 0, "$block->{line}: and ends");
+	is($worker->full_result(0), 0, "$block->{line}: and exits");
 }
 
-# Shell commands run where the extension's sources are; sudo and the place to
-# install to are the test's.
+# Shell commands run in the extension's source directory.  The test replaces sudo and
+# the installation directory.
 my %environment = (PGHOST => $node->host, PGPORT => $node->port, DESTDIR => PostgreSQL::Test::Utils::tempdir(),
 	with_llvm => 'no');
 for my $block (grep { $_->{kind} eq 'sh' } @blocks)
@@ -102,9 +104,9 @@ for my $block (grep { $_->{kind} eq 'sh' } @blocks)
 	ok($ran, "$block->{line}: the shell commands succeed") or diag($output);
 }
 is($node->safe_psql('crm_restored', 'SELECT count(*) FROM postalytics.events'),
-	$node->safe_psql('crm', 'SELECT count(*) FROM postalytics.events'), 'what was dumped is restored');
+	$node->safe_psql('crm', 'SELECT count(*) FROM postalytics.events'), 'the dumped events are restored');
 
-# Settings are the server's own, and bring the worker.
+# The settings shown are accepted by the server, and start the worker.
 $node->append_conf('postgresql.conf', $_->{text}) for grep { $_->{kind} eq 'ini' } @blocks;
 $node->restart;
 ok($node->poll_query_until('crm', 'SELECT running FROM postalytics.worker_status()'), 'with the settings shown a worker runs');

@@ -1,5 +1,5 @@
-# The README's questions about campaigns and pieces, asked of a generated
-# campaign: what they answer is what the generator counted for itself.
+# Runs the README's queries about campaigns and pieces on a generated campaign, and
+# compares their results with the generator's own counts.
 use strict;
 use warnings;
 use DBI;
@@ -17,12 +17,12 @@ my $db = DBI->connect("dbi:Pg:host=" . $node->host . ";port=" . $node->port . ";
 $db->do("SET search_path = public, postalytics; SET timezone = 'UTC'; CREATE EXTENSION postalytics_status;
 	CREATE TABLE person (id int PRIMARY KEY, name text)");
 
-# One transaction, so that now() is the instant of the generator's account.
+# Use one transaction, so that now() is the time for which the generator counted.
 $db->begin_work;
 my ($now, $start) = $db->selectrow_array("SELECT extract(epoch FROM now()), (now() - interval '18 days')::date");
 my $then = int($now) - 11 * 86400;
 
-# What the generator says it made, as of an instant.
+# Return the generator's counts as of a time.
 sub account
 {
 	my ($as_of) = @_;
@@ -42,9 +42,9 @@ for my $line (split /\n/, slurp_file("$folder/feed"))
 	my @row = $ingest->fetchrow_array;
 	$sums[$_] += $row[$_] for 0 .. 2;
 }
-is_deeply(\@sums, [ $made->{events}, $made->{duplicates}, 0 ], 'all that was generated is there');
+is_deeply(\@sums, [ $made->{events}, $made->{duplicates}, 0 ], 'all generated events are stored');
 
-# A piece to ask for, and the questions in the README's words.
+# Choose a piece, and read the queries from the README.
 my ($piece) = $db->selectrow_array("SELECT piece_id FROM pieces WHERE status = 'ProcessedForDelivery' AND response IS NOT NULL
 	AND in_transit_at IS NULL AND re_routed_at IS NULL ORDER BY 1 LIMIT 1");
 my ($section) = slurp_file("$top/README.md") =~ /^## Query status\n(.*?)^## /ms;
@@ -57,18 +57,18 @@ while ($section =~ /^```sql\n(SELECT [^;]*);\n```$/mg)
 	$question =~ s/'2026-10-06 00:00 UTC'/to_timestamp($then)/;
 	push @questions, $question;
 }
-cmp_ok(scalar(@questions), '>=', 20, 'there are questions');
+cmp_ok(scalar(@questions), '>=', 20, 'there are queries');
 
-# The answer to the one question that says this, as rows of names and values.
+# Run the only query that contains $words, and return its rows as hashes.
 sub ask
 {
 	my ($words) = @_;
 	my @matching = grep { index($_, $words) >= 0 } @questions;
-	is(scalar(@matching), 1, "one question has: $words");
+	is(scalar(@matching), 1, "one query contains: $words");
 	return $db->selectall_arrayref($matching[0], { Slice => {} });
 }
 
-# What the generator says of single pieces, under a heading.
+# Return the generator's values for single pieces under a heading.
 sub of_pieces
 {
 	my ($heading) = @_;
@@ -82,7 +82,7 @@ my %label = map { @$_ } @{ $db->selectall_arrayref('SELECT label, status FROM st
 for (@{ ask("funnel('77120')") })
 {
 	my $status = $label{ $_->{label} };
-	is("$_->{reached} $_->{at}", ($made->{"reached.$status"} // 0) . ' ' . ($made->{"status.$status"} // 0), "$status: reached, and at it now");
+	is("$_->{reached} $_->{at}", ($made->{"reached.$status"} // 0) . ' ' . ($made->{"status.$status"} // 0), "$status: pieces that reached it, and that are at it now");
 	is($_->{rate} + 0, sprintf('%.4f', ($made->{"reached.$status"} // 0) / $made->{pieces}) + 0, "$status: rate");
 	is(length($_->{bar}), int(20 * ($made->{"reached.$status"} // 0) / $made->{pieces} + 0.999), "$status: bar")
 	  if ($made->{"reached.$status"} // 0) / $made->{pieces} > 0.98;
@@ -90,9 +90,9 @@ for (@{ ask("funnel('77120')") })
 my %stood = map { $label{ $_->{label} } => "$_->{reached} $_->{at}" } @{ ask('as_of =>') };
 for (grep { $made_then->{"then.reached.$_"} } @names)
 {
-	is($stood{$_}, $made_then->{"then.reached.$_"} . ' ' . ($made_then->{"then.status.$_"} // 0), "$_: reached, and at it then");
+	is($stood{$_}, $made_then->{"then.reached.$_"} . ' ' . ($made_then->{"then.status.$_"} // 0), "$_: pieces that had reached it, and that were at it then");
 }
-cmp_ok($made_then->{'then.status.InTransit'}, '>', 0, 'when some were in transit');
+cmp_ok($made_then->{'then.status.InTransit'}, '>', 0, 'some were in transit then');
 
 my ($all) = @{ $db->selectall_arrayref('SELECT * FROM campaign_funnel', { Slice => {} }) };
 my %column = (MailPieceCreated => 'mail_piece_created', InTransit => 'in_transit', InLocalArea => 'in_local_area',
@@ -128,12 +128,12 @@ is("$progress->{pieces} $progress->{returned} $progress->{completed}",
 
 my $stuck = ask('stuck_pieces()');
 is(scalar(@$stuck), $made->{stuck}, 'stuck pieces');
-is_deeply({ map { $_->{piece_id} => $_->{status} } @$stuck }, of_pieces('stuck'), 'which, and where');
-cmp_ok($made->{stuck}, '>', 10, 'of which there are some');
-is(scalar(@{ ask("stuck_pieces('10 days'") }), $made->{stuck_10_days}, 'for ten days');
+is_deeply({ map { $_->{piece_id} => $_->{status} } @$stuck }, of_pieces('stuck'), 'which pieces, and their statuses');
+cmp_ok($made->{stuck}, '>', 10, 'there are some');
+is(scalar(@{ ask("stuck_pieces('10 days'") }), $made->{stuck_10_days}, 'stuck for ten days');
 my ($impossible) = $db->selectrow_array(q{SELECT count(*) FROM stuck_pieces('1 second') WHERE status IN ('ProcessedForDelivery', 'ReturnedToSender')
 	OR (country = 'CA' AND status = 'Mailed')});
-is($impossible, 0, 'and none of those that are done');
+is($impossible, 0, 'and none of them is complete');
 
 my ($responses) = @{ ask('campaign_responses') };
 is(join(' ', @$responses{qw(visitors completers not_completed median_days_to_visit)}),
@@ -144,14 +144,14 @@ for (@{ ask('responses_by_day') })
 {
 	is("$_->{visits} $_->{completions}", ($made->{"day.pURLOpened.$_->{day}"} // 0) . ' ' . ($made->{"day.pURLCompleted.$_->{day}"} // 0), $_->{day});
 }
-is(scalar(@{ ask("response = 'pURLOpened'") }), $made->{not_completed}, 'who did not complete');
+is(scalar(@{ ask("response = 'pURLOpened'") }), $made->{not_completed}, 'visitors who did not complete');
 
 my $returned = ask("status = 'ReturnedToSender'");
 is(scalar(@$returned), $made->{'status.ReturnedToSender'}, 'returned mail');
-is_deeply({ map { $_->{piece_id} => $_->{error_code} } @$returned }, of_pieces('returned'), 'which, and why');
-is(scalar(grep { $_->{address} eq '14 Wharf Street' } @$returned), scalar(@$returned), 'from the address that is wrong');
+is_deeply({ map { $_->{piece_id} => $_->{error_code} } @$returned }, of_pieces('returned'), 'which pieces, and their error codes');
+is(scalar(grep { $_->{address} eq '14 Wharf Street' } @$returned), scalar(@$returned), 'with the wrong address');
 my $rerouted = ask("status = 'ReRouted'");
-is_deeply({ map { $_->{piece_id} => $_->{address} } @$rerouted }, of_pieces('re-routed'), 're-routed mail, those returned later too, and where it goes');
+is_deeply({ map { $_->{piece_id} => $_->{address} } @$rerouted }, of_pieces('re-routed'), 're-routed mail, including pieces returned later, with the new addresses');
 is(scalar(grep { $_->{error_code} eq 'COA' && $_->{address_updated} } @$rerouted), $made->{'reached.ReRouted'}, 'with the code of a new address');
 
 is(ask('WHERE email =')->[0]->{piece_id}, $piece, "a person's piece");
@@ -170,7 +170,7 @@ is(ask('received_at > now()')->[0]->{count}, $made->{events}, 'events by hour');
 is(scalar(@{ ask('FROM rejects') }), 0, 'no rejects');
 cmp_ok(scalar(@{ ask('pg_partition_tree') }), '>=', 1, 'months');
 
-# What is late, by the date that the feed gave.
+# A piece is late if it misses the expected date from the feed.
 $db->do(q{SELECT ingest('[{"mailId": "late", "eventDate": "2026-10-01", "eventType": 11, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}},
 	{"mailId": "late", "eventDate": "2026-10-06T04:00:01", "eventType": 6},
 	{"mailId": "overdue", "eventDate": "2026-10-01", "eventType": 4, "expectedDeliveryDate": "2026-10-05", "to": {"country": "US"}},
@@ -180,16 +180,16 @@ my %notes = map { $_ => $db->selectrow_array($notes, undef, $_) } 'late', 'overd
 is($notes{late}, 'Mail Piece Created: not reported, In Transit: not reported, In Local Area: not reported, Processed for Delivery: late', 'late');
 is($notes{overdue}, 'Mail Piece Created: not reported, Mailed: not reported, In Local Area: awaited, late, Processed for Delivery: awaited, late', 'overdue');
 unlike($notes{'in time'}, qr/late/, 'in time');
-# And when the events are retired, what was reported is still not missing.
+# After its events are retired, the journey still shows what was reported.
 $db->do("DELETE FROM events WHERE piece_id = 'late'");
 is($db->selectrow_array($notes, undef, 'late'), $notes{late}, 'retired');
-is($db->selectrow_array("SELECT count(*) FROM journey('late') WHERE occurred_at IS NOT NULL"), 2, 'what the piece knows is shown');
-is($db->selectrow_array("SELECT status_as_of('late', now())"), 'ProcessedForDelivery', 'as its status');
+is($db->selectrow_array("SELECT count(*) FROM journey('late') WHERE occurred_at IS NOT NULL"), 2, 'the times stored in the piece are shown');
+is($db->selectrow_array("SELECT status_as_of('late', now())"), 'ProcessedForDelivery', 'and so is its status');
 
-# The columns of the mailing list reach the CRM's table.
+# Pieces can be joined to a CRM's table through a column of the mailing list.
 $db->do("INSERT INTO person SELECT 9900000 + i, 'Person ' || i FROM generate_series(0, 5999) AS i");
 is(scalar(@{ $db->selectall_arrayref("SELECT FROM person AS r JOIN pieces AS p ON p.fields ->> 'crm_person_id' = r.id::text
-	WHERE p.response IS NOT NULL") }), $made->{visitors}, 'contacts that answered');
+	WHERE p.response IS NOT NULL") }), $made->{visitors}, 'contacts that responded');
 
 $db->rollback;
 $db->disconnect;

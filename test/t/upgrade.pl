@@ -1,5 +1,5 @@
-# ALTER EXTENSION UPDATE from each earlier release: object by object what a fresh
-# install makes, with all data kept and everything going on.
+# ALTER EXTENSION UPDATE from each earlier release gives the same objects as a fresh
+# installation, and keeps all data and grants.  Afterwards ingest works.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -38,10 +38,10 @@ for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } @releas
 	is(join("\n", map { $node->safe_psql($database, $_) } @rows), $before, "$version: rows are kept");
 	is($node->safe_psql($database, q{SELECT postalytics.configure('latest', '36500d');
 		SELECT * FROM postalytics.ingest('[{"mailId": "new", "eventDate": "2027-10-06", "eventType": 4}, {"mailId": 1}]')}),
-		'1|0|1', "$version: ingest goes on");
+		'1|0|1', "$version: ingest works");
 	$node->safe_psql($database, "DROP OWNED BY \"r$version\"");
 	my $updated = $node->safe_psql($database, $objects);
-	ok($updated eq $fresh, "$version: the update makes what a fresh install makes")
+	ok($updated eq $fresh, "$version: the objects are those of a fresh installation")
 	  or do {
 		my %fresh = map { $_ => 1 } split /\n/, $fresh;
 		my %updated = map { $_ => 1 } split /\n/, $updated;

@@ -1,5 +1,5 @@
-# Who waits for whom: nobody's idle transaction stops anybody else, and what is
-# locked is seen as it is then.
+# An idle transaction does not block unrelated sessions, and a function that locks rows
+# or tables reads them with a snapshot taken after the lock.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -17,7 +17,7 @@ sub session
 	return DBI->connect('dbi:Pg:' . $node->connstr('postgres') . " user='" . getpwuid($<) . "'", undef, undef, { RaiseError => 1, PrintError => 0 });
 }
 
-# A psql that is given its queries one after another.
+# Start a psql that runs the queries passed to ask().
 sub start
 {
 	my %psql = (in => '', out => '');
@@ -48,7 +48,7 @@ $one->do("CREATE EXTENSION postalytics_status; SELECT postalytics.configure('lat
 $one->do("SELECT postalytics.create_sync('s')");
 $one->do(event("p$_", '2026-10-05')) for 1 .. 20;
 
-# 9. What locks and then reads wants a snapshot that is no older than its lock.
+# A function that locks and then reads requires a snapshot not older than its lock.
 for my $level ('REPEATABLE READ', 'SERIALIZABLE')
 {
 	for my $call ('maintain()', "drop_sync('s')", "replay_sync('s', '2026-10-01')", "drop_campaign('c1')", "create_sync('t', since => '2026-10-01')")
@@ -62,8 +62,8 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE')
 }
 is($one->selectrow_array('SELECT count(*) FROM postalytics.deliveries'), 20, 'and changes nothing');
 
-# 13. An idle writer is waited for by drop_sync and create_sync(since), and nobody
-# waits for them.
+# drop_sync and create_sync(since) wait for an idle writer, but other writers do not
+# wait for them.
 $one->begin_work;
 $one->do(event('idle', '2026-10-05'));
 for my $call ("drop_sync('s')", "create_sync('t', since => '2026-10-01')")
@@ -77,14 +77,14 @@ for my $call ("drop_sync('s')", "create_sync('t', since => '2026-10-01')")
 	{
 		$done += $two->do(event('beside ' . length($call) . $i, '2026-10-05'));
 	}
-	is($done, 10, "$call waits for an idle writer, and others write on");
+	is($done, 10, "$call waits for an idle writer, and others can write");
 	like(answer($waiter), qr/could not lock table "postalytics.syncs" within 10 seconds\nDETAIL:  Other transactions have written to it/, "$call gives up, and says why") if $call =~ /create/;
 	$waiter->{run}->kill_kill;
 }
 $one->rollback;
-is($one->selectrow_array("SELECT count(*) FROM postalytics.syncs WHERE name = 's'"), 1, 'a command that was ended has done nothing');
+is($one->selectrow_array("SELECT count(*) FROM postalytics.syncs WHERE name = 's'"), 1, 'a cancelled command has no effect');
 
-# 11. drop_sync locks rows in the order in which ack does, whatever their order on disk.
+# drop_sync locks rows in the same order as ack, whatever their physical order.
 $one->do("SELECT count(*) FROM postalytics.fetch('s', 2)");
 my $leased = $one->selectcol_arrayref("SELECT delivery_id FROM postalytics.deliveries WHERE state = 'leased' ORDER BY 1");
 $one->do("UPDATE postalytics.deliveries_unfinished SET created_at = created_at WHERE delivery_id = $leased->[0]");
@@ -96,13 +96,13 @@ $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity W
 ask($dropper, "SELECT postalytics.drop_sync('s')");
 $node->poll_query_until('postgres', "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") or die;
 $one->commit;
-is(answer($acker), "2\n", 'an ack beside drop_sync is no victim');
-is(answer($dropper), "\n", 'nor is drop_sync');
-is($one->selectrow_array('SELECT count(*) FROM postalytics.deliveries'), 0, 'and nothing of it is left');
+is(answer($acker), "2\n", 'an ack does not deadlock with drop_sync');
+is(answer($dropper), "\n", 'and drop_sync succeeds');
+is($one->selectrow_array('SELECT count(*) FROM postalytics.deliveries'), 0, 'and no delivery is left');
 $_->{run}->kill_kill for $acker, $dropper;
 
-# 10, 11. maintain() stops at the first leaf of a table that it cannot have, days
-# before months, and waits for nothing while it keeps writers of events out.
+# maintain() retires days before months, stops at the first partition of a table that it
+# cannot lock, and does not wait while it blocks writers of events.
 $one->do("SELECT postalytics.create_sync('s')");
 $one->do(event("old $_", "2020-0$_-15")) for 1 .. 6;
 $one->do("SELECT postalytics.ensure_days(now() - interval '60 days', now() - interval '50 days')");
@@ -112,12 +112,12 @@ cmp_ok(scalar(@$days), '>=', 10, 'there are days to retire');
 $two->begin_work;
 $two->do('SELECT count(*) FROM postalytics.deliveries');
 my $done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
-is(scalar(grep { $_->[0] eq 'failed' } @$done), 1, 'of a dozen days that an idle reader holds one is tried');
-is((grep { $_->[0] ne 'create' } @$done)[0][1], $days->[0], 'the first, before the months');
+is(scalar(grep { $_->[0] eq 'failed' } @$done), 1, 'only one of the days that an idle reader has locked is tried');
+is((grep { $_->[0] ne 'create' } @$done)[0][1], $days->[0], 'the first one, before the months');
 is(scalar(grep { $_->[1] =~ /events_2020/ && $_->[0] eq 'drop' } @$done), 6, 'and the months are retired');
 $two->rollback;
 
-# A worker that fetches, and acks while maintain() has days locked, is no victim.
+# A worker that fetches, and acks while maintain() has days locked, does not deadlock.
 $one->do(event('victim', '2026-10-05'));
 $one->do(event("older still $_", "2018-0$_-15")) for 1;
 my $worker = start();
@@ -135,15 +135,16 @@ ask($maintainer, "SELECT action || ' ' || relation FROM postalytics.maintain()")
 $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = '$held'::regclass") or die;
 ask($worker, "SELECT postalytics.ack('s', '{$id}')");
 my $acked = answer($worker);
-is($acked, "1\n", 'an ack beside maintain() is no victim');
-like(answer($maintainer), qr/drop $free\nfailed $held\n/, 'which has met a day that it could not drop');
+is($acked, "1\n", 'an ack does not deadlock with maintain()');
+like(answer($maintainer), qr/drop $free\nfailed $held\n/, 'which found a day that it could not drop');
 ask($worker, 'COMMIT');
 answer($worker);
 $two->rollback;
 $_->{run}->kill_kill for $worker, $maintainer;
 $one->do('SELECT count(*) FROM postalytics.maintain()');
 
-# A reader of the month alone, or a worker with its delivery, is not waited for.
+# maintain() does not wait for a reader of a month, or for a worker with one of its
+# deliveries.
 $one->do(event("older $_", "2019-0$_-15")) for 1 .. 2;
 $two->begin_work;
 $two->do('SELECT count(*) FROM postalytics.events_2019_01');
@@ -153,13 +154,13 @@ $two->rollback;
 $two->begin_work;
 $two->do("UPDATE postalytics.deliveries_unfinished SET due_at = now() WHERE piece_id = 'older 1'");
 $done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
-is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ [ 'failed', 'postalytics.events_2019_01', 'could not obtain lock on row in relation "deliveries_unfinished"' ] ], 'a worker with a delivery of it');
+is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ [ 'failed', 'postalytics.events_2019_01', 'could not obtain lock on row in relation "deliveries_unfinished"' ] ], 'a worker with a delivery of the month');
 $two->rollback;
 $done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
-is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ map { [ 'drop', "postalytics.events_2019_0$_", '1 deliveries still wait' ] } 1 .. 2 ], 'then they are retired');
-is($one->selectrow_array("SELECT count(*) FROM postalytics.fetch('s', 100) WHERE piece_id LIKE 'old%' AND payload IS NOT NULL"), 7, 'and what is still owed has its payload');
+is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ map { [ 'drop', "postalytics.events_2019_0$_", '1 deliveries still wait' ] } 1 .. 2 ], 'both months are retired when nobody uses them');
+is($one->selectrow_array("SELECT count(*) FROM postalytics.fetch('s', 100) WHERE piece_id LIKE 'old%' AND payload IS NOT NULL"), 7, 'and waiting deliveries keep their payloads');
 
 $_->disconnect for $one, $two;
-unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nobody met a deadlock');
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'there was no deadlock');
 $node->stop;
 done_testing();

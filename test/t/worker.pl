@@ -1,12 +1,12 @@
-# The background worker: what it tells, that nothing is missed whoever dies, and
-# that it stands in nobody's way.
+# The background worker notifies of due deliveries, misses none of them after any
+# process has died, and does not block other sessions.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# A name of its own shows in the titles of its processes.
+# The unique name appears in the titles of the server's processes.
 my $name = "worker_$$";
 my $node = PostgreSQL::Test::Cluster->new($name);
 $node->init(allows_streaming => 1);
@@ -14,11 +14,11 @@ $node->append_conf('postgresql.conf', "max_worker_processes = 20\nshared_preload
 restart_after_crash = on\npostalytics_status.maintenance_interval = 0");
 $node->start;
 
-# Before the extension is there, and beside databases that never have it.
+# The extension does not exist yet, and most databases never have it.
 $node->safe_psql('postgres', join("\n", map { "CREATE DATABASE without_$_;" } 1 .. 100));
 my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status worker'";
 is($node->safe_psql('postgres', $workers), '0', 'no extension, no worker');
-is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'"), '1', 'but a launcher');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'"), '1', 'but there is a launcher');
 $node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('all')");
 
 sub runs
@@ -26,11 +26,11 @@ sub runs
 	my ($dbname, $title) = @_;
 	ok($node->poll_query_until($dbname, 'SELECT running FROM postalytics.worker_status()'), $title);
 }
-runs('postgres', 'CREATE EXTENSION brings the worker');
-ok($node->poll_query_until('postgres', $workers, '1'), 'and one only');
+runs('postgres', 'CREATE EXTENSION starts a worker');
+ok($node->poll_query_until('postgres', $workers, '1'), 'and only one');
 
-# The others were looked at once, and then cost nothing: no transaction of theirs,
-# and none of the launcher's time.
+# The launcher checks the other databases once.  After that they cost nothing: they have
+# no transactions, and the launcher uses no CPU time.
 sub cost
 {
 	my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'");
@@ -45,9 +45,9 @@ for (1 .. 30)
 	sleep 3;
 	$cost = cost();
 }
-is($cost, $before, 'a hundred databases without it cost nothing in three seconds');
+is($cost, $before, 'a hundred databases without the extension cost nothing in three seconds');
 
-# An idle worker sleeps: it wakes up to look every ten seconds, and hardly ever else.
+# An idle worker sleeps, and rarely wakes up except to check every ten seconds.
 sub wake_ups
 {
 	my $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
@@ -58,7 +58,8 @@ sleep 10;
 $wake_ups = wake_ups() - $wake_ups;
 cmp_ok($wake_ups, '<', 30, "an idle worker woke up $wake_ups times in ten seconds");
 
-# A session that listens.  What it heard, as channel, count and number of events shown.
+# A session that listens, and the channel, count and events of each notification that it
+# has received.
 my ($listener, $in, $out, @heard);
 
 sub listen_to
@@ -81,7 +82,8 @@ sub hear
 	}
 }
 
-# Listen until so many events were counted, or as long as a test may take.
+# Listen until the notifications have counted $count events, or until the timeout of the
+# test.  Return the number counted.
 sub hear_of
 {
 	my ($count) = @_;
@@ -106,27 +108,28 @@ sub event
 
 listen_to('all');
 $node->safe_psql('postgres', join("\n", map { event("many $_") } 1 .. 300));
-is(hear_of(300), 300, 'every event is told of');
+is(hear_of(300), 300, 'every event is notified');
 cmp_ok(scalar(@heard), '<', 100, 'in far fewer notifications: ' . scalar(@heard));
 
 @heard = ();
 $node->safe_psql('postgres', 'BEGIN; ' . event('undone') . ' ROLLBACK');
 $node->safe_psql('postgres', 'BEGIN; SAVEPOINT a; ' . event('undone') . ' ROLLBACK TO a; SAVEPOINT b; ' . event('kept') . ' RELEASE b; COMMIT');
-is(hear_of(1), 1, 'what is rolled back, by its transaction or a savepoint, is not told of');
+is(hear_of(1), 1, 'events rolled back, by a transaction or to a savepoint, are not notified');
 my ($status, undef, $err) = $node->psql('postgres', 'BEGIN; ' . event('prepared') . " PREPARE TRANSACTION 'x'");
 like($err, qr/cannot PREPARE a transaction that has written deliveries of a sync/, 'as with NOTIFY, PREPARE TRANSACTION is refused');
 
-# Without deliveries the writer tells, and shows.
+# For a sync without deliveries the writer itself notifies, and lists the events.
 $node->safe_psql('postgres', "SELECT postalytics.create_sync('fleeting', durable => false, channel => 'postalytics_fleeting')");
 $in .= "LISTEN postalytics_fleeting;\n";
 hear();
 @heard = ();
 $node->safe_psql('postgres', event('shown'));
 hear_of(2);
-is_deeply([ map { $_->{shown} =~ /"shown"/ ? 1 : 0 } sort { $a->{channel} cmp $b->{channel} } @heard ], [ 0, 1 ], 'a sync that is not durable has its events shown');
+is_deeply([ map { $_->{shown} =~ /"shown"/ ? 1 : 0 } sort { $a->{channel} cmp $b->{channel} } @heard ], [ 0, 1 ], 'the events of a sync that is not durable are listed');
 $node->safe_psql('postgres', "SELECT postalytics.drop_sync('fleeting')");
 
-# What comes due is told of when it is, the earlier one that is brought later first.
+# The worker notifies of a delivery when it becomes due, in the order of due_at and not
+# of arrival.
 $node->safe_psql('postgres', "SELECT postalytics.disable_sync('all'); SELECT postalytics.create_sync('later', wait => '1 day')");
 $in .= "UNLISTEN *; LISTEN postalytics_later;\n";
 hear();
@@ -137,19 +140,19 @@ is(hear_of(5), 5, 'three on arrival, and two when they are due');
 is($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.fetch('later')"), '2', 'and then they can be fetched');
 @heard = ();
 $node->safe_psql('postgres', "SELECT postalytics.nack('later', array_agg(delivery_id), 'busy', retry_in => '2 s') FROM postalytics.deliveries WHERE state = 'leased'");
-is(hear_of(2), 2, 'and those put off when their time has come');
+is(hear_of(2), 2, 'and deliveries put off are notified when they are due again');
 $node->safe_psql('postgres', "SELECT postalytics.drop_sync('later'); SELECT postalytics.enable_sync('all')");
 
-# Whoever ends the worker, it comes again, and tells of all that is due.
+# However the worker is terminated, it is restarted and notifies of all due deliveries.
 $in .= "UNLISTEN *; LISTEN postalytics_all;\n";
 hear();
 @heard = ();
 my $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 $node->safe_psql('postgres', event("while $_")) for 1 .. 20;
-runs('postgres', 'a worker that was ended comes again');
+runs('postgres', 'a terminated worker is restarted');
 cmp_ok(hear_of(20), '>=', 20, 'nothing is missed');
-isnt($node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'it is another');
+isnt($node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'it is another process');
 
 for my $victim (qw(worker writer postmaster))
 {
@@ -171,20 +174,21 @@ for my $victim (qw(worker writer postmaster))
 	if ($victim eq 'postmaster') { $node->start; }
 	else
 	{
-		# Not by psql, which may be gone before it is given its query: a broken pipe.
+		# Do not use psql here: it can exit before it reads its query, which gives a
+		# SIGPIPE.
 		select(undef, undef, undef, 0.1) while system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) != 0;
 		$node->poll_query_until('postgres', 'SELECT 1', '1') or die;
 	}
 	listen_to('all');
 	$node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'postalytics_status worker'");
-	# Started before or after we listen: one end of a lease makes sure of it.
+	# The worker may have notified before we listened, so make it start again.
 	my $due = $node->safe_psql('postgres', "SELECT due FROM postalytics.sync_health WHERE name = 'all'");
 	$node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM postalytics.worker_status()');
 	cmp_ok($due, '>', 0, "kill -9 of the $victim: deliveries are due");
-	cmp_ok(hear_of($due), '>=', $due, "and told of");
+	cmp_ok(hear_of($due), '>=', $due, "and notified");
 }
 
-# More syncs than it notes by name are told of all the same.
+# The worker also notifies more syncs than it can remember by name.
 $node->safe_psql('postgres', "SELECT postalytics.create_sync('many' || i) FROM generate_series(1, 70) AS i");
 $in .= join('', map { "LISTEN postalytics_many$_;\n" } 1 .. 70);
 hear();
@@ -201,19 +205,20 @@ for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 is(scalar(grep { $_ == 1 } values %told), 70, 'seventy syncs at once');
 $node->safe_psql('postgres', "SELECT postalytics.drop_sync('many' || i) FROM generate_series(1, 70) AS i");
 
-# A new launcher starts no second one.  The worker that was ended above may not be back.
+# A new launcher does not start a second worker.  First wait for the worker terminated
+# above.
 $node->poll_query_until('postgres', 'SELECT running FROM postalytics.worker_status()') or die;
 $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
 my $launcher = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'postalytics_status launcher'";
 my $old = $node->safe_psql('postgres', $launcher);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($old)");
-ok($node->poll_query_until('postgres', "SELECT running AND pid <> $pid FROM postalytics.worker_status()"), 'when the launcher was ended, a worker comes again');
-isnt($node->safe_psql('postgres', $launcher), $old, 'with another launcher');
-# One that finds another there ends at once, but may be seen before.
-ok($node->poll_query_until('postgres', $workers, '1'), 'and one only stays');
+ok($node->poll_query_until('postgres', "SELECT running AND pid <> $pid FROM postalytics.worker_status()"), 'after the launcher is terminated, a new worker is started');
+isnt($node->safe_psql('postgres', $launcher), $old, 'by another launcher');
+# A second worker exits immediately, but may be visible before that.
+ok($node->poll_query_until('postgres', $workers, '1'), 'and only one remains');
 
-# What nack put off to an instant that is past when it commits is told of, though
-# the worker has looked since.
+# A delivery that nack puts off to a time before its commit is notified, although the
+# worker has searched after that time.
 $node->safe_psql('postgres', "SELECT postalytics.disable_sync('all'); SELECT postalytics.create_sync('nacked', statuses => '{InTransit}'); SELECT postalytics.create_sync('other', statuses => '{Printed}')");
 $in .= "UNLISTEN *; LISTEN postalytics_nacked; LISTEN postalytics_other;\n";
 hear();
@@ -230,49 +235,50 @@ hear_of(1);
 @heard = ();
 $nack_in .= "COMMIT;\n\\q\n";
 $nack->finish;
-is(hear_of(1), 1, 'a nack that was long in committing is told of');
+is(hear_of(1), 1, 'a delivery whose nack commits late is notified');
 is($heard[0]{channel}, 'postalytics_nacked', 'on its channel');
 $node->safe_psql('postgres', "SELECT postalytics.drop_sync('nacked'); SELECT postalytics.drop_sync('other'); SELECT postalytics.enable_sync('all')");
 
-# Nobody but a database's owner sends its worker away.
-runs('postgres', 'the worker is there');
+# Only a command of the database's owner stops its worker.
+runs('postgres', 'the worker is running');
 $node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
 $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
 for ('DROP DATABASE postgres', 'ALTER DATABASE postgres RENAME TO mine', 'CREATE DATABASE mine TEMPLATE postgres')
 {
 	my ($status) = $node->psql('template1', $_, extra_params => [ '-U', 'nobody' ]);
-	isnt($status, 0, "not for nobody: $_");
+	isnt($status, 0, "another role fails to: $_");
 }
-is($node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'and the worker goes on');
+is($node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'and the worker continues');
 
-# Nor does the owner whose command is cancelled while it waits.
+# If the owner's command is cancelled while it waits, the worker is started again.
 $pid = $node->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()');
 kill 'STOP', $pid;
 my ($owner_in, $owner_out) = ("SET statement_timeout = '100ms'; ALTER DATABASE postgres RENAME TO mine;\n\\echo done\n", '');
 my $owner = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('template1') ], '<', \$owner_in, '>', \$owner_out, '2>&1');
 $owner->pump until $owner_out =~ /done/;
 kill 'CONT', $pid;
-ok($node->poll_query_until('postgres', "SELECT running AND pid <> $pid FROM postalytics.worker_status()"), 'a command that was cancelled calls the worker back');
+ok($node->poll_query_until('postgres', "SELECT running AND pid <> $pid FROM postalytics.worker_status()"), 'the worker is started again after a cancelled command');
 $owner->kill_kill;
 
-# Commands that need a database for themselves get it, and it gets its worker back.
+# Commands that need exclusive access to a database succeed, and then its worker is
+# started again.
 runs('postgres', 'the worker runs');
 my $admin = sub { $node->safe_psql('template1', $_[0]) };
 $listener->kill_kill;
 $admin->('CREATE DATABASE copied TEMPLATE postgres');
-runs('copied', 'a database made from one with the extension has a worker');
-runs('postgres', 'and the one it was made from has its own again');
+runs('copied', 'a database created from one with the extension has a worker');
+runs('postgres', 'and its template has a worker again');
 $admin->('ALTER DATABASE copied RENAME TO renamed');
-runs('renamed', 'renamed, too');
+runs('renamed', 'and so has a renamed database');
 $admin->('DROP DATABASE renamed');
-is($node->safe_psql('postgres', $workers), '1', 'a dropped one has none');
+is($node->safe_psql('postgres', $workers), '1', 'a dropped database has none');
 $node->safe_psql('postgres', 'DROP EXTENSION postalytics_status CASCADE');
 ok($node->poll_query_until('postgres', $workers, '0'), 'without the extension there is none');
 $node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('all')");
-runs('postgres', 'with it there is again');
+runs('postgres', 'and there is one again with it');
 
-# One that dies of a DROP that was long in committing leaves nothing behind that
-# would start it again and again.
+# A worker that exits because of a DROP EXTENSION that commits late is not started
+# repeatedly afterwards.
 $node->append_conf('postgresql.conf', 'log_min_messages = debug1');
 $node->reload;
 $node->safe_psql('postgres', 'BEGIN; DROP EXTENSION postalytics_status CASCADE; SELECT pg_sleep(11); COMMIT');
@@ -280,13 +286,13 @@ ok($node->poll_query_until('postgres', $workers, '0'), 'without the extension th
 sleep 2;
 my $logged = -s $node->logfile;
 sleep 8;
-unlike(slurp_file($node->logfile, $logged), qr/registering background worker "postalytics_status worker"/, 'and it stays so');
+unlike(slurp_file($node->logfile, $logged), qr/registering background worker "postalytics_status worker"/, 'and none is started');
 $node->append_conf('postgresql.conf', 'log_min_messages = warning');
 $node->reload;
 $node->safe_psql('postgres', "CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d'); SELECT postalytics.create_sync('all')");
 runs('postgres', 'until it is created again');
 
-# After a start all databases have their worker soon, and not two a minute.
+# After a server start all databases get their worker soon, not only two a minute.
 for (1 .. 5)
 {
 	$node->safe_psql('template1', "CREATE DATABASE with_$_");
@@ -301,21 +307,21 @@ for (1 .. 300)
 is($node->safe_psql('postgres', $workers), '6', 'six databases have a worker each');
 $node->safe_psql('template1', "DROP DATABASE with_$_") for 1 .. 5;
 
-# Only those named.
+# Only the databases in worker_databases have a worker.
 $node->append_conf('postgresql.conf', "postalytics_status.worker_databases = 'without_1'");
 $node->reload;
-ok($node->poll_query_until('postgres', $workers, '0'), 'a database that is not named has none');
+ok($node->poll_query_until('postgres', $workers, '0'), 'a database that is not listed has none');
 $node->append_conf('postgresql.conf', "postalytics_status.worker_databases = 'postgres, without_1'");
 $node->reload;
 $node->safe_psql('postgres', event('poke'));
-runs('postgres', 'one that is named has');
+runs('postgres', 'one that is listed has one');
 
-# House-keeping, and what is seen of it when it fails.
+# The worker calls maintain(), and its errors are reported.
 $node->append_conf('postgresql.conf', "postalytics_status.maintenance_interval = 1");
 $node->reload;
 ok($node->poll_query_until('postgres', 'SELECT last_maintenance_at IS NOT NULL FROM postalytics.worker_status()'), 'maintain() is called');
-cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.maintenance_log WHERE action = 'create'"), '>', 0, 'and makes months');
-# Old pieces are retired part by part, and rejects in batches.
+cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM postalytics.maintenance_log WHERE action = 'create'"), '>', 0, 'and creates months');
+# Old pieces are retired in parts, and rejects in batches.
 $node->safe_psql('postgres', q{
 	SELECT postalytics.ingest(json_agg(json_build_object('mailId', 'old ' || i, 'eventType', 11, 'eventDate', '2026-01-05', 'to', json_build_object('firstName', repeat('x', 500))))) FROM generate_series(1, 5000) AS i;
 	INSERT INTO postalytics.rejects (received_at, reason, payload) SELECT now() - interval '1 year', 'x', 'null' FROM generate_series(1, 10001);
@@ -333,21 +339,21 @@ $node->safe_psql('postgres', q{
 	CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()});
 $node->safe_psql('postgres', "SELECT postalytics.configure('premake_months', '9')");
 $node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM postalytics.worker_status()');
-ok($node->poll_query_until('postgres', "SELECT last_error = 'no more tables' FROM postalytics.worker_status()"), 'its errors are seen');
+ok($node->poll_query_until('postgres', "SELECT last_error = 'no more tables' FROM postalytics.worker_status()"), 'worker_status shows its last error');
 is($node->safe_psql('postgres', "SELECT action, relation, detail FROM postalytics.maintenance_log WHERE action = 'failed' LIMIT 1"),
-	'failed|maintain|no more tables', 'in the log, too');
-is($node->safe_psql('postgres', 'SELECT running FROM postalytics.worker_status()'), 't', 'and the worker goes on');
+	'failed|maintain|no more tables', 'and so does maintenance_log');
+is($node->safe_psql('postgres', 'SELECT running FROM postalytics.worker_status()'), 't', 'and the worker continues');
 $node->safe_psql('postgres', 'DROP EVENT TRIGGER refuse');
 
-# A standby has none until it is promoted.
+# A standby has no worker until it is promoted.
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
 is($standby->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'postalytics%'"), '0', 'a standby has neither launcher nor worker');
 $standby->promote;
-ok($standby->poll_query_until('postgres', 'SELECT running FROM postalytics.worker_status()'), 'a promoted one has');
+ok($standby->poll_query_until('postgres', 'SELECT running FROM postalytics.worker_status()'), 'a promoted one has both');
 
 $_->stop for $standby, $node;
-unlike(slurp_file($node->logfile), qr/PANIC|TRAP:/, 'nothing worse is in the log');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP:/, 'there is no PANIC or failed assertion in the log');
 done_testing();

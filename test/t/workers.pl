@@ -1,6 +1,6 @@
-# Three workers, killed at random between fetch and ack, nacking at random, over
-# a server that is killed in the middle: every matching event is delivered, none
-# twice without a recorded reason, and of each piece in order.
+# Three workers nack at random and are killed at random between fetch and ack, and the
+# server is killed once.  Every matching event is delivered, no event is delivered twice
+# without a recorded reason, and the events of each piece are delivered in order.
 use strict;
 use warnings;
 use DBI;
@@ -33,7 +33,7 @@ sub connection
 	return DBI->connect($dsn, getpwuid($<) . '', '', { RaiseError => 1, PrintError => 0 });
 }
 
-# What a CRM would be told goes to a file, a line each, appended whole.
+# Append what a CRM would receive to a file.  A line is written with one call.
 sub tell_crm
 {
 	my ($line) = @_;
@@ -42,9 +42,9 @@ sub tell_crm
 	close $file;
 }
 
-# A worker as the README has it, but for the blows: it dies before telling, or
-# between telling and acking, or says that it failed, by chance.  In its first
-# life it dies so with its first delivery, so that some are told twice in any run.
+# A worker like the one in the README, except that by chance it dies before it sends,
+# dies between sending and acking, or nacks.  In its first life it dies after it has
+# sent its first delivery, so that in every run some deliveries are sent twice.
 sub work
 {
 	my ($number, $first_life) = @_;
@@ -84,7 +84,7 @@ sub start_worker
 	$pids{$pid} = $number;
 }
 
-# A worker that is gone, by its own doing or the server's, starts again.
+# Start a worker again after it has exited by itself or because of the server.
 sub tend
 {
 	while ((my $pid = waitpid(-1, POSIX::WNOHANG())) > 0)
@@ -93,7 +93,7 @@ sub tend
 	}
 }
 
-# Events come while all that goes on; those of a piece in order.
+# Ingest events meanwhile.  Those of a piece arrive in order.
 my $sent = 0;
 sub send_some
 {
@@ -133,7 +133,7 @@ my @running = keys %pids;
 kill 'KILL', @running;
 waitpid $_, 0 for @running;
 
-is($sent, 5 * $pieces, 'all events came in');
+is($sent, 5 * $pieces, 'all events are ingested');
 is($node->safe_psql('postgres', q{SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1}), "done|$sent", 'every one is acked');
 
 my (%told, %last, @repeated);
@@ -146,13 +146,14 @@ for my $line (split /\n/, slurp_file($log))
 	push @repeated, [ "$id $told{$id}", "$id $attempt" ] if $told{$id};
 	$told{$id} = $attempt;
 }
-is(scalar(keys %told), $sent, 'every one was told');
+is(scalar(keys %told), $sent, 'every one was sent');
 is($disorder, 0, 'those of a piece in order');
 my %reason = map { my ($id, $attempt) = split /\|/; ("$id $attempt" => 1) }
   split /\n/, $node->safe_psql('postgres', q{SELECT delivery_id, attempt FROM postalytics.delivery_errors WHERE error = 'lease expired'});
-# A slow worker may tell what another has told meanwhile: then its own lease has expired.
-is(scalar(grep { !$reason{ $_->[0] } && !$reason{ $_->[1] } } @repeated), 0, 'none twice without a reason (' . @repeated . ' twice)');
-cmp_ok(scalar(@repeated), '>', 0, 'and some were, so this has been a test');
+# A slow worker may send what another has sent meanwhile.  Then its own lease has
+# expired.
+is(scalar(grep { !$reason{ $_->[0] } && !$reason{ $_->[1] } } @repeated), 0, 'none was sent twice without a reason (' . @repeated . ' twice)');
+cmp_ok(scalar(@repeated), '>', 0, 'and some were sent twice, so this was tested');
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM postalytics.delivery_errors WHERE error = 'unlucky'}), '>', 50, 'and many failed once');
 
 $node->stop;
