@@ -15,7 +15,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	storage/partition.o storage/partition_worker.o \
 	journey/campaign.o journey/journey.o journey/piece.o \
 	sync/ack.o sync/aside.o sync/breaker.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/due.o sync/fetch.o sync/look.o sync/place.o \
-	sync/verdict.o sync/match.o sync/notice.o sync/notify.o sync/pace.o sync/pause.o sync/sibling.o sync/sync.o sync/tally.o sync/timeline.o sync/turn.o sync/wake.o \
+	sync/verdict.o sync/match.o sync/notification.o sync/notify.o sync/pace.o sync/pause.o sync/sibling.o sync/sync.o sync/tally.o sync/timeline.o sync/turn.o sync/wake.o \
 	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
 	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
@@ -34,7 +34,7 @@ SQL = $(addprefix src/, \
 	feed/field_name.sql feed/status_name.sql feed/payload_account.sql feed/person.sql \
 	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/production_error.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
-	sync/sync.sql sync/due.sql sync/match.sql sync/notice.sql sync/delivery.sql sync/fetch.sql \
+	sync/sync.sql sync/due.sql sync/match.sql sync/notification.sql sync/delivery.sql sync/fetch.sql \
 	sync/ack.sql sync/replay.sql sync/breaker.sql sync/pause.sql sync/pace.sql sync/tally.sql sync/create_sync.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql \
 	ingest/ingest.sql ingest/rejects.sql ingest/retry.sql ingest/inbox.sql \
 	ingest/offer.sql ingest/inserted.sql ingest/refold.sql \

@@ -1,4 +1,4 @@
--- What users alter in tables and types of the extension: it works on, or says
+-- Users may alter tables and types of the extension.  It keeps working, or reports
 -- what is wrong.
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
@@ -6,7 +6,7 @@ SET search_path = public, postalytics;
 SELECT postalytics.configure('latest', '36500d');
 SET track_functions = 'all';
 
--- An event of a piece, and how often the query path merged it, which is slower.
+-- Ingest an event of a piece, and count merges by the query path, which is slower.
 CREATE FUNCTION ingest_one(piece text, code int) RETURNS text
 LANGUAGE sql
 AS $$
@@ -15,7 +15,7 @@ $$;
 CREATE VIEW query_merges AS
 SELECT pg_stat_get_xact_function_calls('merge_piece(pieces, pieces, boolean)'::regprocedure) AS calls;
 
--- Another key of pieces, by which three pieces could become one row.
+-- Another primary key could make several pieces one row, so it is refused.
 SELECT ingest_one('a', 4);
 BEGIN;
 ALTER TABLE pieces DROP CONSTRAINT pieces_pkey;
@@ -35,8 +35,8 @@ SELECT create_sync('s');
 SELECT postalytics.fetch('s');
 ROLLBACK;
 
--- A column that is added has rows written by queries; once it is dropped they are
--- not.
+-- While a table has an added column, its rows are written by queries.  Once the
+-- column is dropped, they are not.
 BEGIN;
 ALTER TABLE pieces ADD note text;
 ALTER TABLE pieces DROP note;
@@ -56,8 +56,8 @@ SELECT ingest_one('a', 5);
 SELECT calls FROM query_merges;
 ROLLBACK;
 
--- A value that is added to the enum is no status of an event, and is refused
--- where it is given.
+-- A value that a user adds to the enum is not a valid status of an event, and is
+-- refused wherever it is used.
 ALTER TYPE mail_status ADD VALUE 'Shredded';
 SELECT create_sync('shredded', statuses => '{Shredded}');
 SELECT create_sync('shredded', unless => '{Shredded}');

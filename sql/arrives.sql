@@ -1,19 +1,19 @@
--- What arrives as nobody meant it: numbers, blanks, envelopes, floods, and what is
--- left out.
+-- Unexpected input: numbers, blanks, envelopes, very many events, and missing
+-- values.
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SELECT postalytics.configure('latest', '36500d');
 SET timezone = 'UTC';
 
--- An event of a piece, with more in it.
+-- Build an event of a piece, with additional members.
 CREATE FUNCTION event(piece text, day int, more json DEFAULT '{}') RETURNS jsonb
 LANGUAGE sql
 AS $$
     SELECT jsonb_build_object('mailId', piece, 'eventType', 4, 'eventDate', '2026-10-' || to_char(day, 'FM00')) || more::jsonb
 $$;
 
--- A number that numeric cannot hold rejects its event, and no other.
+-- A number that numeric cannot represent rejects its own event only.
 SELECT * FROM ingest('[{"mailId": "n1", "eventType": 4, "eventDate": "2026-10-01", "fields": {"x": 1e-9223372036854775808}},
     {"mailId": "n2", "eventType": 4, "eventDate": "2026-10-01", "fields": {"x": 1e9223372036854775807}},
     {"mailId": "n3", "eventType": 4, "eventDate": "2026-10-01", "fields": {"x": 1E+99999999999999999999999}},
@@ -22,7 +22,7 @@ SELECT * FROM ingest('[{"mailId": "n1", "eventType": 4, "eventDate": "2026-10-01
 SELECT piece_id, fields FROM pieces ORDER BY 1;
 SELECT piece_id, reason FROM rejects ORDER BY 1;
 
--- Ids are trimmed, a number counts by its value, and a blank is none.
+-- Ids are trimmed, numbers are compared by value, and a blank counts as missing.
 TRUNCATE rejects;
 SELECT * FROM ingest('[{"mailId": 48, "eventType": 4, "eventDate": "2026-10-01"},
     {"mailId": "48 ", "eventType": 4, "eventDate": "2026-10-02"},
@@ -38,7 +38,7 @@ SELECT piece_id, count(*) FROM events WHERE piece_id NOT LIKE 'n%' GROUP BY 1 OR
 SELECT piece_id, campaign_id, contact_id FROM pieces WHERE contact_id IS NOT NULL;
 SELECT piece_id, reason FROM rejects ORDER BY reject_id;
 
--- An envelope has a date and a type of its own; its events are its own, too.
+-- The date and type of an envelope are not those of the events inside it.
 TRUNCATE rejects;
 SELECT * FROM ingest('{"event": "mail.status", "eventDate": "2026-10-06", "data": [
     {"mailId": "e1", "eventType": 4, "eventDate": "2026-10-01"},
@@ -48,25 +48,25 @@ SELECT * FROM ingest('{"data": [{"mailId": "e4", "eventType": 4, "eventDate": "2
 SELECT piece_id FROM pieces WHERE piece_id LIKE 'e%' ORDER BY 1;
 SELECT piece_id, reason, payload FROM rejects;
 
--- Empty fields are as good as none; so is what they hold to an event before.
+-- Empty fields count as missing, and do not replace those of an earlier event.
 SELECT inserted FROM ingest(json_build_array(event('f', 1, '{"fields": {"crm": 17}}'), event('f', 2, '{"fields": {}}'),
     event('f', 3, '{"fields": [ ]}'), event('f', 4, '{"fields": null}')));
 SELECT fields FROM pieces WHERE piece_id = 'f';
 
--- A value that no B-tree could hold, under the index that README advises.
+-- A value too long for a B-tree can be stored with the index that README advises.
 CREATE INDEX ON pieces USING hash ((fields ->> 'crm_person_id'));
 SELECT * FROM ingest(json_build_array(event('long', 1, json_build_object('fields', json_build_object('crm_person_id',
     (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) AS i)))), event('short', 1, '{"fields": {"crm_person_id": 17}}')));
 SELECT piece_id FROM pieces WHERE fields ->> 'crm_person_id' = '17' AND piece_id = 'short';
 
--- A ZIP code without a name is known, and takes no name away.
+-- A ZIP code that arrives without a name is stored, and does not remove the name.
 SELECT inserted FROM ingest(json_build_array(event('z', 1, '{"to": {"firstName": "Kai", "zip": "96813"}}'), event('z', 2, '{"to": {"zip": "96701"}}'),
     event('z', 3, '{"to": {"firstName": "Keone"}}')));
 SELECT first_name, zip FROM pieces WHERE piece_id = 'z';
 SELECT inserted FROM ingest(json_build_array(event('zip', 7, '{"eventType": 6, "to": {"zip": "96701"}}')));
 SELECT estimated_delivery(p) FROM pieces AS p WHERE piece_id = 'zip';
 
--- A million zeros are one reject.
+-- A million zeros become one reject.
 TRUNCATE rejects;
 SELECT * FROM ingest(('[' || repeat('0,', 1000000) || '{"mailId": "after", "eventType": 4, "eventDate": "2026-10-01"}]')::json, 'flood');
 SELECT account, piece_id, reason, length(payload::text) FROM rejects;
@@ -81,13 +81,13 @@ SELECT reason, count(*) FROM rejects GROUP BY 1;
 SELECT * FROM retry_rejects();
 SELECT reason, count(*) FROM rejects GROUP BY 1;
 
--- A reject that no operator of json can read still says which piece it is of.
+-- A reject names its piece even if no json operator can read the payload.
 TRUNCATE rejects;
 SELECT * FROM ingest('[{"mailId": "r1", "eventType": 4, "eventDate": "2026-10-01", "note": "\u0000"}, {"mailId": "r2"}, {"mailId": "\u0000"}, {}]');
 SELECT piece_id, reason FROM rejects ORDER BY reject_id;
 
--- Zones with leap seconds are refused, as PostgreSQL refuses them; some systems do
--- not have them at all.
+-- Time zones with leap seconds are refused, as PostgreSQL refuses them.  Some systems
+-- do not have such time zones.
 DO $$
 BEGIN
     PERFORM postalytics.configure('feed_time_zone', 'right/America/New_York');
@@ -107,7 +107,7 @@ EXCEPTION
 END
 $$;
 
--- The feed's error codes and addresses, in every spelling; what cannot be said is NULL.
+-- The feed's error codes and addresses are read in every spelling.  Invalid values are NULL.
 SELECT d.*
 FROM (VALUES ('{"to": {"errorCode": "9X", "errorDescription": "Moved", "addressUpdated": true, "address": "1 Main St", "address2": "Apt 2", "city": "Lemmon", "state": "SD", "zip": "57638"}}'),
              ('{"To": {"ErrorCode": "9X", "wasUpdated": false}}'),
@@ -119,7 +119,7 @@ CROSS JOIN payload_details(p.payload::json) AS d;
 INSERT INTO field_names VALUES ('recipient.town', 'city');
 SELECT city FROM payload_details('{"recipient": {"town": "Lemmon"}}');
 
--- A campaign's name is that of the latest day, whatever the order of arrival.
+-- A campaign has the name from its latest day, regardless of the order of arrival.
 CREATE TABLE named (n int, campaign text, body json);
 INSERT INTO named
 SELECT n, p.campaign, event('named ' || n || p.campaign, d.day, json_build_object('campaignId', p.campaign, 'campaignName', d.name))
@@ -142,7 +142,7 @@ END
 $$;
 SELECT name, named_on, count(*) > 5 AS many FROM campaigns WHERE campaign_id ~ '^[1-4]{4}$' GROUP BY 1, 2;
 
--- Dropping a campaign takes its events, and leaves what another has of its pieces.
+-- Dropping a campaign deletes its events, but no events of other campaigns.
 SELECT inserted FROM ingest(json_build_array(event('moved', 1, '{"campaignId": "K1", "to": {"firstName": "Old"}}'),
     event('moved', 2, '{"campaignId": "K2", "eventType": 5}'), event('stayed', 1, '{"campaignId": "K1"}'),
     event('stayed', 2, '{"eventType": 5}'), event('only', 2, '{"campaignId": "K2"}')));
@@ -155,7 +155,7 @@ SELECT drop_campaign('K1');
 SELECT drop_campaign('K2');
 SELECT count(*) FROM pieces WHERE piece_id IN ('moved', 'stayed', 'only');
 
--- A name instead of an id matches nothing, and a label is as good as a status.
+-- A campaign name instead of an id matches nothing.  A label works like its status.
 SELECT inserted FROM ingest(json_build_array(event('spring', 1, '{"campaignId": "77120", "campaignName": "Spring recall"}')));
 SELECT name FROM create_sync('by_name', campaigns => '{Spring recall,77120}');
 SELECT name, statuses, unless FROM create_sync('labels', statuses => '{In Transit,Return to Sender,6}', unless => '{purl completed}');
@@ -163,13 +163,13 @@ SELECT name, statuses FROM create_sync('typed', statuses => ARRAY['Mailed', 'InT
 SELECT create_sync('typo', statuses => '{In Transit,Deliverd}');
 SELECT create_sync('typed');
 
--- Pieces come in byte order, of which one may be the beginning of another: what
--- follows it in the text is not compared.
+-- Pieces are sorted in byte order.  If one id is a prefix of another, the text after
+-- the prefix is not compared.
 SELECT inserted FROM ingest('[{"mailId": "beginning!", "eventType": 4, "eventDate": "2026-10-01"}, {"mailId": "beginning", "eventType": 4, "eventDate": "2026-10-01"},
     {"mailId": "beginning#", "eventType": 4, "eventDate": "2026-10-01"}]');
 SELECT piece_id FROM events WHERE piece_id LIKE 'beginning%' ORDER BY event_id;
 
--- Paths that the table's constraint keeps out are no names either.
+-- Paths that the table's constraint refuses are ignored if the table contains them anyway.
 DO $$
 DECLARE
     name name;

@@ -1,6 +1,6 @@
--- What a hostile role may plant in the way of names changes nothing and is never
--- called: functions and operators in public that fit better than the server's
--- own, temporary tables of our names, and both before everything in search_path.
+-- A hostile role cannot make the extension call its objects: functions and operators
+-- in public that match better than the server's, and temporary tables with the names
+-- of the extension's tables, both ahead of everything else in search_path.
 CREATE EXTENSION postalytics_status;
 SELECT postalytics.configure('latest', '36500d');
 CREATE TABLE public.caught (by_whom text);
@@ -36,7 +36,7 @@ CREATE TEMP TABLE deliveries_unfinished (LIKE postalytics.deliveries);
 CREATE TEMP TABLE pg_class (LIKE pg_catalog.pg_class);
 SET search_path = public, pg_temp, pg_catalog, postalytics;
 
--- All that the extension's owner is likely to call.
+-- Call the functions that the extension's owner is likely to call.
 SELECT name FROM postalytics.create_sync('all', unless => '{ReturnedToSender}', latest_only => true);
 SELECT postalytics.grant_sync('regress_postalytics_mallory', 'all');
 SELECT postalytics.grant_read('regress_postalytics_mallory');

@@ -1,5 +1,5 @@
--- Beside Citus, whose catalog this stands in for: a table of the extension that
--- is distributed is not written to.
+-- With Citus, whose catalog is imitated here: the extension does not write to any of
+-- its tables that is distributed.
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
@@ -41,7 +41,7 @@ CALL distribute('pieces');
 SELECT drop_campaign('1');
 SELECT piece_id FROM pieces ORDER BY 1;
 
--- The trigger is for events alone.
+-- The trigger function works only on table events.
 CREATE TABLE shard (LIKE events);
 CREATE TRIGGER events_inserted
 AFTER INSERT ON shard

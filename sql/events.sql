@@ -1,11 +1,11 @@
--- However rows come into events, pieces and campaigns follow.
+-- Pieces and campaigns are kept up to date regardless of how rows are inserted into events.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SET timezone = 'America/New_York';
 SELECT postalytics.configure('earliest', '36500d');
 SELECT postalytics.configure('latest', '36500d');
 
--- Months must be there for a plain INSERT; ingest makes its own.
+-- A plain INSERT requires that the month exists.  ingest creates it.
 INSERT INTO events (piece_id, status, occurred_at) VALUES ('1', 'Mailed', '2026-09-30 23:59 UTC');
 SELECT ensure_partitions('2026-09-30 23:59 UTC', '2026-10-01 00:00 UTC');
 SELECT ensure_partitions('2026-09-01 UTC', '2026-12-01 UTC');
@@ -20,7 +20,7 @@ JOIN pg_class AS c ON c.oid = i.inhrelid
 WHERE i.inhparent = 'events'::regclass
 ORDER BY 1;
 
--- INSERT and COPY, in no order; repeats within and between.
+-- INSERT and COPY in any order, with duplicates within a statement and between statements.
 INSERT INTO events (piece_id, status, occurred_at, account, campaign_id, payload)
 VALUES ('b', 'InTransit', '2026-10-02 UTC', '', 'c1', '{"to": {"id": 7, "firstName": "Bea", "country": "US"}, "meta": {"campaignName": "One"}}'),
        ('a', 'pURLOpened', '2026-10-05 UTC', '', NULL, '{"metadata": "https://a.example/", "expectedDeliveryDate": "2026-10-09"}'),
@@ -42,14 +42,14 @@ FROM pieces
 ORDER BY piece_id, account;
 SELECT * FROM campaigns ORDER BY 1, 2;
 
--- A campaign is renamed by a later event, not by a late one.
+-- A campaign is renamed by an event with a later time, not by one that arrives late.
 SELECT inserted FROM ingest('{"mailId": 1, "campaignId": "c1", "campaignName": "Two", "eventDate": "2026-10-03", "eventType": 4}');
 SELECT inserted FROM ingest('{"mailId": 1, "campaignId": "c1", "campaignName": "Old", "eventDate": "2026-09-03", "eventType": 11}');
 SELECT inserted FROM ingest('{"mailId": 1, "campaignId": "c2", "eventDate": "2026-10-04", "eventType": 5}', 'a2');
 SELECT campaign_id, account, name FROM campaigns ORDER BY 1, 2;
 
--- A leaf that was detached, or a table of its name, is in the way of its events
--- alone, which wait in rejects.
+-- A detached partition, or another table with its name, causes only the events of its
+-- month to be rejected.
 ALTER TABLE events DETACH PARTITION events_2026_11;
 SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2026-11-03", "eventType": 4}, {"mailId": 1, "eventDate": "2026-10-03", "eventType": 5},
                        {"mailId": 1, "eventDate": "2026-11-04", "eventType": 6}, {"mailId": 1, "eventDate": "2026-11-05"}]');
@@ -62,20 +62,20 @@ SELECT * FROM retry_rejects();
 SELECT status, occurred_at FROM events WHERE piece_id = '1' AND occurred_at > '2026-11-01' ORDER BY 2;
 DROP TABLE kept_2026_11;
 
--- A leaf made by hand holds what it is for: here a quarter, and none of its months.
+-- A partition created by hand replaces the months that it covers: here, a quarter.
 CREATE TABLE events_2031_q1 PARTITION OF events (PRIMARY KEY (piece_id, status, occurred_at)) FOR VALUES FROM ('2031-01-01 UTC') TO ('2031-04-01 UTC');
 SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2031-01-03", "eventType": 4}, {"mailId": 1, "eventDate": "2031-03-03", "eventType": 5}]');
 SELECT ensure_partitions('2031-01-01 UTC', '2031-05-01 UTC');
 SELECT tableoid::regclass, status FROM events WHERE occurred_at > '2031-01-01' ORDER BY 2;
 DROP TABLE events_2031_q1, events_2031_04;
 
--- Months come as they are needed, many at once, whatever the session's zone.
+-- Missing months are created, many at once, regardless of the session's time zone.
 SELECT inserted FROM ingest((SELECT json_agg(json_build_object('mailId', i, 'eventDate', timestamp '2020-01-31 23:59:59' + i * interval '1 month', 'eventType', 4))
                              FROM generate_series(0, 24) AS i));
 SELECT reason FROM rejects WHERE payload ->> 'eventDate' < '2023';
 SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass;
 
--- Not from inside an INSERT into events; not in a read-only transaction.
+-- ingest can be called inside an INSERT into events, but not in a read-only transaction.
 CREATE FUNCTION during() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM ingest('{"mailId": 1, "eventDate": "2027-11-03", "eventType": 4}');
@@ -87,7 +87,7 @@ BEGIN READ ONLY;
 SELECT ingest('{"mailId": 1, "eventDate": "2028-11-03", "eventType": 4}');
 ROLLBACK;
 
--- The trigger is for events alone, and marks are not for making.
+-- The trigger function works only on table events.  Invalid marks of a piece are an error.
 CREATE TABLE other (x int);
 CREATE TRIGGER t AFTER INSERT ON other FOR EACH STATEMENT EXECUTE FUNCTION events_inserted();
 INSERT INTO other VALUES (1);
@@ -101,7 +101,7 @@ SELECT ingest('{"mailId": "too far", "eventDate": "2026-10-03", "eventType": 4}'
 ROLLBACK;
 DROP TABLE other;
 
--- Users may add columns, and what goes with them: all goes on.
+-- The extension continues to work if users add columns with defaults.
 BEGIN;
 ALTER TABLE events ADD COLUMN note text DEFAULT 'noted';
 ALTER TABLE pieces ADD COLUMN owner text DEFAULT 'nobody';
@@ -116,7 +116,7 @@ SELECT e.status, e.note, p.status, p.owner FROM events AS e JOIN pieces AS p USI
 SELECT reason, seen FROM rejects WHERE payload ->> 'mailId' = 'added';
 SELECT status FROM postalytics.fetch('columns');
 ROLLBACK;
--- A leaf with something of the users' own: another unique index, a check.
+-- Users may add a unique index or a check constraint to a partition.
 BEGIN;
 SELECT ingest('{"mailId": "leaf", "eventDate": "2026-10-03", "eventType": 4}');
 CREATE UNIQUE INDEX ON events_2026_10 (piece_id) WHERE piece_id = 'leaf';
@@ -127,7 +127,7 @@ SELECT ingest('{"mailId": "leaf4", "eventDate": "2026-10-04", "eventType": 5}');
 SELECT ingest('{"mailId": "leaf3", "eventDate": "2026-10-04", "eventType": 5}');
 \set VERBOSITY default
 ROLLBACK;
--- A leaf made by hand, whose columns stand in another order.
+-- A partition created by hand may have its columns in another order.
 BEGIN;
 CREATE TABLE shuffled (payload json, drop_id text, campaign_id text, status mail_status NOT NULL, occurred_at timestamptz NOT NULL, account text COLLATE "C" NOT NULL,
     piece_id text COLLATE "C" NOT NULL, event_id bigint NOT NULL, received_at timestamptz NOT NULL, PRIMARY KEY (piece_id, account, status, occurred_at));
@@ -136,8 +136,8 @@ SELECT ingest('[{"mailId": "shuffled", "eventDate": "2032-01-03", "eventType": 4
 SELECT piece_id, status, campaign_id, payload FROM shuffled;
 SELECT status FROM pieces WHERE piece_id = 'shuffled';
 ROLLBACK;
--- What users ask of our columns holds; a column that is no longer as it was is an
--- error, and not read for what it is not.
+-- Constraints that users add to the extension's columns are enforced.  A column whose
+-- name or type was changed is reported, and is not misread.
 \set VERBOSITY terse
 BEGIN;
 ALTER TABLE pieces ADD CHECK (email LIKE '%@%');
@@ -179,7 +179,7 @@ SELECT name FROM create_sync('altered');
 SELECT ingest('{"mailId": "attempt", "eventDate": "2026-10-03", "eventType": 4}');
 ROLLBACK;
 \set VERBOSITY default
--- With the trigger disabled nothing is derived.
+-- With the trigger disabled, nothing is derived.
 BEGIN;
 ALTER TABLE events DISABLE TRIGGER events_inserted;
 SELECT ingest('{"mailId": "disabled", "eventDate": "2026-10-04", "eventType": 5}');
@@ -187,8 +187,8 @@ SELECT count(*) FROM pieces WHERE piece_id = 'disabled';
 ROLLBACK;
 DROP FUNCTION during();
 
--- DROP EXTENSION asks first while there are events; DROP and CREATE in one
--- session: nothing of the old one is remembered.
+-- DROP EXTENSION requires CASCADE while there are events.  After DROP and CREATE in one
+-- session, the session does not use anything cached from the old extension.
 INSERT INTO field_names VALUES ('old', 'mail_id');
 SELECT create_sync('old');
 DROP EXTENSION postalytics_status;

@@ -1,10 +1,10 @@
--- The feed in all its spellings, and feeds of other vendors taught by rows.
+-- All spellings of the feed, and feeds of other vendors mapped by rows.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SET TimeZone = 'UTC';
 SELECT postalytics.configure('latest', '36500d');
 
--- Every path of every field, in three shapes: nested, flat, and in words.
+-- Every path of every field in three shapes: nested, flat, and as words.
 CREATE TABLE spelling (field text, path text);
 INSERT INTO spelling
 SELECT s.field, p.path
@@ -33,7 +33,7 @@ FROM (VALUES ('mail_id', '{mailId,meta.mailId,piece.mailId}'::text[]),
              ('address2', '{address2,to.address2,addressStreet2,to.address_street2}'),
              ('phone', '{phone,to.phone}')) AS s (field, paths)
 CROSS JOIN unnest(s.paths) AS p (path);
--- What is not given under the path has the usual name.
+-- Return the required members except the one under test, with their usual names.
 CREATE FUNCTION usual(field text) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT '{"mailId": "p", "eventDate": "2026-10-06T14:21:09Z", "eventType": "pURL Opened"}'::jsonb
 	    - CASE field WHEN 'mail_id' THEN 'mailId' WHEN 'event_date' THEN 'eventDate' WHEN 'event_type' THEN 'eventType' ELSE '' END
@@ -43,7 +43,7 @@ CREATE FUNCTION value_of(field text) RETURNS jsonb LANGUAGE sql AS $$
 	                  WHEN 'expected_delivery_date' THEN '"2026-10-09T00:00:00Z"' WHEN 'fields' THEN '{"offer": 1}' WHEN 'address_updated' THEN 'true'
 	                  ELSE to_jsonb('the ' || field) END::jsonb
 $$;
--- to.first_name, "To first_name" and "to_first_name".
+-- Build to.first_name, "To first_name" and "to_first_name".
 CREATE FUNCTION in_shape(shape text, path text, value jsonb) RETURNS jsonb LANGUAGE sql AS $$
 	SELECT CASE
 	           WHEN shape = 'nested' AND path LIKE '%.%' THEN jsonb_build_object(split_part(path, '.', 1), jsonb_build_object(split_part(path, '.', 2), value))
@@ -65,7 +65,7 @@ BEGIN
 	RETURN got || COALESCE((SELECT jsonb_build_object('reason', r.reason) FROM rejects AS r), '{}');
 END
 $$;
--- A campaign's name needs a campaign.
+-- A campaign name is stored only with a campaign id.
 SELECT s.field, s.path, h.shape, r.got ->> s.field AS got
 FROM spelling AS s
 CROSS JOIN (VALUES ('nested'), ('flat'), ('words')) AS h (shape)
@@ -75,15 +75,15 @@ WHERE CASE WHEN s.field IN ('event_date', 'expected_delivery_date')
            THEN (r.got ->> s.field)::timestamptz IS DISTINCT FROM (value_of(s.field) #>> '{}')::timestamptz
            ELSE r.got -> s.field IS DISTINCT FROM value_of(s.field) END;
 SELECT count(*), count(DISTINCT field) FROM spelling;
--- Of several names of one field, one takes precedence, whatever the order.
+-- If a field has several names, one takes precedence, regardless of their order.
 TRUNCATE events, pieces, campaigns;
 SELECT ingest('[{"mailId": 1, "dataId": "data", "to": {"id": "to"}, "contactId": "contact", "date": "2020-01-01", "eventDate": "2026-10-06", "type": "x", "eventType": 4},
                 {"mailId": 2, "eventType": 4, "type": "x", "eventDate": "2026-10-06", "date": "2020-01-01", "contactId": "contact", "to": {"id": "to"}, "dataId": "data"},
                 {"mailId": 3, "eventType": 4, "type": "x", "eventDate": "2026-10-06", "contactId": null, "to": {"id": ""}, "dataId": "data"}]');
 SELECT piece_id, contact_id, status, status_at FROM pieces ORDER BY 1;
 
--- Drops: the campaign's id is that of the drop while only that is known, whatever the
--- order, and whether payloads are kept or not.
+-- While only the drop of a piece is known, its id serves as campaign id, regardless of the
+-- order of events, and whether payloads are kept or not.
 TRUNCATE events, pieces, campaigns;
 SELECT name FROM create_sync('by_drop', campaigns => '{900}');
 CREATE TABLE told (place int, event json);
@@ -111,11 +111,11 @@ SELECT rebuild_pieces('{p,q,r}');
 SELECT piece_id, campaign_id, drop_id FROM folded EXCEPT SELECT piece_id, campaign_id, drop_id FROM pieces;
 SELECT configure('keep_payload', NULL);
 SELECT drop_sync('by_drop');
--- The piece of a contact: a drop and a data id are enough.
+-- Without a mail id, a drop id and a data id identify the piece.
 TRUNCATE events, pieces, campaigns;
 SELECT ingest('{"event": "Mailed", "eventDate": "2026-10-06", "dropId": 900, "dataId": 31}');
 SELECT piece_id, campaign_id, drop_id, contact_id FROM pieces;
--- A report by state is one line.
+-- A report by state takes one query.
 SELECT ingest(json_agg(json_build_object('mailId', 's' || i, 'eventType', 11, 'eventDate', '2026-10-06', 'to', json_build_object('city', 'Portland', 'state', (ARRAY['ME', 'OR'])[1 + i % 2]))))
 FROM generate_series(1, 5) AS i;
 SELECT state, count(mailed_at) FROM pieces GROUP BY state ORDER BY 1;
@@ -123,7 +123,7 @@ SELECT state, count(mailed_at) FROM pieces GROUP BY state ORDER BY 1;
 SELECT ingest('[{"mailId": "s1", "eventType": 4, "eventDate": "2026-10-07", "to": {"firstName": "Ann", "city": "Bath"}}]');
 SELECT first_name, city, state FROM pieces WHERE piece_id = 's1';
 
--- Values: ids by value, the standard's other notations, an expected date left out.
+-- Values: ids by value, other ISO 8601 notations, and values that mean no expected date.
 TRUNCATE events, pieces, campaigns;
 SELECT ingest('[{"mailId": 48, "eventType": 4, "eventDate": "20261006T142109Z"},
                 {"mailId": "48 ", "eventType": 4, "eventDate": "2026-10-06T14:21:09,000Z"},
@@ -143,7 +143,7 @@ FROM unnest(ARRAY['20261006', '20261006T1421', '20261006T142109.487', '20261006T
                   '2026-10-06T24:00:01Z', '2026-10-06T24:00:00.5Z', '2026-10-06T12:30:60Z', '2026-10-06T23:59:61Z', '2026106', '20261306', '20261006T', '20261006T1',
                   '20261006T142', '2026-10-06T14:21:09 UTCX', '2026-10-06 UTC', '10/08/2026 11:03:27 PM UTC']) AS s (stamp);
 
--- Fields of flat shapes, by name and by their beginning.
+-- Custom fields of flat shapes, by name and by prefix.
 TRUNCATE events, pieces, rejects;
 INSERT INTO field_names VALUES ('Ref No', 'fields.reference'), ('custom *', 'fields.*'), ('custom secret *', 'fields.*');
 SELECT ingest('[{"Mail Id": 1, "Event Type": 4, "Event Date": "2026-10-06", "Ref No": "A1", "Custom Offer": "SPRING26", "custom_crm_person_id": 20931, "Custom Empty": "", "Custom Null": null,
@@ -156,7 +156,7 @@ SELECT ingest('{"mailId": 5, "eventType": 4, "eventDate": "2026-10-06", "Custom 
 SELECT reason FROM rejects;
 SELECT rebuild_pieces('{1,2,3,4}');
 SELECT piece_id, fields FROM pieces ORDER BY 1;
--- What a row cannot be.
+-- Rows that field_names refuses, and one that collects every member.
 INSERT INTO field_names VALUES ('x *', 'mail_id');
 INSERT INTO field_names VALUES ('x', 'fields.*');
 INSERT INTO field_names VALUES ('x', 'fields.');
@@ -165,7 +165,7 @@ SELECT ingest('{"mailId": 6, "eventType": 4, "eventDate": "2026-10-06", "anythin
 SELECT fields FROM pieces WHERE piece_id = '6';
 DELETE FROM field_names;
 
--- Statuses by rows, and a list of pieces under a member, as Stannp sends them.
+-- Statuses mapped by rows, and a list of pieces under a member, as Stannp sends them.
 TRUNCATE events, pieces, rejects;
 SELECT ingest('{"webhook_id": 42, "event": "mailpiece_status", "created": "2026-10-07 08:00:00", "retries": 0,
                 "mailpieces": [{"id": 98765, "status": "dispatched", "dispatched": "2026-10-06 08:00:00"}, {"id": 98766, "status": "delivered", "dispatched": "2026-10-06 08:00:00"},
@@ -176,12 +176,12 @@ INSERT INTO status_names VALUES ('Dispatched', 'Mailed'), ('delivered', 'Process
 SELECT retry_rejects();
 SELECT piece_id, status, status_at FROM pieces ORDER BY 1;
 SELECT reason FROM rejects;
--- Events that are ignored are neither stored nor rejected, whatever else is wrong with
--- them, and a wrapper around nothing else is no event.
+-- Events that are ignored are neither stored nor rejected, even if they have other errors.
+-- A wrapper that contains only such events is not an event.
 TRUNCATE rejects;
 SELECT ingest('[{"status": "TEST"}, {"mailpieces": [{"id": 1, "status": "test"}]}, {"event": "x", "event_date": "2026-10-06", "mailpieces": [{"status": "test"}]}]');
 SELECT count(*) FROM rejects;
--- Rows take precedence, also over feed codes; what they cannot be.
+-- Rows take precedence over everything, including feed codes.  Invalid rows are refused.
 INSERT INTO status_names VALUES ('4', 'Printed'), ('13', 'Mailed');
 SELECT ingest('[{"mailId": "c4", "eventType": 4, "eventDate": "2026-10-06"}, {"mailId": "c13", "eventType": "13", "eventDate": "2026-10-06"}]');
 SELECT piece_id, status FROM pieces WHERE piece_id LIKE 'c%' ORDER BY 1;
@@ -191,7 +191,7 @@ DELETE FROM field_names;
 DELETE FROM status_names;
 SELECT ingest('{"mailId": "c5", "eventType": 13, "eventDate": "2026-10-06"}');
 
--- Pieces that were never made: production errors change no journey, and are no rejects.
+-- Production errors: pieces that were never made.  They change no journey, and are not rejects.
 TRUNCATE events, pieces, rejects, campaigns, deliveries;
 SELECT name FROM create_sync('errors', errors => true, statuses => '{}', campaigns => '{77120}');
 SELECT name FROM create_sync('all', errors => true, latest_only => true);
@@ -211,23 +211,23 @@ SELECT * FROM ingest((SELECT json_agg(event) FROM failed WHERE event ->> 'mailId
 SELECT piece_id, account, status, occurred_at, campaign_id, drop_id, contact_id, code, description, payload IS NOT NULL AS payload FROM production_errors ORDER BY 1, 3, 4;
 SELECT reason FROM rejects ORDER BY 1;
 SELECT piece_id, status FROM pieces;
--- The same by inbox.
+-- The same through inbox.
 TRUNCATE production_errors, deliveries;
 INSERT INTO inbox (payload) SELECT event FROM failed WHERE event ->> 'mailId' IN ('f1', 'f2');
 SELECT count(*) FROM production_errors;
--- What a campaign lacks is in its funnel, also if none of its pieces was made.
+-- The funnel counts a campaign's production errors, even if none of its pieces was made.
 SELECT ingest('{"event": "Error", "eventDate": "2026-10-03", "dropId": 900, "dataId": 32}');
 SELECT campaign_id, pieces, mailed, failed, mailed_rate, last_event_at FROM campaign_funnel ORDER BY 1;
 SELECT campaign_id, failed FROM campaign_funnel WHERE campaign_id = '900';
 SELECT campaign, pieces, responded FROM campaign_progress;
--- Syncs that ask for them.
+-- Syncs that request production errors.
 SELECT sync, piece_id, status, occurred_at FROM deliveries ORDER BY sync, piece_id, occurred_at;
 SELECT piece_id, status, label, campaign_id, contact_id, payload ->> 'eventDate' AS event_date FROM postalytics.fetch('errors');
 SELECT nack('errors', array_agg(delivery_id), 'no', dead => true) FROM deliveries WHERE sync = 'errors' AND state = 'leased';
 SELECT piece_id, campaign_id, drop_id, status, last_error FROM dead_letters;
 SELECT redrive('errors', campaigns => '{77120}'), discard('errors', 'none'), replay_sync('errors', '-infinity');
 SELECT count(*) FROM deliveries_unfinished WHERE sync = 'errors';
--- In a sync with latest_only they neither supersede an event nor are superseded.
+-- With latest_only, production errors neither supersede an event nor are superseded.
 CREATE FUNCTION work(sync text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	ids bigint[];
@@ -248,11 +248,11 @@ SELECT replay_sync('all', '-infinity');
 SELECT test_sync('errors') IS NOT NULL AS test;
 SELECT drop_sync(name) FROM syncs ORDER BY name;
 SELECT create_sync('nothing', statuses => '{}');
--- Another spelling, by a row.
+-- Another spelling, mapped by a row.
 INSERT INTO status_names VALUES ('letter.failed', 'Error'), ('letter.rejected', 'None');
 SELECT ingest('[{"mailId": "f9", "event": "letter.failed", "eventDate": "2026-10-01"}, {"mailId": "f9", "event": "letter.rejected", "eventDate": "2026-10-01"}]');
 SELECT status FROM production_errors WHERE piece_id = 'f9' ORDER BY 1;
--- A person is erased, a campaign deleted, an account renamed.
+-- Erase a person, drop a campaign, and rename an account.
 SELECT * FROM forget(email => 'ann@example.com', anonymise => true) WHERE affected > 0;
 SELECT piece_id, contact_id, description, payload FROM production_errors WHERE code = 'A1';
 SELECT * FROM forget(contact_id => '32') WHERE affected > 0;
@@ -268,7 +268,7 @@ SELECT count(*) FROM production_errors;
 DROP TABLE failed;
 DROP FUNCTION work;
 
--- An event that is told again fills in what its first telling lacked, and nothing else.
+-- A repeated event adds what its first copy lacked, and changes nothing else.
 TRUNCATE events, pieces, rejects, campaigns, deliveries, production_errors, told, folded;
 SELECT configure('piece_retention', NULL);
 SELECT name FROM create_sync('each');
@@ -286,15 +286,16 @@ SELECT piece_id, status, campaign_id, drop_id FROM events ORDER BY 1, 2;
 SELECT payload FROM events WHERE piece_id = 't';
 SELECT piece_id, status, count(*) FROM deliveries GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT campaign_id, name FROM campaigns ORDER BY 1;
--- As a rebuild finds it.
+-- A rebuild has the same result.
 INSERT INTO folded SELECT * FROM pieces;
 SELECT rebuild_pieces('{t,u}');
 TABLE folded EXCEPT TABLE pieces;
--- What is repeated writes nothing.
+-- An exact repetition writes nothing.
 CREATE TABLE versions AS SELECT 'events' AS relation, e.ctid AS place FROM events AS e UNION ALL SELECT 'pieces', p.ctid FROM pieces AS p;
 SELECT ingest((SELECT json_agg(event) FROM told));
 SELECT v.* FROM versions AS v EXCEPT (SELECT 'events', e.ctid FROM events AS e UNION ALL SELECT 'pieces', p.ctid FROM pieces AS p);
--- In one call and by inbox the same; where only a query may write to events, nothing.
+-- The result is the same in one call and through inbox.  Where only a query may write to
+-- events, as with a trigger, nothing is added.
 TRUNCATE events, pieces, campaigns, deliveries;
 SELECT ingest((SELECT json_agg(event ORDER BY place) FROM told));
 TABLE folded EXCEPT TABLE pieces;
@@ -307,7 +308,7 @@ CREATE TRIGGER nothing BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION not
 SELECT place, ingest(event) FROM told ORDER BY place;
 SELECT piece_id, campaign_id, drop_id, contact_id, country FROM pieces ORDER BY 1;
 DROP TRIGGER nothing ON events;
--- Where two tellings differ, the first counts, so in another order another one may.
+-- Where copies of an event differ, the first one counts, so the result depends on their order.
 TRUNCATE events, pieces, campaigns, deliveries;
 SELECT place, ingest(event) FROM told ORDER BY place DESC;
 SELECT piece_id, campaign_id, drop_id, contact_id, first_name, last_name, city, country, zip, fields, last_url, expected_delivery_at, opens FROM pieces ORDER BY 1;
@@ -315,15 +316,15 @@ DELETE FROM folded;
 INSERT INTO folded SELECT * FROM pieces;
 SELECT rebuild_pieces('{t,u}');
 TABLE folded EXCEPT TABLE pieces;
--- Fields that are collected, too.
+-- Collected fields are added, too.
 INSERT INTO field_names VALUES ('custom *', 'fields.*');
 SELECT ingest('{"mailId": "u", "eventType": 11, "eventDate": "2026-10-06", "Custom Offer": "x"}');
 SELECT fields FROM pieces WHERE piece_id = 'u';
 DELETE FROM field_names;
 SELECT rebuild_pieces('{u}');
 SELECT fields FROM pieces WHERE piece_id = 'u';
--- What was read when it came stays, whatever rows of field_names say now, and nothing is
--- appended that would be read as something else.
+-- Values keep the meaning they had on arrival, even if rows of field_names have changed, and
+-- no member is added that would now be read as something else.
 TRUNCATE events, pieces, campaigns, deliveries;
 INSERT INTO field_names VALUES ('job', 'campaign_id');
 SELECT ingest('{"mailId": "w", "eventType": 4, "eventDate": "2026-10-06", "job": "J1"}');
@@ -335,7 +336,7 @@ SELECT ingest('{"mailId": "w", "eventType": 4, "eventDate": "2026-10-06", "to": 
 DELETE FROM field_names;
 SELECT campaign_id, payload FROM events;
 SELECT campaign_id, first_name, company, country, contact_id FROM pieces;
--- A date that means none, an empty payload, and ids of campaigns and drops that are equal.
+-- A date that means none, an empty payload, and a campaign id equal to the drop id.
 TRUNCATE events, pieces, campaigns, deliveries;
 SELECT ingest('{"mailId": "v", "eventType": 4, "eventDate": "2026-10-06", "expectedDeliveryDate": "0001-01-01T00:00:00", "campaignId": 5, "dropId": 5}');
 SELECT ingest('{"mailId": "v", "eventType": 4, "eventDate": "2026-10-06", "expectedDeliveryDate": "2026-10-09", "campaignId": 6, "campaignName": "six", "country": "US"}');
@@ -349,7 +350,7 @@ INSERT INTO folded SELECT * FROM pieces;
 SELECT rebuild_pieces('{v,y}');
 TABLE folded EXCEPT TABLE pieces;
 SELECT ingest('{"mailId": "u", "eventType": 11, "eventDate": "2026-10-06"}');
--- A person who was forgotten does not come back with an event that is told again.
+-- A repeated event does not restore a person who was erased.
 SELECT affected FROM forget(piece_id => 'u', anonymise => true) WHERE relation = 'postalytics.pieces';
 SELECT ingest(event) FROM told WHERE place = 7;
 SELECT last_name, country FROM pieces WHERE piece_id = 'u';
@@ -357,8 +358,8 @@ SELECT drop_sync('each');
 DROP TABLE versions;
 DROP FUNCTION nothing;
 
--- A member of a section is never a list of events, and a list is never a section, so
--- that the order of members does not count, and a rebuild reads the same.
+-- A member of a section is never a list of events, and a list is never a section.  So the
+-- order of members does not matter, and a rebuild has the same result.
 TRUNCATE events, pieces, rejects, campaigns;
 INSERT INTO field_names VALUES ('*', 'fields.*');
 SELECT ingest('[{"_": {"data": [{"\u00e9": 1}], "x": 5}, "mailId": "m1", "eventDate": "2026-10-06", "eventType": 11},
@@ -373,7 +374,7 @@ TABLE before EXCEPT TABLE pieces;
 DROP TABLE before;
 DELETE FROM field_names;
 DELETE FROM status_names;
--- A campaign that has only errors can be dropped, one that has both with all of it.
+-- A campaign can be dropped even if it has only production errors, and is dropped as a whole.
 TRUNCATE events, pieces, rejects, campaigns;
 SELECT name FROM create_sync('errors', errors => true);
 SELECT ingest('[{"mailId": "x1", "event": "Error", "eventDate": "2026-10-03", "campaignId": "KE", "campaignName": "Only errors"},
@@ -383,13 +384,13 @@ SELECT ingest('[{"mailId": "x1", "event": "Error", "eventDate": "2026-10-03", "c
 SELECT campaign_id, campaign_name, failed FROM campaign_funnel ORDER BY 1;
 SELECT drop_campaign('KE'), drop_campaign('KM');
 SELECT (SELECT count(*) FROM production_errors) AS errors, (SELECT count(*) FROM events) AS events, (SELECT count(*) FROM pieces) AS pieces, (SELECT count(*) FROM deliveries) AS deliveries;
--- What is still to be delivered is kept.
+-- A production error that has an unfinished delivery is kept.
 SELECT ingest('{"mailId": "x4", "event": "Error", "eventDate": "2026-10-03", "errorDescription": "cannot mail to ann@example.com"}', a) FROM unnest('{one,two}'::text[]) AS a;
 SELECT configure('piece_retention', '1 day');
 SELECT count(*) FROM maintain();
 SELECT account, label, payload IS NOT NULL AS payload FROM postalytics.fetch('errors', 1);
 SELECT configure('piece_retention', NULL);
--- Both accounts have it: then it is delivered once.
+-- If both accounts have the same production error, it is delivered once.
 SELECT move_account('one', 'two');
 SELECT account, count(*) FROM deliveries GROUP BY 1;
 UPDATE production_errors SET payload = NULL;

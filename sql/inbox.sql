@@ -1,4 +1,4 @@
--- inbox: for tools that know only tables.
+-- inbox is for tools that can only insert into tables.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SET timezone = 'UTC';
@@ -11,7 +11,7 @@ INSERT INTO inbox (campaign_id, contact_id, event_date, event_type, url)
 VALUES ('77120', '9921734', '2026-10-08', '7', 'https://spring.example/');
 INSERT INTO inbox (payload, account)
 VALUES ('[{"mailId": 2, "eventDate": "2026-10-06", "eventType": 4}, {"mailId": 3}]', 'agency-8');
--- Beside other columns the payload is one field of many, kept but not read.
+-- If other columns are set, the payload is kept as a field, but not read.
 INSERT INTO inbox (mail_id, event_date, event_type, payload)
 VALUES ('4', '2026-10-08', 'Mailed', '{"mailId": 5}');
 INSERT INTO inbox DEFAULT VALUES;
@@ -21,7 +21,7 @@ SELECT piece_id, first_name, last_url FROM pieces ORDER BY piece_id;
 SELECT account, reason, payload FROM rejects ORDER BY reject_id;
 SELECT * FROM inbox;
 
--- COPY; the rows of a statement are taken together.
+-- COPY, whose rows are processed together.
 COPY inbox (mail_id, event_date, event_type) FROM stdin;
 7	2026-10-06T10:00:00	11
 7	2026-10-06T10:00:00	Mailed
@@ -31,7 +31,7 @@ COPY inbox (mail_id, event_date, event_type) FROM stdin;
 SELECT piece_id, status FROM events WHERE piece_id IN ('6', '7') ORDER BY piece_id;
 SELECT reason, payload FROM rejects ORDER BY reject_id DESC LIMIT 1;
 
--- Statements inside of statements, and ones that fail, keep to themselves.
+-- Nested statements and failed statements do not affect other statements.
 CREATE FUNCTION nested(id text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO postalytics.inbox (mail_id, event_date, event_type) VALUES (id || ' inner', '2026-10-06', '4');
@@ -56,7 +56,7 @@ INSERT INTO inbox (payload, account) VALUES ('{"mailId": 1}', repeat('x', 256));
 SELECT length(account), reason, length(payload::text) FROM rejects ORDER BY reject_id DESC LIMIT 2;
 UPDATE inbox SET mail_id = '1';
 
--- Larger than what is kept at a time; by a role that may do nothing else.
+-- More rows than are kept in memory, inserted by a role with no other privileges.
 CREATE ROLE regress_postalytics_zapier;
 GRANT INSERT ON inbox TO regress_postalytics_zapier;
 SET ROLE regress_postalytics_zapier;
@@ -72,7 +72,7 @@ FROM generate_series(1, 80000) AS i;
 RESET ROLE;
 SELECT count(*) AS pieces, sum(opens) AS opens, min(opens), max(opens) FROM pieces WHERE company IS NOT NULL;
 
--- The triggers belong to inbox.
+-- The trigger functions work only on table inbox.
 CREATE TABLE other (payload json);
 CREATE TRIGGER t BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION inbox_row();
 INSERT INTO other VALUES (NULL);

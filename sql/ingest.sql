@@ -1,4 +1,4 @@
--- Every shape of the feed, and what becomes of it.
+-- Every shape of the feed, and the rows derived from it.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SET timezone = 'UTC';
@@ -31,7 +31,7 @@ FROM pieces
 ORDER BY piece_id;
 SELECT * FROM campaigns ORDER BY campaign_id;
 
--- Again: duplicates only, and nothing changes.
+-- Repeated payloads contain only duplicates, and change nothing.
 CREATE TABLE before AS SELECT * FROM pieces;
 SELECT * FROM ingest(:'webhook');
 SELECT * FROM ingest(:'late');
@@ -39,7 +39,7 @@ SELECT count(*) AS changed
 FROM (SELECT p::text FROM pieces AS p EXCEPT SELECT b::text FROM before AS b) AS c;
 DROP TABLE before;
 
--- With identity 'contact' webhook and API page meet in one piece.
+-- With identity 'contact', the webhook and the API page yield the same piece.
 TRUNCATE events, pieces, campaigns;
 SELECT postalytics.configure('identity', 'contact');
 SELECT * FROM ingest(:'webhook');
@@ -47,7 +47,7 @@ SELECT * FROM ingest(:'api');
 SELECT piece_id, status, response, first_name, country, in_transit_at, mailed_at FROM pieces;
 SELECT postalytics.configure('identity', 'mail');
 
--- Wrappers, to any depth; what names a piece is an event, whatever else it has.
+-- Wrappers can be nested.  An object that identifies a piece is an event in any case.
 TRUNCATE events, pieces;
 SELECT postalytics.configure('identity', NULL);
 CREATE FUNCTION one(id text, more text DEFAULT '') RETURNS text LANGUAGE sql
@@ -66,7 +66,7 @@ FROM (VALUES (one('1')),
      ingest(shape::json) AS i;
 SELECT array_agg(piece_id ORDER BY length(piece_id), piece_id) FROM events;
 
--- Names in any spelling; sections by their path; the last of two that say something wins.
+-- Names in any spelling, and sections by path.  Of repeated names, the last non-empty one wins.
 TRUNCATE events, pieces;
 SELECT * FROM ingest('{"MAIL_ID": "a", "event-date": "2026-10-06T14:21:09Z", "Event Type": "in transit",
                        "To": {"First Name": "Ann", "last_name": "O''Hara", "e-mail": "a@b.example"},
@@ -78,7 +78,7 @@ SELECT * FROM ingest('{"mailId": "", "mailId": null, "mailId": "b", "mailId": ""
                        "eventType": 4, "eventType": 5, "status": 11, "statusDescription": "Printed"}');
 SELECT piece_id, status FROM events WHERE piece_id = 'b';
 
--- Stamps.  Those without an offset are in feed_time_zone.
+-- Timestamps.  Those without an offset are in feed_time_zone.
 CREATE FUNCTION stamped(stamp text) RETURNS timestamptz LANGUAGE plpgsql AS $$
 BEGIN
     TRUNCATE events, pieces, rejects;
@@ -102,13 +102,13 @@ FROM unnest(ARRAY['2026-10-06T14:21:09', '2026-10-06T14:21:09Z', '2026-12-06T14:
 SELECT postalytics.configure('feed_time_zone', 'Nowhere/Land');
 SELECT postalytics.configure('feed_time_zone', NULL);
 
--- As far back as the setting goes, there is a year 1 to begin with.
+-- However far back the setting reaches, dates start with the year 1.
 SELECT postalytics.configure('earliest', '1490000d');
 SELECT stamp, stamped(stamp)
 FROM unnest(ARRAY['0001-01-01T00:00:00Z', '0001-01-01T00:00:00+05:00', '0000-12-31']) AS s (stamp);
 SELECT postalytics.configure('earliest', '36500d');
 
--- The expected date: .NET's way of saying "none" is none.
+-- The date that .NET uses for "none" counts as no expected date.
 TRUNCATE events, pieces, rejects;
 SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, "expectedDeliveryDate": "2026-10-09T00:00:00"},
                        {"mailId": 2, "eventDate": "2026-10-06", "eventType": 4, "expectedDeliveryDate": "0001-01-01T00:00:00"},
@@ -117,8 +117,8 @@ SELECT * FROM ingest('[{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, 
 SELECT piece_id, expected_delivery_at FROM pieces ORDER BY 1;
 SELECT reason FROM rejects;
 
--- The account: the caller's word.  What an event says of it counts only where the
--- owner has taught its path, and the caller has not named one.
+-- The caller determines the account.  An account in an event counts only if the owner has
+-- mapped its path, and the caller has not passed an account.
 TRUNCATE events, pieces, campaigns, rejects;
 SELECT * FROM ingest(:'webhook', 'agency-7');
 SELECT * FROM ingest('{"mailId": 5, "eventDate": "2026-10-06", "eventType": 4, "meta": {"accountId": 12}}', '');
@@ -133,8 +133,8 @@ SELECT account, count(*) FROM events GROUP BY 1 ORDER BY 1;
 SELECT account, reason FROM rejects;
 SELECT * FROM ingest('[]', repeat('x', 256));
 
--- With whole seconds two feeds of different precision bring one event, before and
--- after the year 2000.
+-- With precision 'second', two feeds of different precision yield one event, both before
+-- and after the year 2000.
 TRUNCATE events, pieces;
 SELECT postalytics.configure('event_precision', 'second');
 SELECT * FROM ingest('[{"mailId": 5, "eventDate": "2026-10-06T14:21:09.987Z", "eventType": 7}, {"mailId": 5, "eventDate": "2026-10-06T14:21:09Z", "eventType": 7},
@@ -143,19 +143,19 @@ SELECT occurred_at FROM events ORDER BY 1;
 SELECT opens, first_opened_at FROM pieces;
 SELECT postalytics.configure('event_precision', NULL);
 
--- Payloads can be left out; the recipient is kept all the same.
+-- Payloads need not be kept.  The recipient is stored in any case.
 TRUNCATE events, pieces;
 SELECT postalytics.configure('keep_payload', 'off');
 SELECT * FROM ingest(:'webhook');
 SELECT e.payload, p.first_name, p.expected_delivery_at FROM events AS e JOIN pieces AS p USING (piece_id);
 SELECT postalytics.configure('keep_payload', NULL);
 
--- What is not JSON at all is an error, and stores nothing.
+-- Invalid JSON is an error, and nothing is stored.
 SELECT * FROM ingest('{"mailId": 1, ');
 SELECT ingest(('[' || one('77') || ', {]')::json);
 SELECT count(*) FROM events WHERE piece_id = '77';
 
--- Only ingest may read what it offers.
+-- Only ingest can read the events that it offers to its query.
 SELECT * FROM offered_events();
 
 DROP FUNCTION one(text, text), stamped(text);

@@ -1,10 +1,10 @@
--- The vocabulary: statuses, their names, and how they are read.
+-- Statuses, their names, and how they are read.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 
 SELECT * FROM statuses;
 
--- Any spelling that the feed uses, or a feed code; NULL for the rest.
+-- Any spelling of the feed, or a feed code.  The result is NULL for anything else.
 SELECT spelling, to_mail_status(spelling)
 FROM unnest(ARRAY['InTransit', 'In Transit', 'in-transit', ' IN_TRANSIT ', 'purl Completed',
                   'Mail Piece Created', 'Created', 'Return to Sender', 'ReturnedToSender',
@@ -13,7 +13,7 @@ SELECT spelling, to_mail_status(spelling)
 FROM unnest(ARRAY['Teleported', '', ' ', '-', '1', '12', '04', '-4', '+4', '4.0', '4 4', '1 1',
                   'InTransitX', 'In', 'OK', '200', NULL]) AS s (spelling);
 
--- Every status is read from its name, its label and its code.
+-- Every status can be read from its name, its label and its code.
 SELECT count(*)
 FROM statuses
 WHERE to_mail_status(status::text) = status
@@ -24,7 +24,7 @@ WHERE to_mail_status(status::text) = status
 SELECT country, applies_in('InTransit', country) AS in_transit, applies_in('Mailed', country) AS mailed
 FROM unnest(ARRAY['US', 'usa', 'United States', 'CA', 'Canada', 'can', 'MX', '', NULL]) AS c (country);
 
--- The order is partial; the enum's own is not.
+-- The order is partial, but the declared order of the enum is total.
 SELECT 'Mailed'::mail_status << 'InTransit' AS before,
        'InTransit'::mail_status >> 'Mailed' AS after,
        'Mailed'::mail_status << 'Mailed' AS itself,
@@ -35,7 +35,7 @@ SELECT 'Mailed'::mail_status << 'InTransit' AS before,
        'InTransit'::mail_status < 'ReRouted' AS declared;
 SELECT NULL::mail_status << 'Mailed' AS strict;
 
--- current_status: the rule, case by case.
+-- The rule of current_status, case by case.
 SELECT name, current_status(status, at)
 FROM (VALUES
     ('furthest', 'InTransit'::mail_status, '2026-10-01'::timestamptz),
@@ -48,8 +48,8 @@ FROM (VALUES
     ('re-routed, moving again', 'ProcessedForDelivery', '2026-10-01'),
     ('re-routed, moving again', 'ReRouted', '2026-10-02'),
     ('re-routed, moving again', 'InTransit', '2026-10-03'),
-    ('at the instant of the re-route', 'InTransit', '2026-10-02'),
-    ('at the instant of the re-route', 'ReRouted', '2026-10-02'),
+    ('at the time of the re-route', 'InTransit', '2026-10-02'),
+    ('at the time of the re-route', 'ReRouted', '2026-10-02'),
     ('returned', 'ReturnedToSender', '2026-10-01'),
     ('returned', 'ProcessedForDelivery', '2026-10-02'),
     ('NULLs', NULL, '2026-10-02'),
@@ -59,7 +59,7 @@ GROUP BY name
 ORDER BY name;
 SELECT current_status(NULL, NULL) AS of_nothing;
 
--- In parallel, and over windows.
+-- current_status as a parallel aggregate.
 CREATE TABLE many AS
 SELECT i % 100 AS piece, (enum_range(NULL::mail_status))[1 + i % 11] AS status,
        '2026-01-01'::timestamptz + i * interval '1 second' AS at
@@ -76,7 +76,7 @@ FROM (SELECT piece, current_status(status, at) AS status FROM many GROUP BY piec
 JOIN serial USING (piece)
 WHERE p.status IS DISTINCT FROM serial.status;
 
--- Everything has a comment.
+-- Every object has a comment.
 SELECT p.oid::regprocedure AS without_comment
 FROM pg_proc AS p
 WHERE p.pronamespace = 'postalytics'::regnamespace

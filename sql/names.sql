@@ -1,5 +1,5 @@
--- Names with quotes, blanks, capitals, emoji and of 63 bytes, wherever there are
--- names.
+-- Names with quotes, blanks, capitals, emoji, or a length of 63 bytes, wherever names are
+-- used.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SELECT postalytics.configure('latest', '36500d');
@@ -9,7 +9,7 @@ INSERT INTO names (name)
 VALUES ('regress_plain'), ('Upper Case'), ('it''s "quoted"'), ($$\$'; DROP TABLE names; --$$), (U&'\+01F4EC mail'), ('%I %s'),
        (repeat('x', 63)), (repeat(U&'\00E9', 31));
 
--- Each as a role, a sync, its channel, a campaign, an account and a piece.
+-- Use each name for a role, a sync, its channel, a campaign, an account and a piece.
 SELECT format('CREATE ROLE %I', n.name) FROM names AS n ORDER BY id
 \gexec
 SELECT n.id, s.name = n.name AS name, s.channel = n.name AS channel
@@ -28,7 +28,7 @@ JOIN pieces AS p ON p.piece_id = n.name
 JOIN campaigns AS c ON c.campaign_id = n.name
 ORDER BY 1;
 
--- As each role: its own sync gives its own delivery, another's is refused.
+-- Each role can fetch from its own sync, and is refused at another role's sync.
 CREATE FUNCTION as_role(role text, query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     result text;
@@ -57,7 +57,7 @@ JOIN sync_health AS h USING (name)
 ORDER BY 1;
 SELECT revoke_sync('regress_plain', 'regress_plain');
 SELECT as_role('regress_plain', $$SELECT count(*) FROM postalytics.fetch('regress_plain')$$);
--- A role of the name of one that was dropped has nothing of it.
+-- A role does not inherit the privileges of a dropped role with the same name.
 SELECT name FROM create_sync('other');
 CREATE ROLE regress_again;
 SELECT grant_sync('regress_again', 'regress_plain');

@@ -1,5 +1,5 @@
--- notify() on the users' own tables: what a wrong trigger is told.  What a right
--- one tells is in test/t/notify.pl.
+-- notify() on users' tables: the errors of invalid triggers.  test/t/notify.pl tests the
+-- notifications of valid triggers.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 CREATE TABLE person (id int PRIMARY KEY, name text);
@@ -32,7 +32,7 @@ SELECT try('CREATE TRIGGER t AFTER INSERT ON person REFERENCING NEW TABLE AS cha
 SELECT try('CREATE TRIGGER t AFTER INSERT ON person REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION notify(''c'', ''ctid'')');
 SELECT try('CREATE TRIGGER t AFTER INSERT ON keyless REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION notify(''c'')');
 SELECT try(format('CREATE TRIGGER t AFTER INSERT ON person REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION notify(%L)', repeat('x', 64)));
--- A key that is deferrable is one.
+-- A deferrable primary key is accepted.
 CREATE TABLE deferred (a int, b int, PRIMARY KEY (b, a) DEFERRABLE);
 CREATE TRIGGER t AFTER INSERT ON deferred REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION notify('c');
 INSERT INTO deferred VALUES (1, 2);

@@ -1,5 +1,5 @@
--- A test in the partial order against a constant is one for membership, which
--- indexes, statistics and partitions know.
+-- A comparison in the partial order with a constant becomes a test for membership, which
+-- indexes, statistics and partition pruning can use.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 
@@ -20,12 +20,12 @@ EXPLAIN (COSTS OFF) SELECT * FROM letters WHERE status >>= 'pURLOpened';
 EXPLAIN (COSTS OFF) SELECT * FROM letters WHERE comparable(status, 'ReRouted');
 RESET enable_seqscan;
 RESET enable_bitmapscan;
--- Nothing follows pURLCompleted: no empty list, for that would not be NULL for NULL.
+-- Nothing follows pURLCompleted.  It is not simplified: an empty list is not NULL for NULL.
 EXPLAIN (COSTS OFF) SELECT * FROM letters WHERE status >> 'pURLCompleted';
 SELECT count(*) FROM letters WHERE status << NULL;
 EXPLAIN (COSTS OFF) SELECT * FROM letters AS a JOIN letters AS b ON a.status << b.status WHERE a.id = b.id;
 
--- Simplified or not, the answer is the same, over all pairs and all operators.
+-- The result is the same, simplified or not, for all pairs and all operators.
 CREATE TABLE pairs AS
 SELECT a.status AS a, b.status AS b
 FROM statuses AS a, statuses AS b;
@@ -49,7 +49,7 @@ BEGIN
 END
 $$;
 
--- The planner's guess of the rows is the statistics' own.
+-- The planner's row estimate comes from the column's statistics.
 CREATE FUNCTION guess(query text) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     plan json;

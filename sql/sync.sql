@@ -1,4 +1,4 @@
--- Syncs: which events are told, on which channel, as what.
+-- Syncs: the settings that determine which events are notified, and on which channel.
 \set SHOW_CONTEXT never
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
@@ -33,8 +33,8 @@ SELECT replay_sync(NULL, '2026-10-01');
 SELECT test_sync(NULL);
 SELECT grant_sync(current_user::name, NULL);
 
--- Payloads that name an account do not decide whose their events are: a sync for that
--- account would wait in vain.
+-- An account that only payloads name does not become the account of their events.  A sync
+-- for that account would get nothing, so a NOTICE is raised.
 SELECT inserted FROM ingest('{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4, "meta": {"accountId": "a9"}}');
 SELECT name FROM create_sync('vain', accounts => '{a8,a9}');
 SELECT inserted FROM ingest('{"mailId": 1, "eventDate": "2026-10-06", "eventType": 4}', 'a8');
@@ -42,7 +42,7 @@ SELECT name FROM create_sync('not_vain', accounts => '{a8}');
 SELECT drop_sync('vain'), drop_sync('not_vain');
 TRUNCATE events, pieces, deliveries;
 
--- A role that may change syncs is not kept from it by their checks.
+-- The checks on syncs do not prevent a role with UPDATE privilege from changing them.
 CREATE ROLE regress_postalytics_admin;
 GRANT SELECT, UPDATE ON syncs TO regress_postalytics_admin;
 SET ROLE regress_postalytics_admin;
@@ -56,7 +56,7 @@ SELECT statuses FROM syncs WHERE name = 'spring';
 DROP OWNED BY regress_postalytics_admin;
 DROP ROLE regress_postalytics_admin;
 
--- What the channels are told is in test/t/notify.pl: psql would print process ids.
+-- test/t/notify.pl tests the notifications, because psql would print process IDs.
 SELECT name, enabled FROM syncs ORDER BY 1;
 SELECT disable_sync('all');
 SELECT enable_sync('asleep');

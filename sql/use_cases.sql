@@ -1,6 +1,6 @@
--- What people have syncs for: a CRM's activity that shows 'In Transit', an
--- e-mail two days after delivery unless the goal was reached, a text message at
--- once when it is.
+-- Common uses of syncs: an activity in a CRM that shows 'In Transit', an e-mail two days
+-- after delivery unless the goal was reached, and a text message as soon as the goal is
+-- reached.
 CREATE EXTENSION postalytics_status;
 SET search_path = public, postalytics;
 SELECT postalytics.configure('latest', '36500d');
@@ -13,7 +13,7 @@ SELECT name FROM create_sync('activity', statuses => '{Mailed,InTransit,InLocalA
 SELECT name FROM create_sync('email', statuses => '{ProcessedForDelivery}', wait => '2 days', unless => '{pURLCompleted}');
 SELECT name FROM create_sync('text', statuses => '{pURLCompleted}');
 
--- A worker's step for each: fetch, tell the CRM, ack.
+-- One step of a worker for each sync: fetch, update the CRM, and acknowledge.
 CREATE FUNCTION step() RETURNS TABLE (told text, deliveries bigint)
 LANGUAGE plpgsql
 AS $$
@@ -46,7 +46,7 @@ BEGIN
 END
 $$;
 
--- Two pieces, as the feed tells of them now; of one the goal is reached.
+-- Two pieces, with events relative to the current time.  One of them reaches the goal.
 CREATE FUNCTION event(piece int, code int, ago interval) RETURNS ingest_result
 LANGUAGE sql
 AS $$
@@ -62,18 +62,18 @@ SELECT * FROM step();
 SELECT * FROM step();
 SELECT * FROM activity ORDER BY 1;
 
--- In the mailbox yesterday: the e-mail is due tomorrow.
+-- The pieces were delivered yesterday, so the e-mail is due tomorrow.
 SELECT event(1, 6, '1 day'), event(2, 6, '1 day');
 SELECT * FROM step();
 SELECT * FROM activity ORDER BY 1;
 SELECT next_due('email') - now() BETWEEN '23 hours' AND '24 hours' AS tomorrow;
 
--- One answers: told at once.
+-- One recipient responds, and the text message is sent at once.
 SELECT event(2, 8, '0');
 SELECT * FROM step();
 SELECT * FROM message;
 
--- Two days later: only the other gets the e-mail.
+-- Two days after delivery, only the other recipient gets the e-mail.
 UPDATE deliveries SET due_at = due_at - interval '1 day' WHERE sync = 'email';
 SELECT * FROM step();
 SELECT * FROM message;

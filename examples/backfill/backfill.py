@@ -163,7 +163,7 @@ while options.follow:
     try:
         look_at_all()
     except (OSError, psycopg.OperationalError) as error:
-        print(f"trying again: {error}", file=sys.stderr)
+        print(f"retrying: {error}", file=sys.stderr)
     options.again = False
     time.sleep(options.every)
 try:

@@ -51,7 +51,7 @@ const list = (value, none) => (value || none).split(',')
 for (let n = 0; !stopping; n++) { // try the hosts in turn
   const hosts = list(process.env.PGHOST, 'localhost'), ports = list(process.env.PGPORT, '5432')
   const db = new pg.Client({ host: hosts[n % hosts.length], port: +ports[n % ports.length], connectionTimeoutMillis: 10000 })
-  await work(db).catch((error) => console.error('trying again:', error.message))
+  await work(db).catch((error) => console.error('retrying:', error.message))
   await db.end().catch(() => {})
   if (!stopping) await sleep(1000)
 }

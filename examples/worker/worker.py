@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 
 sync, command = sys.argv[1], sys.argv[2:]
-delivered = []  # id and attempt of what is not acknowledged yet
+delivered = []  # id and attempt of deliveries that are not acknowledged yet
 stopping = False
 
 
@@ -26,7 +26,7 @@ def acknowledge(db):
 
 def deliver(db, rows):
     for n, (id, attempt, payload) in enumerate(rows):
-        if stopping:  # give back what is not begun
+        if stopping:  # give back the deliveries that are not started
             db.execute("SELECT postalytics.nack(%s, %s::bigint[], 'worker stopped', retry_in => '0')", [sync, [row[0] for row in rows[n:]]])
             return
         done = subprocess.run(command, input=payload, capture_output=True, text=True)
@@ -39,12 +39,12 @@ def deliver(db, rows):
 def work(db):
     db.execute(sql.SQL("LISTEN {}").format(sql.Identifier("postalytics_" + sync)))
     while not stopping:
-        acknowledge(db)  # also what was delivered when the connection was lost
+        acknowledge(db)  # also what was delivered before the connection was lost
         rows = db.execute("SELECT delivery_id, attempt, payload::text FROM postalytics.fetch(%s, 10)", [sync]).fetchall()
         deliver(db, rows)
         if not rows:
             due, = db.execute("SELECT COALESCE(extract(epoch FROM postalytics.next_due(%s) - now()), 60)::float", [sync]).fetchone()
-            until = time.time() + min(max(due, 0.1), 60)  # fetch each minute in any case
+            until = time.time() + min(max(due, 0.1), 60)  # fetch at least once a minute
             while not stopping and time.time() < until and not select.select([db], [], [], min(max(until - time.time(), 0), 0.5))[0]:
                 pass
     acknowledge(db)
@@ -56,5 +56,5 @@ while not stopping:
         with psycopg.connect("", autocommit=True, connect_timeout=10) as db:
             work(db)
     except psycopg.Error as error:
-        print("trying again:", error, file=sys.stderr)
+        print("retrying:", error, file=sys.stderr)
         time.sleep(1)

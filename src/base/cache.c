@@ -30,7 +30,7 @@ static TableCache *caches;
  * Mark the cache of a changed table as invalid, or all caches for InvalidOid.
  */
 static void
-forget_table(Datum arg, Oid relation)
+mark_stale(Datum arg, Oid relation)
 {
 	for (TableCache *cache = caches; cache != NULL; cache = cache->next)
 		if (!OidIsValid(relation) || cache->relation == relation)
@@ -41,7 +41,7 @@ static void
 register_cache(TableCache *cache)
 {
 	if (caches == NULL)
-		CacheRegisterRelcacheCallback(forget_table, (Datum) 0);
+		CacheRegisterRelcacheCallback(mark_stale, (Datum) 0);
 	cache->next = caches;
 	caches = cache;
 }

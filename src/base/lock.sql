@@ -15,7 +15,7 @@ BEGIN
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         RAISE EXCEPTION '% must run in a READ COMMITTED transaction', command
             USING ERRCODE = 'active_sql_transaction',
-                  HINT = 'Use BEGIN ISOLATION LEVEL READ COMMITTED, or call it outside a transaction block.';
+                  HINT = 'Use BEGIN ISOLATION LEVEL READ COMMITTED.';
     END IF;
 END
 $$;
@@ -44,8 +44,8 @@ BEGIN
                 IF clock_timestamp() >= deadline THEN
                     RAISE EXCEPTION 'could not lock table "%" within 10 seconds', relation
                         USING ERRCODE = 'lock_not_available',
-                              DETAIL = 'Other transactions have written to it and have not ended.',
-                              HINT = 'Look for idle transactions in pg_stat_activity, and try again.';
+                              DETAIL = 'Other transactions hold conflicting locks on the table.',
+                              HINT = 'Find them in pg_locks and pg_stat_activity, and try again.';
                 END IF;
         END;
         PERFORM pg_sleep(0.4);

@@ -58,7 +58,7 @@ run_commands(const char *sql)
  * would rely on NOT NULL.
  */
 void
-register_rows(const char *name, TupleDesc tupdesc, Tuplestorestate *rows, int64 count)
+register_rowset(const char *name, TupleDesc tupdesc, Tuplestorestate *rows, int64 count)
 {
 	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
 

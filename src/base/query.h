@@ -25,6 +25,6 @@ typedef struct SqlQuery
 
 extern void query_run(SqlQuery *query, const Datum *values, const bool *nulls);
 extern void run_commands(const char *sql);
-extern void register_rows(const char *name, TupleDesc tupdesc, Tuplestorestate *rows, int64 count);
+extern void register_rowset(const char *name, TupleDesc tupdesc, Tuplestorestate *rows, int64 count);
 
 #endif							/* POSTALYTICS_QUERY_H */

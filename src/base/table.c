@@ -99,9 +99,9 @@ check_columns(Relation relation, const TableColumn *columns, int ncolumns)
 	if (!has_columns(relation, columns, ncolumns))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" does not have the columns that extension \"%s\" gave it",
+				 errmsg("table \"%s.%s\" does not have the columns that extension \"%s\" requires",
 						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
-				 errhint("Columns may be added; those of the extension must keep their names, types and order.")));
+				 errhint("You can add columns, but those of the extension must keep their names, types and order.")));
 }
 
 /*
@@ -136,7 +136,7 @@ check_key(Relation relation, const TableColumn *columns, int nkeys)
 	if (!has_key(relation, 1, nkeys))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" does not have the primary key that extension \"%s\" gave it",
+				 errmsg("table \"%s.%s\" does not have the primary key that extension \"%s\" requires",
 						EXTENSION_SCHEMA, RelationGetRelationName(relation), EXTENSION_NAME),
 				 nkeys == 1 ?
 				 errhint("Recreate the primary key on column \"%s\".", columns[0].name) :

@@ -44,7 +44,7 @@ equal_texts(const text *a, const text *b)
 
 /* True if one of the texts, likewise, consists of the given bytes. */
 static inline bool
-includes_bytes(text *const *texts, int count, const char *value, uint32 length)
+texts_include(text *const *texts, int count, const char *value, uint32 length)
 {
 	for (int i = 0; i < count; i++)
 		if (equal_bytes(VARDATA_ANY(texts[i]), VARSIZE_ANY_EXHDR(texts[i]), value, length))

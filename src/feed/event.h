@@ -30,6 +30,15 @@ typedef struct EventSource
 	const char *first_reason;	/* of its rejects, if folded */
 } EventSource;
 
+/* Return the source of a single event, whose account its reader knows. */
+static inline EventSource
+event_source(const char *json, uint32 length)
+{
+	EventSource source = {.json = json,.length = length,.account = ""};
+
+	return source;
+}
+
 /* A scalar that is collected into FIELDS. */
 typedef struct Collected
 {

@@ -162,7 +162,7 @@ static const struct
 };
 
 /* Rank of the rows of field_names, which precede all built-in names. */
-#define USERS_RANK	(-1)
+#define USER_RANK	(-1)
 
 /* FNV-1a, which lets the hash of a path continue that of its section. */
 #define EMPTY_PATH_HASH 2166136261u
@@ -207,7 +207,7 @@ path_begin(void)
 
 /* True for a character that is ignored in names. */
 bool
-is_ignored(char c)
+is_ignored_in_name(char c)
 {
 	return is_blank(c) || c == '_' || c == '-' || c == '.';
 }
@@ -222,7 +222,7 @@ path_append(Path path, char *buffer, const char *name, int length)
 	{
 		unsigned char c = name[i];
 
-		if (is_ignored(c))
+		if (is_ignored_in_name(c))
 			continue;
 		if (path.length >= MAX_PATH - 1)
 		{
@@ -316,11 +316,11 @@ add_field_name(TupleTableSlot *row)
 	int			field = field_by_name(name);
 
 	if (field >= 0)
-		add_name(spelling, length, field, USERS_RANK, NULL);
+		add_name(spelling, length, field, USER_RANK, NULL);
 	else if (strcmp(name, MEMBER_OF_FIELDS "*") == 0 && length > 0 && spelling[length - 1] == '*')
 		add_prefix(spelling, length - 1);
 	else if (strncmp(name, MEMBER_OF_FIELDS, strlen(MEMBER_OF_FIELDS)) == 0)
-		add_name(spelling, length, COLLECTED, USERS_RANK, name + strlen(MEMBER_OF_FIELDS));
+		add_name(spelling, length, COLLECTED, USER_RANK, name + strlen(MEMBER_OF_FIELDS));
 }
 
 static TableCache field_names_cache = {

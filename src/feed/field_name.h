@@ -104,6 +104,6 @@ extern Path path_begin(void);
 extern Path path_append(Path path, char *buffer, const char *name, int length);
 extern const FieldName *field_find(const FieldNames *names, const char *buffer, Path path);
 extern int	field_prefix(const FieldNames *names, const char *buffer, Path path);
-extern bool is_ignored(char c);
+extern bool is_ignored_in_name(char c);
 
 #endif							/* POSTALYTICS_FIELD_NAME_H */

@@ -33,12 +33,9 @@ PG_FUNCTION_INFO_V1(postalytics_rejected_events);
  * Read the fields of a stored payload.  Returns false if it is not an object.
  */
 static bool
-read_payload(text *payload, EventSource *source, EventRecord *record)
+read_stored_payload(text *payload, EventSource *source, EventRecord *record)
 {
-	memset(source, 0, sizeof(*source));
-	source->json = VARDATA_ANY(payload);
-	source->length = VARSIZE_ANY_EXHDR(payload);
-	source->account = "";
+	*source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 	return event_read_fields(record, source);
 }
 
@@ -61,7 +58,7 @@ postalytics_payload_fields(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (!read_payload(PG_GETARG_TEXT_PP(0), &source, &record))
+	if (!read_stored_payload(PG_GETARG_TEXT_PP(0), &source, &record))
 		PG_RETURN_NULL();
 	for (int i = 0; i < lengthof(fields); i++)
 	{
@@ -301,7 +298,7 @@ postalytics_names_recipient(PG_FUNCTION_ARGS)
 	const char *value;
 	int			length;
 
-	if (PG_ARGISNULL(0) || !read_payload(PG_GETARG_TEXT_PP(0), &source, &record))
+	if (PG_ARGISNULL(0) || !read_stored_payload(PG_GETARG_TEXT_PP(0), &source, &record))
 		PG_RETURN_BOOL(false);
 	value = event_field(&record, CONTACT_ID, &length);
 	if (value != NULL && !PG_ARGISNULL(1))
@@ -353,14 +350,14 @@ typedef struct RejectedEvent
 static bool
 includes(const Texts *texts, const char *value, int length)
 {
-	return includes_bytes(texts->texts, texts->count, value, length);
+	return texts_include(texts->texts, texts->count, value, length);
 }
 
 /* True if an event of a reject is about the person. */
 static bool
 event_is_about(const EventSource *source, const RejectedEvent *event, const Person *person)
 {
-	EventSource part = {.json = source->json + event->payload.offset,.length = event->payload.length,.account = ""};
+	EventSource part = event_source(source->json + event->payload.offset, event->payload.length);
 	EventRecord record;
 	const char *contact;
 	int			length;
@@ -402,7 +399,7 @@ rejected_event(EventBatch *batch, int64 i)
 
 /* Add a row to the result of rejected_events. */
 static void
-put_event(ReturnSetInfo *result, const EventSource *source, Span payload, const char *account, int account_length, bool is_about)
+add_event_row(ReturnSetInfo *result, const EventSource *source, Span payload, const char *account, int account_length, bool is_about)
 {
 	Datum		values[] = {
 		span_json(source, payload),
@@ -446,7 +443,7 @@ search_events(text *payload, const EventAccount *account, int64 skip, const Pers
 		bool		is_about = event_is_about(source, &event, person);
 
 		if (result != NULL)
-			put_event(result, source, event.payload, event.account, event.account_length, is_about);
+			add_event_row(result, source, event.payload, event.account, event.account_length, is_about);
 		*found |= is_about;
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(batch->scratch);
@@ -533,12 +530,12 @@ postalytics_rejected_events(PG_FUNCTION_ARGS)
 	payload = PG_GETARG_TEXT_PP(0);
 	if (search_events(payload, &account, 0, &person, result, &found) > MAX_EVENTS)
 	{
-		EventSource source = {.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload)};
+		EventSource source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 		Span		whole = {0, source.length};
 
 		tuplestore_clear(result->setResult);
-		put_event(result, &source, whole, account.name, strlen(account.name),
-				  found || search_reject(payload, &account, &person));
+		add_event_row(result, &source, whole, account.name, strlen(account.name),
+					  found || search_reject(payload, &account, &person));
 	}
 	return (Datum) 0;
 }

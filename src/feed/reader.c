@@ -27,8 +27,8 @@ typedef struct Reader
 	JsonLexContext *lex;		/* positioned at the token to read next */
 	int			depth;			/* of the objects and arrays being read */
 	char		path[MAX_PATH]; /* text of the current Path */
-	char		spelled[MAX_SPELLED];	/* the path as it is spelled, if
-										 * names has prefixes */
+	char		spelled[MAX_SPELLED];	/* the path as it is spelled, if names
+										 * has prefixes */
 } Reader;
 
 /* A member, or the section whose members are being read. */
@@ -207,10 +207,10 @@ read_scalar(Reader *reader, Candidate *candidate, const FieldName *name)
 }
 
 /*
- * Record that a field, if it is a required one, is neither text nor a number.
+ * Record that a field, if it is a required one, must be a string or a number.
  */
 static inline void
-misplace(Candidate *candidate, int field)
+record_misplaced(Candidate *candidate, int field)
 {
 	if (field == MAIL_ID || field == EVENT_TYPE || field == EVENT_DATE)
 		candidate->misplaced |= 1 << field;
@@ -251,8 +251,8 @@ rest_of_name(const Reader *reader, Member member, int prefix)
 {
 	int			i = 0;
 
-	for (int n = 0; i < member.spelled && (n < prefix || is_ignored(reader->spelled[i])); i++)
-		n += !is_ignored(reader->spelled[i]);
+	for (int n = 0; i < member.spelled && (n < prefix || is_ignored_in_name(reader->spelled[i])); i++)
+		n += !is_ignored_in_name(reader->spelled[i]);
 	return pnstrdup(reader->spelled + i, member.spelled - i);
 }
 
@@ -269,7 +269,7 @@ read_value(Reader *reader, Candidate *candidate, Member member, const FieldName 
 		collect(reader, candidate, name->member);
 	else if (field >= 0 && field < N_FIELDS && !at_text(reader))
 	{
-		misplace(candidate, field);
+		record_misplaced(candidate, field);
 		advance(reader);
 	}
 	else if (field == WRAPPER || (field >= N_FIELDS && candidate->details == NULL))
@@ -309,7 +309,7 @@ read_member(Reader *reader, Candidate *candidate, Member member, const FieldName
 			candidate->record.field[FIELDS] = span;
 		return;
 	}
-	misplace(candidate, field);
+	record_misplaced(candidate, field);
 	if (token(reader) == JSON_TOKEN_OBJECT_START && member.path.length < MAX_PATH && reader->depth < MAX_DEPTH)
 		read_members(reader, candidate, member);
 	else
@@ -325,7 +325,7 @@ has_field(const Candidate *candidate, Field field)
 
 /* True if the object identifies a piece, which only events do. */
 static inline bool
-is_event(const Candidate *candidate)
+identifies_piece(const Candidate *candidate)
 {
 	return has_field(candidate, MAIL_ID) ||
 		((has_field(candidate, CAMPAIGN_ID) || has_field(candidate, DROP_ID)) &&
@@ -340,7 +340,7 @@ is_event(const Candidate *candidate)
 static void
 read_wrapped(Reader *reader, Candidate *candidate)
 {
-	if (reader->batch == NULL || is_event(candidate))
+	if (reader->batch == NULL || identifies_piece(candidate))
 	{
 		skip_value(reader);
 		return;
@@ -372,10 +372,10 @@ is_wrapper(Candidate *candidate, const EventBatch *batch)
 	int			own = has_field(candidate, EVENT_DATE) + has_field(candidate, EVENT_TYPE);
 	bool		has_ignored = batch->nignored > candidate->nignored;
 
-	if (!candidate->wraps || is_event(candidate))
+	if (!candidate->wraps || identifies_piece(candidate))
 		return false;
 	return batch->nrecords > candidate->nrecords || own == 0 ||
-		(has_ignored && !(own == 2 && has_status(&candidate->record, batch))) ||
+		(has_ignored && !(own == 2 && has_known_type(&candidate->record, batch))) ||
 		(own == 1 && batch->nrejected > candidate->nrejected);
 }
 

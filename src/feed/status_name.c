@@ -58,7 +58,7 @@ meaning_name(int meaning)
 
 /* Return the built-in meaning of a spelling, or NO_STATUS. */
 static int
-meaning_of(const char *spelling, int length)
+builtin_meaning(const char *spelling, int length)
 {
 	spelling = trim(spelling, &length);
 	for (int meaning = PRODUCTION_ERROR; meaning < N_MEANINGS; meaning++)
@@ -79,7 +79,7 @@ add_status_name(TupleTableSlot *row)
 	text	   *spelling = DatumGetTextPP(slot_getattr(row, 1, &isnull));
 	const char *name = TextDatumGetCString(slot_getattr(row, 2, &isnull));
 	int			meaning = strcmp(name, meaning_name(IGNORED_EVENT)) == 0 ? IGNORED_EVENT :
-	meaning_of(name, strlen(name));
+	builtin_meaning(name, strlen(name));
 	char		buffer[MAX_PATH];
 	Path		path = path_append(path_begin(), buffer, VARDATA_ANY(spelling), VARSIZE_ANY_EXHDR(spelling));
 	StatusName *entry;
@@ -116,7 +116,7 @@ status_names(void)
  * if it is unknown.
  */
 int
-status_find(StatusNames *names, const char *spelling, int length)
+find_meaning(StatusNames *names, const char *spelling, int length)
 {
 	char		buffer[MAX_PATH];
 	StatusName *entry = NULL;
@@ -124,5 +124,5 @@ status_find(StatusNames *names, const char *spelling, int length)
 	if (names->members > 0 &&
 		path_append(path_begin(), buffer, spelling, length).length < MAX_PATH)
 		entry = spellings_lookup(names, buffer);
-	return entry == NULL ? meaning_of(spelling, length) : entry->meaning;
+	return entry == NULL ? builtin_meaning(spelling, length) : entry->meaning;
 }

@@ -26,7 +26,7 @@ is_production_error(int meaning)
 typedef struct spellings_hash StatusNames;
 
 extern StatusNames *status_names(void);
-extern int	status_find(StatusNames *names, const char *spelling, int length);
+extern int	find_meaning(StatusNames *names, const char *spelling, int length);
 extern const char *meaning_name(int meaning);
 
 #endif							/* POSTALYTICS_STATUS_NAME_H */

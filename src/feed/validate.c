@@ -16,7 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define CANNOT_HOLD		"holds a character that the database cannot hold"
+#define CANNOT_HOLD		"contains a character that the database cannot store"
 
 /*
  * Return what is wrong with the text of a field, or NULL.  max_fields is the
@@ -34,7 +34,7 @@ check_text(const EventRecord *record, Field field, uint32 max_fields)
 	if ((uint32) length > max_length)
 		return psprintf("is longer than %u bytes", max_length);
 	if (field == FIELDS && !is_jsonb(value, length))
-		return "holds a character, number or nesting that jsonb cannot hold";
+		return "contains a character, number or nesting that jsonb cannot store";
 	return NULL;
 }
 
@@ -116,7 +116,7 @@ read_status(EventRecord *record, const EventBatch *batch)
 
 	if (value == NULL)
 		return "missing status";
-	status = status_find(batch->status_names, value, length);
+	status = find_meaning(batch->status_names, value, length);
 	if (status == NO_STATUS)
 		return psprintf("unknown status %s", quoted(value, length));
 	record->key.status = status;
@@ -125,7 +125,7 @@ read_status(EventRecord *record, const EventBatch *batch)
 
 /* True if the type of an event is a status, or has another known meaning. */
 bool
-has_status(EventRecord *record, const EventBatch *batch)
+has_known_type(EventRecord *record, const EventBatch *batch)
 {
 	return record->field[EVENT_TYPE].length > 0 && read_status(record, batch) == NULL;
 }
@@ -134,7 +134,7 @@ has_status(EventRecord *record, const EventBatch *batch)
 bool
 is_ignored_event(EventRecord *record, const EventBatch *batch)
 {
-	return has_status(record, batch) && record->key.status == IGNORED_EVENT;
+	return has_known_type(record, batch) && record->key.status == IGNORED_EVENT;
 }
 
 /*
@@ -238,7 +238,7 @@ static const Field dispensable[] = {EXPECTED_DELIVERY_DATE, CITY, STATE};
 
 /*
  * Determine the piece, account, status and times of an event.  misplaced has a
- * bit for each field that is neither text nor a number.  Returns the reason to
+ * bit for each field that must be a string or a number.  Returns the reason to
  * reject the event, or NULL.
  */
 const char *
@@ -257,7 +257,7 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 		if (!event_has(record, i))
 		{
 			if (misplaced & (1 << i))
-				return psprintf("%s is neither text nor a number", field_info[i].name);
+				return psprintf("%s must be a string or a number", field_info[i].name);
 		}
 		else if ((wrong = check_text(record, i, batch->settings.max_fields_size)) != NULL)
 			return psprintf("%s %s", field_info[i].name, wrong);

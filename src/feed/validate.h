@@ -7,7 +7,7 @@
 
 #include "feed/batch.h"
 
-extern bool has_status(EventRecord *record, const EventBatch *batch);
+extern bool has_known_type(EventRecord *record, const EventBatch *batch);
 extern bool is_ignored_event(EventRecord *record, const EventBatch *batch);
 extern const char *validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch);
 extern const char *readable_piece(EventRecord *record, const EventBatch *batch);

@@ -83,7 +83,7 @@ canonical_number(const char *string, int length, int *canonical_length)
 	return canonical;
 }
 
-#define MAX_DEPTH	64
+#define MAX_JSONB_DEPTH	64
 
 /*
  * True if jsonb can hold a JSON value.  jsonb is stricter than json: it does
@@ -111,7 +111,7 @@ is_jsonb(const char *string, int length)
 				 !is_jsonb_number(lex->token_start,
 								  lex->token_terminator - lex->token_start))
 			return false;
-	} while (depth > 0 && depth <= MAX_DEPTH);
+	} while (depth > 0 && depth <= MAX_JSONB_DEPTH);
 	return depth == 0;
 }
 

@@ -135,10 +135,9 @@ read_payload(TupleTableSlot *slot)
 
 	if (payload == NULL)
 		return NULL;
-	source = palloc0(sizeof(EventSource));
-	source->account = "";
-	source->length = VARSIZE_ANY_EXHDR(payload);
-	source->json = memcpy(palloc(source->length + 1), VARDATA_ANY(payload), source->length);
+	source = palloc(sizeof(EventSource));
+	*source = event_source(pnstrdup(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload)),
+						   VARSIZE_ANY_EXHDR(payload));
 	record = palloc(sizeof(EventRecord));
 	return event_read_fields(record, source) ? record : NULL;
 }

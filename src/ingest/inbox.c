@@ -160,7 +160,7 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("inbox_row is the row trigger of %s.inbox", EXTENSION_SCHEMA)));
+				 errmsg("function \"inbox_row\" can be used only by the row trigger of view \"%s.inbox\"", EXTENSION_SCHEMA)));
 
 	json = inbox_row_json(trigger->tg_trigtuple,
 						  RelationGetDescr(trigger->tg_relation), &account);
@@ -192,7 +192,7 @@ postalytics_inbox_insert(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("inbox_insert is the statement trigger of %s.inbox", EXTENSION_SCHEMA)));
+				 errmsg("function \"inbox_insert\" can be used only by the statement triggers of view \"%s.inbox\"", EXTENSION_SCHEMA)));
 
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
 		enter_inbox();

@@ -111,7 +111,7 @@ end_rows(OrderedRows *ordered)
 }
 
 static void
-check_call(FunctionCallInfo fcinfo)
+check_trigger_call(FunctionCallInfo fcinfo)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
@@ -122,8 +122,7 @@ check_call(FunctionCallInfo fcinfo)
 		trigger->tg_newtable == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("events_inserted is the statement trigger of %s.events",
-						EXTENSION_SCHEMA)));
+				 errmsg("function \"events_inserted\" can be used only by an AFTER INSERT trigger FOR EACH STATEMENT with a transition table")));
 	if (RelationGetRelid(trigger->tg_relation) != extension_relation("events"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -147,7 +146,7 @@ postalytics_events_inserted(PG_FUNCTION_ARGS)
 	Derivation *derivation;
 	OrderedRows ordered;
 
-	check_call(fcinfo);
+	check_trigger_call(fcinfo);
 	if (tuplestore_tuple_count(trigger->tg_newtable) == 0)
 		return PointerGetDatum(NULL);
 

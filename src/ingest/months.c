@@ -23,7 +23,7 @@ typedef struct NeededMonth
 {
 	TimestampTz start;
 	TimestampTz end;
-	const char *why_not;		/* why it cannot exist, or NULL */
+	const char *reject_reason;	/* why it cannot exist, or NULL */
 } NeededMonth;
 
 typedef struct NeededMonths
@@ -49,7 +49,7 @@ need_month(NeededMonths *needed, TimestampTz time)
 	month = &needed->months[needed->count++];
 	month->start = month_start(time);
 	month->end = next_month(month->start);
-	month->why_not = NULL;
+	month->reject_reason = NULL;
 	return month;
 }
 
@@ -79,12 +79,12 @@ create_months(NeededMonth *const *months, int count)
 	{
 		LeafState	state = ensure_leaf(LEAF_MONTH, starts[i]);
 
-		if (state == LEAF_IN_THE_WAY)
-			months[i]->why_not =
-				psprintf("its month was detached: table \"%s.%s\"", EXTENSION_SCHEMA, leaf_name(LEAF_MONTH, starts[i]));
-		else if (state == LEAF_TOO_MANY)
-			months[i]->why_not =
-				psprintf("its month does not exist, and there are already as many months as setting \"max_months\" allows (%d)",
+		if (state == LEAF_NAME_TAKEN)
+			months[i]->reject_reason =
+				psprintf("month was detached as table \"%s.%s\"", EXTENSION_SCHEMA, leaf_name(LEAF_MONTH, starts[i]));
+		else if (state == LEAF_LIMIT_REACHED)
+			months[i]->reject_reason =
+				psprintf("month does not exist, and setting \"max_months\" allows only %d months",
 						 current_settings()->max_months);
 	}
 }
@@ -110,8 +110,8 @@ create_missing_months(NeededMonths *needed, EventBatch *batch)
 		if (leaf_name_is_taken(LEAF_MONTH, month->start) || batch->call->new_months++ < max_new)
 			missing[nmissing++] = month;
 		else
-			month->why_not =
-				psprintf("its month does not exist, and setting \"max_new_months\" allows one call to create only %d months",
+			month->reject_reason =
+				psprintf("month does not exist, and setting \"max_new_months\" allows one call to create only %d months",
 						 max_new);
 	}
 	create_months(missing, nmissing);
@@ -156,8 +156,8 @@ ensure_months(EventBatch *batch)
 		if (is_production_error(key->status))
 			continue;
 		month = need_month(&needed, key->occurred_at);
-		if (month->why_not != NULL)
-			event_batch_reject(batch, i, month->why_not);
+		if (month->reject_reason != NULL)
+			event_batch_reject(batch, i, month->reject_reason);
 	}
 }
 
@@ -217,7 +217,7 @@ open_months(Months *months, Offer *offer)
 		return false;
 	offer_rewind(offer);
 	while (offer_next_event(offer))
-		if (!open_month(months, offer->key->occurred_at, &offer_place(offer)->month))
+		if (!open_month(months, offer->key->occurred_at, &offer_target(offer)->month))
 			return false;
 	for (int i = 0; i < months->count; i++)
 		months->months[i].table = direct_open(months->months[i].leaf, N_EVENTS_COLUMNS);

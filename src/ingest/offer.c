@@ -153,10 +153,10 @@ offer_record(Offer *offer)
 }
 
 /* Return the place of the current event. */
-Place *
-offer_place(Offer *offer)
+EventTarget *
+offer_target(Offer *offer)
 {
-	return &offer->places[offer->next - 1];
+	return &offer->targets[offer->next - 1];
 }
 
 /* Set the columns of a row of events except event_id and received_at. */
@@ -227,7 +227,7 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 	if (current_offer == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no ingest is running"),
+				 errmsg("function \"offered_events\" can be called only by ingest"),
 				 errhint("Call %s.ingest(json).", EXTENSION_SCHEMA)));
 	if (SRF_IS_FIRSTCALL())
 	{

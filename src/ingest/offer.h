@@ -17,12 +17,12 @@ typedef struct OrderedRecord
 } OrderedRecord;
 
 /* Where an event is inserted. */
-typedef struct Place
+typedef struct EventTarget
 {
 	int64		event_id;		/* 0 until the event is inserted */
 	int			month;			/* index in Months */
-	bool		says_more;		/* the stored event lacks some of its data */
-} Place;
+	bool		adds_data;		/* the stored event lacks some of its data */
+} EventTarget;
 
 /* The events of a call, in key order, from a batch or a spill. */
 typedef struct Offer
@@ -34,7 +34,7 @@ typedef struct Offer
 	int64		next;			/* index of the event after the current one */
 	const EventKey *key;		/* of the current event, or NULL */
 	const EventRecord *record;	/* the current event of a batch */
-	Place	   *places;			/* in key order */
+	EventTarget *targets;		/* in key order */
 	bool		is_inserted;	/* the query has read all events, and its
 								 * trigger reads them again */
 	bool		keep_payload;	/* the setting */
@@ -48,7 +48,7 @@ extern bool offer_next(Offer *offer);
 extern bool offer_next_event(Offer *offer);
 extern bool offer_next_error(Offer *offer);
 extern const EventRecord *offer_record(Offer *offer);
-extern Place *offer_place(Offer *offer);
+extern EventTarget *offer_target(Offer *offer);
 extern void set_event(const EventRecord *record, bool keep_payload, Row row);
 extern int64 offer_insert(Offer *offer);
 extern const EventRecord *offered_record(const EventKey *key);

@@ -44,7 +44,7 @@ static const TableColumn error_columns[N_ERROR_COLUMNS] = {
 static void
 set_details(Row row, const EventRecord *record)
 {
-	EventSource part = {.json = record->source->json + record->payload.offset,.length = record->payload.length,.account = ""};
+	EventSource part = event_source(record->source->json + record->payload.offset, record->payload.length);
 	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
 	EventRecord again;
 
@@ -142,7 +142,7 @@ insert_production_errors(Offer *offer, EventRow **inserted)
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
 	}
-	register_rows("new_errors", RelationGetDescr(errors), rows, offer->nerrors);
+	register_rowset("new_errors", RelationGetDescr(errors), rows, offer->nerrors);
 	query_run(&insert_query, NULL, NULL);
 	SPI_unregister_relation("new_errors");
 	count = SPI_processed;

@@ -111,7 +111,7 @@ append_elements(StringInfo array, const Reject *reject)
  * payloads.
  */
 static Reject
-combine(EventBatch *batch, const Reject *rejects, int64 count)
+combine_group(EventBatch *batch, const Reject *rejects, int64 count)
 {
 	MemoryContext caller = MemoryContextSwitchTo(batch->context);
 	EventSource *source = palloc0(sizeof(EventSource));
@@ -146,7 +146,7 @@ combine(EventBatch *batch, const Reject *rejects, int64 count)
 #define COMBINED_BYTES	(64 * 1024 * 1024)
 
 /*
- * Return the number of rejects to combine, including the first: those of its
+ * Return the number of rejects to combine_group, including the first: those of its
  * account, up to a total of COMBINED_BYTES.
  */
 static int64
@@ -165,7 +165,7 @@ count_combined(const Reject *rejects, int64 count)
 }
 
 /*
- * Keep the first max_rejects rejects of a statement on inbox, and combine the
+ * Keep the first max_rejects rejects of a statement on inbox, and combine_group the
  * others by account.
  */
 static void
@@ -190,7 +190,7 @@ combine_rejects(EventBatch *batch)
 	{
 		int64		n = count_combined(others + i, nothers - i);
 
-		batch->rejects[nrejects++] = n == 1 ? others[i] : combine(batch, others + i, n);
+		batch->rejects[nrejects++] = n == 1 ? others[i] : combine_group(batch, others + i, n);
 		i += n;
 	}
 	batch->nrejects = nrejects;
@@ -242,7 +242,7 @@ insert_rejects(EventBatch *batch)
 		MemoryContextReset(batch->scratch);
 	}
 	MemoryContextSwitchTo(caller);
-	register_rows("rejected", RelationGetDescr(rejects), rows, batch->nrejects);
+	register_rowset("rejected", RelationGetDescr(rejects), rows, batch->nrejects);
 	query_run(&insert_query, NULL, NULL);
 	SPI_unregister_relation("rejected");
 	tuplestore_end(rows);

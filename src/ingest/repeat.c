@@ -93,23 +93,20 @@ reads_back(const EventRecord *merged, const EventRecord *record, const Field *se
 }
 
 /* An event's payload, and the record read from it. */
-typedef struct Told
+typedef struct ParsedPayload
 {
 	EventSource source;
 	EventRecord record;
-} Told;
+} ParsedPayload;
 
 /* Read a payload; false if it is not that of an event. */
 static bool
-read_told(Told *told, text *payload)
+parse_payload(ParsedPayload *parsed, text *payload)
 {
-	told->source = (EventSource)
-	{
-		.json = VARDATA_ANY(payload),.length = VARSIZE_ANY_EXHDR(payload),.account = ""
-	};
-	if (!event_read_fields(&told->record, &told->source))
+	parsed->source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+	if (!event_read_fields(&parsed->record, &parsed->source))
 		return false;
-	told->record.payload.length = told->source.length;
+	parsed->record.payload.length = parsed->source.length;
 	return true;
 }
 
@@ -119,16 +116,16 @@ read_told(Told *told, text *payload)
  * the appended fields could not be read back.
  */
 static text *
-merge_payload(text *payload, const EventRecord *record, Told *merged)
+merge_payload(text *payload, const EventRecord *record, ParsedPayload *merged)
 {
-	Told		stored;
+	ParsedPayload stored;
 	StringInfoData added;
 	const char *json = VARDATA_ANY(payload);
 	int			length = VARSIZE_ANY_EXHDR(payload);
 	text	   *result;
 
 	if (equal_bytes(json, length, record->source->json + record->payload.offset, record->payload.length) ||
-		!read_told(&stored, payload))
+		!parse_payload(&stored, payload))
 		return NULL;
 	initStringInfo(&added);
 	for (int i = 0; i < lengthof(sections); i++)
@@ -140,7 +137,7 @@ merge_payload(text *payload, const EventRecord *record, Told *merged)
 		length--;
 	result = cstring_to_text(psprintf("%.*s%s}", length - 1, json,
 									  added.data + (is_empty_container(json, length) ? strlen(", ") : 0)));
-	if (!read_told(merged, result))
+	if (!parse_payload(merged, result))
 		return NULL;
 	for (int i = 0; i < lengthof(sections); i++)
 		if (!has_section(&stored.record, sections[i]) && !reads_back(&merged->record, record, sections[i]))
@@ -153,9 +150,9 @@ merge_payload(text *payload, const EventRecord *record, Told *merged)
  * event, which is in a slot.
  */
 bool
-repeat_says_more(const EventRecord *record, TupleTableSlot *stored)
+repeat_adds_data(const EventRecord *record, TupleTableSlot *stored)
 {
-	Told		merged;
+	ParsedPayload merged;
 	bool		isnull;
 	Datum		payload = slot_getattr(stored, EVENTS_PAYLOAD + 1, &isnull);
 
@@ -192,13 +189,13 @@ fill_in_campaign(Datum *values, bool *nulls, const EventRecord *merged)
 bool
 repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
 {
-	Told		told;
-	Told		merged;
+	ParsedPayload parsed;
+	ParsedPayload merged;
 	text	   *payload;
 
-	if (stored_nulls[EVENTS_PAYLOAD] || !read_told(&told, DatumGetTextPP(values[EVENTS_PAYLOAD])))
+	if (stored_nulls[EVENTS_PAYLOAD] || !parse_payload(&parsed, DatumGetTextPP(values[EVENTS_PAYLOAD])))
 		return false;
-	payload = merge_payload(DatumGetTextPP(stored[EVENTS_PAYLOAD]), &told.record, &merged);
+	payload = merge_payload(DatumGetTextPP(stored[EVENTS_PAYLOAD]), &parsed.record, &merged);
 	if (payload == NULL)
 		return false;
 	memcpy(values, stored, N_EVENTS_COLUMNS * sizeof(Datum));
@@ -223,11 +220,11 @@ copy_text(TupleTableSlot *slot, int column)
  * context.  False if it has been changed since.
  */
 bool
-repeat_stored(Relation leaf, const EventKey *key, EventRow *row)
+read_stored_event(Relation leaf, const EventKey *key, EventRow *row)
 {
 	Lookup		lookup;
 	text	   *payload = NULL;
-	Told	   *told = palloc0(sizeof(Told));
+	ParsedPayload *parsed = palloc0(sizeof(ParsedPayload));
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	lookup_begin(&lookup, leaf, compat_primary_key(leaf), GetActiveSnapshot(), N_EVENT_KEY);
@@ -243,12 +240,12 @@ repeat_stored(Relation leaf, const EventKey *key, EventRow *row)
 	}
 	lookup_end(&lookup);
 	PopActiveSnapshot();
-	if (payload == NULL || !read_told(told, payload))
+	if (payload == NULL || !parse_payload(parsed, payload))
 		return false;
-	told->record.key = *key;
-	told->record.key.piece = pnstrdup(key->piece, key->piece_length);
-	told->record.key.account = pnstrdup(key->account, key->account_length);
-	row->key = told->record.key;
-	row->record = &told->record;
+	parsed->record.key = *key;
+	parsed->record.key.piece = pnstrdup(key->piece, key->piece_length);
+	parsed->record.key.account = pnstrdup(key->account, key->account_length);
+	row->key = parsed->record.key;
+	row->record = &parsed->record;
 	return true;
 }

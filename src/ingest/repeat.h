@@ -8,8 +8,8 @@
 #include "executor/tuptable.h"
 #include "storage/events.h"
 
-extern bool repeat_says_more(const EventRecord *record, TupleTableSlot *stored);
+extern bool repeat_adds_data(const EventRecord *record, TupleTableSlot *stored);
 extern bool repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls);
-extern bool repeat_stored(Relation leaf, const EventKey *key, EventRow *row);
+extern bool read_stored_event(Relation leaf, const EventKey *key, EventRow *row);
 
 #endif							/* POSTALYTICS_REPEAT_H */

@@ -108,7 +108,7 @@ spilled_fields(const EventRecord *record)
 }
 
 static void
-add_record(Spill *spill, const EventRecord *record, TupleTableSlot *row)
+add_to_sort(Spill *spill, const EventRecord *record, TupleTableSlot *row)
 {
 	const EventKey *key = &record->key;
 
@@ -141,7 +141,7 @@ spill_add(Spill *spill, EventBatch *batch)
 	for (int64 i = 0; i < batch->nrecords; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		add_record(spill, event_batch_record(batch, i), row);
+		add_to_sort(spill, event_batch_record(batch, i), row);
 		MemoryContextReset(each);
 	}
 	MemoryContextSwitchTo(batch->scratch);
@@ -222,14 +222,12 @@ restore_fields(EventRecord *record, const bytea *stored)
 const EventRecord *
 spill_record(Spill *spill)
 {
-	EventSource *source = palloc0(sizeof(EventSource));
+	EventSource *source = palloc(sizeof(EventSource));
 	EventRecord *record = palloc0(sizeof(EventRecord));
 	bool		isnull;
 	text	   *payload = DatumGetTextPCopy(slot_getattr(spill->slot, SPILL_PAYLOAD, &isnull));
 
-	source->json = VARDATA_ANY(payload);
-	source->length = VARSIZE_ANY_EXHDR(payload);
-	source->account = "";
+	*source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 	record->source = source;
 	if (!restore_fields(record, DatumGetByteaPP(slot_getattr(spill->slot, SPILL_FIELDS, &isnull))) &&
 		!event_read_fields(record, source))

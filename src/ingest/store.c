@@ -34,7 +34,7 @@
 #define EXPECT_NEW		16
 
 /*
- * Insert the events directly, set event_id in the places of the new ones, and
+ * Insert the events directly, set event_id in the targets of the new ones, and
  * return their number.
  */
 static int64
@@ -49,7 +49,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 	offer_rewind(offer);
 	for (int64 n = 0; offer_next_event(offer); n++)
 	{
-		Place	   *place = offer_place(offer);
+		EventTarget *place = offer_target(offer);
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
 		int64		event_id = nextval_internal(event_ids, false);
 		bool		expect_new = (n - inserted) * EXPECT_NEW < n;
@@ -66,7 +66,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 		}
 		else if (offer->keep_payload)
 		{
-			place->says_more = repeat_says_more(offer_record(offer), direct_stored(table));
+			place->adds_data = repeat_adds_data(offer_record(offer), direct_stored(table));
 		}
 		ExecClearTuple(direct_stored(table));	/* it has a page pinned */
 		MemoryContextSwitchTo(caller);
@@ -76,7 +76,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 }
 
 /*
- * Fill in the data that stored events lack, for each place with says_more set.
+ * Fill in the data that stored events lack, for each place with adds_data set.
  * Reset it where nothing was filled in.  True if anything was filled in.
  */
 static bool
@@ -90,18 +90,18 @@ fill_in_repeats(Months *months, Offer *offer, MemoryContext scratch)
 	offer_rewind(offer);
 	while (offer_next_event(offer))
 	{
-		Place	   *place = offer_place(offer);
+		EventTarget *place = offer_target(offer);
 		DirectTable *table = months->months[place->month].table;
 		MemoryContext caller;
 
-		if (!place->says_more)
+		if (!place->adds_data)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		caller = MemoryContextSwitchTo(scratch);
 		set_event(offer_record(offer), true, row);
 		direct_next_command(table);
-		place->says_more = direct_update(table, values, nulls, repeat_merge);
-		any |= place->says_more;
+		place->adds_data = direct_update(table, values, nulls, repeat_merge);
+		any |= place->adds_data;
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
 	}
@@ -117,16 +117,16 @@ derive_events(Derivation *derivation, Months *months, Offer *offer)
 	offer_rewind(offer);
 	while (offer_next_event(offer))
 	{
-		const Place *place = offer_place(offer);
+		const EventTarget *place = offer_target(offer);
 		const EventRecord *record;
 		MemoryContext caller;
 		EventRow	row;
 
-		if (place->event_id == 0 && !place->says_more)
+		if (place->event_id == 0 && !place->adds_data)
 			continue;
 		caller = MemoryContextSwitchTo(derive_piece(derivation, offer->key));
 		row.event_id = place->event_id;
-		row.is_repeat = place->says_more;
+		row.is_repeat = place->adds_data;
 		if (!row.is_repeat)
 		{
 			record = offer_record(offer);
@@ -135,7 +135,7 @@ derive_events(Derivation *derivation, Months *months, Offer *offer)
 			row.drop_id = (text *) DatumGetPointer(event_field_text(record, DROP_ID));
 			row.record = record;
 		}
-		if (!row.is_repeat || repeat_stored(months->months[place->month].leaf, offer->key, &row))
+		if (!row.is_repeat || read_stored_event(months->months[place->month].leaf, offer->key, &row))
 			derive_row(derivation, &row);
 		MemoryContextSwitchTo(caller);
 	}
@@ -185,8 +185,8 @@ insert_events(Offer *offer, MemoryContext context)
 	if (offer->count == 0)
 		return 0;
 	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
-	offer->places = MemoryContextAllocExtended(context, offer->count * sizeof(Place),
-											   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	offer->targets = MemoryContextAllocExtended(context, offer->count * sizeof(EventTarget),
+												MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	if (offer->nerrors > 0)		/* before events, the lock order of forget */
 		nerrors = insert_production_errors(offer, &errors);
 	direct = open_months(&months, offer);
@@ -204,7 +204,7 @@ insert_events(Offer *offer, MemoryContext context)
 		derive_end(derivation);
 	}
 	close_months(&months);
-	pfree(offer->places);
+	pfree(offer->targets);
 	MemoryContextDelete(scratch);
 	return inserted + nerrors;
 }
@@ -221,8 +221,8 @@ store_batch(EventBatch *batch, int64 bytes)
 
 	ensure_months(batch);
 	if (bytes > 0)
-		progress_begin(bytes, bytes);	/* again, as creating a month may
-										 * have ended it */
+		progress_begin(bytes, bytes);	/* again, as creating a month may have
+										 * ended it */
 	SPI_connect();
 	offer_batch(&offer, batch, bytes > 0);
 	result.inserted = insert_events(&offer, batch->context);

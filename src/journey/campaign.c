@@ -255,7 +255,7 @@ campaign_finish(CampaignWriter *writer)
 	count = collect_campaigns(writer, relation, rows);
 	if (count > 0)
 	{
-		register_rows("seen", RelationGetDescr(relation), rows, count);
+		register_rowset("seen", RelationGetDescr(relation), rows, count);
 		query_run(&write_query, NULL, NULL);
 		SPI_unregister_relation("seen");
 	}

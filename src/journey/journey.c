@@ -35,7 +35,8 @@ typedef struct Journey
 	text	   *campaign_id;	/* NULL if only the drop is known */
 	text	   *drop_id;
 	const EventRecord *section[N_SECTIONS];
-	bool		has_unknown;	/* the payload of an event was not kept */
+	bool		has_unknown_payload;	/* the payload of an event was not
+										 * kept */
 } Journey;
 
 struct JourneyWriter
@@ -51,7 +52,7 @@ struct JourneyWriter
 };
 
 /* The number of rows that the query writes at once. */
-#define KEEP_ROWS	10000
+#define MAX_KEPT_ROWS	10000
 
 static void
 begin_journey(Journey *journey)
@@ -96,7 +97,7 @@ journey_writer_create(MemoryContext parent, bool replace)
  * decides the section, and its mark is recorded.
  */
 static bool
-decides(Journey *journey, Section section, int64 mark)
+take_section(Journey *journey, Section section, int64 mark)
 {
 	if (mark <= journey->marks[SECTION_MARK(section)])
 		return false;
@@ -124,7 +125,7 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 	};
 
 	for (int i = SECTION_CONTACT; i < N_SECTIONS; i++)
-		if (has[i] && decides(journey, i, mark))
+		if (has[i] && take_section(journey, i, mark))
 			journey->section[i] = record;
 }
 
@@ -163,14 +164,14 @@ journey_add(JourneyWriter *writer, const EventRow *row)
 	if (status < N_STATUS_MARKS)
 		journey->marks[status] = Max(journey->marks[status], mark);
 
-	if (names_campaign(row) && decides(journey, SECTION_CAMPAIGN, mark))
+	if (names_campaign(row) && take_section(journey, SECTION_CAMPAIGN, mark))
 		journey->campaign_id = DatumGetTextPCopy(PointerGetDatum(row->campaign_id));
-	if (row->drop_id != NULL && decides(journey, SECTION_DROP, mark))
+	if (row->drop_id != NULL && take_section(journey, SECTION_DROP, mark))
 		journey->drop_id = DatumGetTextPCopy(PointerGetDatum(row->drop_id));
 	if (row->record != NULL)
 		add_record(journey, row->record, status, mark);
 	else
-		journey->has_unknown = true;
+		journey->has_unknown_payload = true;
 }
 
 /* ---- writing ---- */
@@ -298,7 +299,7 @@ write_kept(JourneyWriter *writer)
 
 	if (writer->count == 0)
 		return;
-	register_rows("journeys", RelationGetDescr(writer->pieces), writer->rows, writer->count);
+	register_rowset("journeys", RelationGetDescr(writer->pieces), writer->rows, writer->count);
 	query_run(&write_query, values, NULL);
 	SPI_unregister_relation("journeys");
 	tuplestore_end(writer->rows);
@@ -319,7 +320,7 @@ keep_row(JourneyWriter *writer)
 	}
 	tuplestore_putvalues(writer->rows, RelationGetDescr(writer->pieces),
 						 writer->row.values, writer->row.nulls);
-	if (++writer->count == KEEP_ROWS)
+	if (++writer->count == MAX_KEPT_ROWS)
 		write_kept(writer);
 }
 
@@ -340,7 +341,7 @@ void
 journey_next_piece(JourneyWriter *writer)
 {
 	memset(writer->row.nulls, true, RelationGetDescr(writer->pieces)->natts * sizeof(bool));
-	if (writer->replace && writer->journey.has_unknown)
+	if (writer->replace && writer->journey.has_unknown_payload)
 		keep_unknown_sections(&writer->journey);
 	set_columns(writer->row, &writer->journey);
 	if (writer->direct != NULL)

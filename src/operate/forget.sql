@@ -350,7 +350,7 @@ BEGIN
             UPDATE postalytics.rejects AS r
             SET payload = kept.events,
                 piece_id = NULL,
-                reason = format('%s events left after others of the same payload were erased', kept.number)
+                reason = format('events of a payload of which others were erased: %s', kept.number)
             WHERE r.reject_id = reject.reject_id;
         END IF;
         erased := erased + 1;
@@ -447,7 +447,7 @@ BEGIN
     PERFORM postalytics.check_read_committed('forget');
     PERFORM postalytics.check_not_distributed();
     IF num_nonnulls(sought_contact, sought_email, sought_piece) = 0 THEN
-        RAISE EXCEPTION 'a contact id, an e-mail address or a piece must be specified'
+        RAISE EXCEPTION 'contact id, e-mail address or piece must be specified'
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'For example, forget(email => ''ann@example.com'').';
     END IF;
@@ -497,7 +497,7 @@ BEGIN
     FROM postalytics.count_mentions(account, names.emails) AS m
     WHERE m.affected > 0;
     IF piece_ids IS NULL AND erased = 0 THEN
-        RAISE NOTICE 'nothing of this person was found in account "%"', account;
+        RAISE NOTICE 'no data of this person was found in account "%"', account;
     END IF;
     PERFORM postalytics.audit('forget', NULL, account,
                               format('pieces: %s%s', COALESCE(cardinality(piece_ids), 0),

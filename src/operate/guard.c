@@ -155,8 +155,8 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 	if (loss != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot drop extension %s because it holds events", EXTENSION_NAME),
-				 errdetail("Lost would be %s.", loss),
-				 errhint("Back them up, then use CASCADE.")));
+				 errmsg("cannot drop extension %s because it contains events", EXTENSION_NAME),
+				 errdetail("It holds %s.", loss),
+				 errhint("Back up the data, then use DROP EXTENSION ... CASCADE.")));
 	return PointerGetDatum(NULL);
 }

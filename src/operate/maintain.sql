@@ -101,7 +101,7 @@ BEGIN
     ELSE
         EXECUTE format('ALTER TABLE postalytics.events DETACH PARTITION %s', leaf);
     END IF;
-    RETURN format('%s deliveries still wait', carried);
+    RETURN format('deliveries still waiting: %s', carried);
 END
 $$;
 COMMENT ON FUNCTION postalytics.retire_month(regclass, text, boolean) IS
@@ -139,7 +139,7 @@ $$;
 COMMENT ON FUNCTION postalytics.retire_leaf(regclass, regclass, boolean) IS
     'internal: retire one leaf; returns what was done';
 
-CREATE FUNCTION postalytics.make_ahead()
+CREATE FUNCTION postalytics.create_partitions_ahead()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -176,11 +176,11 @@ EXCEPTION
         RETURN NEXT postalytics.log_maintenance('failed', 'postalytics.events', SQLERRM);
 END
 $$;
-COMMENT ON FUNCTION postalytics.make_ahead() IS
+COMMENT ON FUNCTION postalytics.create_partitions_ahead() IS
     'internal: create months and days in advance; returns what was done';
 
 -- Skips rows that other sessions have locked.
-CREATE FUNCTION postalytics.delete_after_a_day(relation regclass, since name)
+CREATE FUNCTION postalytics.delete_day_old_rows(relation regclass, since name)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -193,7 +193,7 @@ BEGIN
                                               FOR UPDATE SKIP LOCKED))', relation, since);
 END
 $$;
-COMMENT ON FUNCTION postalytics.delete_after_a_day(regclass, name) IS
+COMMENT ON FUNCTION postalytics.delete_day_old_rows(regclass, name) IS
     'internal: delete the rows of a table whose time is more than a day ago';
 
 -- Deletes old rows of maintenance_log, audit_log, production_errors and the tables that
@@ -220,9 +220,9 @@ BEGIN
                       FROM postalytics.deliveries_unfinished AS d
                       WHERE (d.piece_id, d.account, d.occurred_at) = (e.piece_id, e.account, e.occurred_at)
                         AND d.status IS NULL);
-    PERFORM postalytics.delete_after_a_day('postalytics.pauses', 'until');
-    PERFORM postalytics.delete_after_a_day('postalytics.breaker_events', 'at');
-    PERFORM postalytics.delete_after_a_day('postalytics.tallies', 'at');
+    PERFORM postalytics.delete_day_old_rows('postalytics.pauses', 'until');
+    PERFORM postalytics.delete_day_old_rows('postalytics.breaker_events', 'at');
+    PERFORM postalytics.delete_day_old_rows('postalytics.tallies', 'at');
     PERFORM postalytics.forget_handouts();
     RETURN true;
 EXCEPTION
@@ -256,7 +256,7 @@ BEGIN
     IF NOT postalytics.begin_maintenance() THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT m.* FROM postalytics.make_ahead() AS m;
+    RETURN QUERY SELECT m.* FROM postalytics.create_partitions_ahead() AS m;
     FOR old IN
         SELECT l.leaf, l.parent
         FROM postalytics.leaves_to_retire() AS l

@@ -117,7 +117,7 @@ $$;
 COMMENT ON FUNCTION postalytics.move_production_errors(text, text) IS
     'internal: move the production errors of an account to another, and delete duplicates and their duplicate deliveries';
 
-CREATE FUNCTION postalytics.rename_account_references(old text, new text)
+CREATE FUNCTION postalytics.move_account_references(old text, new text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -140,7 +140,7 @@ AS $$
     SET account = new
     WHERE b.account = old
 $$;
-COMMENT ON FUNCTION postalytics.rename_account_references(text, text) IS
+COMMENT ON FUNCTION postalytics.move_account_references(text, text) IS
     'internal: change an account in rejects, syncs and bindings';
 
 -- The caller has locked the existing deliveries, and then events.  A lock timeout
@@ -183,7 +183,7 @@ BEGIN
     WHERE (p.piece_id, p.account) = (c.piece_id, new)
       AND c.opens + c.completions > 0;
     PERFORM postalytics.move_campaigns(old, new);
-    PERFORM postalytics.rename_account_references(old, new);
+    PERFORM postalytics.move_account_references(old, new);
     RETURN moved + common.events;
 END
 $$;
@@ -218,11 +218,11 @@ BEGIN
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF old = new THEN
-        RAISE EXCEPTION 'the old and the new account must differ'
+        RAISE EXCEPTION 'old and new account must differ'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF new = '' THEN
-        RAISE EXCEPTION 'the new account must have a name'
+        RAISE EXCEPTION 'new account must not be empty'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF octet_length(new) > 255 THEN

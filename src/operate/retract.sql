@@ -140,7 +140,7 @@ AS $$
 BEGIN
     RAISE EXCEPTION 'event % of piece "%" at % does not exist', status, piece_id, occurred_at
         USING ERRCODE = 'undefined_object',
-              HINT = 'The events of the piece are in postalytics.events; the time must match exactly.';
+              HINT = 'The events of the piece are in postalytics.events.';
 END
 $$;
 COMMENT ON FUNCTION postalytics.raise_undefined_event(text, postalytics.mail_status, timestamptz) IS

@@ -38,7 +38,7 @@ postalytics_bar(PG_FUNCTION_ARGS)
 	if (width < 1 || width > MAX_WIDTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("width %d is not from 1 to %d", width, MAX_WIDTH)));
+				 errmsg("width must be between 1 and %d", MAX_WIDTH)));
 	initStringInfo(&bar);
 	length = isnan(share) ? 0 : (int) rint(Min(Max(share, 0), 1) * width * steps);
 	for (int i = 0; i < length / steps; i++)

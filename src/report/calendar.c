@@ -208,7 +208,7 @@ postalytics_delivery_window(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("time zone \"%s\" not recognized", zone_name),
-				 errhint("Their names are in pg_timezone_names.")));
+				 errhint("Time zone names are listed in view pg_timezone_names.")));
 	if (TIMESTAMP_NOT_FINITE(processed_at))
 		PG_RETURN_NULL();
 	if (timestamp2tm(processed_at, &offset, &tm, &fsec, NULL, zone) != 0)

@@ -51,7 +51,7 @@ $$;
 COMMENT ON FUNCTION postalytics.expected_day(timestamptz) IS
     'internal: day of an expected delivery date, which the feed sends as midnight';
 
-CREATE FUNCTION postalytics.late_from(piece postalytics.pieces)
+CREATE FUNCTION postalytics.late_after(piece postalytics.pieces)
 RETURNS timestamptz
 LANGUAGE sql
 STABLE PARALLEL SAFE
@@ -59,5 +59,5 @@ AS $$
 SELECT (postalytics.expected_day(piece.expected_delivery_at) OPERATOR(pg_catalog.+) 1)::timestamp
        AT TIME ZONE COALESCE(postalytics.zip_time_zone(piece.zip), 'America/New_York')
 $$;
-COMMENT ON FUNCTION postalytics.late_from(postalytics.pieces) IS
+COMMENT ON FUNCTION postalytics.late_after(postalytics.pieces) IS
     'end of the expected delivery day in the recipient''s time zone; NULL if no delivery date is known';

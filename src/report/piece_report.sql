@@ -105,7 +105,7 @@ CROSS JOIN LATERAL (
     SELECT e.occurred_at, e.status, e.occurred_at AS place,
            round(extract(epoch FROM e.occurred_at - e.before) / 86400, 1) AS days,
            CASE
-               WHEN e.status = 'ProcessedForDelivery' AND e.occurred_at >= postalytics.late_from(p)
+               WHEN e.status = 'ProcessedForDelivery' AND e.occurred_at >= postalytics.late_after(p)
                THEN 'late'
            END AS note
     FROM seen AS e
@@ -113,7 +113,7 @@ CROSS JOIN LATERAL (
     SELECT NULL, u.status, COALESCE(u.by, 'infinity'), NULL,
            CASE
                WHEN u.by IS NOT NULL THEN 'not reported'
-               WHEN postalytics.late_from(p) <= now() THEN 'awaited, late'
+               WHEN postalytics.late_after(p) <= now() THEN 'awaited, late'
                ELSE 'awaited'
            END
     FROM unseen AS u

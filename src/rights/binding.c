@@ -104,7 +104,7 @@ static TableCache bindings_cache = {
 
 /* True if the current user has all privileges of the extension's owner. */
 static bool
-acts_for_owner(void)
+has_privs_of_owner(void)
 {
 	return has_privs_of_role(GetUserId(), extension_owner());
 }
@@ -134,7 +134,7 @@ first_binding(Privilege privilege)
 static bool
 includes_account(const AllowedAccounts *bound, const char *account, uint32 length)
 {
-	return includes_bytes(bound->accounts, bound->count, account, length);
+	return texts_include(bound->accounts, bound->count, account, length);
 }
 
 /*
@@ -147,7 +147,7 @@ allowed_accounts(Privilege privilege, AllowedAccounts *bound)
 	int			size = 0;
 
 	memset(bound, 0, sizeof(*bound));
-	bound->all = acts_for_owner();
+	bound->all = has_privs_of_owner();
 	if (bound->all)
 		return;
 	for (const Binding *each = first_binding(privilege); each != NULL;
@@ -231,14 +231,14 @@ account_array(const AllowedAccounts *bound)
 bool
 may_manage(void)
 {
-	return acts_for_owner() || first_binding(PRIVILEGE_MANAGE) != NULL;
+	return has_privs_of_owner() || first_binding(PRIVILEGE_MANAGE) != NULL;
 }
 
 /* True if the current user may work on the deliveries of a sync. */
 bool
-may_work_on(const char *sync)
+may_use_sync(const char *sync)
 {
-	if (acts_for_owner())
+	if (has_privs_of_owner())
 		return true;
 	for (const Binding *each = first_binding(PRIVILEGE_SYNC); each != NULL;
 		 each = next_binding(each->next, PRIVILEGE_SYNC))

@@ -37,6 +37,6 @@ extern void ingest_accounts(AllowedAccounts *bound);
 extern EventAccount account_of_call(const AllowedAccounts *bound, const char *account);
 extern Datum account_array(const AllowedAccounts *bound);
 extern bool may_manage(void);
-extern bool may_work_on(const char *sync);
+extern bool may_use_sync(const char *sync);
 
 #endif							/* POSTALYTICS_BINDING_H */

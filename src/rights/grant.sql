@@ -174,7 +174,7 @@ BEGIN
         END IF;
         RAISE WARNING 'policies for readers of all accounts were not changed because the tables are locked'
             USING DETAIL = 'Privileges are in effect, but queries of these roles might be slower.',
-                  HINT = 'Call maintain or grant_read later.';
+                  HINT = 'Call maintain() or grant_read() again later.';
         RETURN;
     END IF;
     FOREACH each IN ARRAY postalytics.account_tables() LOOP
@@ -214,7 +214,7 @@ AS $$
                       postalytics.was_sent(postalytics.pieces),
                       postalytics.was_scanned(postalytics.pieces),
                       postalytics.is_tracked(postalytics.pieces),
-                      postalytics.late_from(postalytics.pieces),
+                      postalytics.late_after(postalytics.pieces),
                       postalytics.expected_day(timestamptz),
                       postalytics.setting(text),
                       postalytics.payload_details(json),
@@ -377,9 +377,9 @@ BEGIN
     END IF;
     -- Data without an account can belong to any client.
     IF account = '' THEN
-        RAISE EXCEPTION 'a role cannot be bound to the empty account'
+        RAISE EXCEPTION 'cannot bind a role to the empty account'
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Omit the account to bind the role to all accounts, or name the data with move_account first.';
+                  HINT = 'Omit the account to bind the role to all accounts, or assign the data to an account with move_account first.';
     END IF;
     DELETE FROM postalytics.bindings AS b
     WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = b.role)

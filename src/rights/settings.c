@@ -60,7 +60,7 @@ settings_init(void)
 
 /* ---- settings ---- */
 
-typedef enum SettingName
+typedef enum SettingId
 {
 	SETTING_IDENTITY,
 	SETTING_EVENT_PRECISION,
@@ -84,7 +84,7 @@ typedef enum SettingName
 	SETTING_MAX_REJECTS,
 	SETTING_MAX_CAMPAIGNS,
 	N_SETTINGS
-} SettingName;
+} SettingId;
 
 #define MAX_CHOICES	3
 
@@ -300,7 +300,7 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 	[SETTING_PIECE_RETENTION] = {
 		.name = "piece_retention",
 		.default_value = "0",
-		.description = "Sets how long after its last event a piece is anonymised or deleted, as piece_retention_action says, and a production error deleted; 0 disables this.",
+		.description = "Sets how long after its last event a piece is anonymised or deleted (see piece_retention_action), and how long production errors are kept; 0 disables this.",
 		.allowed = "0, or an interval with a unit, from 1 day to 1000 years",
 		.is_valid = is_duration,
 		.min = "1 day",
@@ -400,10 +400,10 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 /*
  * Return the number of a setting; error 42704 if there is none with this name.
  */
-static SettingName
+static SettingId
 setting_by_name(const char *name)
 {
-	for (SettingName i = 0; i < N_SETTINGS; i++)
+	for (SettingId i = 0; i < N_SETTINGS; i++)
 		if (strcmp(setting_info[i].name, name) == 0)
 			return i;
 	ereport(ERROR,
@@ -453,7 +453,7 @@ add_setting(TupleTableSlot *row)
 
 /* Check all values, and convert those that are read in C. */
 static void
-end_settings(void)
+convert_settings(void)
 {
 	Interval	history;
 
@@ -480,7 +480,7 @@ static TableCache settings_cache = {
 	.table = "configuration",
 	.begin = begin_settings,
 	.add = add_setting,
-	.end = end_settings
+	.end = convert_settings
 };
 
 /*
@@ -505,7 +505,7 @@ current_settings(void)
 Datum
 postalytics_setting(PG_FUNCTION_ARGS)
 {
-	SettingName name = setting_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	SettingId	name = setting_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	(void) current_settings();
 	PG_RETURN_TEXT_P(cstring_to_text(setting_values[name]));

@@ -52,7 +52,7 @@ month_start(TimestampTz time)
 		tm.tm_year < 1 || tm.tm_year > MAX_MONTH_YEAR)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("no partition of events can hold time %s", timestamptz_to_str(time))));
+				 errmsg("timestamp out of range for a partition: %s", timestamptz_to_str(time))));
 	return (date2j(tm.tm_year, tm.tm_mon, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
@@ -397,9 +397,9 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 	if (has_leaf(kind, time))
 		return LEAF_EXISTS;
 	if (leaf_name_is_taken(kind, time))
-		return LEAF_IN_THE_WAY;
+		return LEAF_NAME_TAKEN;
 	if (has_max_months(kind))
-		return LEAF_TOO_MANY;
+		return LEAF_LIMIT_REACHED;
 	lock = lock_parent(kind, time, timeout);
 	if (lock == PARENT_BUSY)
 		ereport(ERROR,
@@ -407,13 +407,13 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 				 errmsg("could not create a partition of \"%s.%s\" within %d ms",
 						EXTENSION_SCHEMA, parent->name, timeout),
 				 errdetail("Another transaction holds a conflicting lock on the table."),
-				 errhint("Try again after that transaction, which pg_locks shows, has ended.")));
+				 errhint("Find that transaction in pg_locks, and try again after it has ended.")));
 	if (lock == PARENT_HAS_LEAF || has_new_leaf(kind, time))
 		return LEAF_EXISTS;
 	if (look_up_name(leaf_name(kind, time)) != NAME_FREE)
-		return LEAF_IN_THE_WAY;
+		return LEAF_NAME_TAKEN;
 	if (has_max_months(kind))
-		return LEAF_TOO_MANY;
+		return LEAF_LIMIT_REACHED;
 	create_leaf(parent, leaf_name(kind, time), parent->start(time));
 	return LEAF_CREATED;
 }
@@ -428,17 +428,17 @@ create_missing_leaf(LeafKind kind, TimestampTz time)
 {
 	LeafState	state = ensure_leaf(kind, time);
 
-	if (state == LEAF_IN_THE_WAY)
+	if (state == LEAF_NAME_TAKEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_TABLE),
 				 errmsg("table \"%s.%s\" is not a partition of %s", EXTENSION_SCHEMA,
 						leaf_name(kind, time), parents[kind].name),
-				 errhint("Attach it again, or rename it.")));
-	if (state == LEAF_TOO_MANY)
+				 errhint("Attach it as a partition, or rename it.")));
+	if (state == LEAF_LIMIT_REACHED)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("cannot create another partition of \"%s.%s\"", EXTENSION_SCHEMA, parents[kind].name),
-				 errdetail("There are as many monthly partitions as setting \"max_months\" allows (%d).", current_settings()->max_months),
+				 errdetail("Setting \"max_months\" allows %d monthly partitions.", current_settings()->max_months),
 				 errhint("Set \"retention\" so that maintain() retires old months, or increase \"max_months\".")));
 	return state == LEAF_CREATED;
 }

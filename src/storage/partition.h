@@ -18,9 +18,9 @@ typedef enum LeafState
 {
 	LEAF_EXISTS,
 	LEAF_CREATED,
-	LEAF_IN_THE_WAY,			/* something that is not a partition has its
+	LEAF_NAME_TAKEN,			/* something that is not a partition has its
 								 * name */
-	LEAF_TOO_MANY				/* setting max_months does not allow it */
+	LEAF_LIMIT_REACHED			/* setting max_months does not allow it */
 } LeafState;
 
 typedef enum ParentLock

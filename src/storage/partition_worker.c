@@ -30,7 +30,7 @@
 
 PGDLLEXPORT void postalytics_leaf_main(Datum arg);
 
-#define WORKER_NAME		"postalytics_status partition maker"
+#define WORKER_NAME		"postalytics_status partition worker"
 
 #define MAX_LEAVES		13		/* per worker */
 
@@ -44,22 +44,22 @@ PGDLLEXPORT void postalytics_leaf_main(Datum arg);
 #define MAX_TRIES		20
 
 /* The task of a worker, passed in bgw_extra. */
-typedef struct LeafOrder
+typedef struct LeafTask
 {
 	int32		kind;
 	int32		count;
 	int32		lock_timeout;	/* milliseconds */
 	TimestampTz times[MAX_LEAVES];
-} LeafOrder;
+} LeafTask;
 
-StaticAssertDecl(sizeof(LeafOrder) <= BGW_EXTRALEN, "LeafOrder must fit bgw_extra");
+StaticAssertDecl(sizeof(LeafTask) <= BGW_EXTRALEN, "LeafTask must fit bgw_extra");
 
 /*
  * Start a worker and wait until it has exited.  Returns false if no slot is
  * free.
  */
 static bool
-run_worker(const LeafOrder *order)
+run_worker(const LeafTask *order)
 {
 	BackgroundWorker registration = {
 		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
@@ -97,7 +97,7 @@ create_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
 		return false;
 	for (int i = 0; i < count; i += MAX_LEAVES)
 	{
-		LeafOrder	order = {
+		LeafTask	order = {
 			.kind = kind,
 			.count = Min(count - i, MAX_LEAVES),
 			.lock_timeout = LockTimeout > 0 ? Min(LockTimeout, MAX_LOCK_TIMEOUT) : MAX_LOCK_TIMEOUT
@@ -115,7 +115,7 @@ create_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
  * when it creates the leaf itself.
  */
 static void
-make_leaf(LeafKind kind, TimestampTz time)
+create_leaf_in_transaction(LeafKind kind, TimestampTz time)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
@@ -150,7 +150,7 @@ make_leaf(LeafKind kind, TimestampTz time)
 void
 postalytics_leaf_main(Datum arg)
 {
-	LeafOrder	order;
+	LeafTask	order;
 
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
 	pqsignal(SIGTERM, die);
@@ -159,7 +159,7 @@ postalytics_leaf_main(Datum arg)
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("lock_timeout", psprintf("%d", order.lock_timeout), PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
-	pgstat_report_activity(STATE_RUNNING, "making partitions");
+	pgstat_report_activity(STATE_RUNNING, "creating partitions");
 	for (int i = 0; i < order.count; i++)
-		make_leaf(order.kind, order.times[i]);
+		create_leaf_in_transaction(order.kind, order.times[i]);
 }

@@ -108,7 +108,7 @@ read_claims(const text *sync, ArrayType *delivery_ids, ArrayType *attempts, Clai
  * client may have fetched through another session.
  */
 static bool
-may_finish(TupleTableSlot *slot)
+may_end_lease(TupleTableSlot *slot)
 {
 	bool		isnull;
 	Datum		leases = delivery_attribute(slot, DELIVERY_LEASES, &isnull);
@@ -140,7 +140,7 @@ is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 	if (row.id != claim->id || row.lease_until == DT_NOBEGIN ||
 		!equal_texts(DatumGetTextPP(row.sync), claims->sync))
 		return false;
-	return claims->by_attempt ? row.attempt == claim->attempt : may_finish(slot);
+	return claims->by_attempt ? row.attempt == claim->attempt : may_end_lease(slot);
 }
 
 /*
@@ -162,11 +162,11 @@ lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 }
 
 /*
- * Lock the rows of all valid claims, store their ctids in places and the times
+ * Lock the rows of all valid claims, store their ctids in tids and the times
  * at which they were created in created, and return their number.
  */
 static int
-lock_claims(const Claims *claims, LockTupleMode mode, Datum *places, TimestampTz *created)
+lock_claims(const Claims *claims, LockTupleMode mode, Datum *tids, TimestampTz *created)
 {
 	const Sync *sync = find_sync(text_to_cstring(claims->sync));
 	Relation	unfinished = open_unfinished(RowExclusiveLock);
@@ -186,7 +186,7 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *places, TimestampTz
 		if (!lock_claimed(&lookup, claims, &claims->claims[i], mode, place))
 			continue;
 		created[count] = DatumGetTimestampTz(delivery_attribute(lookup.slot, DELIVERY_CREATED_AT, &isnull));
-		places[count++] = PointerGetDatum(place);
+		tids[count++] = PointerGetDatum(place);
 		look_again_at(sync, DatumGetTextPP(delivery_attribute(lookup.slot, DELIVERY_PIECE_ID, &isnull)),
 					  DatumGetTextPP(delivery_attribute(lookup.slot, DELIVERY_ACCOUNT, &isnull)));
 	}
@@ -207,19 +207,19 @@ ack_deliveries(const text *sync, ArrayType *delivery_ids, ArrayType *attempts)
 	TimestampTz now = GetCurrentTimestamp();
 	SavedUser	caller;
 	Claims		claims;
-	Datum	   *places;
+	Datum	   *tids;
 	TimestampTz *created;
 	int			count;
 
 	PreventCommandIfReadOnly("ack");
 	read_claims(sync, delivery_ids, attempts, &claims);
 	caller = switch_to_owner();
-	places = palloc(Max(claims.count, 1) * sizeof(Datum));
+	tids = palloc(Max(claims.count, 1) * sizeof(Datum));
 	created = palloc(Max(claims.count, 1) * sizeof(TimestampTz));
-	count = lock_claims(&claims, LockTupleExclusive, places, created);
+	count = lock_claims(&claims, LockTupleExclusive, tids, created);
 	if (count > 0)
 	{
-		Datum		array = place_array(places, count);
+		Datum		array = tid_array(tids, count);
 		const Sync *row = find_sync(text_to_cstring(sync));
 
 		for (int i = 0; i < count; i++)
@@ -264,7 +264,7 @@ postalytics_ack(PG_FUNCTION_ARGS)
 /* Parameters of nack_query. */
 enum
 {
-	NACK_PLACES, NACK_ERROR, NACK_RETRY_IN, NACK_DEAD, NACK_MAX_ATTEMPTS, NACK_NOW, N_NACK
+	NACK_TIDS, NACK_ERROR, NACK_RETRY_IN, NACK_DEAD, NACK_MAX_ATTEMPTS, NACK_NOW, N_NACK
 };
 
 /*
@@ -288,7 +288,7 @@ static SqlQuery nack_query = {
 	.result = SPI_OK_UPDATE,
 	.nparameters = N_NACK,
 	.types = {
-		[NACK_PLACES] = TIDARRAYOID,
+		[NACK_TIDS] = TIDARRAYOID,
 		[NACK_ERROR] = TEXTOID,
 		[NACK_RETRY_IN] = INTERVALOID,
 		[NACK_DEAD] = BOOLOID,
@@ -314,14 +314,14 @@ postalytics_nack(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	const Sync *sync = sync_argument(fcinfo);
-	bool		dead = DatumGetBool(argument(fcinfo, 4, "dead"));
+	bool		dead = DatumGetBool(required_argument(fcinfo, 4, "dead"));
 	int			max_attempts = sync->max_attempts;
 	Datum		error = PG_ARGISNULL(2) ? CStringGetTextDatum("no error given") : PG_GETARG_DATUM(2);
 	TimestampTz pause_end = DT_NOBEGIN;
 	TimestampTz clock;
 	SavedUser	caller;
 	Claims		claims;
-	Datum	   *places;
+	Datum	   *tids;
 	TimestampTz *created;
 	int			count;
 
@@ -332,15 +332,15 @@ postalytics_nack(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("nack");
 	read_claims(PG_GETARG_TEXT_PP(0), array_argument(fcinfo, 1), array_argument(fcinfo, 5), &claims);
 	caller = switch_to_owner();
-	places = palloc(Max(claims.count, 1) * sizeof(Datum));
+	tids = palloc(Max(claims.count, 1) * sizeof(Datum));
 	created = palloc(Max(claims.count, 1) * sizeof(TimestampTz));
-	count = lock_claims(&claims, LockTupleNoKeyExclusive, places, created);
+	count = lock_claims(&claims, LockTupleNoKeyExclusive, tids, created);
 	clock = due_clock();
 	SPI_connect();
 	if (count > 0)
 	{
 		Datum		values[N_NACK] = {
-			[NACK_PLACES] = place_array(places, count),
+			[NACK_TIDS] = tid_array(tids, count),
 			[NACK_ERROR] = error,
 			[NACK_RETRY_IN] = PG_GETARG_DATUM(3),
 			[NACK_DEAD] = BoolGetDatum(dead),
@@ -349,7 +349,7 @@ postalytics_nack(PG_FUNCTION_ARGS)
 		};
 		bool		nulls[N_NACK] = {[NACK_RETRY_IN] = PG_ARGISNULL(3)};
 
-		pace_release(sync, values[NACK_PLACES]);
+		pace_release(sync, values[NACK_TIDS]);
 		query_run(&nack_query, values, nulls);
 		breaker_failed(sync, count);
 		tally_failures(sync, count);

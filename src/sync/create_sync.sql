@@ -26,24 +26,24 @@ BEGIN
                   HINT = 'Omit the list to match all, or use errors => true with empty statuses for production errors only.';
     END IF;
     IF cardinality(sync.unless) = 0 THEN
-        RAISE EXCEPTION 'the list "unless" of sync "%" is empty', sync.name
+        RAISE EXCEPTION 'list "unless" of sync "%" must not be empty', sync.name
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave it out to cancel nothing.';
+                  HINT = 'Omit it to cancel no deliveries.';
     END IF;
     IF array_position(sync.campaigns, NULL) IS NOT NULL
        OR array_position(sync.accounts, NULL) IS NOT NULL
        OR array_position(sync.statuses, NULL) IS NOT NULL
        OR array_position(sync.unless, NULL) IS NOT NULL THEN
-        RAISE EXCEPTION 'a list of sync "%" holds NULL', sync.name
+        RAISE EXCEPTION 'lists of sync "%" must not contain NULL', sync.name
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF num_nulls(sync.enabled, sync.wait, sync.latest_only, sync.ordered, sync.durable, sync.max_attempts,
                  sync.notify_events, sync.per, sync.errors) > 0 THEN
-        RAISE EXCEPTION 'a setting of sync "%" is NULL', sync.name
+        RAISE EXCEPTION 'options of sync "%" must not be NULL', sync.name
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF sync.wait < '0' OR sync.wait > '100 years' THEN
-        RAISE EXCEPTION 'sync "%" cannot wait for %', sync.name, sync.wait
+        RAISE EXCEPTION 'wait of sync "%" must be between 0 and 100 years', sync.name
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF sync.max_attempts < 1 THEN
@@ -53,7 +53,7 @@ BEGIN
     IF least(sync.rate, sync.max_leased, sync.breaker) < 1 THEN
         RAISE EXCEPTION 'rate, max_leased and breaker of sync "%" must be at least 1', sync.name
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave them out for no limit.';
+                  HINT = 'Omit them for no limit.';
     END IF;
     IF sync.per < '1 millisecond' OR sync.per > '31 days' THEN
         RAISE EXCEPTION 'per of sync "%" must be between 1 millisecond and 31 days', sync.name
@@ -61,9 +61,9 @@ BEGIN
     END IF;
     IF NOT sync.durable AND (sync.wait > '0' OR sync.unless IS NOT NULL OR sync.latest_only
                              OR num_nonnulls(sync.rate, sync.max_leased, sync.breaker) > 0) THEN
-        RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries that could wait', sync.name
+        RAISE EXCEPTION 'sync "%" must be durable to use wait, unless, latest_only, rate, max_leased or breaker', sync.name
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave out wait, unless, latest_only, rate, max_leased and breaker, or durable => false.';
+                  HINT = 'Omit these options, or omit durable => false.';
     END IF;
 END
 $$;
@@ -88,7 +88,7 @@ BEGIN
             INTO ids
             FROM postalytics.campaigns AS c
             WHERE c.name = unknown;
-            RAISE NOTICE 'no event of campaign "%" has arrived, which sync "%" names', unknown, sync.name
+            RAISE NOTICE 'campaign "%" of sync "%" has no events yet', unknown, sync.name
                 USING HINT = 'The argument "campaigns" takes ids of campaigns or drops, not names. '
                           || COALESCE('Campaigns with this name have the ids: ' || ids || '.',
                                       'Known ids are listed in postalytics.campaigns.');
@@ -125,8 +125,9 @@ BEGIN
         INTO stated
         USING sync.accounts;
         IF stated IS NOT NULL THEN
-            RAISE NOTICE 'sync "%" is for account "%", which appears only in payloads', sync.name, stated
-                USING HINT = 'Events with this account in their payload have no account.  Bind their role with grant_ingest, pass the account to ingest, or map its path in postalytics.field_names.';
+            RAISE NOTICE 'account "%" of sync "%" appears only in payloads', stated, sync.name
+                USING DETAIL = 'Stored events with this account in their payload have no account.',
+                      HINT = 'Bind their role with grant_ingest, pass the account to ingest, or map its path in postalytics.field_names.';
             RETURN;
         END IF;
     END LOOP;
@@ -192,7 +193,7 @@ BEGIN
     PERFORM postalytics.check_sync(new);
     IF since IS NOT NULL THEN
         IF NOT new.durable THEN
-            RAISE EXCEPTION 'sync "%" is not durable, so it has no deliveries to fill in', new.name
+            RAISE EXCEPTION 'cannot use "since" with sync "%", which is not durable', new.name
                 USING ERRCODE = 'invalid_parameter_value';
         END IF;
         PERFORM postalytics.check_read_committed('create_sync with since');
@@ -211,7 +212,7 @@ BEGIN
     PERFORM postalytics.check_campaigns(new);
     PERFORM postalytics.check_accounts(new);
     IF since IS NOT NULL THEN
-        PERFORM postalytics.owe(new, since, 'infinity');
+        PERFORM postalytics.make_deliveries(new, since, 'infinity');
     END IF;
     RETURN new;
 END

@@ -69,9 +69,9 @@ DECLARE
     dead bigint[];
 BEGIN
     IF 0 IN (cardinality(reasons), cardinality(statuses), cardinality(campaigns), cardinality(accounts)) THEN
-        RAISE EXCEPTION 'a list of reasons, statuses, campaigns or accounts is empty'
+        RAISE EXCEPTION 'lists of reasons, statuses, campaigns and accounts must not be empty'
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Leave the list out to match all.';
+                  HINT = 'Omit a list to match all.';
     END IF;
     PERFORM postalytics.check_period(since, until);
     PERFORM postalytics.check_durable(sync);
@@ -129,7 +129,7 @@ BEGIN
         due_at = clock
     WHERE d.delivery_id = ANY (dead);
     IF cardinality(dead) > 0 AND target.enabled THEN
-        PERFORM postalytics.wake(sync, cardinality(dead));
+        PERFORM postalytics.notify_sync(sync, cardinality(dead));
     END IF;
     RETURN cardinality(dead);
 END
@@ -156,7 +156,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     dead bigint[];
-    places tid[];
+    tids tid[];
 BEGIN
     IF discard.reason IS NULL THEN
         RAISE EXCEPTION 'reason must not be NULL'
@@ -175,13 +175,13 @@ BEGIN
         WHERE d.delivery_id = ANY (dead)
         RETURNING d.ctid)
     SELECT array_agg(d.ctid)
-    INTO places
+    INTO tids
     FROM discarded AS d;
-    IF places IS NOT NULL THEN
-        PERFORM postalytics.finish_deliveries(places, 'discarded');
-        PERFORM postalytics.audit('discard', sync, NULL, format('deliveries: %s, reason: %s', cardinality(places), left(discard.reason, 2000)));
+    IF tids IS NOT NULL THEN
+        PERFORM postalytics.finish_deliveries(tids, 'discarded');
+        PERFORM postalytics.audit('discard', sync, NULL, format('deliveries: %s, reason: %s', cardinality(tids), left(discard.reason, 2000)));
     END IF;
-    RETURN COALESCE(cardinality(places), 0);
+    RETURN COALESCE(cardinality(tids), 0);
 END
 $$;
 COMMENT ON FUNCTION postalytics.discard(text, text, text[], text[], text[], text[], timestamptz, timestamptz) IS

@@ -93,7 +93,7 @@ session_id(void)
 
 /* Return a required argument; error 22004 if it is NULL. */
 Datum
-argument(FunctionCallInfo fcinfo, int i, const char *name)
+required_argument(FunctionCallInfo fcinfo, int i, const char *name)
 {
 	if (PG_ARGISNULL(i))
 		ereport(ERROR,
@@ -111,8 +111,8 @@ argument(FunctionCallInfo fcinfo, int i, const char *name)
 const Sync *
 sync_argument(FunctionCallInfo fcinfo)
 {
-	const char *name = TextDatumGetCString(argument(fcinfo, 0, "sync"));
-	bool		granted = may_work_on(name);
+	const char *name = TextDatumGetCString(required_argument(fcinfo, 0, "sync"));
+	bool		granted = may_use_sync(name);
 	bool		may_know = granted || may_manage();
 	const Sync *sync = may_know ? find_sync(name) : NULL;
 
@@ -147,16 +147,16 @@ time_after(TimestampTz start, Datum interval, const char *name)
 
 /* Return an array of ctids for a query. */
 Datum
-place_array(Datum *places, int count)
+tid_array(Datum *tids, int count)
 {
-	return PointerGetDatum(construct_array(places, count, TIDOID, sizeof(ItemPointerData),
+	return PointerGetDatum(construct_array(tids, count, TIDOID, sizeof(ItemPointerData),
 										   false, TYPALIGN_SHORT));
 }
 
 /* Parameters of move_query and delete_query. */
 enum
 {
-	FINISHED_PLACES, FINISHED_STATE, FINISHED_AT, N_FINISHED
+	FINISHED_TIDS, FINISHED_STATE, FINISHED_AT, N_FINISHED
 };
 
 static SqlQuery move_query = {
@@ -174,15 +174,15 @@ static SqlQuery move_query = {
 	" FROM finished AS f",
 	.result = SPI_OK_INSERT,
 	.nparameters = N_FINISHED,
-	.types = {[FINISHED_PLACES] = TIDARRAYOID,[FINISHED_STATE] = TEXTOID,[FINISHED_AT] = TIMESTAMPTZOID}
+	.types = {[FINISHED_TIDS] = TIDARRAYOID,[FINISHED_STATE] = TEXTOID,[FINISHED_AT] = TIMESTAMPTZOID}
 };
 
 static SqlQuery delete_query = {
 	.sql = "DELETE FROM postalytics.deliveries_unfinished AS d"
 	" WHERE d.ctid = ANY ($1)",
 	.result = SPI_OK_DELETE,
-	.nparameters = FINISHED_PLACES + 1,
-	.types = {[FINISHED_PLACES] = TIDARRAYOID}
+	.nparameters = FINISHED_TIDS + 1,
+	.types = {[FINISHED_TIDS] = TIDARRAYOID}
 };
 
 static SqlQuery log_query = {
@@ -213,18 +213,18 @@ report_lost_history(int count)
 }
 
 /*
- * Finish the locked rows at places, an array of ctids: delete them from
+ * Finish the locked rows at tids, an array of ctids: delete them from
  * deliveries_unfinished and, if history is kept, insert them into today's
  * partition of deliveries.  Does not wait for that partition: if it is missing
  * and cannot be created because of another transaction's lock, the rows are
  * deleted without history.  Needs an SPI connection.
  */
 void
-finish_deliveries(Datum places, const char *state, TimestampTz now)
+finish_deliveries(Datum tids, const char *state, TimestampTz now)
 {
 	bool		has_history = current_settings()->has_history;
 	Datum		values[N_FINISHED] = {
-		[FINISHED_PLACES] = places,
+		[FINISHED_TIDS] = tids,
 		[FINISHED_STATE] = CStringGetTextDatum(state),
 		[FINISHED_AT] = TimestampTzGetDatum(now)
 	};
@@ -240,7 +240,7 @@ finish_deliveries(Datum places, const char *state, TimestampTz now)
 }
 
 /*
- * finish_deliveries(places tid[], state text) returns void
+ * finish_deliveries(tids tid[], state text) returns void
  *
  * The above, for SQL.  The caller must hold locks on the rows.  Strict.
  */

@@ -44,10 +44,10 @@ extern Relation open_unfinished(LOCKMODE mode);
 extern Datum delivery_attribute(TupleTableSlot *slot, int column, bool *isnull);
 extern void read_delivery(TupleTableSlot *slot, DeliveryRow *row);
 extern int64 session_id(void);
-extern Datum argument(FunctionCallInfo fcinfo, int i, const char *name);
+extern Datum required_argument(FunctionCallInfo fcinfo, int i, const char *name);
 extern const Sync *sync_argument(FunctionCallInfo fcinfo);
 extern TimestampTz time_after(TimestampTz start, Datum interval, const char *name);
-extern Datum place_array(Datum *places, int count);
-extern void finish_deliveries(Datum places, const char *state, TimestampTz now);
+extern Datum tid_array(Datum *tids, int count);
+extern void finish_deliveries(Datum tids, const char *state, TimestampTz now);
 
 #endif							/* POSTALYTICS_DELIVERY_H */

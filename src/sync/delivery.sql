@@ -118,7 +118,7 @@ COMMENT ON VIEW postalytics.delivery_errors IS
     'errors of deliveries, one row per failed attempt';
 
 -- The caller must hold locks on the rows.
-CREATE FUNCTION postalytics.finish_deliveries(places tid[], state text)
+CREATE FUNCTION postalytics.finish_deliveries(tids tid[], state text)
 RETURNS void
 LANGUAGE c
 STRICT

@@ -87,7 +87,7 @@ write_row(DeliveryWriter *writer, Row row)
 
 /* Add the delivery of an event, or of a production error, to a sync. */
 static void
-add(DeliveryWriter *writer, const Sync *sync, const EventRow *event, bool is_error)
+add_delivery(DeliveryWriter *writer, const Sync *sync, const EventRow *event, bool is_error)
 {
 	const EventKey *key = &event->key;
 	MemoryContext caller;
@@ -120,14 +120,14 @@ add(DeliveryWriter *writer, const Sync *sync, const EventRow *event, bool is_err
 void
 delivery_add(DeliveryWriter *writer, const Sync *sync, const EventRow *event)
 {
-	add(writer, sync, event, false);
+	add_delivery(writer, sync, event, false);
 }
 
 /* Add the delivery of a production error, which has no status, to a sync. */
 void
 delivery_add_error(DeliveryWriter *writer, const Sync *sync, const EventRow *error)
 {
-	add(writer, sync, error, true);
+	add_delivery(writer, sync, error, true);
 }
 
 static SqlQuery write_query = {
@@ -144,7 +144,7 @@ static SqlQuery write_query = {
 static void
 write_by_query(DeliveryWriter *writer)
 {
-	register_rows("new_deliveries", RelationGetDescr(writer->unfinished), writer->rows, writer->count);
+	register_rowset("new_deliveries", RelationGetDescr(writer->unfinished), writer->rows, writer->count);
 	query_run(&write_query, NULL, NULL);
 	SPI_unregister_relation("new_deliveries");
 	tuplestore_end(writer->rows);

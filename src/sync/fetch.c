@@ -52,7 +52,7 @@ PG_FUNCTION_INFO_V1(postalytics_next_due);
  */
 enum
 {
-	POSTPONE_PLACES, POSTPONE_TIMES, POSTPONE_CLOCK, N_POSTPONE
+	POSTPONE_TIDS, POSTPONE_TIMES, POSTPONE_CLOCK, N_POSTPONE
 };
 
 static SqlQuery postpone_query = {
@@ -63,17 +63,17 @@ static SqlQuery postpone_query = {
 	.result = SPI_OK_UPDATE,
 	.nparameters = N_POSTPONE,
 	.types = {
-		[POSTPONE_PLACES] = TIDARRAYOID,
+		[POSTPONE_TIDS] = TIDARRAYOID,
 		[POSTPONE_TIMES] = TIMESTAMPTZARRAYOID,
 		[POSTPONE_CLOCK] = TIMESTAMPTZOID
 	}
 };
 
 static void
-postpone(Datum places, Datum *times, int count)
+postpone(Datum tids, Datum *times, int count)
 {
 	Datum		values[N_POSTPONE] = {
-		[POSTPONE_PLACES] = places,
+		[POSTPONE_TIDS] = tids,
 		[POSTPONE_TIMES] = PointerGetDatum(construct_array(times, count, TIMESTAMPTZOID, sizeof(TimestampTz),
 														   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
 		[POSTPONE_CLOCK] = TimestampTzGetDatum(due_clock())
@@ -85,7 +85,7 @@ postpone(Datum places, Datum *times, int count)
 /* Parameters of give_up_query. */
 enum
 {
-	GIVE_UP_PLACES, GIVE_UP_NOW, N_GIVE_UP
+	GIVE_UP_TIDS, GIVE_UP_NOW, N_GIVE_UP
 };
 
 static SqlQuery give_up_query = {
@@ -99,14 +99,14 @@ static SqlQuery give_up_query = {
 	" WHERE d.ctid = ANY ($1)",
 	.result = SPI_OK_UPDATE,
 	.nparameters = N_GIVE_UP,
-	.types = {[GIVE_UP_PLACES] = TIDARRAYOID,[GIVE_UP_NOW] = TIMESTAMPTZOID}
+	.types = {[GIVE_UP_TIDS] = TIDARRAYOID,[GIVE_UP_NOW] = TIMESTAMPTZOID}
 };
 
 static void
-give_up(Datum places, TimestampTz now)
+give_up(Datum tids, TimestampTz now)
 {
 	Datum		values[N_GIVE_UP] = {
-		[GIVE_UP_PLACES] = places,
+		[GIVE_UP_TIDS] = tids,
 		[GIVE_UP_NOW] = TimestampTzGetDatum(now)
 	};
 
@@ -120,24 +120,24 @@ apply_verdicts(const Found *found, TimestampTz now)
 	for (Verdict verdict = POSTPONE; verdict < N_VERDICTS; verdict++)
 	{
 		int			count = found->verdict[verdict].count;
-		Datum		places;
+		Datum		tids;
 
 		if (count == 0)
 			continue;
-		places = place_array(found->verdict[verdict].places, count);
+		tids = tid_array(found->verdict[verdict].tids, count);
 		switch (verdict)
 		{
 			case POSTPONE:
-				postpone(places, found->verdict[verdict].times, count);
+				postpone(tids, found->verdict[verdict].times, count);
 				break;
 			case GIVE_UP:
-				give_up(places, now);
+				give_up(tids, now);
 				break;
 			case SUPERSEDE:
-				finish_deliveries(places, "superseded", now);
+				finish_deliveries(tids, "superseded", now);
 				break;
 			case CANCEL:
-				finish_deliveries(places, "cancelled", now);
+				finish_deliveries(tids, "cancelled", now);
 				break;
 			case LEASE:
 				break;
@@ -148,7 +148,7 @@ apply_verdicts(const Found *found, TimestampTz now)
 /* Parameters of lease_query. */
 enum
 {
-	LEASE_PLACES, LEASE_NOW, LEASE_UNTIL, LEASE_SESSION, N_LEASE
+	LEASE_TIDS, LEASE_NOW, LEASE_UNTIL, LEASE_SESSION, N_LEASE
 };
 
 /* The columns it returns are leased_columns in delivery_row.c. */
@@ -169,7 +169,7 @@ static SqlQuery lease_query = {
 	.result = SPI_OK_UPDATE_RETURNING,
 	.nparameters = N_LEASE,
 	.types = {
-		[LEASE_PLACES] = TIDARRAYOID,
+		[LEASE_TIDS] = TIDARRAYOID,
 		[LEASE_NOW] = TIMESTAMPTZOID,
 		[LEASE_UNTIL] = TIMESTAMPTZOID,
 		[LEASE_SESSION] = INT8OID
@@ -183,7 +183,7 @@ static void
 lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *result)
 {
 	Datum		values[N_LEASE] = {
-		[LEASE_PLACES] = place_array(found->verdict[LEASE].places, found->verdict[LEASE].count),
+		[LEASE_TIDS] = tid_array(found->verdict[LEASE].tids, found->verdict[LEASE].count),
 		[LEASE_NOW] = TimestampTzGetDatum(now),
 		[LEASE_UNTIL] = TimestampTzGetDatum(until),
 		[LEASE_SESSION] = Int64GetDatum(session_id())
@@ -206,7 +206,7 @@ look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Fo
 		look_for_due(sync, now, found->batch, found);
 	count = found->verdict[LEASE].count;
 	if (is_paced(sync))
-		pace_end(sync, place_array(found->verdict[LEASE].places, count), count, until);
+		pace_end(sync, tid_array(found->verdict[LEASE].tids, count), count, until);
 }
 
 /*
@@ -227,7 +227,7 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 	 */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
 	now = GetCurrentTimestamp();
-	until = time_after(now, argument(fcinfo, 2, "lease"), "lease");
+	until = time_after(now, required_argument(fcinfo, 2, "lease"), "lease");
 	sync = sync_argument(fcinfo);
 	memset(found, 0, sizeof(*found));
 	if (!sync->enabled)
@@ -369,10 +369,10 @@ show_waiting(bool waiting)
 Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
 {
-	int			batch = DatumGetInt32(argument(fcinfo, 1, "batch"));
+	int			batch = DatumGetInt32(required_argument(fcinfo, 1, "batch"));
 	TimestampTz now = GetCurrentTimestamp();
 	Interval	longest = current_settings()->max_wait;
-	TimestampTz deadline = Min(time_after(now, argument(fcinfo, 3, "max_wait"), "max_wait"),
+	TimestampTz deadline = Min(time_after(now, required_argument(fcinfo, 3, "max_wait"), "max_wait"),
 							   time_after(now, IntervalPGetDatum(&longest), "max_wait"));
 	ArrayType  *acked = PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4);
 	bool		is_waiting = false;

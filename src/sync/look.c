@@ -155,7 +155,7 @@ begin_scan(Look *look)
  * next scan begins at it.
  */
 static void
-leave(Look *look, Subject subject, TimestampTz until)
+leave_undecided(Look *look, Subject subject, TimestampTz until)
 {
 	Asides	   *asides;
 	Aside	   *aside;
@@ -184,7 +184,7 @@ skip_piece(Look *look, Subject piece)
 {
 	if (seen_lookup(look->seen, piece) != NULL)
 	{
-		leave(look, piece, DT_NOBEGIN);
+		leave_undecided(look, piece, DT_NOBEGIN);
 		return true;
 	}
 	return !look->from_start && aside_find(&look->place->asides, piece) != NULL;
@@ -192,7 +192,7 @@ skip_piece(Look *look, Subject piece)
 
 /* Remember that this look decides on a subject. */
 static void
-see(Look *look, Subject subject)
+mark_seen(Look *look, Subject subject)
 {
 	bool		found;
 	SeenSubject *seen = seen_insert(look->seen, subject, &found);
@@ -250,12 +250,12 @@ consider(Look *look, Subject subject)
 	read_delivery(look->due.slot, &row);
 	if (row.lease_until > look->now)
 	{
-		leave(look, subject, subject.piece != NULL ? DT_NOBEGIN : row.lease_until);
+		leave_undecided(look, subject, subject.piece != NULL ? DT_NOBEGIN : row.lease_until);
 		return;
 	}
 	if (subject.piece != NULL)
 	{
-		see(look, subject);
+		mark_seen(look, subject);
 		outcome = judge_piece(&look->judge, row.piece, row.account);
 		if (outcome.id == 0)
 			elog(ERROR, "could not find delivery " INT64_FORMAT " by its piece", row.id);
@@ -263,7 +263,7 @@ consider(Look *look, Subject subject)
 	else
 		outcome = judge_delivery(&look->judge, &row, &look->due.slot->tts_tid);
 	if (outcome.stays)
-		leave(look, subject, outcome.until);
+		leave_undecided(look, subject, outcome.until);
 }
 
 /* ---- deliveries and pieces put aside ---- */
@@ -290,7 +290,7 @@ probe(Look *look, Aside *aside)
 	Outcome		outcome = {.stays = false};
 	DeliveryRow row;
 
-	see(look, subject);
+	mark_seen(look, subject);
 	if (subject.piece != NULL)
 		outcome = judge_piece(&look->judge, PointerGetDatum(subject.piece), PointerGetDatum(subject.account));
 	else if (find_due(look, subject.id, &row))
@@ -404,7 +404,7 @@ next_ready(Look *look)
 		read_delivery(look->due.slot, &row);
 		if (subject.piece != NULL && row.lease_until <= look->now)
 		{
-			see(look, subject);
+			mark_seen(look, subject);
 			(void) find_head(&look->judge.siblings, row.piece, row.account, &row, &place);
 		}
 		if (row.due_at <= look->now && row.lease_until <= look->now)

@@ -12,7 +12,7 @@
 #include "storage/lmgr.h"
 #include "sync/delivery_writer.h"
 #include "sync/match.h"
-#include "sync/notice.h"
+#include "sync/notification.h"
 #include "sync/sync.h"
 #include "sync/wake.h"
 #include "utils/builtins.h"
@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(postalytics_is_for);
  * NULL.
  */
 static bool
-lists(const TextList *list, const text *value)
+contains_text(const TextList *list, const text *value)
 {
 	return value == NULL ? is_listed(list, NULL, 0) :
 		is_listed(list, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
@@ -35,10 +35,10 @@ lists(const TextList *list, const text *value)
  * drop_id may be NULL.  The campaigns of a sync are ids of either.
  */
 static bool
-is_about(const Sync *sync, const text *campaign_id, const text *drop_id, const char *account,
-		 uint32 account_length)
+matches_origin(const Sync *sync, const text *campaign_id, const text *drop_id, const char *account,
+			   uint32 account_length)
 {
-	return (lists(&sync->campaigns, campaign_id) || lists(&sync->campaigns, drop_id)) &&
+	return (contains_text(&sync->campaigns, campaign_id) || contains_text(&sync->campaigns, drop_id)) &&
 		is_listed(&sync->accounts, account, account_length);
 }
 
@@ -48,7 +48,7 @@ is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text 
 	   const char *account, uint32 account_length)
 {
 	return (sync->statuses & (1 << status)) != 0 &&
-		is_about(sync, campaign_id, drop_id, account, account_length);
+		matches_origin(sync, campaign_id, drop_id, account, account_length);
 }
 
 /* An enabled sync, and its notification. */
@@ -56,7 +56,7 @@ typedef struct Matched
 {
 	const Sync *sync;
 	bool		by_worker;		/* the background worker will notify it */
-	Notice		notice;
+	Notification notification;
 } Matched;
 
 struct SyncMatch
@@ -93,7 +93,7 @@ sync_match_begin(MemoryContext parent)
 			continue;
 		match->syncs[i].sync = sync;
 		match->syncs[i].by_worker = sync->durable && has_worker;
-		notice_begin_sync(&match->syncs[i].notice, sync->name);
+		notification_begin_sync(&match->syncs[i].notification, sync->name);
 		i++;
 	}
 	match->deliveries = delivery_writer_create(parent);
@@ -118,9 +118,9 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 					row->key.account_length))
 			continue;
 		if (each->by_worker || (row->key.account_length > 0 && !sync->notify_events))
-			each->notice.count++;
+			each->notification.count++;
 		else
-			notice_add_event(&each->notice, row);
+			notification_add_event(&each->notification, row);
 		if (sync->durable)
 			delivery_add(match->deliveries, sync, row);
 	}
@@ -139,9 +139,9 @@ sync_match_error(SyncMatch *match, const EventRow *row)
 		const Sync *sync = each->sync;
 
 		if (!sync->errors ||
-			!is_about(sync, row->campaign_id, row->drop_id, row->key.account, row->key.account_length))
+			!matches_origin(sync, row->campaign_id, row->drop_id, row->key.account, row->key.account_length))
 			continue;
-		each->notice.count++;
+		each->notification.count++;
 		if (sync->durable)
 			delivery_add_error(match->deliveries, sync, row);
 	}
@@ -160,9 +160,9 @@ sync_match_finish(SyncMatch *match)
 		const Matched *each = &match->syncs[i];
 
 		if (!each->by_worker)
-			notice_send(&each->notice, each->sync->channel);
-		else if (each->notice.count > 0)
-			wake_worker(each->sync->name, each->sync->channel, each->notice.count);
+			notification_send(&each->notification, each->sync->channel);
+		else if (each->notification.count > 0)
+			wake_worker(each->sync->name, each->sync->channel, each->notification.count);
 	}
 }
 

@@ -11,7 +11,7 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
-#include "sync/notice.h"
+#include "sync/notification.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
@@ -62,13 +62,13 @@ check_trigger(FunctionCallInfo fcinfo)
 	if (changed_rows(trigger) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger \"%s\" has no transition table", trigger->tg_trigger->tgname),
+				 errmsg("trigger \"%s\" must have a transition table", trigger->tg_trigger->tgname),
 				 errhint("Add REFERENCING %s TABLE AS changed.",
 						 TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "OLD" : "NEW")));
 	if (trigger->tg_trigger->tgnargs < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("trigger \"%s\" has no channel", trigger->tg_trigger->tgname),
+				 errmsg("trigger \"%s\" must have a channel argument", trigger->tg_trigger->tgname),
 				 errhint("Use notify('channel') or notify('channel', 'key_column', ...).")));
 	channel = trigger->tg_trigger->tgargs[0];
 	if (channel[0] == '\0' || strlen(channel) > MAX_CHANNEL)
@@ -82,7 +82,7 @@ check_trigger(FunctionCallInfo fcinfo)
  * is none.
  */
 static List *
-primary_key(Relation relation)
+primary_key_columns(Relation relation)
 {
 	List	   *columns = NIL;
 	ListCell   *cell;
@@ -121,7 +121,7 @@ key_columns(const TriggerData *trigger)
 		columns = lappend_int(columns, column);
 	}
 	if (columns == NIL)
-		columns = primary_key(relation);
+		columns = primary_key_columns(relation);
 	if (columns == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -183,7 +183,7 @@ append_key(StringInfo json, TupleTableSlot *row, List *columns)
  * "operation": "UPDATE", ...}.
  */
 static void
-notice_begin_change(Notice *notice, const TriggerData *trigger)
+notification_begin_change(Notification *notification, const TriggerData *trigger)
 {
 	Relation	relation = trigger->tg_relation;
 	StringInfoData about;
@@ -194,7 +194,7 @@ notice_begin_change(Notice *notice, const TriggerData *trigger)
 				quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
 										   RelationGetRelationName(relation)));
 	appendStringInfo(&about, ", \"operation\": \"%s\"", operation(trigger));
-	notice_begin(notice, about.data, "keys");
+	notification_begin(notification, about.data, "keys");
 }
 
 /*
@@ -214,26 +214,26 @@ postalytics_notify(PG_FUNCTION_ARGS)
 	Tuplestorestate *rows;
 	TupleTableSlot *row;
 	List	   *columns;
-	Notice		notice;
+	Notification notification;
 
 	check_trigger(fcinfo);
 	columns = key_columns(trigger);
 	rows = changed_rows(trigger);
 	row = MakeSingleTupleTableSlot(RelationGetDescr(trigger->tg_relation),
 								   &TTSOpsMinimalTuple);
-	notice_begin_change(&notice, trigger);
+	notification_begin_change(&notification, trigger);
 	tuplestore_rescan(rows);
 	while (tuplestore_gettupleslot(rows, true, false, row))
 	{
-		StringInfo	item = notice_item(&notice);
+		StringInfo	item = notification_item(&notification);
 
 		if (item != NULL)
 		{
 			append_key(item, row, columns);
-			notice_item_end(&notice);
+			notification_item_end(&notification);
 		}
 	}
 	ExecDropSingleTupleTableSlot(row);
-	notice_send(&notice, trigger->tg_trigger->tgargs[0]);
+	notification_send(&notification, trigger->tg_trigger->tgargs[0]);
 	return PointerGetDatum(NULL);
 }

@@ -99,7 +99,7 @@ allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
  * first lease ends.
  */
 static int
-allowed_in_flight(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
+allowed_by_max_leased(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
 {
 	SnapshotData dirty;
 	Lookup		lookup;
@@ -120,7 +120,7 @@ allowed_in_flight(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
  * DT_NOBEGIN.
  */
 static int
-allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
+count_allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
 {
 	TimestampTz each = DT_NOBEGIN;
 	Breaker		breaker = get_breaker(sync);
@@ -139,7 +139,7 @@ allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
 		*next = each;
 	if (max_leased > 0)
 	{
-		int			free = allowed_in_flight(sync, max_leased, now, &each);
+		int			free = allowed_by_max_leased(sync, max_leased, now, &each);
 
 		if (free == 0)
 			*next = Max(*next, each);
@@ -160,7 +160,7 @@ pace_begin(const Sync *sync, int batch)
 	if (!is_paced(sync))
 		return batch;
 	take_turn(sync);
-	return allowed(sync, GetCurrentTimestamp(), batch, &next);
+	return count_allowed(sync, GetCurrentTimestamp(), batch, &next);
 }
 
 /* Parameters of handout_query. */
@@ -180,7 +180,7 @@ static SqlQuery handout_query = {
 /* Parameters of flight_query. */
 enum
 {
-	FLIGHT_QUERY_PLACES, FLIGHT_QUERY_UNTIL, N_FLIGHT_QUERY
+	FLIGHT_QUERY_TIDS, FLIGHT_QUERY_UNTIL, N_FLIGHT_QUERY
 };
 
 /*
@@ -199,7 +199,7 @@ static SqlQuery flight_query = {
 	"     until = excluded.until",
 	.result = SPI_OK_INSERT,
 	.nparameters = N_FLIGHT_QUERY,
-	.types = {[FLIGHT_QUERY_PLACES] = TIDARRAYOID,[FLIGHT_QUERY_UNTIL] = TIMESTAMPTZOID}
+	.types = {[FLIGHT_QUERY_TIDS] = TIDARRAYOID,[FLIGHT_QUERY_UNTIL] = TIMESTAMPTZOID}
 };
 
 /*
@@ -208,7 +208,7 @@ static SqlQuery flight_query = {
  * the owner's rights.
  */
 void
-pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
+pace_end(const Sync *sync, Datum tids, int count, TimestampTz until)
 {
 	Breaker		breaker = get_breaker(sync);
 
@@ -225,7 +225,7 @@ pace_end(const Sync *sync, Datum places, int count, TimestampTz until)
 	if (count > 0 && get_max_leased(sync, &breaker) > 0)
 	{
 		Datum		values[N_FLIGHT_QUERY] = {
-			[FLIGHT_QUERY_PLACES] = places,
+			[FLIGHT_QUERY_TIDS] = tids,
 			[FLIGHT_QUERY_UNTIL] = TimestampTzGetDatum(until)
 		};
 
@@ -243,7 +243,7 @@ pace_next(const Sync *sync, TimestampTz now)
 {
 	TimestampTz next;
 
-	(void) allowed(sync, now, 1, &next);
+	(void) count_allowed(sync, now, 1, &next);
 	return next;
 }
 
@@ -262,8 +262,8 @@ static SqlQuery release_query = {
  * are no longer leased.  Needs an SPI connection and the owner's rights.
  */
 void
-pace_release(const Sync *sync, Datum places)
+pace_release(const Sync *sync, Datum tids)
 {
 	if (sync->max_leased > 0 || sync->breaker > 0)
-		query_run(&release_query, &places, NULL);
+		query_run(&release_query, &tids, NULL);
 }

@@ -9,8 +9,8 @@
 
 extern bool is_paced(const Sync *sync);
 extern int	pace_begin(const Sync *sync, int batch);
-extern void pace_end(const Sync *sync, Datum places, int count, TimestampTz until);
+extern void pace_end(const Sync *sync, Datum tids, int count, TimestampTz until);
 extern TimestampTz pace_next(const Sync *sync, TimestampTz now);
-extern void pace_release(const Sync *sync, Datum places);
+extern void pace_release(const Sync *sync, Datum tids);
 
 #endif							/* POSTALYTICS_PACE_H */

@@ -60,7 +60,7 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.wake(sync, w.waiting)
+    SELECT postalytics.notify_sync(sync, w.waiting)
     FROM (SELECT count(*) AS waiting
           FROM postalytics.deliveries_unfinished AS d
           WHERE d.sync = wake_waiting.sync

@@ -35,7 +35,7 @@
 /* All in microseconds. */
 #define PATIENCE		100000	/* before an obstacle is put aside, or a
 								 * writer parked */
-#define ASK_INTERVAL	10000	/* minimum, between two lists of writers */
+#define LIST_INTERVAL	10000	/* minimum, between two lists of writers */
 #define FULL_EACH		100		/* delay of the next full scan for each entry
 								 * passed; passing one takes about 1, so full
 								 * scans take about 1 % of the time */
@@ -71,9 +71,9 @@ static void
 start_over(Place *place)
 {
 	place->start = place->saved = first_key;
-	place->settled = DT_NOBEGIN;
+	place->visible_before = DT_NOBEGIN;
 	place->full_at = DT_NOBEGIN;
-	place->clock = place->asked_at = 0;
+	place->clock = place->listed_at = 0;
 	place->nwriters = 0;
 	place->nparked = 0;
 	place->met_at = DT_NOEND;
@@ -274,7 +274,7 @@ is_parked(const Place *place, VirtualTransactionId writer)
 
 /* List the current writers, and begin to wait for them. */
 static void
-ask_for_writers(Place *place)
+list_writers(Place *place)
 {
 	TimestampTz clock = GetCurrentTimestamp();
 	VirtualTransactionId *writers;
@@ -289,13 +289,13 @@ ask_for_writers(Place *place)
 	for (int i = 0; i < count; i++)
 		if (!is_parked(place, writers[i]))
 			place->writers[place->nwriters++] = writers[i];
-	place->clock = place->asked_at = clock;
+	place->clock = place->listed_at = clock;
 	pfree(writers);
 }
 
-/* Advance settled if all listed writers have ended or are parked. */
+/* Advance visible_before if all listed writers have ended or are parked. */
 static void
-settle(Place *place, TimestampTz now)
+advance_visible(Place *place, TimestampTz now)
 {
 	if (place->clock == 0)
 		return;
@@ -305,7 +305,7 @@ settle(Place *place, TimestampTz now)
 			park(place, place->writers[--place->nwriters]);
 	if (place->nwriters > 0)
 		return;
-	place->settled = place->clock;
+	place->visible_before = place->clock;
 	place->clock = 0;
 }
 
@@ -319,7 +319,10 @@ begin_at_place(Place *place, TimestampTz now)
 {
 	if (now < place->looked_at)
 	{
-		/* The clock was set back, so any delivery may be due before settled. */
+		/*
+		 * The clock was set back, so any delivery may be due before
+		 * visible_before.
+		 */
 		MemoryContextDelete(place->asides.context);
 		asides_init(&place->asides, places_context);
 		start_over(place);
@@ -332,11 +335,11 @@ begin_at_place(Place *place, TimestampTz now)
 		used_places = place;
 		place->used = true;
 	}
-	settle(place, now);
-	if (place->clock == 0 && now - place->asked_at >= ASK_INTERVAL)
+	advance_visible(place, now);
+	if (place->clock == 0 && now - place->listed_at >= LIST_INTERVAL)
 	{
-		ask_for_writers(place);
-		settle(place, now);
+		list_writers(place);
+		advance_visible(place, now);
 	}
 	return now >= place->full_at;
 }
@@ -388,14 +391,14 @@ void
 end_at_place(Place *place, TimestampTz now, const DueKey *obstacle, const DueKey *end,
 			 bool from_start, int64 passed)
 {
-	DueKey		settled = {place->settled, DT_NOBEGIN, 0};
+	DueKey		visible_before = {place->visible_before, DT_NOBEGIN, 0};
 	DueKey		next = *end;
 
 	if (obstacle != NULL)
 		next = *obstacle;
 	else if (from_start && compare_due_keys(end, &place->start) < 0)
 		next = place->start;
-	place->start = earlier_key(&next, &settled);
+	place->start = earlier_key(&next, &visible_before);
 	place->saved = earlier_key(&place->saved, &place->start);
 	if (from_start)
 		place->full_at = passed <= FEW_ENTRIES ? now : now + passed * FULL_EACH;

@@ -35,11 +35,11 @@ typedef struct Place
 	DueKey		start;			/* no delivery before this can be leased,
 								 * unless it is put aside */
 	DueKey		saved;			/* what start becomes after a rollback */
-	TimestampTz settled;		/* every delivery due before this is visible,
+	TimestampTz visible_before; /* every delivery due before this is visible,
 								 * unless a parked writer wrote it */
-	TimestampTz clock;			/* becomes settled when writers have ended; 0
-								 * for none */
-	TimestampTz asked_at;		/* the last clock */
+	TimestampTz clock;			/* becomes visible_before when writers have
+								 * ended; 0 for none */
+	TimestampTz listed_at;		/* the last clock */
 	VirtualTransactionId *writers;
 	int			nwriters;
 	Parked	   *parked;

@@ -3,8 +3,8 @@
  *		Deliveries for stored events, and for tests.
  */
 
--- Writes deliveries for stored production errors, as owe does for events.
-CREATE FUNCTION postalytics.owe_errors(sync postalytics.syncs, since timestamptz, until timestamptz, clock timestamptz)
+-- Writes deliveries for stored production errors, as make_deliveries does for events.
+CREATE FUNCTION postalytics.make_error_deliveries(sync postalytics.syncs, since timestamptz, until timestamptz, clock timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -31,12 +31,12 @@ BEGIN
     RETURN made;
 END
 $$;
-COMMENT ON FUNCTION postalytics.owe_errors(postalytics.syncs, timestamptz, timestamptz, timestamptz) IS
+COMMENT ON FUNCTION postalytics.make_error_deliveries(postalytics.syncs, timestamptz, timestamptz, timestamptz) IS
     'internal: make deliveries for stored production errors, and return their number';
 
 -- Writes deliveries for stored events that have no unfinished one, and notifies the
 -- workers.  The caller must prevent other sessions from doing so for this sync.
-CREATE FUNCTION postalytics.owe(sync postalytics.syncs, since timestamptz, until timestamptz)
+CREATE FUNCTION postalytics.make_deliveries(sync postalytics.syncs, since timestamptz, until timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -58,14 +58,14 @@ BEGIN
                         AND NOT d.is_test)
     ORDER BY e.occurred_at, e.status;
     GET DIAGNOSTICS made = ROW_COUNT;
-    made := made + postalytics.owe_errors(sync, since, until, clock);
+    made := made + postalytics.make_error_deliveries(sync, since, until, clock);
     IF made > 0 AND sync.enabled THEN
-        PERFORM postalytics.wake(sync.name, made);
+        PERFORM postalytics.notify_sync(sync.name, made);
     END IF;
     RETURN made;
 END
 $$;
-COMMENT ON FUNCTION postalytics.owe(postalytics.syncs, timestamptz, timestamptz) IS
+COMMENT ON FUNCTION postalytics.make_deliveries(postalytics.syncs, timestamptz, timestamptz) IS
     'internal: make deliveries for stored events, and return their number';
 
 -- Passes if either argument is NULL.  Errors: 22023.
@@ -116,9 +116,9 @@ BEGIN
       AND d.occurred_at < until;
     GET DIAGNOSTICS revived = ROW_COUNT;
     IF revived > 0 AND sync.enabled THEN
-        PERFORM postalytics.wake(sync.name, revived);
+        PERFORM postalytics.notify_sync(sync.name, revived);
     END IF;
-    RETURN revived + postalytics.owe(sync, since, until);
+    RETURN revived + postalytics.make_deliveries(sync, since, until);
 END
 $$;
 COMMENT ON FUNCTION postalytics.replay_sync(text, timestamptz, timestamptz) IS
@@ -140,9 +140,9 @@ DECLARE
 BEGIN
     PERFORM postalytics.check_durable(sync.name);
     IF NOT sync.enabled THEN
-        RAISE EXCEPTION 'sync "%" is disabled, so its test would not be handed out', sync.name
+        RAISE EXCEPTION 'cannot test sync "%" because it is disabled', sync.name
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Enable it first: enable_sync(name).';
+                  HINT = 'Enable it with enable_sync(name).';
     END IF;
     SELECT e.piece_id, e.account, e.status, e.occurred_at, NULL::json AS payload
     INTO sample
@@ -163,7 +163,7 @@ BEGIN
     VALUES (sync.name, sample.piece_id, sample.account, sample.status, sample.occurred_at, postalytics.due_clock(), true, sample.payload)
     RETURNING delivery_id
     INTO made;
-    PERFORM postalytics.wake(sync.name, 1);
+    PERFORM postalytics.notify_sync(sync.name, 1);
     RETURN made;
 END
 $$;

@@ -185,7 +185,7 @@ bool
 is_listed(const TextList *list, const char *value, uint32 length)
 {
 	return list->count == 0 ||
-		(value != NULL && includes_bytes(list->texts, list->count, value, length));
+		(value != NULL && texts_include(list->texts, list->count, value, length));
 }
 
 /* Raise error 22023 if a sync has no deliveries. */

@@ -131,7 +131,7 @@ static SqlQuery account_query = {
  * sessions are notified that the sync has changed.
  */
 static bool
-is_for_account(Judge *judge, const DeliveryRow *row)
+sync_includes_account(Judge *judge, const DeliveryRow *row)
 {
 	text	   *account = DatumGetTextPP(row->account);
 	Datum		values[N_ACCOUNT] = {
@@ -156,7 +156,7 @@ is_for_account(Judge *judge, const DeliveryRow *row)
 static bool
 is_cancelled(Judge *judge, const DeliveryRow *row)
 {
-	if (!is_for_account(judge, row))
+	if (!sync_includes_account(judge, row))
 		return true;
 	if (judge->sync->unless == 0)
 		return false;
@@ -172,7 +172,7 @@ decide(Judge *judge, const DeliveryRow *row)
 	const Sync *sync = judge->sync;
 
 	if (row->is_test && row->attempt < sync->max_attempts)
-		return is_for_account(judge, row) ? LEASE : CANCEL;
+		return sync_includes_account(judge, row) ? LEASE : CANCEL;
 	if (row->attempt >= sync->max_attempts)
 		return GIVE_UP;
 	if (sync->latest_only &&
@@ -208,14 +208,14 @@ add_found(Judge *judge, Verdict verdict, ItemPointer place, TimestampTz postpone
 
 		if (nth == 0)
 		{
-			found->verdict[verdict].places = palloc(size * sizeof(Datum));
+			found->verdict[verdict].tids = palloc(size * sizeof(Datum));
 			found->verdict[verdict].times = palloc(size * sizeof(Datum));
 		}
-		found->verdict[verdict].places = repalloc(found->verdict[verdict].places, size * sizeof(Datum));
+		found->verdict[verdict].tids = repalloc(found->verdict[verdict].tids, size * sizeof(Datum));
 		found->verdict[verdict].times = repalloc(found->verdict[verdict].times, size * sizeof(Datum));
 	}
 	ItemPointerCopy(place, copy);
-	found->verdict[verdict].places[nth] = PointerGetDatum(copy);
+	found->verdict[verdict].tids[nth] = PointerGetDatum(copy);
 	found->verdict[verdict].times[nth] = TimestampTzGetDatum(postpone_to);
 	found->count++;
 }

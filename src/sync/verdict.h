@@ -30,7 +30,7 @@ typedef struct Found
 	{
 		int			count;
 		int			size;		/* allocated elements of the arrays */
-		Datum	   *places;		/* ctid */
+		Datum	   *tids;		/* ctid */
 		Datum	   *times;		/* POSTPONE: until when */
 	}			verdict[N_VERDICTS];
 } Found;

@@ -16,7 +16,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "sync/notice.h"
+#include "sync/notification.h"
 #include "sync/wake.h"
 #include "utils/memutils.h"
 

@@ -27,7 +27,7 @@ static ProcessUtility_hook_type next_utility;
 
 /* Return the database of which a command needs exclusive use, or NULL. */
 static char *
-database_needed_alone(Node *command)
+database_for_exclusive_use(Node *command)
 {
 	ListCell   *cell;
 
@@ -100,12 +100,12 @@ resume_worker(Oid database)
 
 /* Run a utility command, and pause the worker if necessary. */
 static void
-run_utility(PlannedStmt *statement, const char *query, bool read_only,
-			ProcessUtilityContext context, ParamListInfo parameters,
-			QueryEnvironment *environment, DestReceiver *receiver,
-			QueryCompletion *completion)
+exclusive_process_utility(PlannedStmt *statement, const char *query, bool read_only,
+						  ProcessUtilityContext context, ParamListInfo parameters,
+						  QueryEnvironment *environment, DestReceiver *receiver,
+						  QueryCompletion *completion)
 {
-	char	   *name = database_needed_alone(statement->utilityStmt);
+	char	   *name = database_for_exclusive_use(statement->utilityStmt);
 	Oid			database = name == NULL ? InvalidOid : get_database_oid(name, true);
 
 	/* Without the privilege, the command itself raises an error. */
@@ -133,5 +133,5 @@ void
 exclusive_init(void)
 {
 	next_utility = ProcessUtility_hook ? ProcessUtility_hook : standard_ProcessUtility;
-	ProcessUtility_hook = run_utility;
+	ProcessUtility_hook = exclusive_process_utility;
 }

@@ -37,7 +37,7 @@ PGDLLEXPORT void postalytics_launcher_main(Datum arg);
 #define LONGEST_PAUSE	60000
 
 /* A worker that ran for this many milliseconds did not fail at startup. */
-#define GOOD_LIFE		5000
+#define MIN_UPTIME		5000
 
 /* Number of databases that are checked for the extension at a time. */
 #define MAX_PROBES		2
@@ -52,8 +52,8 @@ typedef struct Worker
 	int			pause;			/* after the next failure, in milliseconds */
 	bool		wanted;			/* check whether the database has the
 								 * extension */
-	bool		starved;		/* the last registration failed, which was
-								 * logged */
+	bool		registration_failed;	/* the last registration failed, which
+										 * was logged */
 } Worker;
 
 static List *workers;			/* in TopMemoryContext */
@@ -83,7 +83,7 @@ find_worker(Oid database)
 
 /* True if the setting worker_databases allows a worker for a database. */
 static bool
-is_named(const char *database)
+is_allowed_database(const char *database)
 {
 	char	   *names = pstrdup(setting_worker_databases);
 	List	   *list;
@@ -118,7 +118,7 @@ list_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate && is_named(NameStr(database->datname)))
+		if (database->datallowconn && !database->datistemplate && is_allowed_database(NameStr(database->datname)))
 		{
 			MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 
@@ -186,13 +186,13 @@ start_worker(Worker *worker)
 		worker->handle = NULL;
 		worker->wanted = true;
 		worker->not_before = TimestampTzPlusMilliseconds(worker->started_at, LONGEST_PAUSE);
-		if (!worker->starved)
+		if (!worker->registration_failed)
 			ereport(LOG,
 					(errmsg("could not start background worker of extension \"%s\" for database with OID %u",
 							EXTENSION_NAME, worker->database),
 					 errhint("You might need to increase max_worker_processes.")));
 	}
-	worker->starved = worker->handle == NULL;
+	worker->registration_failed = worker->handle == NULL;
 	MemoryContextSwitchTo(caller);
 }
 
@@ -213,7 +213,7 @@ end_worker(Worker *worker)
 		worker->not_before = now;
 		return;
 	}
-	if (TimestampDifferenceExceeds(worker->started_at, now, GOOD_LIFE))
+	if (TimestampDifferenceExceeds(worker->started_at, now, MIN_UPTIME))
 		worker->pause = FIRST_PAUSE;
 	worker->not_before = TimestampTzPlusMilliseconds(now, worker->pause);
 	worker->pause = Min(2 * worker->pause, LONGEST_PAUSE);
@@ -244,7 +244,7 @@ take_requests(void)
  * false while the worker or a backend that pauses it is alive.
  */
 static bool
-forget_worker(Worker *worker)
+free_worker_entry(Worker *worker)
 {
 	WorkerSlot *slot;
 	bool		is_free;
@@ -263,7 +263,7 @@ forget_worker(Worker *worker)
  * milliseconds.
  */
 static long
-tend_workers(void)
+manage_workers(void)
 {
 	bool		all = take_requests();	/* before listing the databases */
 	List	   *databases = list_databases();
@@ -290,7 +290,7 @@ tend_workers(void)
 		{
 			if (worker->handle != NULL)
 				TerminateBackgroundWorker(worker->handle);
-			else if (forget_worker(worker))
+			else if (free_worker_entry(worker))
 			{
 				pfree(worker);
 				workers = foreach_delete_current(workers, cell);
@@ -318,7 +318,7 @@ tend_workers(void)
  * start others.
  */
 static void
-leave_launcher(int code, Datum arg)
+launcher_exit(int code, Datum arg)
 {
 	ListCell   *cell;
 
@@ -344,9 +344,9 @@ postalytics_launcher_main(Datum arg)
 	wake_shared->launcher = MyLatch;
 	wake_launcher(InvalidOid);
 	LWLockRelease(wake_shared->lock);
-	before_shmem_exit(leave_launcher, (Datum) 0);
+	before_shmem_exit(launcher_exit, (Datum) 0);
 	for (;;)
-		sleep_for(tend_workers());
+		sleep_for(manage_workers());
 }
 
 /* Register the launcher, when the library is preloaded. */

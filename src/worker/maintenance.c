@@ -97,7 +97,7 @@ retire(const OldLeaf *old)
 
 static SqlQuery ahead_query = {
 	.sql = "SELECT count(*)"
-	" FROM postalytics.make_ahead()",
+	" FROM postalytics.create_partitions_ahead()",
 	.result = SPI_OK_SELECT
 };
 

@@ -6,7 +6,7 @@
 #define POSTALYTICS_PROCESS_H
 
 /* How often a process checks for work without being woken, in milliseconds. */
-#define LOOK_INTERVAL	10000
+#define CHECK_INTERVAL	10000
 
 extern bool is_alive(int pid);
 extern void process_begin(void);

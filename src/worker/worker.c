@@ -19,7 +19,7 @@
 #include "rights/settings.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
-#include "sync/notice.h"
+#include "sync/notification.h"
 #include "sync/sync.h"
 #include "sync/wake.h"
 #include "utils/builtins.h"
@@ -32,12 +32,12 @@
 PGDLLEXPORT void postalytics_worker_main(Datum arg);
 
 /* The syncs to notify that sessions have named since the last check. */
-typedef struct Told
+typedef struct WokenSyncs
 {
 	int			nwoken;
 	bool		all_woken;
 	Woken		woken[MAX_WOKEN];
-} Told;
+} WokenSyncs;
 
 static WorkerSlot *my_slot;
 
@@ -118,12 +118,12 @@ free_slot(void)
 
 /* Take the syncs that sessions have named. */
 static void
-take_told(Told *told)
+take_woken(WokenSyncs *syncs)
 {
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
-	told->nwoken = my_slot->nwoken;
-	told->all_woken = my_slot->all_woken;
-	memcpy(told->woken, my_slot->woken, my_slot->nwoken * sizeof(Woken));
+	syncs->nwoken = my_slot->nwoken;
+	syncs->all_woken = my_slot->all_woken;
+	memcpy(syncs->woken, my_slot->woken, my_slot->nwoken * sizeof(Woken));
 	my_slot->nwoken = 0;
 	my_slot->all_woken = false;
 	LWLockRelease(wake_shared->lock);
@@ -220,17 +220,17 @@ count_due(const char *sync, TimestampTz after)
  * DT_NOEND if there is none.
  */
 static TimestampTz
-next_due(const char *sync, TimestampTz after)
+next_due_after(const char *sync, TimestampTz after)
 {
 	return DatumGetTimestampTz(query_deliveries(&next_query, sync, after, TimestampTzGetDatum(DT_NOEND)));
 }
 
 static const Woken *
-find_woken(const Told *told, const char *sync)
+find_woken(const WokenSyncs *syncs, const char *sync)
 {
-	for (int i = 0; i < told->nwoken; i++)
-		if (strcmp(told->woken[i].sync, sync) == 0)
-			return &told->woken[i];
+	for (int i = 0; i < syncs->nwoken; i++)
+		if (strcmp(syncs->woken[i].sync, sync) == 0)
+			return &syncs->woken[i];
 	return NULL;
 }
 
@@ -239,7 +239,7 @@ find_woken(const Told *told, const char *sync)
  * become due since the last check.  Returns the time of the next check.
  */
 static TimestampTz
-notify_syncs(const Told *told, TimestampTz *looked_at)
+notify_syncs(const WokenSyncs *syncs, TimestampTz *checked_at)
 {
 	TimestampTz next = DT_NOEND;
 	int64		sent = 0;
@@ -247,7 +247,7 @@ notify_syncs(const Told *told, TimestampTz *looked_at)
 	transaction_begin("notifying");
 	for (const Sync *sync = first_sync(); sync != NULL; sync = sync->next)
 	{
-		const Woken *woken = find_woken(told, sync->name);
+		const Woken *woken = find_woken(syncs, sync->name);
 		int64		count;
 
 		if (!sync->enabled || !sync->durable)
@@ -259,15 +259,15 @@ notify_syncs(const Told *told, TimestampTz *looked_at)
 		 * at the last check.
 		 */
 		if (count == 0)
-			count = count_due(sync->name, told->all_woken || woken != NULL ? DT_NOBEGIN : *looked_at);
+			count = count_due(sync->name, syncs->all_woken || woken != NULL ? DT_NOBEGIN : *checked_at);
 		if (count > 0)
 		{
 			notify_sync(sync->name, sync->channel, count);
 			sent++;
 		}
-		next = Min(next, next_due(sync->name, GetCurrentTransactionStartTimestamp()));
+		next = Min(next, next_due_after(sync->name, GetCurrentTransactionStartTimestamp()));
 	}
-	*looked_at = GetCurrentTransactionStartTimestamp();
+	*checked_at = GetCurrentTransactionStartTimestamp();
 	transaction_commit();
 	if (sent > 0)
 	{
@@ -300,7 +300,7 @@ sleep_until(TimestampTz time)
 	long		left;
 
 	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), time)) > 0)
-		sleep_for(Min(left, LOOK_INTERVAL));
+		sleep_for(Min(left, CHECK_INTERVAL));
 }
 
 static bool
@@ -309,7 +309,7 @@ maintenance_is_due(void)
 	return setting_maintenance_interval > 0 &&
 		TimestampDifferenceExceeds(Max(my_slot->maintained_at, my_slot->started_at),
 								   GetCurrentTimestamp(),
-								   my_slot->maintained_at == 0 ? LOOK_INTERVAL :
+								   my_slot->maintained_at == 0 ? CHECK_INTERVAL :
 								   setting_maintenance_interval * 1000);
 }
 
@@ -318,7 +318,7 @@ maintenance_is_due(void)
  * follow.
  */
 static bool
-maintain(void)
+maintain_step(void)
 {
 	bool		more;
 	char	   *failure = run_maintenance(&more);
@@ -335,11 +335,11 @@ maintain(void)
 }
 
 static void
-work(void)
+worker_loop(void)
 {
-	static Told told;
-	TimestampTz looked_at = DT_NOBEGIN; /* at first, all due deliveries are
-										 * announced */
+	static WokenSyncs syncs;
+	TimestampTz checked_at = DT_NOBEGIN;	/* at first, all due deliveries
+											 * are announced */
 
 	bool		maintaining = false;
 
@@ -352,16 +352,16 @@ work(void)
 			free_slot();
 			proc_exit(0);
 		}
-		take_told(&told);
-		next = notify_syncs(&told, &looked_at);
+		take_woken(&syncs);
+		next = notify_syncs(&syncs, &checked_at);
 		if (maintaining || maintenance_is_due())
-			maintaining = maintain();
-		sleep_until(TimestampTzPlusMilliseconds(looked_at, setting_notify_interval));
+			maintaining = maintain_step();
+		sleep_until(TimestampTzPlusMilliseconds(checked_at, setting_notify_interval));
 		if (!maintaining && go_idle())
 		{
 			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next);
 
-			sleep_for(Min(left, LOOK_INTERVAL));
+			sleep_for(Min(left, CHECK_INTERVAL));
 		}
 	}
 }
@@ -380,8 +380,9 @@ postalytics_worker_main(Datum arg)
 	if (!claim_slot())
 		ereport(FATAL,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("there are more than %d databases with extension \"%s\"", MAX_WORKERS, EXTENSION_NAME),
-				 errhint("Name those that are to have a worker in " EXTENSION_NAME ".worker_databases.")));
+				 errmsg("too many databases with extension \"%s\"", EXTENSION_NAME),
+				 errdetail("At most %d databases can have a background worker.", MAX_WORKERS),
+				 errhint("Set \"%s.worker_databases\" to the databases that need one.", EXTENSION_NAME)));
 
 	/*
 	 * Names are looked up in pg_catalog, and the queue must be read through
@@ -397,7 +398,7 @@ postalytics_worker_main(Datum arg)
 
 	PG_TRY();
 	{
-		work();
+		worker_loop();
 	}
 	PG_CATCH();
 	{

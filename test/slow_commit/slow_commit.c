@@ -33,7 +33,7 @@ stop(XactEvent event, void *arg)
 void
 _PG_init(void)
 {
-	DefineCustomStringVariable("slow_commit.file", "A commit stops as long as there is this file.",
+	DefineCustomStringVariable("slow_commit.file", "Sets the file whose existence makes a commit wait.",
 							   NULL, &file, "", PGC_USERSET, 0, NULL, NULL, NULL);
 	RegisterXactCallback(stop, NULL);
 }

@@ -88,7 +88,7 @@ is($node->safe_psql('trapped', "SELECT string_agg(what, ';') FROM public.caught"
 $node->safe_psql('trapped', "$temporary
 	$event; SELECT * FROM postalytics.fetch('s'); SELECT postalytics.next_due('s'), postalytics.nack('s', '{1}', 'x'), postalytics.ack('s', '{1}');
 	SELECT postalytics.journey('1'), postalytics.status_as_of('1', '2020-01-01'); SELECT * FROM postalytics.stuck_pieces();
-	SELECT postalytics.late_from(p), postalytics.estimated_delivery(p), postalytics.is_tracked(p), postalytics.reached_at(p, 'Mailed') FROM postalytics.pieces AS p;
+	SELECT postalytics.late_after(p), postalytics.estimated_delivery(p), postalytics.is_tracked(p), postalytics.reached_at(p, 'Mailed') FROM postalytics.pieces AS p;
 	SELECT postalytics.replay_sync('s', '-infinity'), postalytics.test_sync('s'), postalytics.drop_sync('s');
 	TABLE postalytics.campaign_progress; TABLE postalytics.returned_mail; TABLE postalytics.sync_health; TABLE postalytics.settings;
 	SELECT postalytics.maintain(); SELECT postalytics.retry_rejects()", extra_params => [ '-U', 'landlord' ]);

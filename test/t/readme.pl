@@ -9,7 +9,8 @@ use Test::More;
 
 my $top = $ENV{TESTDIR};
 my @blocks;
-for my $page ('README.md', 'docs/operate.md', 'docs/sync.md', 'docs/feed.md')
+my @pages = ('README.md', map { "docs/$_.md" } qw(marketer sync feed faq operate));
+for my $page (@pages)
 {
 	my $text = slurp_file("$top/$page");
 	while ($text =~ /^```(\w+)\n(.*?)^```$/msg)
@@ -68,27 +69,38 @@ for my $i (1 .. $#blocks)
 	}
 }
 
-# The Python worker is the one in examples/, and delivers events that arrive while it
-# listens.
+# No other page has commands.
+for my $page (glob("$top/docs/*.md $top/DEVELOPERS.md"))
+{
+	my $name = substr($page, length($top) + 1);
+	next if grep { $_ eq $name } @pages;
+	unlike(slurp_file($page), qr/^```(sql|sh|python|ini)$/m, "$name has no commands that are not run");
+}
+
+# The workers in Python deliver events that arrive while they listen.  That of README.md
+# prints deliveries until it is killed; that of docs/sync.md, which is the one in
+# examples/, passes them to a command and exits on SIGTERM.
+my $example = slurp_file('examples/worker/worker.py');
+is(scalar(grep { $_->{kind} eq 'python' && $_->{text} eq $example } @blocks), 1, 'docs/sync.md has the worker in examples/');
 for my $block (grep { $_->{kind} eq 'python' } @blocks)
 {
 	local %ENV = (%ENV, PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'crm');
-	my ($told, $id) = (PostgreSQL::Test::Utils::tempdir() . '/told', 0);
-	is($block->{text}, slurp_file('examples/worker/worker.py'), "$block->{line}: the worker is the one in examples/");
-	append_to_file($told, '');
-	my $worker = IPC::Run::start([ '/usr/bin/python3', '-c', $block->{text}, 'crm_activity', 'sh', '-c', "cat >>$told" ],
+	my ($delivered, $id) = (PostgreSQL::Test::Utils::tempdir() . '/delivered', 0);
+	my @arguments = $block->{text} eq $example ? ('crm_activity', 'sh', '-c', "cat >>$delivered") : ();
+	append_to_file($delivered, '');
+	my $worker = IPC::Run::start([ '/usr/bin/python3', '-c', $block->{text}, @arguments ], '>>', $delivered,
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	until (slurp_file($told) =~ /"py \d/)
+	until (slurp_file($delivered) =~ /\Q$block->{line}\E #\d/)
 	{
 		$id++;
-		$node->safe_psql('crm', qq{SELECT postalytics.ingest('{"mailId": "py $id", "eventDate": "2026-10-06", "eventType": 4}')});
+		$node->safe_psql('crm', qq{SELECT postalytics.ingest('{"mailId": "$block->{line} #$id", "eventDate": "2026-10-06", "eventType": 4}')});
 		$worker->pump_nb;
 		select(undef, undef, undef, 0.1);
 	}
-	like(slurp_file($told), qr/"mailId" *: *"py \d+"/, "$block->{line}: the worker delivers");
+	pass("$block->{line}: the worker delivers");
 	$worker->signal('TERM');
 	$worker->finish;
-	is($worker->full_result(0), 0, "$block->{line}: and exits");
+	is($worker->full_result(0), @arguments ? 0 : 15, "$block->{line}: and exits");
 }
 
 # Shell commands run in the extension's source directory.  The test replaces sudo and

@@ -157,7 +157,7 @@ $done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalyti
 is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ [ 'failed', 'postalytics.events_2019_01', 'could not obtain lock on row in relation "deliveries_unfinished"' ] ], 'a worker with a delivery of the month');
 $two->rollback;
 $done = $one->selectall_arrayref('SELECT action, relation, detail FROM postalytics.maintain()');
-is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ map { [ 'drop', "postalytics.events_2019_0$_", '1 deliveries still wait' ] } 1 .. 2 ], 'both months are retired when nobody uses them');
+is_deeply([ grep { $_->[1] =~ /2019/ } @$done ], [ map { [ 'drop', "postalytics.events_2019_0$_", 'deliveries still waiting: 1' ] } 1 .. 2 ], 'both months are retired when nobody uses them');
 is($one->selectrow_array("SELECT count(*) FROM postalytics.fetch('s', 100) WHERE piece_id LIKE 'old%' AND payload IS NOT NULL"), 7, 'and waiting deliveries keep their payloads');
 
 $_->disconnect for $one, $two;

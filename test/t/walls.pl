@@ -112,7 +112,7 @@ refused('feed', "SELECT postalytics.ingest(NULL, 'b')", qr/permission denied for
 run($me, "INSERT INTO postalytics.field_names VALUES ('account', 'account')");
 run('feed', q{SELECT postalytics.ingest('[{"mailId": "taught", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "taught", "account": "b"}]')});
 run('feed', q{INSERT INTO postalytics.inbox (payload) VALUES ('{"mailId": "taught", "eventType": 4, "eventDate": "2026-10-07", "account": "b"}')});
-refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot be bound to the empty account/, "a role cannot be bound to the empty account ($_)") for 'ingest', 'read';
+refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot be bound to the empty account/, "cannot bind a role to the empty account ($_)") for 'ingest', 'read';
 run($me, q{SELECT postalytics.ingest('[{"mailId": "agency", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "agency", "account": "b", "to": {"email": "b@example"}},
 	{"mailId": "agency", "to": {"email": "b@example"}}, {"mailId": "agency", "account": 7, "eventType": 3}]')});
 is(join(';', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, reason FROM postalytics.rejects ORDER BY reject_id") }),
@@ -155,7 +155,7 @@ my $parallel = session('reader');
 $parallel->do("SET $_") for 'parallel_setup_cost = 0', 'parallel_tuple_cost = 0', 'min_parallel_table_scan_size = 0';
 $parallel->do($force_parallel);
 is($parallel->selectrow_array('SELECT count(*) FILTER (WHERE account <> \'a\') FROM postalytics.pieces'), 0, 'in parallel');
-is($parallel->selectrow_array("SELECT count(postalytics.late_from(p)) FROM postalytics.pieces AS p"), 0, 'with a setting that parallel workers read');
+is($parallel->selectrow_array("SELECT count(postalytics.late_after(p)) FROM postalytics.pieces AS p"), 0, 'with a setting that parallel workers read');
 is($parallel->selectrow_array("SELECT count(*) FROM postalytics.pieces AS p WHERE postalytics.status_as_of(p.piece_id, '2026-10-01', p.account) IS NOT NULL"), 0, 'and with functions that read tables');
 is($parallel->err, undef, 'without an error');
 run($me, "SELECT postalytics.grant_read('reader', 'b')");

@@ -1,5 +1,5 @@
 /*
- * notice.c
+ * notification.c
  *		Builds notifications: one per statement, however many rows it has, as
  *		JSON that fits into a payload.
  */
@@ -9,14 +9,14 @@
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "fmgr.h"
-#include "sync/notice.h"
+#include "sync/notification.h"
 #include "sync/sync.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
-PG_FUNCTION_INFO_V1(postalytics_wake);
+PG_FUNCTION_INFO_V1(postalytics_notify_sync);
 
 /* The server requires less than 8000 bytes. */
 #define MAX_PAYLOAD		7999
@@ -27,13 +27,13 @@ PG_FUNCTION_INFO_V1(postalytics_wake);
  * be short.  Allocates in the current memory context.
  */
 void
-notice_begin(Notice *notice, const char *about, const char *list)
+notification_begin(Notification *notification, const char *about, const char *list)
 {
-	notice->about = about;
-	notice->list = list;
-	notice->count = 0;
-	initStringInfo(&notice->items);
-	notice->room = MAX_PAYLOAD -
+	notification->about = about;
+	notification->list = list;
+	notification->count = 0;
+	initStringInfo(&notification->items);
+	notification->room = MAX_PAYLOAD -
 		strlen(psprintf("%s, \"count\": " INT64_FORMAT ", \"%s\": []}",
 						about, PG_INT64_MAX, list));
 }
@@ -42,28 +42,28 @@ notice_begin(Notice *notice, const char *about, const char *list)
  * Count an item, and return where to write it; NULL if there is no more room.
  */
 StringInfo
-notice_item(Notice *notice)
+notification_item(Notification *notification)
 {
-	notice->count++;
-	if (notice->room <= 0)
+	notification->count++;
+	if (notification->room <= 0)
 		return NULL;
-	notice->before = notice->items.len;
-	if (notice->before > 0)
-		appendStringInfoString(&notice->items, ", ");
-	return &notice->items;
+	notification->before = notification->items.len;
+	if (notification->before > 0)
+		appendStringInfoString(&notification->items, ", ");
+	return &notification->items;
 }
 
 /*
  * End an item.  If it does not fit it is removed, and none is added after it.
  */
 void
-notice_item_end(Notice *notice)
+notification_item_end(Notification *notification)
 {
-	if (notice->items.len <= notice->room)
+	if (notification->items.len <= notification->room)
 		return;
-	notice->items.len = notice->before;
-	notice->items.data[notice->before] = '\0';
-	notice->room = 0;
+	notification->items.len = notification->before;
+	notification->items.data[notification->before] = '\0';
+	notification->room = 0;
 }
 
 /*
@@ -71,13 +71,13 @@ notice_item_end(Notice *notice)
  * pg_notify.
  */
 void
-notice_send(const Notice *notice, const char *channel)
+notification_send(const Notification *notification, const char *channel)
 {
-	if (notice->count > 0)
+	if (notification->count > 0)
 		Async_Notify(channel,
 					 psprintf("%s, \"count\": " INT64_FORMAT ", \"%s\": [%s]}",
-							  notice->about, notice->count, notice->list,
-							  notice->items.data));
+							  notification->about, notification->count, notification->list,
+							  notification->items.data));
 }
 
 /* ---- notifications of syncs ---- */
@@ -87,14 +87,14 @@ notice_send(const Notice *notice, const char *channel)
  * [...]}.
  */
 void
-notice_begin_sync(Notice *notice, const char *sync)
+notification_begin_sync(Notification *notification, const char *sync)
 {
 	StringInfoData about;
 
 	initStringInfo(&about);
 	appendStringInfoString(&about, "{\"sync\": ");
 	escape_json(&about, sync);
-	notice_begin(notice, about.data, "events");
+	notification_begin(notification, about.data, "events");
 }
 
 static void
@@ -130,14 +130,14 @@ append_event(StringInfo json, const EventRow *row)
 
 /* Add an event to the notification of a sync, if it fits. */
 void
-notice_add_event(Notice *notice, const EventRow *row)
+notification_add_event(Notification *notification, const EventRow *row)
 {
-	StringInfo	item = notice_item(notice);
+	StringInfo	item = notification_item(notification);
 
 	if (item != NULL)
 	{
 		append_event(item, row);
-		notice_item_end(notice);
+		notification_item_end(notification);
 	}
 }
 
@@ -148,11 +148,11 @@ notice_add_event(Notice *notice, const EventRow *row)
 void
 notify_sync(const char *sync, const char *channel, int64 count)
 {
-	Notice		notice;
+	Notification notification;
 
-	notice_begin_sync(&notice, sync);
-	notice.count = count;
-	notice_send(&notice, channel);
+	notification_begin_sync(&notification, sync);
+	notification.count = count;
+	notification_send(&notification, channel);
 }
 
 /*
@@ -160,7 +160,7 @@ notify_sync(const char *sync, const char *channel, int64 count)
  * 42704 if there is no such sync.
  */
 Datum
-postalytics_wake(PG_FUNCTION_ARGS)
+postalytics_notify_sync(PG_FUNCTION_ARGS)
 {
 	const Sync *sync = find_sync(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 

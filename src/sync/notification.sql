@@ -1,0 +1,12 @@
+/*
+ * notification.sql
+ *		Notifications of syncs.
+ */
+
+CREATE FUNCTION postalytics.notify_sync(sync text, count bigint)
+RETURNS void
+LANGUAGE c
+STRICT
+AS 'MODULE_PATHNAME', 'postalytics_notify_sync';
+COMMENT ON FUNCTION postalytics.notify_sync(text, bigint) IS
+    'internal: notify the channel of a sync of a number of events';
