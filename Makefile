@@ -65,8 +65,8 @@ EXTRA_CLEAN = $(DATA_built)
 
 # These install a server themselves, so PGXS need not exist yet.  fresh runs demo and
 # test on a bare system, and needs root.
-ifneq ($(filter demo test bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
-test bench soak fuzz assert examples:
+ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
+test docs bench soak fuzz assert examples:
 	@test/run $@
 # With DATABASE, only loads a sample campaign there, as the caller.
 demo:
@@ -93,4 +93,4 @@ $(INSTALL_SQL): $(SQL)
 
 endif
 
-.PHONY: demo test bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent
+.PHONY: demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent

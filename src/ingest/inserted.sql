@@ -12,7 +12,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_events_inserted';
 COMMENT ON FUNCTION postalytics.events_inserted() IS
-    'trigger: updates pieces, campaigns and syncs from new events';
+    'internal: trigger: updates pieces, campaigns and syncs from new events';
 
 CREATE TRIGGER events_inserted
 AFTER INSERT ON postalytics.events

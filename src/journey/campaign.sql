@@ -12,11 +12,10 @@ CREATE TABLE postalytics.campaigns (
 );
 COMMENT ON TABLE postalytics.campaigns IS
     'one row for each campaign that events name; for counts, see pieces';
+COMMENT ON COLUMN postalytics.campaigns.campaign_id IS 'id of the campaign, or of its drop if only that is known';
 COMMENT ON COLUMN postalytics.campaigns.account IS 'client whose campaign it is; empty if no account was given';
-COMMENT ON COLUMN postalytics.campaigns.name IS
-    'name given on the latest day; of several names given on that day, the last in byte order';
-COMMENT ON COLUMN postalytics.campaigns.named_on IS
-    'day (UTC) of the latest event that gives the campaign a name';
+COMMENT ON COLUMN postalytics.campaigns.name IS 'name given on the latest day; of several names given on that day, the last in byte order';
+COMMENT ON COLUMN postalytics.campaigns.named_on IS 'day (UTC) of the latest event that gives the campaign a name';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');
 

@@ -58,20 +58,40 @@ CREATE INDEX pieces_drop_id_idx ON postalytics.pieces (drop_id) WHERE drop_id IS
 
 COMMENT ON TABLE postalytics.pieces IS
     'one row for each mail piece: its journey, current status and recipient';
+COMMENT ON COLUMN postalytics.pieces.piece_id IS 'mail id, or campaign/contact; see the setting identity';
 COMMENT ON COLUMN postalytics.pieces.account IS 'client whose mail it is; empty if no account was given';
 COMMENT ON COLUMN postalytics.pieces.campaign_id IS 'campaign named by the latest event that names one; the drop if only the drop is known';
 COMMENT ON COLUMN postalytics.pieces.drop_id IS 'drop of the campaign, from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.contact_id IS 'contact, from the latest event that names one';
 COMMENT ON COLUMN postalytics.pieces.status IS 'current status; NULL while there are only responses';
 COMMENT ON COLUMN postalytics.pieces.status_at IS 'time of the last event of the current status';
 COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';
-COMMENT ON COLUMN postalytics.pieces.fields IS 'other fields of the mailing list, from the latest event that has any';
-COMMENT ON COLUMN postalytics.pieces.first_name IS 'recipient, whose columns up to state come from the latest event that names one';
-COMMENT ON COLUMN postalytics.pieces.zip IS 'ZIP code, from the latest event that has one';
+COMMENT ON COLUMN postalytics.pieces.mail_piece_created_at IS 'time of the first event of status MailPieceCreated';
+COMMENT ON COLUMN postalytics.pieces.addressed_at IS 'time of the first event of status Addressed';
+COMMENT ON COLUMN postalytics.pieces.printed_at IS 'time of the first event of status Printed';
 COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'time of the first Mailed event; likewise for the other statuses';
+COMMENT ON COLUMN postalytics.pieces.in_transit_at IS 'time of the first event of status InTransit';
+COMMENT ON COLUMN postalytics.pieces.in_local_area_at IS 'time of the first event of status InLocalArea';
+COMMENT ON COLUMN postalytics.pieces.processed_for_delivery_at IS 'time of the first event of status ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.pieces.re_routed_at IS 'time of the first event of status ReRouted';
+COMMENT ON COLUMN postalytics.pieces.returned_to_sender_at IS 'time of the first event of status ReturnedToSender';
+COMMENT ON COLUMN postalytics.pieces.first_opened_at IS 'time of the first visit to the personal URL';
+COMMENT ON COLUMN postalytics.pieces.first_completed_at IS 'time of the first visit to the goal URL';
 COMMENT ON COLUMN postalytics.pieces.opens IS 'visits to the personal URL';
 COMMENT ON COLUMN postalytics.pieces.completions IS 'visits to the goal URL';
-COMMENT ON COLUMN postalytics.pieces.last_url IS 'URL of the latest visit that has one';
+COMMENT ON COLUMN postalytics.pieces.first_event_at IS 'time of the first event';
+COMMENT ON COLUMN postalytics.pieces.last_event_at IS 'time of the last event';
 COMMENT ON COLUMN postalytics.pieces.expected_delivery_at IS 'expected delivery date, from the latest event that has one';
+COMMENT ON COLUMN postalytics.pieces.country IS 'country, from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.first_name IS 'recipient, whose columns up to state come from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.last_name IS 'last name of the recipient';
+COMMENT ON COLUMN postalytics.pieces.company IS 'company of the recipient';
+COMMENT ON COLUMN postalytics.pieces.email IS 'e-mail address of the recipient';
+COMMENT ON COLUMN postalytics.pieces.city IS 'city of the recipient';
+COMMENT ON COLUMN postalytics.pieces.state IS 'state of the recipient';
+COMMENT ON COLUMN postalytics.pieces.zip IS 'ZIP code, from the latest event that has one';
+COMMENT ON COLUMN postalytics.pieces.fields IS 'other fields of the mailing list, from the latest event that has any';
+COMMENT ON COLUMN postalytics.pieces.last_url IS 'URL of the latest visit that has one';
 COMMENT ON COLUMN postalytics.pieces.marks IS 'internal: which event decided each part of the row';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pieces', '');

@@ -10,7 +10,7 @@ LANGUAGE c
 IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_current_status_accum';
 COMMENT ON FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz) IS
-    'aggregate transition function';
+    'internal: aggregate transition function';
 
 CREATE FUNCTION postalytics.current_status_combine(internal, internal)
 RETURNS internal
@@ -18,7 +18,7 @@ LANGUAGE c
 IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_current_status_combine';
 COMMENT ON FUNCTION postalytics.current_status_combine(internal, internal) IS
-    'aggregate combine function';
+    'internal: aggregate combine function';
 
 CREATE FUNCTION postalytics.current_status_serialize(internal)
 RETURNS bytea
@@ -26,7 +26,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_current_status_serialize';
 COMMENT ON FUNCTION postalytics.current_status_serialize(internal) IS
-    'aggregate serial function';
+    'internal: aggregate serial function';
 
 CREATE FUNCTION postalytics.current_status_deserialize(bytea, internal)
 RETURNS internal
@@ -34,7 +34,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_current_status_deserialize';
 COMMENT ON FUNCTION postalytics.current_status_deserialize(bytea, internal) IS
-    'aggregate deserial function';
+    'internal: aggregate deserial function';
 
 CREATE FUNCTION postalytics.current_status_final(internal)
 RETURNS postalytics.mail_status
@@ -42,7 +42,7 @@ LANGUAGE c
 IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_current_status_final';
 COMMENT ON FUNCTION postalytics.current_status_final(internal) IS
-    'aggregate final function';
+    'internal: aggregate final function';
 
 CREATE AGGREGATE postalytics.current_status(postalytics.mail_status, timestamptz) (
     SFUNC = postalytics.current_status_accum,

@@ -28,7 +28,7 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_order_support';
 COMMENT ON FUNCTION postalytics.order_support(internal) IS
-    'planner support for the operators of the partial order';
+    'internal: planner support for the operators of the partial order';
 
 CREATE FUNCTION postalytics.precedes(a postalytics.mail_status, b postalytics.mail_status)
 RETURNS boolean
@@ -190,3 +190,11 @@ SELECT s.status,
 FROM pg_catalog.unnest(pg_catalog.enum_range(NULL::postalytics.mail_status)) AS s (status);
 COMMENT ON VIEW postalytics.statuses IS
     'the statuses, in order, with their properties';
+COMMENT ON COLUMN postalytics.statuses.status IS 'status';
+COMMENT ON COLUMN postalytics.statuses.label IS 'display form';
+COMMENT ON COLUMN postalytics.statuses.track IS 'production, postal, exception or response';
+COMMENT ON COLUMN postalytics.statuses.feed_code IS 'number that the feed uses';
+COMMENT ON COLUMN postalytics.statuses.us IS 'true if pieces in the United States report it';
+COMMENT ON COLUMN postalytics.statuses.canada IS 'true if pieces in Canada report it';
+COMMENT ON COLUMN postalytics.statuses.terminal IS 'true if the journey of a piece ends with it';
+COMMENT ON COLUMN postalytics.statuses.repeatable IS 'true if each occurrence is a new event, as each visit is';

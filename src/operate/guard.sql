@@ -9,7 +9,7 @@ LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_guard_drop';
 COMMENT ON FUNCTION postalytics.guard_drop() IS
-    'event trigger: refuses to drop the extension without CASCADE while it has events, and removes bindings of roles in DROP OWNED';
+    'internal: event trigger: refuses to drop the extension without CASCADE while it has events, and removes bindings of roles in DROP OWNED';
 
 CREATE EVENT TRIGGER postalytics_guard_drop
 ON ddl_command_start

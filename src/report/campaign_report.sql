@@ -107,23 +107,46 @@ WHERE NOT EXISTS (SELECT
                          OR p.campaign_id IS NULL AND x.campaign_id IS NULL));
 COMMENT ON VIEW postalytics.campaign_funnel IS
     'one row per campaign of an account: how many pieces have reached each status, how many are at it now, and rates';
-COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'account; empty if none was given';
+COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'account of the campaign; empty if none was given';
+COMMENT ON COLUMN postalytics.campaign_funnel.campaign_id IS 'campaign; NULL for pieces without one';
+COMMENT ON COLUMN postalytics.campaign_funnel.campaign_name IS 'name of the campaign; NULL if unknown';
 COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all pieces; those without a campaign are in the row without campaign_id';
-COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with a Mailed event; likewise for the other statuses';
+COMMENT ON COLUMN postalytics.campaign_funnel.mail_piece_created IS 'pieces with an event of status MailPieceCreated';
+COMMENT ON COLUMN postalytics.campaign_funnel.addressed IS 'pieces with an event of status Addressed';
+COMMENT ON COLUMN postalytics.campaign_funnel.printed IS 'pieces with an event of status Printed';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed IS 'pieces with an event of status Mailed';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_transit IS 'pieces with an event of status InTransit';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area IS 'pieces with an event of status InLocalArea';
+COMMENT ON COLUMN postalytics.campaign_funnel.processed_for_delivery IS 'pieces with an event of status ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel.re_routed IS 'pieces with an event of status ReRouted';
+COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender IS 'pieces with an event of status ReturnedToSender';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened IS 'pieces with an event of status pURLOpened';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed IS 'pieces with an event of status pURLCompleted';
 COMMENT ON COLUMN postalytics.campaign_funnel.responded IS 'pieces with a visit to the personal or the goal URL';
 COMMENT ON COLUMN postalytics.campaign_funnel.failed IS 'pieces with a production error; counted in pieces only if they also have events';
-COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'share of all pieces';
-COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.processed_for_delivery_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.re_routed_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened_rate IS 'share of the sent pieces (was_sent)';
-COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed_rate IS 'share of the sent pieces (was_sent)';
-COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'share of the sent pieces (was_sent)';
-COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces whose current status is Mailed; likewise for the other statuses';
+COMMENT ON COLUMN postalytics.campaign_funnel.mailed_rate IS 'mailed as a share of all pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_transit_rate IS 'in_transit as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.in_local_area_rate IS 'in_local_area as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.processed_for_delivery_rate IS 'processed_for_delivery as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.re_routed_rate IS 're_routed as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.returned_to_sender_rate IS 'returned_to_sender as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_opened_rate IS 'purl_opened as a share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.purl_completed_rate IS 'purl_completed as a share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.responded_rate IS 'responded as a share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_mail_piece_created IS 'pieces whose current status is MailPieceCreated';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_addressed IS 'pieces whose current status is Addressed';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_printed IS 'pieces whose current status is Printed';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_mailed IS 'pieces whose current status is Mailed';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_in_transit IS 'pieces whose current status is InTransit';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_in_local_area IS 'pieces whose current status is InLocalArea';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_processed_for_delivery IS 'pieces whose current status is ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_re_routed IS 'pieces whose current status is ReRouted';
+COMMENT ON COLUMN postalytics.campaign_funnel.at_returned_to_sender IS 'pieces whose current status is ReturnedToSender';
+COMMENT ON COLUMN postalytics.campaign_funnel.first_mailed_at IS 'time of the earliest Mailed event';
+COMMENT ON COLUMN postalytics.campaign_funnel.last_mailed_at IS 'time of the latest Mailed event';
+COMMENT ON COLUMN postalytics.campaign_funnel.last_event_at IS 'time of the latest event';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'median number of days from Mailed to ProcessedForDelivery';
-COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS '90th percentile of the days from Mailed to ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS '90th percentile of the same';
 
 CREATE VIEW postalytics.campaign_funnel_by_country
 WITH (security_invoker = true) AS
@@ -164,13 +187,24 @@ FROM (
 ) AS f;
 COMMENT ON VIEW postalytics.campaign_funnel_by_country IS
     'one row per campaign of an account and country; rates of statuses that the country does not report are NULL';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed_rate IS 'share of all pieces';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'share of the tracked pieces (is_tracked)';
-COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.account IS 'account of the campaign; empty if none was given';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.campaign_id IS 'campaign; NULL for pieces without one';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.country IS 'country of the recipients, as the feed spells it; NULL if unknown';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.pieces IS 'number of pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed IS 'pieces with an event of status Mailed';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit IS 'pieces with an event of status InTransit';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area IS 'pieces with an event of status InLocalArea';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery IS 'pieces with an event of status ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed IS 'pieces with an event of status ReRouted';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender IS 'pieces with an event of status ReturnedToSender';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded IS 'pieces with a visit to the personal or the goal URL';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.mailed_rate IS 'mailed as a share of all pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_transit_rate IS 'in_transit as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.in_local_area_rate IS 'in_local_area as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery_rate IS 'processed_for_delivery as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 're_routed as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'returned_to_sender as a share of the tracked pieces (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'responded as a share of the sent pieces (was_sent)';
 
 CREATE VIEW postalytics.campaign_progress
 WITH (security_invoker = true) AS
@@ -188,6 +222,13 @@ FROM postalytics.campaign_funnel AS f
 ORDER BY f.last_event_at DESC;
 COMMENT ON VIEW postalytics.campaign_progress IS
     'campaigns as bars, the one with the latest event first; for \watch';
+COMMENT ON COLUMN postalytics.campaign_progress.campaign_id IS 'campaign; NULL for pieces without one';
+COMMENT ON COLUMN postalytics.campaign_progress.campaign IS 'name of the campaign; its id if the name is unknown';
+COMMENT ON COLUMN postalytics.campaign_progress.account IS 'account of the campaign; empty if none was given';
+COMMENT ON COLUMN postalytics.campaign_progress.pieces IS 'number of pieces';
 COMMENT ON COLUMN postalytics.campaign_progress.mailed IS 'mailed_rate of campaign_funnel as a bar';
 COMMENT ON COLUMN postalytics.campaign_progress.processed IS 'processed_for_delivery_rate of campaign_funnel as a bar; NULL if no piece is tracked (is_tracked)';
+COMMENT ON COLUMN postalytics.campaign_progress.returned IS 'pieces with an event of status ReturnedToSender';
 COMMENT ON COLUMN postalytics.campaign_progress.responded IS 'responded_rate of campaign_funnel as a bar';
+COMMENT ON COLUMN postalytics.campaign_progress.completed IS 'pieces with an event of status pURLCompleted';
+COMMENT ON COLUMN postalytics.campaign_progress.last_event_at IS 'time of the latest event';

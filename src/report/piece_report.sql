@@ -64,6 +64,12 @@ CREATE TYPE postalytics.journey_row AS (
 );
 COMMENT ON TYPE postalytics.journey_row IS
     'a step in the journey of a piece';
+COMMENT ON COLUMN postalytics.journey_row.occurred_at IS 'time of the event; NULL if there is none';
+COMMENT ON COLUMN postalytics.journey_row.label IS 'display form of the status';
+COMMENT ON COLUMN postalytics.journey_row.days IS 'days since the previous event';
+COMMENT ON COLUMN postalytics.journey_row.note IS 'not reported, awaited or late';
+COMMENT ON COLUMN postalytics.journey_row.status IS 'status';
+COMMENT ON COLUMN postalytics.journey_row.account IS 'account of the piece; empty if none was given';
 
 -- days is the time since the previous event.  For retired events the piece still has
 -- the time at which it first reached each status.
@@ -139,6 +145,16 @@ CREATE TYPE postalytics.stuck_piece AS (
 );
 COMMENT ON TYPE postalytics.stuck_piece IS
     'a piece that should have moved on';
+COMMENT ON COLUMN postalytics.stuck_piece.piece_id IS 'piece';
+COMMENT ON COLUMN postalytics.stuck_piece.campaign_id IS 'campaign of the piece';
+COMMENT ON COLUMN postalytics.stuck_piece.account IS 'account of the piece; empty if none was given';
+COMMENT ON COLUMN postalytics.stuck_piece.contact_id IS 'contact of the piece';
+COMMENT ON COLUMN postalytics.stuck_piece.country IS 'country of the recipient';
+COMMENT ON COLUMN postalytics.stuck_piece.status IS 'current status';
+COMMENT ON COLUMN postalytics.stuck_piece.status_at IS 'time of the last event of the current status';
+COMMENT ON COLUMN postalytics.stuck_piece.awaited IS 'status that should follow';
+COMMENT ON COLUMN postalytics.stuck_piece.stuck_for IS 'time since status_at';
+COMMENT ON COLUMN postalytics.stuck_piece.usual IS 'time within which 95% of the pieces of the campaign moved on; NULL if it is not known';
 
 -- A piece with a response has been delivered, regardless of its scans.
 --
@@ -268,3 +284,24 @@ WHERE p.re_routed_at IS NOT NULL
    OR p.returned_to_sender_at IS NOT NULL;
 COMMENT ON VIEW postalytics.returned_mail IS
     'returned and re-routed pieces, with the error code and address of the latest such event, which are NULL once its month is retired; for address hygiene';
+COMMENT ON COLUMN postalytics.returned_mail.piece_id IS 'piece';
+COMMENT ON COLUMN postalytics.returned_mail.campaign_id IS 'campaign of the piece';
+COMMENT ON COLUMN postalytics.returned_mail.account IS 'account of the piece; empty if none was given';
+COMMENT ON COLUMN postalytics.returned_mail.contact_id IS 'contact of the piece';
+COMMENT ON COLUMN postalytics.returned_mail.status IS 'ReturnedToSender or ReRouted';
+COMMENT ON COLUMN postalytics.returned_mail.occurred_at IS 'time of the latest such event';
+COMMENT ON COLUMN postalytics.returned_mail.first_name IS 'first name of the recipient';
+COMMENT ON COLUMN postalytics.returned_mail.last_name IS 'last name of the recipient';
+COMMENT ON COLUMN postalytics.returned_mail.company IS 'company of the recipient';
+COMMENT ON COLUMN postalytics.returned_mail.email IS 'e-mail address of the recipient';
+COMMENT ON COLUMN postalytics.returned_mail.phone IS 'phone number in the event';
+COMMENT ON COLUMN postalytics.returned_mail.error_code IS 'error code in the event';
+COMMENT ON COLUMN postalytics.returned_mail.error_description IS 'description of the error in the event';
+COMMENT ON COLUMN postalytics.returned_mail.address_updated IS 'true if the event says that it has a new address';
+COMMENT ON COLUMN postalytics.returned_mail.address IS 'street address in the event';
+COMMENT ON COLUMN postalytics.returned_mail.address2 IS 'second line of the address in the event';
+COMMENT ON COLUMN postalytics.returned_mail.city IS 'city in the event';
+COMMENT ON COLUMN postalytics.returned_mail.state IS 'state in the event';
+COMMENT ON COLUMN postalytics.returned_mail.zip IS 'ZIP code in the event';
+COMMENT ON COLUMN postalytics.returned_mail.country IS 'country of the recipient';
+COMMENT ON COLUMN postalytics.returned_mail.fields IS 'the mailing list''s own fields';

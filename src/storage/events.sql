@@ -28,9 +28,10 @@ COMMENT ON TABLE postalytics.events IS
     'every event once, by piece, account, status and time; append-only, partitioned by month';
 COMMENT ON COLUMN postalytics.events.event_id IS 'increases in order of arrival, with gaps';
 COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact; see setting identity';
+COMMENT ON COLUMN postalytics.events.account IS 'client whose mail it is: the account of the role, of the call, or the one that field_names finds in the payload; empty if none was given';
+COMMENT ON COLUMN postalytics.events.status IS 'status of the event';
 COMMENT ON COLUMN postalytics.events.occurred_at IS 'time of the event, as given by the feed';
 COMMENT ON COLUMN postalytics.events.received_at IS 'when the event was stored';
-COMMENT ON COLUMN postalytics.events.account IS 'client whose mail it is: the account of the role, of the call, or the one that field_names finds in the payload; empty if none was given';
 COMMENT ON COLUMN postalytics.events.campaign_id IS 'campaign, or the drop if the event names only the drop';
 COMMENT ON COLUMN postalytics.events.drop_id IS 'drop of the campaign';
 COMMENT ON COLUMN postalytics.events.payload IS 'the event as received; NULL if setting keep_payload is off';

@@ -14,6 +14,10 @@ ALTER TABLE postalytics.maintenance_log REPLICA IDENTITY FULL;
 CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
 COMMENT ON TABLE postalytics.maintenance_log IS
     'actions of maintain(): a row for each partition that it created, dropped, detached or had to keep, for each batch of pieces or rejects that it retired, and for each table that it shrank; kept for a year';
+COMMENT ON COLUMN postalytics.maintenance_log.at IS 'when it was done';
+COMMENT ON COLUMN postalytics.maintenance_log.action IS 'what was done, such as create, drop, detach or failed';
+COMMENT ON COLUMN postalytics.maintenance_log.relation IS 'table or partition';
+COMMENT ON COLUMN postalytics.maintenance_log.detail IS 'details, or the error';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.maintenance_log', '');
 

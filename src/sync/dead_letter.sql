@@ -39,11 +39,16 @@ LEFT JOIN postalytics.pieces AS p ON p.piece_id = d.piece_id AND p.account = d.a
 WHERE d.due_at = 'infinity';
 COMMENT ON VIEW postalytics.dead_letters IS
     'deliveries that were given up, until they are redriven, replayed or discarded';
-COMMENT ON COLUMN postalytics.dead_letters.reason IS
-    'refused: nack with dead => true; max_attempts: the last attempt failed; lease_expired: the lease of the last attempt expired';
-COMMENT ON COLUMN postalytics.dead_letters.campaign_id IS
-    'campaign of the event, or of the piece if the event names none or is no longer stored';
+COMMENT ON COLUMN postalytics.dead_letters.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.dead_letters.delivery_id IS 'id of the delivery';
+COMMENT ON COLUMN postalytics.dead_letters.reason IS 'refused: nack with dead => true; max_attempts: the last attempt failed; lease_expired: the lease of the last attempt expired';
+COMMENT ON COLUMN postalytics.dead_letters.piece_id IS 'piece of the event';
+COMMENT ON COLUMN postalytics.dead_letters.account IS 'account of the event; empty if none was given';
+COMMENT ON COLUMN postalytics.dead_letters.campaign_id IS 'campaign of the event, or of the piece if the event names none or is no longer stored';
+COMMENT ON COLUMN postalytics.dead_letters.drop_id IS 'drop of the event, or of the piece';
 COMMENT ON COLUMN postalytics.dead_letters.contact_id IS 'contact of the piece';
+COMMENT ON COLUMN postalytics.dead_letters.status IS 'status of the event; NULL for a production error';
+COMMENT ON COLUMN postalytics.dead_letters.occurred_at IS 'time of the event';
 COMMENT ON COLUMN postalytics.dead_letters.attempts IS 'number of fetches since the delivery was created, or last redriven or replayed';
 COMMENT ON COLUMN postalytics.dead_letters.last_error IS 'why the last attempt failed';
 COMMENT ON COLUMN postalytics.dead_letters.since IS 'when it was given up';

@@ -25,6 +25,9 @@ CREATE TYPE postalytics.delivery_error AS (
 );
 COMMENT ON TYPE postalytics.delivery_error IS
     'error of a failed attempt';
+COMMENT ON COLUMN postalytics.delivery_error.attempt IS 'number of the attempt';
+COMMENT ON COLUMN postalytics.delivery_error.at IS 'when it failed';
+COMMENT ON COLUMN postalytics.delivery_error.error IS 'error that nack was given';
 
 -- Inlined into the queries that record the failure of an attempt.
 CREATE FUNCTION postalytics.with_error(errors postalytics.delivery_error[], attempt integer, at timestamptz, error text)
@@ -83,18 +86,44 @@ CREATE INDEX deliveries_unfinished_failed_idx ON postalytics.deliveries_unfinish
 
 COMMENT ON TABLE postalytics.deliveries IS
     'deliveries: each is one event owed to one sync until it is acknowledged, and is kept for a time (history) afterwards';
-COMMENT ON TABLE postalytics.deliveries_unfinished IS
-    'the deliveries that are waiting, leased or dead';
 COMMENT ON COLUMN postalytics.deliveries.delivery_id IS 'identifier, the same in all attempts: the key for idempotent calls';
+COMMENT ON COLUMN postalytics.deliveries.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.deliveries.piece_id IS 'piece of the event';
 COMMENT ON COLUMN postalytics.deliveries.account IS 'account of the event; empty if none was given';
+COMMENT ON COLUMN postalytics.deliveries.status IS 'status of the event; NULL for a production error';
+COMMENT ON COLUMN postalytics.deliveries.occurred_at IS 'time of the event';
+COMMENT ON COLUMN postalytics.deliveries.created_at IS 'when the delivery was created';
 COMMENT ON COLUMN postalytics.deliveries.due_at IS 'when the delivery is due: occurred_at plus the sync''s wait, but not before it was created; after a failed attempt, when the next may start';
+COMMENT ON COLUMN postalytics.deliveries.state IS 'state of the delivery';
 COMMENT ON COLUMN postalytics.deliveries.attempt IS 'number of fetches since it was created, or last redriven or replayed';
+COMMENT ON COLUMN postalytics.deliveries.is_test IS 'true if test_sync made it';
 COMMENT ON COLUMN postalytics.deliveries.lease_until IS 'when the lease of the worker that fetched it ends';
 COMMENT ON COLUMN postalytics.deliveries.leases IS 'internal: the sessions that fetched it, in order; kept when it is redriven or replayed';
+COMMENT ON COLUMN postalytics.deliveries.finished_at IS 'when it was finished';
 COMMENT ON COLUMN postalytics.deliveries.failed_at IS 'when an attempt last failed';
 COMMENT ON COLUMN postalytics.deliveries.errors IS 'errors of failed attempts; see delivery_errors';
-COMMENT ON COLUMN postalytics.deliveries.reason IS 'why it is dead, as in dead_letters, or why it was discarded';
 COMMENT ON COLUMN postalytics.deliveries.payload IS 'internal: payload of the event if events does not store it';
+COMMENT ON COLUMN postalytics.deliveries.reason IS 'why it is dead, as in dead_letters, or why it was discarded';
+COMMENT ON TABLE postalytics.deliveries_unfinished IS
+    'the deliveries that are waiting, leased or dead';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.delivery_id IS 'id of the delivery, stable over all attempts';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.piece_id IS 'piece of the event';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.account IS 'account of the event; empty if none was given';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.status IS 'status of the event; NULL for a production error';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.occurred_at IS 'time of the event';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.created_at IS 'when the delivery was created';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.due_at IS 'when it may be leased';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.state IS 'state of the delivery';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.attempt IS 'number of times it was leased';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.is_test IS 'true if test_sync made it';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.lease_until IS 'end of the lease';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.leases IS 'internal: the sessions that leased it, in order';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.finished_at IS 'when it was finished';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.failed_at IS 'when an attempt last failed';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.errors IS 'errors of failed attempts';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.payload IS 'internal: JSON of the event if events no longer has it';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.reason IS 'why it is dead or was discarded';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries_unfinished', '');
@@ -116,6 +145,15 @@ CROSS JOIN LATERAL pg_catalog.unnest(d.errors) AS e
 WHERE d.failed_at IS NOT NULL;
 COMMENT ON VIEW postalytics.delivery_errors IS
     'errors of deliveries, one row per failed attempt';
+COMMENT ON COLUMN postalytics.delivery_errors.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.delivery_errors.delivery_id IS 'id of the delivery';
+COMMENT ON COLUMN postalytics.delivery_errors.piece_id IS 'piece of the event';
+COMMENT ON COLUMN postalytics.delivery_errors.account IS 'account of the event; empty if none was given';
+COMMENT ON COLUMN postalytics.delivery_errors.status IS 'status of the event; NULL for a production error';
+COMMENT ON COLUMN postalytics.delivery_errors.state IS 'state of the delivery';
+COMMENT ON COLUMN postalytics.delivery_errors.attempt IS 'number of the attempt that failed';
+COMMENT ON COLUMN postalytics.delivery_errors.at IS 'when it failed';
+COMMENT ON COLUMN postalytics.delivery_errors.error IS 'error that nack was given';
 
 -- The caller must hold locks on the rows.
 CREATE FUNCTION postalytics.finish_deliveries(tids tid[], state text)

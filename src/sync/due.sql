@@ -9,7 +9,7 @@ LANGUAGE c
 VOLATILE
 AS 'MODULE_PATHNAME', 'postalytics_due_clock';
 COMMENT ON FUNCTION postalytics.due_clock() IS
-    'internal: the current time, to be used as a lower bound of due_at in this transaction';
+    'current time, for due_at of deliveries that this transaction changes';
 
 CREATE FUNCTION postalytics.due_at(occurred_at timestamptz, wait interval, clock timestamptz)
 RETURNS timestamptz

@@ -29,6 +29,25 @@ CREATE TYPE postalytics.delivery AS (
 );
 COMMENT ON TYPE postalytics.delivery IS
     'row that fetch returns: a delivery with all the data that a call to a CRM needs';
+COMMENT ON COLUMN postalytics.delivery.delivery_id IS 'id of the delivery, stable over all attempts: the key of idempotent calls';
+COMMENT ON COLUMN postalytics.delivery.attempt IS 'number of this attempt';
+COMMENT ON COLUMN postalytics.delivery.is_test IS 'true if test_sync made it';
+COMMENT ON COLUMN postalytics.delivery.status IS 'status of the event; NULL for a production error';
+COMMENT ON COLUMN postalytics.delivery.label IS 'display form of the status; Error or None for a production error';
+COMMENT ON COLUMN postalytics.delivery.occurred_at IS 'time of the event';
+COMMENT ON COLUMN postalytics.delivery.due_at IS 'when the delivery was due';
+COMMENT ON COLUMN postalytics.delivery.piece_id IS 'piece of the event';
+COMMENT ON COLUMN postalytics.delivery.account IS 'account of the event; empty if none was given';
+COMMENT ON COLUMN postalytics.delivery.campaign_id IS 'campaign of the event, or of the piece';
+COMMENT ON COLUMN postalytics.delivery.campaign_name IS 'name of the campaign; NULL if unknown';
+COMMENT ON COLUMN postalytics.delivery.contact_id IS 'contact of the piece';
+COMMENT ON COLUMN postalytics.delivery.first_name IS 'first name of the recipient';
+COMMENT ON COLUMN postalytics.delivery.last_name IS 'last name of the recipient';
+COMMENT ON COLUMN postalytics.delivery.company IS 'company of the recipient';
+COMMENT ON COLUMN postalytics.delivery.email IS 'e-mail address of the recipient';
+COMMENT ON COLUMN postalytics.delivery.country IS 'country of the recipient';
+COMMENT ON COLUMN postalytics.delivery.fields IS 'the mailing list''s own fields of the piece';
+COMMENT ON COLUMN postalytics.delivery.payload IS 'JSON of the event; NULL if it was not kept';
 
 CREATE FUNCTION postalytics.fetch(
     sync text,

@@ -22,6 +22,9 @@ ALTER TABLE postalytics.handouts REPLICA IDENTITY FULL;
 CREATE INDEX handouts_sync_at_idx ON postalytics.handouts (sync, at);
 COMMENT ON TABLE postalytics.handouts IS
     'internal: when syncs with a rate leased deliveries, and how many';
+COMMENT ON COLUMN postalytics.handouts.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.handouts.at IS 'when deliveries were leased';
+COMMENT ON COLUMN postalytics.handouts.amount IS 'number of deliveries';
 
 CREATE TABLE postalytics.in_flight (
     delivery_id bigint NOT NULL PRIMARY KEY,
@@ -31,6 +34,9 @@ CREATE TABLE postalytics.in_flight (
 CREATE INDEX in_flight_sync_until_idx ON postalytics.in_flight (sync, until);
 COMMENT ON TABLE postalytics.in_flight IS
     'internal: deliveries leased by syncs with max_leased or a half-open breaker, until ack, nack or the end of the lease';
+COMMENT ON COLUMN postalytics.in_flight.delivery_id IS 'id of the delivery';
+COMMENT ON COLUMN postalytics.in_flight.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.in_flight.until IS 'end of the lease';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.in_flight', '');
 

@@ -81,6 +81,7 @@ CREATE TABLE postalytics.syncs (
 );
 COMMENT ON TABLE postalytics.syncs IS
     'syncs, each like a Zap: which events are delivered to a CRM, and how; see create_sync';
+COMMENT ON COLUMN postalytics.syncs.name IS 'name of the sync';
 COMMENT ON COLUMN postalytics.syncs.channel IS 'notification channel, for LISTEN';
 COMMENT ON COLUMN postalytics.syncs.enabled IS 'if false, new events make no deliveries and fetch returns none';
 COMMENT ON COLUMN postalytics.syncs.campaigns IS 'ids of campaigns or drops; NULL for every campaign';
@@ -92,13 +93,12 @@ COMMENT ON COLUMN postalytics.syncs.latest_only IS 'if true, a delivery is super
 COMMENT ON COLUMN postalytics.syncs.ordered IS 'if true, the deliveries of a piece are leased one after the other, in order';
 COMMENT ON COLUMN postalytics.syncs.durable IS 'true if the sync has deliveries, false if it has only notifications';
 COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'the number of fetches without an ack after which a delivery is dead';
-COMMENT ON COLUMN postalytics.syncs.notify_events IS
-    'if true, notifications list events even if they have an account; otherwise these are only counted';
+COMMENT ON COLUMN postalytics.syncs.notify_events IS 'if true, notifications list events even if they have an account; otherwise these are only counted';
 COMMENT ON COLUMN postalytics.syncs.rate IS 'maximum number of deliveries that all workers together lease within "per"; NULL for no limit';
 COMMENT ON COLUMN postalytics.syncs.per IS 'the period that rate refers to';
 COMMENT ON COLUMN postalytics.syncs.max_leased IS 'maximum number of deliveries that are leased at a time; NULL for no limit';
-COMMENT ON COLUMN postalytics.syncs.errors IS 'if true, production errors also become deliveries';
 COMMENT ON COLUMN postalytics.syncs.breaker IS 'number of consecutive failures after which the sync is paused; NULL for never';
+COMMENT ON COLUMN postalytics.syncs.errors IS 'if true, production errors also become deliveries';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.syncs', '');
 

@@ -19,6 +19,11 @@ ALTER TABLE postalytics.tallies REPLICA IDENTITY FULL;
 CREATE INDEX tallies_at_idx ON postalytics.tallies (at);
 COMMENT ON TABLE postalytics.tallies IS
     'internal: attempts, successes and failures that sessions have counted; see metrics';
+COMMENT ON COLUMN postalytics.tallies.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.tallies.at IS 'when the session wrote its counts';
+COMMENT ON COLUMN postalytics.tallies.attempts IS 'deliveries leased';
+COMMENT ON COLUMN postalytics.tallies.successes IS 'deliveries acknowledged';
+COMMENT ON COLUMN postalytics.tallies.failures IS 'deliveries failed';
 COMMENT ON COLUMN postalytics.tallies.buckets IS 'latencies: 4 times the base-2 logarithm of the milliseconds, rounded down';
 COMMENT ON COLUMN postalytics.tallies.counts IS 'the number of successes in each of the buckets';
 

@@ -78,7 +78,7 @@ for my $call ("drop_sync('s')", "create_sync('t', since => '2026-10-01')")
 		$done += $two->do(event('beside ' . length($call) . $i, '2026-10-05'));
 	}
 	is($done, 10, "$call waits for an idle writer, and others can write");
-	like(answer($waiter), qr/could not lock table "postalytics.syncs" within 10 seconds\nDETAIL:  Other transactions have written to it/, "$call gives up, and says why") if $call =~ /create/;
+	like(answer($waiter), qr/could not lock table "postalytics.syncs" within 10 seconds\nDETAIL:  Other transactions hold conflicting locks/, "$call gives up, and says why") if $call =~ /create/;
 	$waiter->{run}->kill_kill;
 }
 $one->rollback;

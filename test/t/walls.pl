@@ -112,7 +112,7 @@ refused('feed', "SELECT postalytics.ingest(NULL, 'b')", qr/permission denied for
 run($me, "INSERT INTO postalytics.field_names VALUES ('account', 'account')");
 run('feed', q{SELECT postalytics.ingest('[{"mailId": "taught", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "taught", "account": "b"}]')});
 run('feed', q{INSERT INTO postalytics.inbox (payload) VALUES ('{"mailId": "taught", "eventType": 4, "eventDate": "2026-10-07", "account": "b"}')});
-refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot be bound to the empty account/, "cannot bind a role to the empty account ($_)") for 'ingest', 'read';
+refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot bind a role to the empty account/, "cannot bind a role to the empty account ($_)") for 'ingest', 'read';
 run($me, q{SELECT postalytics.ingest('[{"mailId": "agency", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "agency", "account": "b", "to": {"email": "b@example"}},
 	{"mailId": "agency", "to": {"email": "b@example"}}, {"mailId": "agency", "account": 7, "eventType": 3}]')});
 is(join(';', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, reason FROM postalytics.rejects ORDER BY reject_id") }),
