@@ -205,7 +205,7 @@ open_month(Months *months, TimestampTz time, int *which)
 
 /*
  * Open the months of all events offered, and set the month of each event's
- * place.  False if the events must be inserted by a query.  close_months must
+ * target.  False if the events must be inserted by a query.  close_months must
  * be called in both cases.
  */
 bool

@@ -152,7 +152,7 @@ offer_record(Offer *offer)
 	return offer->spill != NULL ? spill_record(offer->spill) : offer->record;
 }
 
-/* Return the place of the current event. */
+/* Return the target of the current event. */
 EventTarget *
 offer_target(Offer *offer)
 {

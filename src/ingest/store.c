@@ -49,11 +49,11 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 	offer_rewind(offer);
 	for (int64 n = 0; offer_next_event(offer); n++)
 	{
-		EventTarget *place = offer_target(offer);
+		EventTarget *target = offer_target(offer);
 		MemoryContext caller = MemoryContextSwitchTo(scratch);
 		int64		event_id = nextval_internal(event_ids, false);
 		bool		expect_new = (n - inserted) * EXPECT_NEW < n;
-		DirectTable *table = months->months[place->month].table;
+		DirectTable *table = months->months[target->month].table;
 
 		CHECK_FOR_INTERRUPTS();
 		set_event(offer_record(offer), offer->keep_payload, row);
@@ -61,14 +61,15 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 		row_set(row, EVENTS_RECEIVED_AT, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 		if (direct_insert(table, values, nulls, expect_new))
 		{
-			place->event_id = event_id;
+			target->event_id = event_id;
 			inserted++;
 		}
-		else if (offer->keep_payload)
+		else
 		{
-			place->adds_data = repeat_adds_data(offer_record(offer), direct_stored(table));
+			if (offer->keep_payload)
+				target->adds_data = repeat_adds_data(offer_record(offer), direct_stored(table));
+			ExecClearTuple(direct_stored(table));	/* release its page */
 		}
-		ExecClearTuple(direct_stored(table));	/* it has a page pinned */
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
 	}
@@ -76,7 +77,7 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 }
 
 /*
- * Fill in the data that stored events lack, for each place with adds_data set.
+ * Fill in the data that stored events lack, for each target with adds_data set.
  * Reset it where nothing was filled in.  True if anything was filled in.
  */
 static bool
@@ -90,18 +91,18 @@ fill_in_repeats(Months *months, Offer *offer, MemoryContext scratch)
 	offer_rewind(offer);
 	while (offer_next_event(offer))
 	{
-		EventTarget *place = offer_target(offer);
-		DirectTable *table = months->months[place->month].table;
+		EventTarget *target = offer_target(offer);
+		DirectTable *table = months->months[target->month].table;
 		MemoryContext caller;
 
-		if (!place->adds_data)
+		if (!target->adds_data)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		caller = MemoryContextSwitchTo(scratch);
 		set_event(offer_record(offer), true, row);
 		direct_next_command(table);
-		place->adds_data = direct_update(table, values, nulls, repeat_merge);
-		any |= place->adds_data;
+		target->adds_data = direct_update(table, values, nulls, repeat_merge);
+		any |= target->adds_data;
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
 	}
@@ -117,16 +118,16 @@ derive_events(Derivation *derivation, Months *months, Offer *offer)
 	offer_rewind(offer);
 	while (offer_next_event(offer))
 	{
-		const EventTarget *place = offer_target(offer);
+		const EventTarget *target = offer_target(offer);
 		const EventRecord *record;
 		MemoryContext caller;
 		EventRow	row;
 
-		if (place->event_id == 0 && !place->adds_data)
+		if (target->event_id == 0 && !target->adds_data)
 			continue;
 		caller = MemoryContextSwitchTo(derive_piece(derivation, offer->key));
-		row.event_id = place->event_id;
-		row.is_repeat = place->adds_data;
+		row.event_id = target->event_id;
+		row.is_repeat = target->adds_data;
 		if (!row.is_repeat)
 		{
 			record = offer_record(offer);
@@ -135,7 +136,7 @@ derive_events(Derivation *derivation, Months *months, Offer *offer)
 			row.drop_id = (text *) DatumGetPointer(event_field_text(record, DROP_ID));
 			row.record = record;
 		}
-		if (!row.is_repeat || read_stored_event(months->months[place->month].leaf, offer->key, &row))
+		if (!row.is_repeat || read_stored_event(months->months[target->month].leaf, offer->key, &row))
 			derive_row(derivation, &row);
 		MemoryContextSwitchTo(caller);
 	}

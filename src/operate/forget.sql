@@ -52,17 +52,22 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    error_pieces text[];
+    error_accounts text[];
+    error_times timestamptz[];
     erased bigint;
 BEGIN
-    PERFORM
-    FROM postalytics.production_errors AS e
-    WHERE (e.piece_id, e.account, e.occurred_at)
-          IN (SELECT p.piece_id, p.account, p.occurred_at
-              FROM postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p)
-    ORDER BY e.piece_id, e.account, e.occurred_at
-    FOR UPDATE;
+    SELECT array_agg(l.piece_id), array_agg(l.account), array_agg(l.occurred_at)
+    INTO error_pieces, error_accounts, error_times
+    FROM (SELECT e.piece_id, e.account, e.occurred_at
+          FROM postalytics.production_errors AS e
+          WHERE (e.piece_id, e.account, e.occurred_at)
+                IN (SELECT p.piece_id, p.account, p.occurred_at
+                    FROM postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p)
+          ORDER BY e.piece_id, e.account, e.occurred_at
+          FOR UPDATE) AS l;
     DELETE FROM postalytics.deliveries AS d
-    USING postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
+    USING unnest(error_pieces, error_accounts, error_times) AS p (piece_id, account, occurred_at)
     WHERE (d.piece_id, d.account, d.occurred_at) = (p.piece_id, p.account, p.occurred_at)
       AND d.status IS NULL;
     IF anonymise THEN
@@ -74,11 +79,11 @@ BEGIN
             contact_id = NULL,
             description = NULL,
             payload = NULL
-        FROM postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
+        FROM unnest(error_pieces, error_accounts, error_times) AS p (piece_id, account, occurred_at)
         WHERE (e.piece_id, e.account, e.occurred_at) = (p.piece_id, p.account, p.occurred_at);
     ELSE
         DELETE FROM postalytics.production_errors AS e
-        USING postalytics.errors_of_person(piece_ids, erase_errors.account, contact_ids, emails) AS p
+        USING unnest(error_pieces, error_accounts, error_times) AS p (piece_id, account, occurred_at)
         WHERE (e.piece_id, e.account, e.occurred_at) = (p.piece_id, p.account, p.occurred_at);
     END IF;
     GET DIAGNOSTICS erased = ROW_COUNT;

@@ -6,7 +6,7 @@
  * privilege consists of GRANTs and a row of bindings.  Functions that work on the
  * data of an account or a sync check the binding in C; on tables, policies check it.
  *
- * This file names objects of all rooms, and comes last in the script.
+ * This file names objects of all layers, and comes last in the script.
  */
 
 -- ---- the tables that hold the data of accounts ----
