@@ -3,11 +3,11 @@
     API_KEY=… backfill.py CAMPAIGN … [--account ACCOUNT] [--follow]
 
 The API returns a campaign's events in pages, newest first, so new events move the
-others to later pages.  A look reads from the first page until it reaches a page that
-contains no new event and goes back to the newest event of the last finished look.
+others to later pages.  A pass reads from the first page until it reaches a page that
+contains no new event and goes back to the newest event of the last finished pass.
 The number of the next page is committed with the events of each page, in table
-api_looks, so that an interrupted look continues from there; the next look reads the
-events that have arrived meanwhile.  Once a day a look reads all pages, because USPS
+api_progress, so that an interrupted pass continues from there; the next pass reads the
+events that have arrived meanwhile.  Once a day a pass reads all pages, because USPS
 reports some events late.
 """
 import argparse
@@ -33,22 +33,22 @@ LIMITS = [(3, 1), (180, 60)]  # (requests, seconds)
 parser = argparse.ArgumentParser(description="bring the events of campaigns from the vendor's API")
 parser.add_argument("campaigns", nargs="+", metavar="CAMPAIGN", help="the id of a campaign's drop")
 parser.add_argument("--account", default="")
-parser.add_argument("--follow", action="store_true", help="look again and again")
+parser.add_argument("--follow", action="store_true", help="keep looking for new events")
 parser.add_argument("--every", type=float, default=300, help="seconds between two looks (300)")
 parser.add_argument("--again", action="store_true", help="read all pages")
 options = parser.parse_args()
 
 # Times of the last requests.  The first ones stand for those of a previous run that
 # may have ended just now.
-asked = collections.deque([time.monotonic()] * LIMITS[0][0], maxlen=max(requests for requests, _ in LIMITS))
+request_times = collections.deque([time.monotonic()] * LIMITS[0][0], maxlen=max(requests for requests, _ in LIMITS))
 
 
 def wait_for_turn():
     """Wait until another request is within all limits."""
     for requests, seconds in LIMITS:
-        if len(asked) >= requests:
-            time.sleep(max(asked[-requests] + seconds - time.monotonic(), 0))
-    asked.append(time.monotonic())
+        if len(request_times) >= requests:
+            time.sleep(max(request_times[-requests] + seconds - time.monotonic(), 0))
+    request_times.append(time.monotonic())
 
 
 def retry_after(error):
@@ -100,17 +100,17 @@ def show(page, total, new):
     print(f"\r{bar}  {new} new", end="", file=sys.stderr, flush=True)
 
 
-def look(db, campaign):
+def read_campaign(db, campaign):
     """Read a campaign's pages until the events are known.
 
     Returns the first and the last page read, and the totals of ingest.
     """
     key = [campaign, options.account]
-    db.execute("INSERT INTO api_looks (campaign, account) VALUES (%s, %s) ON CONFLICT DO NOTHING", key)
+    db.execute("INSERT INTO api_progress (campaign, account) VALUES (%s, %s) ON CONFLICT DO NOTHING", key)
     known, newest, page, reads_all = db.execute(
         """SELECT known, newest, page,
                   CASE WHEN page IS NULL THEN known IS NULL OR all_read_at < now() - interval '1 day' ELSE reads_all END
-           FROM api_looks WHERE (campaign, account) = (%s, %s)""", key).fetchone()
+           FROM api_progress WHERE (campaign, account) = (%s, %s)""", key).fetchone()
     if options.again:
         page, reads_all = None, True
     page = first = page or 1
@@ -129,11 +129,11 @@ def look(db, campaign):
             ends = len(events) < PAGE_SIZE or (is_known and not reads_all)
             if ends:
                 db.execute(
-                    """UPDATE api_looks SET known = greatest(known, %s), newest = NULL, page = NULL,
+                    """UPDATE api_progress SET known = greatest(known, %s), newest = NULL, page = NULL,
                               all_read_at = CASE WHEN %s THEN now() ELSE all_read_at END
                        WHERE (campaign, account) = (%s, %s)""", [newest, reads_all, *key])
             else:
-                db.execute("UPDATE api_looks SET newest = %s, page = %s, reads_all = %s WHERE (campaign, account) = (%s, %s)",
+                db.execute("UPDATE api_progress SET newest = %s, page = %s, reads_all = %s WHERE (campaign, account) = (%s, %s)",
                            [newest, page + 1, reads_all, *key])
         totals = [a + b for a, b in zip(totals, result)]
         if reads_all:
@@ -143,17 +143,17 @@ def look(db, campaign):
         page += 1
 
 
-def look_at_all():
+def read_all_campaigns():
     rejected = 0
     with psycopg.connect("", autocommit=True) as db:
-        db.execute("""CREATE TABLE IF NOT EXISTS api_looks (
+        db.execute("""CREATE TABLE IF NOT EXISTS api_progress (
             campaign text, account text, known timestamptz, newest timestamptz, page integer, reads_all boolean, all_read_at timestamptz,
             PRIMARY KEY (campaign, account))""")
         for campaign in options.campaigns:
-            first, last, (new, old, bad) = look(db, campaign)
+            first, last, (new, old, bad) = read_campaign(db, campaign)
             rejected += bad
             if new or bad or not options.follow:
-                print(f"campaign {campaign}, pages {first} to {last}: {new} new events, {old} that were there, {bad} rejected", flush=True)
+                print(f"campaign {campaign}, pages {first} to {last}: {new} new events, {old} already stored, {bad} rejected", flush=True)
     return rejected
 
 
@@ -161,12 +161,12 @@ for stop in signal.SIGINT, signal.SIGTERM:
     signal.signal(stop, lambda *_: sys.exit(0))  # pages that are not committed are read again
 while options.follow:
     try:
-        look_at_all()
+        read_all_campaigns()
     except (OSError, psycopg.OperationalError) as error:
         print(f"retrying: {error}", file=sys.stderr)
     options.again = False
     time.sleep(options.every)
 try:
-    sys.exit(1 if look_at_all() else 0)
+    sys.exit(1 if read_all_campaigns() else 0)
 except OSError as error:
     sys.exit(f"{error}; what came is stored, call again to go on")

@@ -21,7 +21,7 @@ pool.on('error', (error) => server.log.error(error.message)) // the next query u
 let state
 let latest = []
 
-async function look() {
+async function readReports() {
   const ask = async (text) => (await pool.query(text)).rows
   const campaigns = await ask(`
     SELECT campaign_id AS id, COALESCE(campaign_name, campaign_id, 'without a campaign') AS name, pieces, last_event_at
@@ -59,12 +59,12 @@ function send(response) {
 // Read the reports after a notification, at most every PAUSE and at least every REST.
 let stale = true
 let wake = () => {}
-async function keepLooking() {
+async function keepRefreshing() {
   for (;;) {
     if (!stale) await Promise.race([new Promise((resolve) => { wake = resolve }), sleep(REST)])
     stale = false
     try {
-      state = await look()
+      state = await readReports()
       for (const response of watching) send(response)
     } catch (error) {
       server.log.error(error)
@@ -112,4 +112,4 @@ server.get('/stream', (request, reply) => {
 
 await server.listen({ port: Number(process.env.PORT ?? 3001), host: process.env.HOST ?? '127.0.0.1' })
 listen()
-keepLooking()
+keepRefreshing()

@@ -8,8 +8,8 @@ async function listen() {
   const client = new pg.Client()
   const lost = new Promise((resolve) => client.on('error', resolve).on('end', resolve))
   client.on('notification', (notice) => {
-    const told = JSON.parse(notice.payload)
-    console.log(notice.channel, told.count, told.events.map((event) => event.label))
+    const payload = JSON.parse(notice.payload)
+    console.log(notice.channel, payload.count, payload.events.map((event) => event.label))
   })
   await client.connect()
   await client.query(`LISTEN ${client.escapeIdentifier(channel)}`)

@@ -12,8 +12,8 @@ while True:
             db.execute(sql.SQL("LISTEN {}").format(sql.Identifier(sys.argv[1])))
             print("listening", flush=True)  # a worker fetches here: earlier notifications are not sent again
             for notice in db.notifies():
-                told = json.loads(notice.payload)
-                print(notice.channel, told["count"], [event["label"] for event in told["events"]], flush=True)
+                payload = json.loads(notice.payload)
+                print(notice.channel, payload["count"], [event["label"] for event in payload["events"]], flush=True)
     except psycopg.OperationalError as error:
         print("connection lost:", error, file=sys.stderr)
         time.sleep(1)

@@ -1,5 +1,5 @@
 # Starts the three workers, each on a separate sync, with a command that appends the id
-# of the piece to $folder/NAME.told.  It fails if the id begins with "bad", and takes a
+# of the piece to $folder/NAME.delivered.  It fails if the id begins with "bad", and takes a
 # second if the id begins with "slow".
 folder=$(mktemp -d)
 trap 'kill $workers 2>/dev/null; rm -rf "$folder"' EXIT
@@ -14,15 +14,15 @@ chmod +x "$folder/tell"
 names='python node c'
 for name in $names; do
 	psql -XAtqc "SELECT FROM postalytics.create_sync('$name', ordered => false)"
-	: >"$folder/$name.told"
+	: >"$folder/$name.delivered"
 done
 start() { "$@" 2>>"$folder/$name.err" & workers="$workers $!"; eval "${name}_pid=$!"; }
 start_all()
 {
 	workers=
-	name=python; start python3 worker.py python "$folder/tell" "$folder/python.told"
-	name=node; start node worker.js node "$folder/tell" "$folder/node.told"
-	name=c; start "$folder/worker" c "$folder/tell $folder/c.told"
+	name=python; start python3 worker.py python "$folder/tell" "$folder/python.delivered"
+	name=node; start node worker.js node "$folder/tell" "$folder/node.delivered"
+	name=c; start "$folder/worker" c "$folder/tell $folder/c.delivered"
 }
 ingest() { psql -XAtqc "SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', '$1' || i, 'eventDate', '2026-10-06', 'eventType', 4)) FROM generate_series(1, $2) AS i))"; }
 start_all

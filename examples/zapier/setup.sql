@@ -19,9 +19,9 @@ SELECT postalytics.grant_sync('zapier_out', 'zapier');
 CREATE SCHEMA zapier;
 GRANT USAGE ON SCHEMA zapier TO zapier_out;
 
-CREATE TABLE zapier.told (
+CREATE TABLE zapier.delivered (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    told_at timestamptz NOT NULL DEFAULT now(),
+    delivered_at timestamptz NOT NULL DEFAULT now(),
     piece_id text NOT NULL,
     status text NOT NULL,
     occurred_at timestamptz NOT NULL,
@@ -37,24 +37,24 @@ CREATE TABLE zapier.told (
     fields jsonb
 );
 
--- Moves the due deliveries of the sync into zapier.told, and acknowledges them in the
--- same transaction.  Locks: EXCLUSIVE on zapier.told, so that polls wait for each other.
+-- Moves the due deliveries of the sync into zapier.delivered, and acknowledges them in the
+-- same transaction.  Locks: EXCLUSIVE on zapier.delivered, so that polls wait for each other.
 CREATE FUNCTION zapier.poll()
-RETURNS SETOF zapier.told
+RETURNS SETOF zapier.delivered
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    taken bigint[];
+    fetched_ids bigint[];
 BEGIN
-    LOCK TABLE zapier.told IN EXCLUSIVE MODE;
+    LOCK TABLE zapier.delivered IN EXCLUSIVE MODE;
     LOOP
         WITH delivery AS (
             SELECT *
             FROM postalytics.fetch('zapier', 1000)
-        ), told AS (
-            INSERT INTO zapier.told (piece_id, status, occurred_at, account, campaign_id, campaign_name, contact_id,
+        ), moved AS (
+            INSERT INTO zapier.delivered (piece_id, status, occurred_at, account, campaign_id, campaign_name, contact_id,
                                      first_name, last_name, company, email, country, fields)
             SELECT d.piece_id, d.label, d.occurred_at, d.account, d.campaign_id, d.campaign_name, d.contact_id,
                    d.first_name, d.last_name, d.company, d.email, d.country, d.fields
@@ -62,16 +62,16 @@ BEGIN
             ORDER BY d.occurred_at, d.delivery_id
         )
         SELECT array_agg(d.delivery_id)
-        INTO taken
+        INTO fetched_ids
         FROM delivery AS d;
-        EXIT WHEN taken IS NULL;
-        PERFORM postalytics.ack('zapier', taken);
+        EXIT WHEN fetched_ids IS NULL;
+        PERFORM postalytics.ack('zapier', fetched_ids);
     END LOOP;
-    DELETE FROM zapier.told AS t
-    WHERE t.told_at < now() - '7 days'::interval;
+    DELETE FROM zapier.delivered AS t
+    WHERE t.delivered_at < now() - '7 days'::interval;
     RETURN QUERY
     SELECT *
-    FROM zapier.told AS t
+    FROM zapier.delivered AS t
     ORDER BY t.id DESC;
 END
 $$;

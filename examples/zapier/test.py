@@ -45,12 +45,12 @@ check(all(refused(incoming, command) for command in (
     "SELECT postalytics.fetch('zapier')")), "it can do nothing else")
 
 check(tables(outgoing) == [("zapier", "mail_events")], "New Row offers the view alone", tables(outgoing))
-check(columns(outgoing, "zapier", "mail_events")[:4] == ["id", "told_at", "piece_id", "status"], "and its columns", columns(outgoing, "zapier", "mail_events"))
+check(columns(outgoing, "zapier", "mail_events")[:4] == ["id", "delivered_at", "piece_id", "status"], "and its columns", columns(outgoing, "zapier", "mail_events"))
 POLL = 'SELECT * FROM "zapier"."mail_events" ORDER BY "id" DESC LIMIT 100'
-told = outgoing.execute(POLL).fetchall()
-check([row[2:4] for row in told] == [("48213377", "Processed for Delivery")], "the test finds a row", told)
+found = outgoing.execute(POLL).fetchall()
+check([row[2:4] for row in found] == [("48213377", "Processed for Delivery")], "the test finds a row", found)
 check(all(refused(outgoing, command) for command in (
-    "SELECT * FROM zapier.told", "SELECT * FROM postalytics.pieces", "INSERT INTO postalytics.inbox (mail_id) VALUES ('1')")), "it can do nothing else")
+    "SELECT * FROM zapier.delivered", "SELECT * FROM postalytics.pieces", "INSERT INTO postalytics.inbox (mail_id) VALUES ('1')")), "it can do nothing else")
 
 
 # A poller that remembers only the last id.
@@ -75,11 +75,11 @@ event(held, "held open")  # inserted first, committed last
 for i in range(5):
     event(incoming, f"after {i}")
     poller.poll()
-check(poller.seen == ["48213377"] + [f"after {i}" for i in range(5)], "what is committed is told while an older transaction is open", poller.seen)
+check(poller.seen == ["48213377"] + [f"after {i}" for i in range(5)], "what is committed is delivered while an older transaction is open", poller.seen)
 held.commit()
 poller.poll()
 poller.poll()
-check(poller.seen.count("held open") == 1 and len(poller.seen) == 7, "and what that brings is told when it ends", poller.seen)
+check(poller.seen.count("held open") == 1 and len(poller.seen) == 7, "and what that brings is delivered when it ends", poller.seen)
 
 
 def bring(name):
@@ -96,5 +96,5 @@ for bringer in bringers:
 while any(bringer.is_alive() for bringer in bringers):
     poller.poll()
 poller.poll()
-check(len(poller.seen) == 807 and len(set(poller.seen)) == 807, "nothing is missed and nothing told twice under load", len(poller.seen))
+check(len(poller.seen) == 807 and len(set(poller.seen)) == 807, "nothing is missed and nothing delivered twice under load", len(poller.seen))
 print(f"1..{n}")

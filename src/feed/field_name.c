@@ -238,7 +238,7 @@ path_append(Path path, char *buffer, const char *name, int length)
 }
 
 /* The built-in names and those in field_names. */
-static FieldNames *known;
+static FieldNames *known_fields;
 
 /*
  * Add a spelling of a field, or replace the field that it stands for.  member is
@@ -255,7 +255,7 @@ add_name(const char *spelling, int length, int field, int rank, const char *memb
 	if (path.length == 0 || path.length == MAX_PATH)
 		return;					/* a check constraint of the table excludes
 								 * these */
-	entry = names_insert(known->names, buffer, &found);
+	entry = names_insert(known_fields->names, buffer, &found);
 	if (!found)
 		entry->path = pstrdup(buffer);
 	entry->field = field;
@@ -269,12 +269,12 @@ add_prefix(const char *spelling, int length)
 {
 	char		buffer[MAX_PATH];
 	Path		path = path_append(path_begin(), buffer, spelling, length);
-	Size		size = (known->nprefixes + 1) * sizeof(FieldPrefix);
+	Size		size = (known_fields->nprefixes + 1) * sizeof(FieldPrefix);
 
 	if (path.length == MAX_PATH)
 		return;
-	known->prefixes = known->prefixes == NULL ? palloc(size) : repalloc(known->prefixes, size);
-	known->prefixes[known->nprefixes++] = (FieldPrefix)
+	known_fields->prefixes = known_fields->prefixes == NULL ? palloc(size) : repalloc(known_fields->prefixes, size);
+	known_fields->prefixes[known_fields->nprefixes++] = (FieldPrefix)
 	{
 		pstrdup(buffer), path.length
 	};
@@ -295,8 +295,8 @@ field_by_name(const char *name)
 static void
 begin_field_names(void)
 {
-	known = palloc0(sizeof(FieldNames));
-	known->names = names_create(CurrentMemoryContext, 2 * lengthof(spellings), NULL);
+	known_fields = palloc0(sizeof(FieldNames));
+	known_fields->names = names_create(CurrentMemoryContext, 2 * lengthof(spellings), NULL);
 	for (int i = 0; i < (int) lengthof(spellings); i++)
 		add_name(spellings[i].path, strlen(spellings[i].path), spellings[i].field, i, NULL);
 }
@@ -334,7 +334,7 @@ const FieldNames *
 field_names(void)
 {
 	refresh_cache(&field_names_cache);
-	return known;
+	return known_fields;
 }
 
 /* Return what a path in buffer stands for; NULL if it is unknown. */

@@ -34,12 +34,12 @@ typedef struct StatusName
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-static spellings_hash *known;
+static spellings_hash *known_statuses;
 
 static void
 begin_status_names(void)
 {
-	known = spellings_create(CurrentMemoryContext, 16, NULL);
+	known_statuses = spellings_create(CurrentMemoryContext, 16, NULL);
 }
 
 /* The names of the meanings other than a status. */
@@ -88,7 +88,7 @@ add_status_name(TupleTableSlot *row)
 	if (path.length == 0 || path.length == MAX_PATH || meaning == NO_STATUS)
 		return;					/* check constraints of the table exclude
 								 * these */
-	entry = spellings_insert(known, buffer, &found);
+	entry = spellings_insert(known_statuses, buffer, &found);
 	if (!found)
 		entry->spelling = pstrdup(buffer);
 	entry->meaning = meaning;
@@ -108,7 +108,7 @@ StatusNames *
 status_names(void)
 {
 	refresh_cache(&status_names_cache);
-	return known;
+	return known_statuses;
 }
 
 /*

@@ -178,7 +178,7 @@ set_event(const EventRecord *record, bool keep_payload, Row row)
 
 /* ---- events that are inserted by a query ---- */
 
-static SqlQuery insert_query = {
+static SqlQuery insert_events_query = {
 	.sql = "INSERT INTO postalytics.events"
 	"     (piece_id, account, status, occurred_at, campaign_id, drop_id, payload)"
 	" SELECT (o.event).piece_id, (o.event).account, (o.event).status, (o.event).occurred_at,"
@@ -201,7 +201,7 @@ offer_insert(Offer *offer)
 	PG_TRY();
 	{
 		current_offer = offer;
-		query_run(&insert_query, NULL, NULL);
+		query_run(&insert_events_query, NULL, NULL);
 	}
 	PG_FINALLY();
 	{

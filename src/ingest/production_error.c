@@ -76,7 +76,7 @@ set_error(Row row, const EventRecord *record, bool keep_payload)
  * Inserts in key order, so that overlapping calls do not deadlock, and rows
  * with the same key in the order in which they were offered.
  */
-static SqlQuery insert_query = {
+static SqlQuery insert_errors_query = {
 	.sql = "INSERT INTO postalytics.production_errors"
 	"     (piece_id, account, status, occurred_at, campaign_id, drop_id, contact_id, code, description, payload)"
 	" SELECT n.piece_id, n.account, n.status, n.occurred_at, n.campaign_id, n.drop_id, n.contact_id, n.code,"
@@ -143,7 +143,7 @@ insert_production_errors(Offer *offer, EventRow **inserted)
 		MemoryContextReset(scratch);
 	}
 	register_rowset("new_errors", RelationGetDescr(errors), rows, offer->nerrors);
-	query_run(&insert_query, NULL, NULL);
+	query_run(&insert_errors_query, NULL, NULL);
 	SPI_unregister_relation("new_errors");
 	count = SPI_processed;
 	*inserted = palloc(Max(count, 1) * sizeof(EventRow));

@@ -62,13 +62,13 @@ derive_from(const SqlQuery *query, Datum *values, DeriveKind kind)
 
 /* ---- pieces ---- */
 
-/* Parameters of delete_query and piece_events_query. */
+/* Parameters of delete_piece_query and piece_events_query. */
 enum
 {
 	REFOLD_PIECE_IDS, REFOLD_ACCOUNT, N_REFOLD
 };
 
-static SqlQuery delete_query = {
+static SqlQuery delete_piece_query = {
 	.sql = "DELETE FROM postalytics.pieces AS p"
 	" WHERE p.piece_id = ANY ($1)"
 	"   AND p.account = $2"
@@ -111,7 +111,7 @@ postalytics_refold_pieces(PG_FUNCTION_ARGS)
 	int64		count;
 
 	SPI_connect();
-	query_run(&delete_query, values, NULL);
+	query_run(&delete_piece_query, values, NULL);
 	count = derive_from(&piece_events_query, values, DERIVE_PIECES);
 	SPI_finish();
 	PG_RETURN_INT64(count);

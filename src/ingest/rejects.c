@@ -198,7 +198,7 @@ combine_rejects(EventBatch *batch)
 
 /* ---- the table ---- */
 
-static SqlQuery insert_query = {
+static SqlQuery insert_rejects_query = {
 	.sql = "INSERT INTO postalytics.rejects (account, piece_id, reason, payload)"
 	" SELECT r.account, r.piece_id, r.reason, r.payload"
 	" FROM rejected AS r",
@@ -243,7 +243,7 @@ insert_rejects(EventBatch *batch)
 	}
 	MemoryContextSwitchTo(caller);
 	register_rowset("rejected", RelationGetDescr(rejects), rows, batch->nrejects);
-	query_run(&insert_query, NULL, NULL);
+	query_run(&insert_rejects_query, NULL, NULL);
 	SPI_unregister_relation("rejected");
 	tuplestore_end(rows);
 	table_close(rejects, NoLock);

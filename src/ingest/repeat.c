@@ -207,7 +207,7 @@ repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored
 
 /* Copy a column of the row in a slot; NULL if it is NULL. */
 static text *
-copy_text(TupleTableSlot *slot, int column)
+copy_column(TupleTableSlot *slot, int column)
 {
 	bool		isnull;
 	Datum		value = slot_getattr(slot, column + 1, &isnull);
@@ -234,9 +234,9 @@ read_stored_event(Relation leaf, const EventKey *key, EventRow *row)
 	lookup_key(&lookup, 3, 4, BTEqualStrategyNumber, TimestampTzGetDatum(key->occurred_at));
 	if (lookup_first(&lookup))
 	{
-		row->campaign_id = copy_text(lookup.slot, EVENTS_CAMPAIGN_ID);
-		row->drop_id = copy_text(lookup.slot, EVENTS_DROP_ID);
-		payload = copy_text(lookup.slot, EVENTS_PAYLOAD);
+		row->campaign_id = copy_column(lookup.slot, EVENTS_CAMPAIGN_ID);
+		row->drop_id = copy_column(lookup.slot, EVENTS_DROP_ID);
+		payload = copy_column(lookup.slot, EVENTS_PAYLOAD);
 	}
 	lookup_end(&lookup);
 	PopActiveSnapshot();

@@ -141,7 +141,7 @@ newest_reject(void)
 	return isnull ? 0 : DatumGetInt64(newest);
 }
 
-static SqlQuery delete_query = {
+static SqlQuery delete_rejects_query = {
 	.sql = "DELETE FROM postalytics.rejects AS r"
 	" WHERE r.reject_id = ANY ($1)",
 	.result = SPI_OK_DELETE,
@@ -169,7 +169,7 @@ delete_rejects(const Retried *retried, int count)
 		return;
 	array = construct_array(ids, nids, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 	values[0] = PointerGetDatum(array);
-	query_run(&delete_query, values, NULL);
+	query_run(&delete_rejects_query, values, NULL);
 }
 
 /* Parameters of reason_query. */

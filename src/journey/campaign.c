@@ -228,7 +228,7 @@ collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *ro
  * Keep the stored name or the new one, whichever takes precedence according to
  * name_takes_precedence.
  */
-static SqlQuery write_query = {
+static SqlQuery write_campaign_query = {
 	.sql = "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"
 	" SELECT s.campaign_id, s.account, s.name, s.named_on"
 	" FROM seen AS s"
@@ -256,7 +256,7 @@ campaign_finish(CampaignWriter *writer)
 	if (count > 0)
 	{
 		register_rowset("seen", RelationGetDescr(relation), rows, count);
-		query_run(&write_query, NULL, NULL);
+		query_run(&write_campaign_query, NULL, NULL);
 		SPI_unregister_relation("seen");
 	}
 	tuplestore_end(rows);

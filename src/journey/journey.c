@@ -243,7 +243,7 @@ set_columns(Row row, const Journey *journey)
 	piece_set_marks(row, journey->marks);
 }
 
-/* Parameters of write_query. */
+/* Parameters of write_piece_query. */
 enum
 {
 	WRITE_REPLACE, N_WRITE
@@ -253,7 +253,7 @@ enum
  * The rows are in piece order, so that concurrent calls lock pieces in the
  * same order.
  */
-static SqlQuery write_query = {
+static SqlQuery write_piece_query = {
 	.sql = "INSERT INTO postalytics.pieces AS p"
 	" (piece_id, account, campaign_id, drop_id, contact_id, status, status_at, response,"
 	"  mail_piece_created_at, addressed_at, printed_at, mailed_at, in_transit_at,"
@@ -300,7 +300,7 @@ write_kept(JourneyWriter *writer)
 	if (writer->count == 0)
 		return;
 	register_rowset("journeys", RelationGetDescr(writer->pieces), writer->rows, writer->count);
-	query_run(&write_query, values, NULL);
+	query_run(&write_piece_query, values, NULL);
 	SPI_unregister_relation("journeys");
 	tuplestore_end(writer->rows);
 	writer->rows = NULL;

@@ -64,7 +64,7 @@ begin_bindings(void)
 
 /* Return a copy of an attribute; NULL if it is NULL. */
 static text *
-copy_text(TupleTableSlot *row, int attribute)
+copy_attribute(TupleTableSlot *row, int attribute)
 {
 	bool		isnull;
 	Datum		value = slot_getattr(row, attribute, &isnull);
@@ -87,8 +87,8 @@ add_binding(TupleTableSlot *row)
 		binding = palloc(sizeof(Binding));
 		binding->role = DatumGetObjectId(slot_getattr(row, ATTR_ROLE, &isnull));
 		binding->privilege = i;
-		binding->account = copy_text(row, ATTR_ACCOUNT);
-		binding->sync = copy_text(row, ATTR_SYNC);
+		binding->account = copy_attribute(row, ATTR_ACCOUNT);
+		binding->sync = copy_attribute(row, ATTR_SYNC);
 		binding->next = bindings;
 		bindings = binding;
 	}

@@ -30,7 +30,7 @@
 
 PGDLLEXPORT void postalytics_leaf_main(Datum arg);
 
-#define WORKER_NAME		"postalytics_status partition worker"
+#define PARTITION_WORKER_NAME	"postalytics_status partition worker"
 
 #define MAX_LEAVES		13		/* per worker */
 
@@ -67,8 +67,8 @@ run_worker(const LeafTask *order)
 		.bgw_restart_time = BGW_NEVER_RESTART,
 		.bgw_library_name = EXTENSION_NAME,
 		.bgw_function_name = "postalytics_leaf_main",
-		.bgw_name = WORKER_NAME,
-		.bgw_type = WORKER_NAME,
+		.bgw_name = PARTITION_WORKER_NAME,
+		.bgw_type = PARTITION_WORKER_NAME,
 		.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId),
 		.bgw_notify_pid = MyProcPid
 	};

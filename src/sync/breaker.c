@@ -25,8 +25,8 @@
 
 PG_FUNCTION_INFO_V1(postalytics_end_breaker_pause);
 
-#define FIRST_PAUSE		(30 * USECS_PER_SEC)
-#define LONGEST_PAUSE	USECS_PER_HOUR
+#define FIRST_BREAK		(30 * USECS_PER_SEC)
+#define LONGEST_BREAK	USECS_PER_HOUR
 
 /* Columns of breaker_events, as in breaker.sql. */
 enum
@@ -71,7 +71,7 @@ get_breaker(const Sync *sync)
 	return breaker;
 }
 
-static SqlQuery insert_query = {
+static SqlQuery insert_state_query = {
 	.sql = "INSERT INTO postalytics.breaker_events (sync, at, failures, trips, until)"
 	" VALUES ($1, $2, $3, $4, $5)",
 	.result = SPI_OK_INSERT,
@@ -98,7 +98,7 @@ set_breaker(const Sync *sync, const Breaker *breaker)
 	};
 	bool		nulls[N_EVENT_COLUMNS] = {[EVENT_UNTIL] = breaker->trips == 0};
 
-	query_run(&insert_query, values, nulls);
+	query_run(&insert_state_query, values, nulls);
 }
 
 /*
@@ -123,7 +123,7 @@ breaker_failed(const Sync *sync, int count)
 			PG_INT32_MAX : breaker.failures;
 		if (breaker.trips > 0 || breaker.failures >= sync->breaker)
 		{
-			breaker.until = now + Min(FIRST_PAUSE << Min(breaker.trips, 10), LONGEST_PAUSE);
+			breaker.until = now + Min(FIRST_BREAK << Min(breaker.trips, 10), LONGEST_BREAK);
 			breaker.trips++;
 			ereport(LOG_SERVER_ONLY,
 					(errmsg("circuit breaker of sync \"%s\" opened until %s after %d consecutive failures",

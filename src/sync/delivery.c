@@ -153,7 +153,7 @@ tid_array(Datum *tids, int count)
 										   false, TYPALIGN_SHORT));
 }
 
-/* Parameters of move_query and delete_query. */
+/* Parameters of move_query and delete_finished_query. */
 enum
 {
 	FINISHED_TIDS, FINISHED_STATE, FINISHED_AT, N_FINISHED
@@ -177,7 +177,7 @@ static SqlQuery move_query = {
 	.types = {[FINISHED_TIDS] = TIDARRAYOID,[FINISHED_STATE] = TEXTOID,[FINISHED_AT] = TIMESTAMPTZOID}
 };
 
-static SqlQuery delete_query = {
+static SqlQuery delete_finished_query = {
 	.sql = "DELETE FROM postalytics.deliveries_unfinished AS d"
 	" WHERE d.ctid = ANY ($1)",
 	.result = SPI_OK_DELETE,
@@ -185,7 +185,7 @@ static SqlQuery delete_query = {
 	.types = {[FINISHED_TIDS] = TIDARRAYOID}
 };
 
-static SqlQuery log_query = {
+static SqlQuery log_lost_history_query = {
 	.sql = "INSERT INTO postalytics.maintenance_log (action, relation, detail)"
 	" VALUES ('no history', 'postalytics.deliveries', 'deliveries finished without history: ' || $1)",
 	.result = SPI_OK_INSERT,
@@ -209,7 +209,7 @@ report_lost_history(int count)
 					   EXTENSION_SCHEMA),
 			 errhint("Run %s.maintain() every day, or add \"%s\" to shared_preload_libraries.",
 					 EXTENSION_SCHEMA, EXTENSION_NAME)));
-	query_run(&log_query, values, NULL);
+	query_run(&log_lost_history_query, values, NULL);
 }
 
 /*
@@ -234,7 +234,7 @@ finish_deliveries(Datum tids, const char *state, TimestampTz now)
 		query_run(&move_query, values, NULL);
 		return;
 	}
-	query_run(&delete_query, values, NULL);
+	query_run(&delete_finished_query, values, NULL);
 	if (has_history && SPI_processed > 0)
 		report_lost_history((int) SPI_processed);
 }

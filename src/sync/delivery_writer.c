@@ -130,7 +130,7 @@ delivery_add_error(DeliveryWriter *writer, const Sync *sync, const EventRow *err
 	add_delivery(writer, sync, error, true);
 }
 
-static SqlQuery write_query = {
+static SqlQuery write_deliveries_query = {
 	.sql = "INSERT INTO postalytics.deliveries_unfinished"
 	"     (delivery_id, sync, piece_id, account, status, occurred_at, due_at)"
 	" SELECT n.delivery_id, n.sync, n.piece_id, n.account, n.status, n.occurred_at, n.due_at"
@@ -145,7 +145,7 @@ static void
 write_by_query(DeliveryWriter *writer)
 {
 	register_rowset("new_deliveries", RelationGetDescr(writer->unfinished), writer->rows, writer->count);
-	query_run(&write_query, NULL, NULL);
+	query_run(&write_deliveries_query, NULL, NULL);
 	SPI_unregister_relation("new_deliveries");
 	tuplestore_end(writer->rows);
 }

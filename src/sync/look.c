@@ -31,7 +31,7 @@
  * Maximum number of deliveries and pieces put aside that a look probes, unless
  * its batch is larger.
  */
-#define MAX_PROBES		1000
+#define MAX_ASIDE_PROBES	1000
 
 /* ---- subjects that a look has decided on ---- */
 
@@ -319,7 +319,7 @@ has_enough(const Look *look)
 static void
 probe_asides(Look *look)
 {
-	for (int i = 0; i < Max(look->batch, MAX_PROBES) && !has_enough(look); i++)
+	for (int i = 0; i < Max(look->batch, MAX_ASIDE_PROBES) && !has_enough(look); i++)
 	{
 		Aside	   *first = aside_first(&look->place->asides);
 

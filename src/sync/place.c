@@ -48,8 +48,8 @@ static const DueKey first_key = {DT_NOBEGIN, DT_NOBEGIN, 0};
 static MemoryContext places_context;
 static Place *places;
 static Place *used_places;
-static uint64 generation;		/* of the syncs that places belong to */
-static bool kept;
+static uint64 places_generation;	/* of the syncs that places belong to */
+static bool places_kept;
 
 int
 compare_due_keys(const DueKey *a, const DueKey *b)
@@ -107,7 +107,7 @@ abort_places(void)
 }
 
 static void
-transaction_ended(XactEvent event, void *arg)
+places_transaction_ended(XactEvent event, void *arg)
 {
 	switch (event)
 	{
@@ -117,7 +117,7 @@ transaction_ended(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
-			kept = false;
+			places_kept = false;
 			abort_places();
 			break;
 		case XACT_EVENT_PREPARE:
@@ -136,9 +136,9 @@ transaction_ended(XactEvent event, void *arg)
 }
 
 static void
-subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+places_subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB && !kept)
+	if (event == SUBXACT_EVENT_ABORT_SUB && !places_kept)
 		abort_places();
 }
 
@@ -150,7 +150,7 @@ subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId p
 void
 keep_places(bool keep)
 {
-	kept = keep;
+	places_kept = keep;
 }
 
 /* ---- the places ---- */
@@ -174,8 +174,8 @@ forget_places(void)
 {
 	if (places_context == NULL)
 	{
-		RegisterXactCallback(transaction_ended, NULL);
-		RegisterSubXactCallback(subtransaction_ended, NULL);
+		RegisterXactCallback(places_transaction_ended, NULL);
+		RegisterSubXactCallback(places_subtransaction_ended, NULL);
 	}
 	else
 		MemoryContextDelete(places_context);
@@ -197,10 +197,10 @@ find_place(const Sync *sync)
 
 	if (IsolationUsesXactSnapshot() || RecoveryInProgress())
 		return NULL;
-	if (places_context == NULL || generation != sync->generation)
+	if (places_context == NULL || places_generation != sync->generation)
 	{
 		forget_places();
-		generation = sync->generation;
+		places_generation = sync->generation;
 	}
 	for (link = &places; *link != NULL; link = &(*link)->next)
 	{

@@ -52,7 +52,7 @@ typedef struct Tally
 
 static Tally *tallies;
 static bool changed;			/* in this transaction */
-static bool kept;
+static bool tallies_kept;
 
 static void
 add_counts(Counts *sum, const Counts *counts)
@@ -65,11 +65,11 @@ add_counts(Counts *sum, const Counts *counts)
 }
 
 static void
-transaction_ended(XactEvent event, void *arg)
+tally_transaction_ended(XactEvent event, void *arg)
 {
 	bool		committed = event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE;
 
-	kept = false;
+	tallies_kept = false;
 	if (!changed || (!committed && event != XACT_EVENT_ABORT))
 		return;
 	for (Tally *tally = tallies; tally != NULL; tally = tally->next)
@@ -86,9 +86,9 @@ transaction_ended(XactEvent event, void *arg)
  * it is not known which of them belong to that part.
  */
 static void
-subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
+tally_subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
 {
-	if (!changed || kept || event != SUBXACT_EVENT_ABORT_SUB)
+	if (!changed || tallies_kept || event != SUBXACT_EVENT_ABORT_SUB)
 		return;
 	for (Tally *tally = tallies; tally != NULL; tally = tally->next)
 	{
@@ -104,7 +104,7 @@ subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId p
 void
 keep_tallies(bool keep)
 {
-	kept = keep;
+	tallies_kept = keep;
 }
 
 /*
@@ -122,8 +122,8 @@ get_tally(const Sync *sync)
 			return tally;
 	if (tallies == NULL)
 	{
-		RegisterXactCallback(transaction_ended, NULL);
-		RegisterSubXactCallback(subtransaction_ended, NULL);
+		RegisterXactCallback(tally_transaction_ended, NULL);
+		RegisterSubXactCallback(tally_subtransaction_ended, NULL);
 	}
 	tally = MemoryContextAllocZero(TopMemoryContext, sizeof(Tally));
 	strlcpy(tally->sync, sync->name, NAMEDATALEN);
@@ -154,14 +154,14 @@ tally_failures(const Sync *sync, int count)
 	get_tally(sync)->current.failures += count;
 }
 
-/* Parameters of insert_query. */
+/* Parameters of insert_tally_query. */
 enum
 {
 	TALLY_SYNC, TALLY_AT, TALLY_ATTEMPTS, TALLY_SUCCESSES, TALLY_FAILURES, TALLY_BUCKETS, TALLY_COUNTS,
 	N_TALLY
 };
 
-static SqlQuery insert_query = {
+static SqlQuery insert_tally_query = {
 	.sql = "INSERT INTO postalytics.tallies (sync, at, attempts, successes, failures, buckets, counts)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7)",
 	.result = SPI_OK_INSERT,
@@ -202,7 +202,7 @@ insert_counts(const char *sync, const Counts *counts, TimestampTz now)
 			[TALLY_COUNTS] = PointerGetDatum(construct_array(in_buckets, n, INT4OID, 4, true, TYPALIGN_INT))
 		};
 
-		query_run(&insert_query, values, NULL);
+		query_run(&insert_tally_query, values, NULL);
 	}
 }
 

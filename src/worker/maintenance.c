@@ -199,7 +199,7 @@ take_step(Step step, MemoryContext context)
 	}
 }
 
-static SqlQuery log_query = {
+static SqlQuery log_action_query = {
 	.sql = "SELECT postalytics.log_maintenance('failed', 'maintain', $1)",
 	.result = SPI_OK_SELECT,
 	.nparameters = 1,
@@ -213,7 +213,7 @@ log_failure(const char *message)
 
 	transaction_begin("logging an error");
 	values[0] = CStringGetTextDatum(message);
-	query_run(&log_query, values, NULL);
+	query_run(&log_action_query, values, NULL);
 	transaction_commit();
 }
 
