@@ -223,7 +223,7 @@ BEGIN
     PERFORM postalytics.delete_day_old_rows('postalytics.pauses', 'until');
     PERFORM postalytics.delete_day_old_rows('postalytics.breaker_events', 'at');
     PERFORM postalytics.delete_day_old_rows('postalytics.tallies', 'at');
-    PERFORM postalytics.forget_handouts();
+    PERFORM postalytics.forget_recent_leases();
     RETURN true;
 EXCEPTION
     WHEN lock_not_available THEN

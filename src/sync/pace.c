@@ -23,19 +23,19 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* Columns of handouts and in_flight, as in pace.sql. */
+/* Columns of recent_leases and in_flight, as in pace.sql. */
 enum
 {
-	HANDOUT_SYNC, HANDOUT_AT, HANDOUT_AMOUNT, N_HANDOUT_COLUMNS
+	RECENT_LEASE_SYNC, RECENT_LEASE_AT, RECENT_LEASE_AMOUNT, N_RECENT_LEASE_COLUMNS
 };
 
-static const TableColumn handouts_columns[N_HANDOUT_COLUMNS] = {
-	[HANDOUT_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
-	[HANDOUT_AT] = COLUMN_NOT_NULL("at", TIMESTAMPTZOID),
-	[HANDOUT_AMOUNT] = COLUMN_NOT_NULL("amount", INT4OID),
+static const TableColumn recent_lease_columns[N_RECENT_LEASE_COLUMNS] = {
+	[RECENT_LEASE_SYNC] = COLUMN_NOT_NULL("sync", TEXTOID),
+	[RECENT_LEASE_AT] = COLUMN_NOT_NULL("at", TIMESTAMPTZOID),
+	[RECENT_LEASE_AMOUNT] = COLUMN_NOT_NULL("amount", INT4OID),
 };
 
-static const Timeline handouts = {"handouts", "handouts_sync_at_idx", handouts_columns, N_HANDOUT_COLUMNS};
+static const Timeline recent_leases = {"recent_leases", "recent_leases_sync_at_idx", recent_lease_columns, N_RECENT_LEASE_COLUMNS};
 
 enum
 {
@@ -79,14 +79,14 @@ allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
 	Lookup		lookup;
 	int64		sum = 0;
 
-	timeline_begin(&lookup, &handouts, SnapshotAny, sync, now - sync->per);
+	timeline_begin(&lookup, &recent_leases, SnapshotAny, sync, now - sync->per);
 	while (sum < sync->rate && lookup_next(&lookup, BackwardScanDirection))
 	{
-		TimestampTz at = DatumGetTimestampTz(timeline_value(&lookup, HANDOUT_AT));
+		TimestampTz at = DatumGetTimestampTz(timeline_value(&lookup, RECENT_LEASE_AT));
 
 		if (at > now)
 			continue;			/* the clock was set back */
-		sum += DatumGetInt32(timeline_value(&lookup, HANDOUT_AMOUNT));
+		sum += DatumGetInt32(timeline_value(&lookup, RECENT_LEASE_AMOUNT));
 		*next = at + sync->per;
 	}
 	timeline_end(&lookup);
@@ -163,18 +163,18 @@ pace_begin(const Sync *sync, int batch)
 	return count_allowed(sync, GetCurrentTimestamp(), batch, &next);
 }
 
-/* Parameters of handout_query. */
+/* Parameters of lease_query. */
 enum
 {
-	HANDOUT_QUERY_SYNC, HANDOUT_QUERY_AT, HANDOUT_QUERY_AMOUNT, N_HANDOUT_QUERY
+	LEASE_QUERY_SYNC, LEASE_QUERY_AT, LEASE_QUERY_AMOUNT, N_LEASE_QUERY
 };
 
-static SqlQuery handout_query = {
-	.sql = "INSERT INTO postalytics.handouts (sync, at, amount)"
+static SqlQuery lease_query = {
+	.sql = "INSERT INTO postalytics.recent_leases (sync, at, amount)"
 	" VALUES ($1, $2, $3)",
 	.result = SPI_OK_INSERT,
-	.nparameters = N_HANDOUT_QUERY,
-	.types = {[HANDOUT_QUERY_SYNC] = TEXTOID,[HANDOUT_QUERY_AT] = TIMESTAMPTZOID,[HANDOUT_QUERY_AMOUNT] = INT4OID}
+	.nparameters = N_LEASE_QUERY,
+	.types = {[LEASE_QUERY_SYNC] = TEXTOID,[LEASE_QUERY_AT] = TIMESTAMPTZOID,[LEASE_QUERY_AMOUNT] = INT4OID}
 };
 
 /* Parameters of flight_query. */
@@ -214,13 +214,13 @@ pace_end(const Sync *sync, Datum tids, int count, TimestampTz until)
 
 	if (count > 0 && sync->rate > 0)
 	{
-		Datum		values[N_HANDOUT_QUERY] = {
-			[HANDOUT_QUERY_SYNC] = CStringGetTextDatum(sync->name),
-			[HANDOUT_QUERY_AT] = TimestampTzGetDatum(GetCurrentTimestamp()),
-			[HANDOUT_QUERY_AMOUNT] = Int32GetDatum(count)
+		Datum		values[N_LEASE_QUERY] = {
+			[LEASE_QUERY_SYNC] = CStringGetTextDatum(sync->name),
+			[LEASE_QUERY_AT] = TimestampTzGetDatum(GetCurrentTimestamp()),
+			[LEASE_QUERY_AMOUNT] = Int32GetDatum(count)
 		};
 
-		query_run(&handout_query, values, NULL);
+		query_run(&lease_query, values, NULL);
 	}
 	if (count > 0 && get_max_leased(sync, &breaker) > 0)
 	{

@@ -1,16 +1,16 @@
 /*
  * pace.sql
- *		handouts and in_flight: which deliveries paced syncs have leased.
+ *		recent_leases and in_flight: which deliveries paced syncs have leased.
  *
  * fetch reads both tables, and adds to them, while it holds a lock that it releases
  * before the transaction ends (turn.c), so that a worker that is idle in transaction
- * does not block others.  Therefore it must see uncommitted rows.  handouts is read
+ * does not block others.  Therefore it must see uncommitted rows.  recent_leases is read
  * with SnapshotAny, so that rows of aborted transactions count until VACUUM removes
  * them.  in_flight is read with a dirty snapshot: uncommitted rows count, aborted ones
  * do not, and a deleted row counts until the deletion commits.
  */
 
-CREATE TABLE postalytics.handouts (
+CREATE TABLE postalytics.recent_leases (
     sync text COLLATE pg_catalog."C" NOT NULL,
     at timestamptz NOT NULL,
     amount integer NOT NULL
@@ -18,13 +18,13 @@ CREATE TABLE postalytics.handouts (
 -- VACUUM must be rare: it removes the rows of aborted transactions, which count, too.
 WITH (autovacuum_vacuum_threshold = 100000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_insert_threshold = -1);
 -- Publications of all tables need this, as the table has no primary key.
-ALTER TABLE postalytics.handouts REPLICA IDENTITY FULL;
-CREATE INDEX handouts_sync_at_idx ON postalytics.handouts (sync, at);
-COMMENT ON TABLE postalytics.handouts IS
+ALTER TABLE postalytics.recent_leases REPLICA IDENTITY FULL;
+CREATE INDEX recent_leases_sync_at_idx ON postalytics.recent_leases (sync, at);
+COMMENT ON TABLE postalytics.recent_leases IS
     'internal: when syncs with a rate leased deliveries, and how many';
-COMMENT ON COLUMN postalytics.handouts.sync IS 'name of the sync';
-COMMENT ON COLUMN postalytics.handouts.at IS 'when deliveries were leased';
-COMMENT ON COLUMN postalytics.handouts.amount IS 'number of deliveries';
+COMMENT ON COLUMN postalytics.recent_leases.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.recent_leases.at IS 'when deliveries were leased';
+COMMENT ON COLUMN postalytics.recent_leases.amount IS 'number of deliveries';
 
 CREATE TABLE postalytics.in_flight (
     delivery_id bigint NOT NULL PRIMARY KEY,
@@ -42,14 +42,14 @@ SELECT pg_catalog.pg_extension_config_dump('postalytics.in_flight', '');
 
 -- Deletes rows that no longer limit anything, without waiting.  The rows of deliveries
 -- that still exist are kept, because a fetch or ack would wait for this transaction.
-CREATE FUNCTION postalytics.forget_handouts()
+CREATE FUNCTION postalytics.forget_recent_leases()
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM postalytics.handouts AS h
+    DELETE FROM postalytics.recent_leases AS h
     WHERE h.ctid = ANY (ARRAY(SELECT o.ctid
-                              FROM postalytics.handouts AS o
+                              FROM postalytics.recent_leases AS o
                               WHERE o.at < now() - '1 hour'::interval
                                            - COALESCE((SELECT s.per FROM postalytics.syncs AS s WHERE s.name = o.sync), '0')
                               FOR UPDATE SKIP LOCKED));
@@ -62,10 +62,10 @@ AS $$
                                                 WHERE d.delivery_id = o.delivery_id)
                               FOR UPDATE SKIP LOCKED))
 $$;
-COMMENT ON FUNCTION postalytics.forget_handouts() IS
-    'internal: delete old rows of handouts and in_flight';
+COMMENT ON FUNCTION postalytics.forget_recent_leases() IS
+    'internal: delete old rows of recent_leases and in_flight';
 
--- Keeps the rows of handouts, because the rate of the CRM is the same for another sync
+-- Keeps the rows of recent_leases, because the rate of the CRM is the same for another sync
 -- of this name.  Waits for other transactions for up to a second.
 CREATE FUNCTION postalytics.forget_limits(sync text)
 RETURNS void

@@ -36,7 +36,7 @@ BEGIN
 END
 $$;
 
--- first and last: instants of the nine statuses that make the current one
+-- first and last: times of the nine statuses that make the current one
 CREATE FUNCTION pure.status(returned timestamptz, rerouted timestamptz, last timestamptz[])
 RETURNS postalytics.mail_status
 LANGUAGE sql

@@ -102,7 +102,7 @@ is($node->safe_psql('postgres', q{
 is($node->safe_psql('postgres', q{
 	SELECT COALESCE(max(w.sum), 0) <= 300
 	FROM (SELECT sum(amount) OVER (ORDER BY at RANGE BETWEEN interval '999999 us' PRECEDING AND CURRENT ROW) AS sum
-	      FROM postalytics.handouts WHERE sync = 'paced') AS w}), 't', 'no more than the rate was leased');
+	      FROM postalytics.recent_leases WHERE sync = 'paced') AS w}), 't', 'no more than the rate was leased');
 is($node->safe_psql('postgres', q{SELECT leased <= 60 FROM postalytics.sync_health WHERE name = 'paced'}), 't', 'no more than max_leased are leased');
 cmp_ok($node->safe_psql('postgres', q{SELECT value FROM postalytics.metrics WHERE name = 'successes_last_hour' AND labels ->> 'sync' = 'paced'}), '>', 0, 'the paced sync made progress');
 

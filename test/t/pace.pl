@@ -54,7 +54,7 @@ for my $round (1 .. 400)
 	if (@ids == 0)
 	{
 		# These rows are those of all sessions, except the seven that are not committed.
-		my ($handed) = $admin->selectrow_array(q{SELECT COALESCE(sum(amount), 0) FROM postalytics.handouts WHERE sync = 'rated' AND at > clock_timestamp() - interval '700 ms'});
+		my ($handed) = $admin->selectrow_array(q{SELECT COALESCE(sum(amount), 0) FROM postalytics.recent_leases WHERE sync = 'rated' AND at > clock_timestamp() - interval '700 ms'});
 		$empty++;
 		my ($due) = $admin->selectrow_array(q{SELECT extract(epoch FROM postalytics.next_due('rated') - clock_timestamp())});
 		$faults++ if $due > 0.7;
@@ -71,7 +71,7 @@ cmp_ok($empty, '>', 5, "at times nothing may be leased");
 my ($most, $reached, $total) = $admin->selectrow_array(q{
 	SELECT max(w.sum), count(*) FILTER (WHERE w.sum = 50), sum(w.amount)
 	FROM (SELECT amount, sum(amount) OVER (ORDER BY at RANGE BETWEEN interval '699999 us' PRECEDING AND CURRENT ROW) AS sum
-	      FROM postalytics.handouts WHERE sync = 'rated') AS w});
+	      FROM postalytics.recent_leases WHERE sync = 'rated') AS w});
 is($most, 50, 'in no period is more than the rate leased');
 cmp_ok($reached, '>=', $empty, "but exactly the rate, $reached times");
 cmp_ok($total, '>', 300, "$total in all");
@@ -153,10 +153,10 @@ $_->{AutoCommit} or $_->commit for @sessions;
 is($over, 0, "SEED=$seed: at random, never more than max_leased");
 
 # maintain() removes the rows that no longer limit anything.
-$admin->do("UPDATE postalytics.handouts SET at = at - interval '1 day 2 hours'; UPDATE postalytics.in_flight SET until = now()");
+$admin->do("UPDATE postalytics.recent_leases SET at = at - interval '1 day 2 hours'; UPDATE postalytics.in_flight SET until = now()");
 $admin->do('DELETE FROM postalytics.deliveries_unfinished');
 $admin->do('SELECT FROM postalytics.maintain()');
-is($admin->selectrow_array('SELECT (SELECT count(*) FROM postalytics.handouts) + (SELECT count(*) FROM postalytics.in_flight)'), 0, 'maintain() removes them');
+is($admin->selectrow_array('SELECT (SELECT count(*) FROM postalytics.recent_leases) + (SELECT count(*) FROM postalytics.in_flight)'), 0, 'maintain() removes them');
 
 $_->disconnect for $admin, $idle, @sessions;
 $node->stop;

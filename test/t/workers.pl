@@ -140,9 +140,9 @@ my (%told, %last, @repeated);
 my $disorder = 0;
 for my $line (split /\n/, slurp_file($log))
 {
-	my ($id, $attempt, $piece, $status, $instant) = split / /, $line;
-	$disorder++ if $instant < ($last{$piece} // 0);
-	$last{$piece} = $instant;
+	my ($id, $attempt, $piece, $status, $occurred_at) = split / /, $line;
+	$disorder++ if $occurred_at < ($last{$piece} // 0);
+	$last{$piece} = $occurred_at;
 	push @repeated, [ "$id $told{$id}", "$id $attempt" ] if $told{$id};
 	$told{$id} = $attempt;
 }
