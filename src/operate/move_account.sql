@@ -37,33 +37,98 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_duplicate_events(text, text) IS
     'internal: delete events of the old account that the new one also has, and their duplicate deliveries';
 
--- A piece that both accounts have is merged.
-CREATE FUNCTION postalytics.move_pieces(old text, new text)
+-- Errors: 23503 if a foreign key refers to a piece of the old account that the new one
+-- also has, because its row is deleted, and users' rows with it.
+CREATE FUNCTION postalytics.check_piece_references(old text, new text)
 RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH old_row AS (
-        DELETE FROM postalytics.pieces AS p
+DECLARE
+    reference record;
+    piece_id text;
+BEGIN
+    FOR reference IN
+        SELECT c.conrelid::regclass AS relation,
+               max(r.attname) FILTER (WHERE p.attname = 'piece_id') AS piece_column,
+               max(r.attname) FILTER (WHERE p.attname = 'account') AS account_column
+        FROM pg_constraint AS c
+        CROSS JOIN unnest(c.conkey, c.confkey) AS k (referring, referred)
+        JOIN pg_attribute AS r ON (r.attrelid, r.attnum) = (c.conrelid, k.referring)
+        JOIN pg_attribute AS p ON (p.attrelid, p.attnum) = (c.confrelid, k.referred)
+        WHERE c.contype = 'f'
+          AND c.confrelid = 'postalytics.pieces'::regclass
+          AND c.conparentid = 0
+        GROUP BY c.oid
+    LOOP
+        EXECUTE format('SELECT o.piece_id
+                        FROM postalytics.pieces AS o
+                        JOIN postalytics.pieces AS n ON (n.piece_id, n.account) = (o.piece_id, $2)
+                        WHERE o.account = $1
+                          AND EXISTS (SELECT
+                                      FROM %1$s AS r
+                                      WHERE (r.%2$I::text, r.%3$I::text) = (o.piece_id, $1))
+                        ORDER BY o.piece_id
+                        LIMIT 1', reference.relation, reference.piece_column, reference.account_column)
+        INTO piece_id
+        USING old, new;
+        IF piece_id IS NOT NULL THEN
+            RAISE EXCEPTION 'cannot merge piece "%" because table % refers to it', piece_id, reference.relation
+                USING ERRCODE = 'foreign_key_violation',
+                      DETAIL = format('Both account "%s" and account "%s" have the piece.', old, new),
+                      HINT = format('Change column "%s" of the rows that refer to such pieces to "%s", and try again.',
+                                    reference.account_column, new);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_piece_references(text, text) IS
+    'internal: raise an error if a foreign key refers to a piece of the old account that the new one also has';
+
+-- A piece that both accounts have is merged into the row of the new account, which is
+-- updated in place, because foreign keys may refer to it.  Locks: first the rows of the
+-- old account that are merged, so that no reference to them can be added.
+CREATE FUNCTION postalytics.move_pieces(old text, new text)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    columns text;
+BEGIN
+    PERFORM
+    FROM postalytics.pieces AS o
+    WHERE o.account = old
+      AND EXISTS (SELECT
+                  FROM postalytics.pieces AS n
+                  WHERE (n.piece_id, n.account) = (o.piece_id, new))
+    ORDER BY o.piece_id
+    FOR UPDATE;
+    IF FOUND THEN
+        PERFORM postalytics.check_piece_references(old, new);
+        SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)
+        INTO columns
+        FROM pg_attribute AS a
+        WHERE a.attrelid = 'postalytics.pieces'::regclass
+          AND a.attnum > 0
+          AND NOT a.attisdropped
+          AND a.attgenerated = ''
+          AND a.attname NOT IN ('piece_id', 'account');
+        EXECUTE format('UPDATE postalytics.pieces AS n
+                        SET (%1$s) = (SELECT %1$s FROM postalytics.merge_piece(o, n, false))
+                        FROM postalytics.pieces AS o
+                        WHERE (o.account, n.account) = ($1, $2)
+                          AND o.piece_id = n.piece_id', columns)
+        USING old, new;
+        DELETE FROM postalytics.pieces AS o
         USING postalytics.pieces AS n
-        WHERE p.account = old
-          AND (n.piece_id, n.account) = (p.piece_id, new)
-        RETURNING p.piece_id, p AS piece
-    ), new_row AS (
-        DELETE FROM postalytics.pieces AS p
-        USING postalytics.pieces AS o
-        WHERE p.account = new
-          AND (o.piece_id, o.account) = (p.piece_id, old)
-        RETURNING p.piece_id, p AS piece
-    )
-    INSERT INTO postalytics.pieces
-    SELECT m.*
-    FROM old_row AS o
-    JOIN new_row AS n ON n.piece_id = o.piece_id
-    CROSS JOIN LATERAL postalytics.merge_piece(o.piece, n.piece, false) AS m;
+        WHERE o.account = old
+          AND (n.piece_id, n.account) = (o.piece_id, new);
+    END IF;
     UPDATE postalytics.pieces AS p
     SET account = new
-    WHERE p.account = old
+    WHERE p.account = old;
+END
 $$;
 COMMENT ON FUNCTION postalytics.move_pieces(text, text) IS
     'internal: move the pieces of an account to another';
@@ -190,6 +255,38 @@ $$;
 COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
     'internal: move everything from one account to another; returns the number of events';
 
+-- Data that has no account belongs to the first client.  Once there is a second one, what
+-- is for all accounts would mix their data.
+CREATE FUNCTION postalytics.check_all_accounts()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    names text;
+BEGIN
+    SELECT string_agg(quote_ident(s.name), ', ' ORDER BY s.name)
+    INTO names
+    FROM postalytics.syncs AS s
+    WHERE s.accounts IS NULL;
+    IF names IS NOT NULL THEN
+        RAISE NOTICE 'syncs that deliver events of all accounts: %', names
+            USING HINT = 'If they are for one client, set "accounts" in their rows of postalytics.syncs.';
+    END IF;
+    SELECT string_agg(DISTINCT b.role::text, ', ')
+    INTO names
+    FROM postalytics.bindings AS b
+    WHERE b.privilege IN ('ingest', 'read')
+      AND b.account IS NULL;
+    IF names IS NOT NULL THEN
+        RAISE NOTICE 'roles that are bound to all accounts: %', names
+            USING HINT = 'If they are for one client, revoke their binding and grant it for an account.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_all_accounts() IS
+    'internal: raise notices for syncs and roles that are for all accounts';
+
 -- Moves events, pieces, campaigns, production errors, rejects, deliveries, syncs and
 -- bindings from one account to another, and merges what both have.  Detached months are
 -- not changed.  If field_names maps an account, rejects without one are kept, because a
@@ -200,7 +297,7 @@ COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
 -- SHARE ROW EXCLUSIVE on events, until the transaction ends, which blocks the ingest of
 -- all accounts.  Writers are not blocked while it waits for any of these.  Errors:
 -- 22004 for NULL, 22023 if the two are the same or the new one is empty, 22001 if the
--- new one is too long, 55P03 if the lock on events is not available within 10 seconds
+-- new one is too long, those of check_piece_references, 55P03 if the lock on events is not available within 10 seconds
 -- or, after that, a row lock within 1 second, 25001 unless the transaction is READ
 -- COMMITTED.
 CREATE FUNCTION postalytics.move_account(old text, new text)
@@ -243,6 +340,9 @@ BEGIN
     PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE ROW EXCLUSIVE');
     moved := postalytics.move_rows(old, new);
     PERFORM postalytics.audit('move_account', NULL, old, format('to %L, events: %s', new, moved));
+    IF old = '' THEN
+        PERFORM postalytics.check_all_accounts();
+    END IF;
     RETURN moved;
 END
 $$;
