@@ -45,7 +45,7 @@ BEGIN
                     RAISE EXCEPTION 'could not lock table "%" within 10 seconds', relation
                         USING ERRCODE = 'lock_not_available',
                               DETAIL = 'Other transactions hold conflicting locks on the table.',
-                              HINT = 'Find them in pg_locks and pg_stat_activity, and try again.';
+                              HINT = 'Try again after these transactions have ended. They are listed in pg_locks and pg_stat_activity.';
                 END IF;
         END;
         PERFORM pg_sleep(0.4);

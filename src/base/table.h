@@ -48,7 +48,7 @@ row_set(Row row, int column, Datum value)
 	row.nulls[column] = false;
 }
 
-/* Likewise for a value that is passed by reference, where 0 means NULL. */
+/* Set a column to a value that is passed by reference, where 0 means NULL. */
 static inline void
 row_set_or_null(Row row, int column, Datum value)
 {

@@ -42,7 +42,7 @@ equal_texts(const text *a, const text *b)
 	return equal_bytes(VARDATA_ANY(a), VARSIZE_ANY_EXHDR(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b));
 }
 
-/* True if one of the texts, likewise, consists of the given bytes. */
+/* True if one of the texts consists of the given bytes. */
 static inline bool
 texts_include(text *const *texts, int count, const char *value, uint32 length)
 {

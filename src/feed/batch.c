@@ -96,7 +96,7 @@ event_batch_add(EventBatch *batch, const EventRecord *record)
 
 /*
  * Add a reject of a source.  piece is NULL if it could not be read, and
- * account is NULL for that of the source.  After max_rejects rejects of one
+ * account is NULL if it is the account of the source.  After max_rejects rejects of one
  * source, the others are only counted, because ingest/rejects.c will replace
  * them all with one.
  */

@@ -41,8 +41,8 @@ typedef struct EventBatch
 	int64		nrejected;		/* number of rejected events, including those
 								 * that are only counted */
 	int64		nignored;		/* number of ignored events */
-	int64		skip_rejects;	/* number of rejects of each source to count
-								 * without adding them */
+	int64		skip_rejects;	/* number of rejects of each source that are
+								 * counted but not added */
 	void		(*progress) (uint32 done);	/* called with the bytes read so
 											 * far; or NULL */
 } EventBatch;

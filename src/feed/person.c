@@ -119,8 +119,8 @@ continues_after(const char *string, int length, int end)
 }
 
 /*
- * True if a string contains the address with its @ at this position, and not
- * as part of a longer one.  Ignores case.
+ * True if the @ at this position of a string belongs to the address, and the
+ * address is not part of a longer one.  Ignores case.
  */
 static bool
 is_address_at(const char *string, int length, int at, const text *address)

@@ -50,8 +50,8 @@ typedef struct Candidate
 	uint32		misplaced;		/* a bit for each required field that is
 								 * neither text nor number */
 	bool		wraps;			/* it contains events */
-	int64		nrecords;		/* this and the following are the counts
-								 * before they were read */
+	int64		nrecords;		/* this and the following: counts of the batch
+								 * before the contained events were read */
 	int64		nerrors;
 	int64		nrejects;
 	int64		nrejected;
@@ -243,8 +243,8 @@ collect(Reader *reader, Candidate *candidate, const char *name)
 }
 
 /*
- * Return the part of a member's spelled path that follows a prefix.  The
- * length of the prefix does not include ignored characters.
+ * Return the rest of a member's path, as spelled in the payload, after a
+ * prefix.  The length of the prefix does not count ignored characters.
  */
 static const char *
 rest_of_name(const Reader *reader, Member member, int prefix)
@@ -536,7 +536,7 @@ read_object(Reader *reader)
 static void
 read_event(Reader *reader)
 {
-	const char *wrong = "not an object";
+	const char *wrong = "event is not a JSON object";
 
 	if (token(reader) == JSON_TOKEN_OBJECT_START && reader->depth < MAX_DEPTH)
 	{
@@ -544,7 +544,7 @@ read_event(Reader *reader)
 		return;
 	}
 	if (token(reader) == JSON_TOKEN_OBJECT_START)
-		wrong = psprintf("nested more than %d levels deep", MAX_DEPTH);
+		wrong = psprintf("event is nested more than %d levels deep", MAX_DEPTH);
 	event_batch_add_reject(reader->batch, reader->source, span_value(reader), NULL, NULL, wrong);
 }
 
@@ -631,7 +631,7 @@ event_read_details(EventRecord *record, EventSource *source, Span *details)
 	return true;
 }
 
-/* Likewise, but without the fields that only reports read. */
+/* Read the same, except for the fields that only reports read. */
 bool
 event_read_fields(EventRecord *record, EventSource *source)
 {

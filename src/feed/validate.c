@@ -115,7 +115,7 @@ read_status(EventRecord *record, const EventBatch *batch)
 	int			status;
 
 	if (value == NULL)
-		return "missing status";
+		return "missing event type";
 	status = find_meaning(batch->status_names, value, length);
 	if (status == NO_STATUS)
 		return psprintf("unknown status %s", quoted(value, length));
@@ -165,7 +165,7 @@ read_piece(EventRecord *record, const EventBatch *batch)
 		return NULL;
 	}
 	if (!contact_known)
-		return "missing piece: neither a mail id nor a campaign and a contact";
+		return "missing mail id, or campaign and contact id";
 
 	id = event_field(record, CAMPAIGN_ID, &length);
 	contact = event_field(record, CONTACT_ID, &contact_length);

@@ -170,7 +170,7 @@ read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
 		row->record = read_payload(slot);
 }
 
-/* Derive from the row of events in a slot. */
+/* Derive pieces, campaigns and deliveries from the event in a slot. */
 void
 derive_slot(Derivation *derivation, TupleTableSlot *slot)
 {

@@ -12,7 +12,7 @@ COMMENT ON TYPE postalytics.ingest_result IS
     'numbers of inserted, duplicate and rejected events of a call; events ignored because of status_names are not counted';
 COMMENT ON COLUMN postalytics.ingest_result.inserted IS 'number of new events and production errors';
 COMMENT ON COLUMN postalytics.ingest_result.duplicates IS 'number of events that were stored before';
-COMMENT ON COLUMN postalytics.ingest_result.rejected IS 'number of events that were not understood';
+COMMENT ON COLUMN postalytics.ingest_result.rejected IS 'number of events that were rejected';
 
 CREATE FUNCTION postalytics.ingest(payload json, account text DEFAULT NULL)
 RETURNS postalytics.ingest_result

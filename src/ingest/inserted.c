@@ -122,7 +122,7 @@ check_trigger_call(FunctionCallInfo fcinfo)
 		trigger->tg_newtable == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"events_inserted\" can be used only by an AFTER INSERT trigger FOR EACH STATEMENT with a transition table")));
+				 errmsg("function \"events_inserted\" must be fired AFTER INSERT FOR EACH STATEMENT with a transition table")));
 	if (RelationGetRelid(trigger->tg_relation) != extension_relation("events"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),

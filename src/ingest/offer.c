@@ -122,7 +122,7 @@ offer_next(Offer *offer)
 	return true;
 }
 
-/* Likewise, but skip production errors. */
+/* Move to the next event that is not a production error; false if there is none. */
 bool
 offer_next_event(Offer *offer)
 {
@@ -132,7 +132,7 @@ offer_next_event(Offer *offer)
 	return false;
 }
 
-/* Likewise, but skip everything except production errors. */
+/* Move to the next production error; false if there is none. */
 bool
 offer_next_error(Offer *offer)
 {

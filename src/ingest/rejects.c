@@ -65,7 +65,7 @@ fold_rejects(EventBatch *batch)
 			reject->payload.length = source->length;
 			source->first_reason = reject->reason;
 			reject->reason = MemoryContextStrdup(batch->context,
-												 psprintf(INT64_FORMAT " events rejected; the first: %s",
+												 psprintf(INT64_FORMAT " events rejected; first reason: %s",
 														  source->rejected, reject->reason));
 		}
 		batch->rejects[n++] = *reject;
@@ -132,7 +132,7 @@ combine_group(EventBatch *batch, const Reject *rejects, int64 count)
 	source->json = json.data;
 	source->length = json.len;
 	source->account = combined.account;
-	combined.reason = psprintf(INT64_FORMAT " events rejected; the first: %s", nevents,
+	combined.reason = psprintf(INT64_FORMAT " events rejected; first reason: %s", nevents,
 							   rejects[0].source->folded ? rejects[0].source->first_reason : rejects[0].reason);
 	combined.source = source;
 	combined.piece = NULL;
@@ -146,7 +146,7 @@ combine_group(EventBatch *batch, const Reject *rejects, int64 count)
 #define COMBINED_BYTES	(64 * 1024 * 1024)
 
 /*
- * Return the number of rejects to combine_group, including the first: those of its
+ * Return the number of rejects to combine, including the first: those of the same
  * account, up to a total of COMBINED_BYTES.
  */
 static int64
@@ -165,7 +165,7 @@ count_combined(const Reject *rejects, int64 count)
 }
 
 /*
- * Keep the first max_rejects rejects of a statement on inbox, and combine_group the
+ * Keep the first max_rejects rejects of a statement on inbox, and combine the
  * others by account.
  */
 static void

@@ -22,7 +22,7 @@ COMMENT ON COLUMN postalytics.rejects.reject_id IS 'id of the reject';
 COMMENT ON COLUMN postalytics.rejects.received_at IS 'when it arrived';
 COMMENT ON COLUMN postalytics.rejects.account IS 'the account, determined as in events; empty if none was given';
 COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece; NULL if it could not be read';
-COMMENT ON COLUMN postalytics.rejects.reason IS 'why it was not understood';
+COMMENT ON COLUMN postalytics.rejects.reason IS 'why it was rejected';
 COMMENT ON COLUMN postalytics.rejects.payload IS 'the event as it arrived; if a call has more rejected events than the setting max_rejects allows, the whole call; for further rejects of a statement on inbox, an array of them';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');

@@ -99,7 +99,7 @@ typedef struct ParsedPayload
 	EventRecord record;
 } ParsedPayload;
 
-/* Read a payload; false if it is not that of an event. */
+/* Parse a payload; false if it does not contain an event. */
 static bool
 parse_payload(ParsedPayload *parsed, text *payload)
 {
@@ -111,9 +111,9 @@ parse_payload(ParsedPayload *parsed, text *payload)
 }
 
 /*
- * Append to a payload the sections of a record that it lacks.  Returns the
- * result, which is also read into *merged; NULL if the payload lacks none, or
- * the appended fields could not be read back.
+ * Append to a payload those sections of a record that are missing from it.
+ * Returns the result, which is also read into *merged; NULL if none is missing,
+ * or the appended fields could not be read back.
  */
 static text *
 merge_payload(text *payload, const EventRecord *record, ParsedPayload *merged)

@@ -73,7 +73,8 @@ open_rejects(const AllowedAccounts *bound, int64 after, int64 until)
 
 /*
  * Read a row of read_query into the batch, and return the size of its payload.
- * A reject counts as a separate call, except for new months.
+ * Each reject has the limits of a separate call, except that max_new_months
+ * applies to all of them together.
  */
 static uint32
 read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retried)

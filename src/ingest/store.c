@@ -144,7 +144,7 @@ derive_events(Derivation *derivation, Months *months, Offer *offer)
 
 /*
  * Match the new production errors with the syncs, and derive the campaigns of
- * all production errors offered.
+ * all production errors in the call, including duplicates.
  */
 static void
 derive_errors(Derivation *derivation, Offer *offer, const EventRow *inserted, int64 count, MemoryContext scratch)

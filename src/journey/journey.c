@@ -325,8 +325,9 @@ keep_row(JourneyWriter *writer)
 }
 
 /*
- * Let the stored row keep the sections that no payload decides.  Campaign and
- * drop are columns of events, and thus always known.
+ * Mark the sections that no payload decides as unknown, so that the stored row
+ * keeps its values for them.  Campaign and drop are columns of events, and thus
+ * always known.
  */
 static void
 keep_unknown_sections(Journey *journey)

@@ -180,7 +180,7 @@ find_status(Oid value)
 	return find_rank(value);
 }
 
-/* Likewise, with error 0A000 instead of NO_STATUS. */
+/* As find_status, but raise error 0A000 instead of returning NO_STATUS. */
 int
 status_from_oid(Oid value)
 {

@@ -29,7 +29,7 @@ BEGIN
         PERFORM postalytics.lock_briefly('postalytics.events', 'SHARE');
         IF EXISTS (SELECT FROM postalytics.events)
            OR EXISTS (SELECT FROM postalytics.pieces) THEN
-            RAISE EXCEPTION 'cannot change setting "identity" once there are events'
+            RAISE EXCEPTION 'cannot change setting "identity" because events exist'
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                       DETAIL = 'Stored pieces are identified according to its current value.';
         END IF;

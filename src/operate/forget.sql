@@ -355,7 +355,7 @@ BEGIN
             UPDATE postalytics.rejects AS r
             SET payload = kept.events,
                 piece_id = NULL,
-                reason = format('events of a payload of which others were erased: %s', kept.number)
+                reason = format('events kept from a payload from which others were erased: %s', kept.number)
             WHERE r.reject_id = reject.reject_id;
         END IF;
         erased := erased + 1;
@@ -502,7 +502,7 @@ BEGIN
     FROM postalytics.count_mentions(account, names.emails) AS m
     WHERE m.affected > 0;
     IF piece_ids IS NULL AND erased = 0 THEN
-        RAISE NOTICE 'no data of this person was found in account "%"', account;
+        RAISE NOTICE 'no data about this person found in account "%"', account;
     END IF;
     PERFORM postalytics.audit('forget', NULL, account,
                               format('pieces: %s%s', COALESCE(cardinality(piece_ids), 0),
@@ -510,4 +510,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.forget(text, text, text, text, boolean) IS
-    'erase a person, given by contact id, e-mail address or piece, or with anonymise only what identifies the person; returns a row for each table searched';
+    'erase a person, given by contact id, e-mail address or piece, or with anonymise only the identifying data; returns a row for each table searched';

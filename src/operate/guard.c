@@ -40,7 +40,7 @@ drops_extension(const DropStmt *drop)
 
 static SqlQuery loss_query = {
 	.sql = "SELECT pg_catalog.format("
-	"           '%s months of events (%s), and with them pieces, campaigns, rejects, syncs and deliveries',"
+	"           '%s monthly partitions of events (%s), and the pieces, campaigns, rejects, syncs and deliveries',"
 	"           pg_catalog.count(*),"
 	"           pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(t.relid))))"
 	" FROM pg_catalog.pg_partition_tree('postalytics.events') AS t"
@@ -134,7 +134,7 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("guard_drop must be called as an event trigger")));
+				 errmsg("function \"%s\" was not called by event trigger manager", "guard_drop")));
 	statement = trigger->parsetree;
 	if (IsA(statement, DropStmt))
 		drops = drops_extension((DropStmt *) statement);
@@ -156,7 +156,7 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot drop extension %s because it contains events", EXTENSION_NAME),
-				 errdetail("It holds %s.", loss),
+				 errdetail("It contains %s.", loss),
 				 errhint("Back up the data, then use DROP EXTENSION ... CASCADE.")));
 	return PointerGetDatum(NULL);
 }

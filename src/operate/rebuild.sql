@@ -183,4 +183,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.rebuild_pieces(text[], text) IS
-    'derive pieces again from their stored events, after these were changed by hand; returns the number of events';
+    'derive pieces again from their stored events, after the events were changed manually; returns the number of events';

@@ -3,8 +3,8 @@
  *		retire_pieces, retire_rejects: retire pieces and rejects that are older than
  *		their retention, for maintain() and the background worker.
  *
- * An index on last_event_at would cost every event an update of all indexes of pieces,
- * so the table is read in parts instead.  The background worker uses a transaction for
+ * With an index on last_event_at, updates of pieces could not be HOT, so the table is
+ * read in parts instead.  The background worker uses a transaction for
  * each part, and sends notifications in between.
  */
 

@@ -114,7 +114,7 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_event(postalytics.events) IS
     'internal: delete an event, and derive its piece again; returns its deliveries';
 
--- Likewise, but also derives the campaign again.  The caller has locked events; a lock
+-- As delete_event, but also derives the campaign again.  The caller has locked events; a lock
 -- timeout limits the wait for rows that other sessions have locked.
 CREATE FUNCTION postalytics.delete_event_of_campaign(event postalytics.events)
 RETURNS TABLE (sync text, delivery_id bigint, state postalytics.delivery_state, deleted boolean)
@@ -138,7 +138,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RAISE EXCEPTION 'event % of piece "%" at % does not exist', status, piece_id, occurred_at
+    RAISE EXCEPTION 'event of piece "%" with status % at % does not exist', piece_id, status, occurred_at
         USING ERRCODE = 'undefined_object',
               HINT = 'The events of the piece are in postalytics.events.';
 END

@@ -9,7 +9,7 @@ LANGUAGE c
 STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_bar';
 COMMENT ON FUNCTION postalytics.bar(double precision, double precision, integer) IS
-    'bar that shows value as a share of whole, as text; of # characters without UTF-8';
+    'text bar that shows value as a share of whole; it consists of # characters if the encoding is not UTF-8';
 
 CREATE FUNCTION postalytics.rate(part bigint, whole bigint)
 RETURNS numeric

@@ -10,7 +10,7 @@ IMMUTABLE STRICT PARALLEL SAFE
 ROWS 11
 AS 'MODULE_PATHNAME', 'postalytics_federal_holidays';
 COMMENT ON FUNCTION postalytics.federal_holidays(integer) IS
-    'US federal holidays of a year, and the days on which employees have leave for them';
+    'US federal holidays of a year, and the days on which they are observed';
 
 CREATE FUNCTION postalytics.is_delivery_day(day date)
 RETURNS boolean

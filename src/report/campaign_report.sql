@@ -221,7 +221,7 @@ SELECT f.campaign_id,
 FROM postalytics.campaign_funnel AS f
 ORDER BY f.last_event_at DESC;
 COMMENT ON VIEW postalytics.campaign_progress IS
-    'campaigns as bars, the one with the latest event first; for \watch';
+    'progress of campaigns as text bars, the one with the latest event first; for \watch';
 COMMENT ON COLUMN postalytics.campaign_progress.campaign_id IS 'campaign; NULL for pieces without one';
 COMMENT ON COLUMN postalytics.campaign_progress.campaign IS 'name of the campaign; its id if the name is unknown';
 COMMENT ON COLUMN postalytics.campaign_progress.account IS 'account of the campaign; empty if none was given';

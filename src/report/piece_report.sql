@@ -237,7 +237,7 @@ WHERE now() - w.status_at > u.usual
 ORDER BY w.status_at
 $$;
 COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text, interval, text) IS
-    'pieces that should have moved on: at their status for longer than older_than, or by default than 95% of their campaign, but not longer than younger_than';
+    'pieces that should have moved on: they have been at their status longer than older_than (by default, longer than 95% of the pieces of the campaign were), but no longer than younger_than';
 
 CREATE VIEW postalytics.returned_mail
 WITH (security_invoker = true) AS
@@ -283,7 +283,7 @@ LEFT JOIN LATERAL postalytics.payload_details(e.payload) AS d ON true
 WHERE p.re_routed_at IS NOT NULL
    OR p.returned_to_sender_at IS NOT NULL;
 COMMENT ON VIEW postalytics.returned_mail IS
-    'returned and re-routed pieces, with the error code and address of the latest such event, which are NULL once its month is retired; for address hygiene';
+    'returned and re-routed pieces, with the error code and address of the latest such event, which are NULL once its month is retired';
 COMMENT ON COLUMN postalytics.returned_mail.piece_id IS 'piece';
 COMMENT ON COLUMN postalytics.returned_mail.campaign_id IS 'campaign of the piece';
 COMMENT ON COLUMN postalytics.returned_mail.account IS 'account of the piece; empty if none was given';
@@ -297,7 +297,7 @@ COMMENT ON COLUMN postalytics.returned_mail.email IS 'e-mail address of the reci
 COMMENT ON COLUMN postalytics.returned_mail.phone IS 'phone number in the event';
 COMMENT ON COLUMN postalytics.returned_mail.error_code IS 'error code in the event';
 COMMENT ON COLUMN postalytics.returned_mail.error_description IS 'description of the error in the event';
-COMMENT ON COLUMN postalytics.returned_mail.address_updated IS 'true if the event says that it has a new address';
+COMMENT ON COLUMN postalytics.returned_mail.address_updated IS 'true if the event says that the address was updated';
 COMMENT ON COLUMN postalytics.returned_mail.address IS 'street address in the event';
 COMMENT ON COLUMN postalytics.returned_mail.address2 IS 'second line of the address in the event';
 COMMENT ON COLUMN postalytics.returned_mail.city IS 'city in the event';

@@ -122,7 +122,7 @@ next_binding(const Binding *binding, Privilege privilege)
 	return binding;
 }
 
-/* Likewise, beginning with the first binding of all. */
+/* Return the first binding with a privilege that applies to the current user, or NULL. */
 static const Binding *
 first_binding(Privilege privilege)
 {
@@ -211,7 +211,7 @@ account_of_call(const AllowedAccounts *bound, const char *account)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("account must be specified"),
 				 errdetail("Role \"%s\" is bound to more than one account.", GetUserNameFromId(GetUserId(), false)),
-				 errhint("Specify one of them in the call, or in column \"account\" of inbox.")));
+				 errhint("Specify the account in the call, or in column \"account\" of inbox.")));
 	event_account.name = text_to_cstring(bound->accounts[0]);
 	return event_account;
 }

@@ -148,7 +148,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.try_lock_account_tables(interval) IS
-    'internal: try to lock all account tables; true if successful within that time';
+    'internal: try to lock all account tables; true if all were locked in time';
 
 -- Locks: ACCESS EXCLUSIVE on the account tables if a policy must change.  Errors:
 -- 55P03 if they cannot be locked in time and a role must lose its policy.  If roles
@@ -170,10 +170,10 @@ BEGIN
             RAISE EXCEPTION 'could not lock tables to change the policies for readers of all accounts'
                 USING ERRCODE = 'lock_not_available',
                       DETAIL = 'Other sessions hold conflicting locks.',
-                      HINT = 'Find them in pg_locks, and try again.';
+                      HINT = 'Try again after these sessions have released them. They are listed in pg_locks.';
         END IF;
         RAISE WARNING 'policies for readers of all accounts were not changed because the tables are locked'
-            USING DETAIL = 'Privileges are in effect, but queries of these roles might be slower.',
+            USING DETAIL = 'The privileges are in effect, but queries by roles that read all accounts might be slower.',
                   HINT = 'Call maintain() or grant_read() again later.';
         RETURN;
     END IF;
@@ -325,7 +325,7 @@ BEGIN
     IF role = 'public' THEN
         RAISE EXCEPTION 'PUBLIC cannot be bound to accounts or syncs'
             USING ERRCODE = 'invalid_grant_operation',
-                  HINT = 'Create a role, and grant it to those who need it.';
+                  HINT = 'Create a role, and grant it to the roles that need it.';
     END IF;
     SELECT r.oid
     INTO bound

@@ -52,7 +52,7 @@ settings_init(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable(EXTENSION_NAME ".worker_databases",
 							   "Sets the databases that have a background worker.",
-							   "A list of names, or * for every database that has the extension.",
+							   "A comma-separated list of names, or * for every database that has the extension.",
 							   &setting_worker_databases, "*",
 							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	MarkGUCPrefixReserved(EXTENSION_NAME);
@@ -127,7 +127,7 @@ parse_size(const char *value, int *size)
 	return parse_int(value, size, GUC_UNIT_BYTE, NULL);
 }
 
-/* Likewise, for a value that is known to be one. */
+/* Return the size that a valid value specifies. */
 static int
 to_size(const char *value)
 {
@@ -335,7 +335,7 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 	[SETTING_MAX_WAIT] = {
 		.name = "max_wait",
 		.default_value = "5 minutes",
-		.description = "Sets the maximum time for which fetch() waits, whatever its argument: a waiting fetch holds a snapshot, which VACUUM must respect.",
+		.description = "Sets the maximum time for which fetch() waits, regardless of its argument. A waiting fetch holds a snapshot, which keeps VACUUM from removing rows.",
 		.allowed = "0, or an interval with a unit, up to 1 day",
 		.is_valid = is_duration,
 		.min = "1 microsecond",

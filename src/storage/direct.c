@@ -81,8 +81,9 @@ direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * Likewise for the leaves of a partitioned table, if the caller does what the
- * table's trigger would do.  The trigger must be enabled and the only one.
+ * True if rows may be written to the leaves of a partitioned table without a
+ * query, provided that the caller does the work of the table's trigger.  The
+ * trigger must be enabled and the only one.
  */
 bool
 direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
@@ -389,7 +390,7 @@ direct_update(DirectTable *table, const Datum *values, const bool *nulls, Direct
 	return result == MERGE_WRITTEN;
 }
 
-/* Likewise, but insert the row if there is none. */
+/* As direct_update, but insert the row if there is none. */
 void
 direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
 {

@@ -2,8 +2,8 @@
  * lookup.c
  *		Finds rows of a table through one index, and locks them, without a query.
  *
- * A query's plan depends on statistics, and a cached plan on those at the time
- * it was made.  A session that lives for months needs lookups whose cost
+ * The plan of a query depends on statistics; that of a cached query, on the
+ * statistics at the time it was planned.  A session that lives for months needs lookups whose cost
  * depends only on the rows found, so the callers name the index.
  */
 #include "postgres.h"

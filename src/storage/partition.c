@@ -52,7 +52,7 @@ month_start(TimestampTz time)
 		tm.tm_year < 1 || tm.tm_year > MAX_MONTH_YEAR)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range for a partition: %s", timestamptz_to_str(time))));
+				 errmsg("timestamp out of range for a partition: \"%s\"", timestamptz_to_str(time))));
 	return (date2j(tm.tm_year, tm.tm_mon, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
@@ -253,7 +253,7 @@ has_leaf(LeafKind kind, TimestampTz time)
 	return has;
 }
 
-/* Likewise, even if the leaf has only just been committed. */
+/* As has_leaf, but also see a leaf that has only just been committed. */
 bool
 has_new_leaf(LeafKind kind, TimestampTz time)
 {

@@ -86,7 +86,7 @@ run_worker(const LeafTask *order)
 }
 
 /*
- * Let workers create the leaves of these times.  The caller must check which
+ * Create the leaves for these times in background workers.  The caller must check which
  * leaves exist afterwards, and create the others itself.  Returns false if a
  * worker could not be started.
  */
@@ -125,7 +125,7 @@ create_leaf_in_transaction(LeafKind kind, TimestampTz time)
 	{
 		Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, true);
 
-		/* Invisible here if the calling transaction created the extension. */
+		/* Not visible if the calling transaction created the extension. */
 		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
 		{
 			SavedUser	before = switch_to_owner();

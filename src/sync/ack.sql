@@ -36,4 +36,4 @@ SET plan_cache_mode = force_generic_plan
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_nack';
 COMMENT ON FUNCTION postalytics.nack(text, bigint[], text, interval, boolean, integer[], interval) IS
-    'record that deliveries leased to the caller failed, and return their number: retry them after retry_in, or after growing waits if it is NULL, or never if dead is true; pause also pauses the sync for that long';
+    'record that deliveries leased to the caller failed, and return their number: they are retried after retry_in (by default, after increasing waits), or never if dead is true; pause also pauses the sync for that long';

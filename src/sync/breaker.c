@@ -126,8 +126,10 @@ breaker_failed(const Sync *sync, int count)
 			breaker.until = now + Min(FIRST_BREAK << Min(breaker.trips, 10), LONGEST_BREAK);
 			breaker.trips++;
 			ereport(LOG_SERVER_ONLY,
-					(errmsg("circuit breaker of sync \"%s\" opened until %s after %d consecutive failures",
-							sync->name, timestamptz_to_str(breaker.until), breaker.failures)));
+					(errmsg_plural("circuit breaker of sync \"%s\" opened after %d failure",
+								   "circuit breaker of sync \"%s\" opened after %d consecutive failures",
+								   breaker.failures, sync->name, breaker.failures),
+					 errdetail("The sync is paused until %s.", timestamptz_to_str(breaker.until))));
 		}
 		set_breaker(sync, &breaker);
 	}

@@ -21,14 +21,15 @@ BEGIN
     END IF;
     IF 0 IN (cardinality(sync.campaigns), cardinality(sync.accounts))
        OR cardinality(sync.statuses) = 0 AND NOT sync.errors THEN
-        RAISE EXCEPTION 'sync "%" would match nothing: a list of campaigns, accounts or statuses is empty', sync.name
+        RAISE EXCEPTION 'sync "%" would match no events', sync.name
             USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'A list of campaigns, accounts or statuses is empty.',
                   HINT = 'Omit the list to match all, or use errors => true with empty statuses for production errors only.';
     END IF;
     IF cardinality(sync.unless) = 0 THEN
         RAISE EXCEPTION 'list "unless" of sync "%" must not be empty', sync.name
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = 'Omit it to cancel no deliveries.';
+                  HINT = 'Omit "unless" if no deliveries are to be cancelled.';
     END IF;
     IF array_position(sync.campaigns, NULL) IS NOT NULL
        OR array_position(sync.accounts, NULL) IS NOT NULL
@@ -43,11 +44,11 @@ BEGIN
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF sync.wait < '0' OR sync.wait > '100 years' THEN
-        RAISE EXCEPTION 'wait of sync "%" must be between 0 and 100 years', sync.name
+        RAISE EXCEPTION '"wait" of sync "%" must be between 0 and 100 years', sync.name
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF sync.max_attempts < 1 THEN
-        RAISE EXCEPTION 'max_attempts of sync "%" must be at least 1', sync.name
+        RAISE EXCEPTION '"max_attempts" of sync "%" must be at least 1', sync.name
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF least(sync.rate, sync.max_leased, sync.breaker) < 1 THEN
@@ -56,7 +57,7 @@ BEGIN
                   HINT = 'Omit them for no limit.';
     END IF;
     IF sync.per < '1 millisecond' OR sync.per > '31 days' THEN
-        RAISE EXCEPTION 'per of sync "%" must be between 1 millisecond and 31 days', sync.name
+        RAISE EXCEPTION '"per" of sync "%" must be between 1 millisecond and 31 days', sync.name
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF NOT sync.durable AND (sync.wait > '0' OR sync.unless IS NOT NULL OR sync.latest_only
@@ -126,8 +127,8 @@ BEGIN
         USING sync.accounts;
         IF stated IS NOT NULL THEN
             RAISE NOTICE 'account "%" of sync "%" appears only in payloads', stated, sync.name
-                USING DETAIL = 'Stored events with this account in their payload have no account.',
-                      HINT = 'Bind their role with grant_ingest, pass the account to ingest, or map its path in postalytics.field_names.';
+                USING DETAIL = 'The account in a payload is ignored unless postalytics.field_names maps its path.',
+                      HINT = 'Bind the role that ingests the events with grant_ingest, pass the account to ingest, or map its path in postalytics.field_names.';
             RETURN;
         END IF;
     END LOOP;
@@ -218,7 +219,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean, integer, text, boolean, timestamptz, boolean, integer, interval, integer, integer, boolean) IS
-    'create a sync: its events become deliveries, and notifications on its channel; with since, stored events do so, too';
+    'create a sync: its events become deliveries, and notifications on its channel; with since, deliveries are also created for stored events';
 
 -- Allows arrays of mail_status to be passed to create_sync.
 CREATE CAST (postalytics.mail_status[] AS text[])
@@ -260,7 +261,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.disable_sync(text) IS
-    'disable a sync: new events make no deliveries, and fetch returns none; existing deliveries are kept';
+    'disable a sync: no deliveries are created for new events, and fetch returns none; existing deliveries are kept';
 
 -- The caller has locked the rows that existed when it started.  A lock timeout
 -- limits the wait for rows that others have locked since then.

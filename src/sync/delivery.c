@@ -103,10 +103,10 @@ required_argument(FunctionCallInfo fcinfo, int i, const char *name)
 }
 
 /*
- * Return the sync that the first argument names, if the current user may work
- * on it.  The error for other users does not reveal whether the sync exists,
- * unless they may manage syncs.  Errors: 22004 for NULL, 42501 if it was not
- * granted, 42704 if it does not exist, 22023 if it has no deliveries.
+ * Return the sync that the first argument names, if the current user may fetch
+ * from it.  The error for other users does not reveal whether the sync exists,
+ * unless they may manage syncs.  Errors: 22004 for NULL, 42501 if the user lacks
+ * the privilege, 42704 if it does not exist, 22023 if it has no deliveries.
  */
 const Sync *
 sync_argument(FunctionCallInfo fcinfo)
@@ -203,9 +203,9 @@ report_lost_history(int count)
 	Datum		values[] = {Int32GetDatum(count)};
 
 	ereport(LOG,
-			(errmsg_plural("finished %d delivery without history", "finished %d deliveries without history",
+			(errmsg_plural("could not keep history of %d finished delivery", "could not keep history of %d finished deliveries",
 						   count, count),
-			 errdetail("Today's partition of \"%s.deliveries\" is missing, and another transaction holds a lock on the table.",
+			 errdetail("Today's partition of \"%s.deliveries\" is missing, and another transaction holds a conflicting lock on the table.",
 					   EXTENSION_SCHEMA),
 			 errhint("Run %s.maintain() every day, or add \"%s\" to shared_preload_libraries.",
 					 EXTENSION_SCHEMA, EXTENSION_NAME)));

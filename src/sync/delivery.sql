@@ -27,7 +27,7 @@ COMMENT ON TYPE postalytics.delivery_error IS
     'error of a failed attempt';
 COMMENT ON COLUMN postalytics.delivery_error.attempt IS 'number of the attempt';
 COMMENT ON COLUMN postalytics.delivery_error.at IS 'when it failed';
-COMMENT ON COLUMN postalytics.delivery_error.error IS 'error that nack was given';
+COMMENT ON COLUMN postalytics.delivery_error.error IS 'error that was passed to nack';
 
 -- Inlined into the queries that record the failure of an attempt.
 CREATE FUNCTION postalytics.with_error(errors postalytics.delivery_error[], attempt integer, at timestamptz, error text)
@@ -85,7 +85,7 @@ CREATE INDEX deliveries_unfinished_failed_idx ON postalytics.deliveries_unfinish
     WHERE failed_at IS NOT NULL;
 
 COMMENT ON TABLE postalytics.deliveries IS
-    'deliveries: each is one event owed to one sync until it is acknowledged, and is kept for a time (history) afterwards';
+    'one row per event and sync, to be delivered until it is acknowledged; kept afterwards for the time that the setting history specifies';
 COMMENT ON COLUMN postalytics.deliveries.delivery_id IS 'identifier, the same in all attempts: the key for idempotent calls';
 COMMENT ON COLUMN postalytics.deliveries.sync IS 'name of the sync';
 COMMENT ON COLUMN postalytics.deliveries.piece_id IS 'piece of the event';
@@ -153,7 +153,7 @@ COMMENT ON COLUMN postalytics.delivery_errors.status IS 'status of the event; NU
 COMMENT ON COLUMN postalytics.delivery_errors.state IS 'state of the delivery';
 COMMENT ON COLUMN postalytics.delivery_errors.attempt IS 'number of the attempt that failed';
 COMMENT ON COLUMN postalytics.delivery_errors.at IS 'when it failed';
-COMMENT ON COLUMN postalytics.delivery_errors.error IS 'error that nack was given';
+COMMENT ON COLUMN postalytics.delivery_errors.error IS 'error that was passed to nack';
 
 -- The caller must hold locks on the rows.
 CREATE FUNCTION postalytics.finish_deliveries(tids tid[], state text)

@@ -27,7 +27,7 @@
 typedef struct EventLeaf
 {
 	Relation	leaf;
-	bool		by_key;			/* it has the key that the extension gives it */
+	bool		by_key;			/* it has the primary key that we create */
 	Lookup		key;
 	AttrNumber	campaign_id;	/* partitions may have another order of
 								 * columns */
@@ -201,8 +201,8 @@ static SqlQuery event_query = {
 };
 
 /*
- * Likewise, but by a query, in a partition that is not a plain table or that
- * users attached without the key.  Returns the row in SPI_tuptable.
+ * Look the event up with a query, for partitions that are not plain tables or
+ * that users attached without the key.  Returns the row in SPI_tuptable.
  */
 static bool
 query_event(const Datum *values)

@@ -248,7 +248,7 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 }
 
 /*
- * Likewise, but release all locks if nothing was found, so that a waiting
+ * Look once, but release all locks if nothing was found, so that a waiting
  * fetch does not block maintain().
  */
 static void
@@ -380,7 +380,7 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 	if (batch < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("batch must be at least 1")));
+				 errmsg("\"batch\" must be at least 1")));
 	PreventCommandIfReadOnly("fetch");
 	InitMaterializedSRF(fcinfo, 0);
 	if (acked != NULL && ArrayGetNItems(ARR_NDIM(acked), ARR_DIMS(acked)) > 0)

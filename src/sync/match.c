@@ -42,7 +42,7 @@ matches_origin(const Sync *sync, const text *campaign_id, const text *drop_id, c
 		is_listed(&sync->accounts, account, account_length);
 }
 
-/* Likewise, and for a status. */
+/* True if a sync is for a status, a campaign or drop, and an account. */
 static bool
 is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *drop_id,
 	   const char *account, uint32 account_length)
@@ -127,8 +127,8 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 }
 
 /*
- * Likewise for a production error, whose key has no status.  It is only counted
- * in notifications.
+ * Add a production error to the deliveries of the syncs that it is for.  Its key
+ * has no status, and it is only counted in notifications.
  */
 void
 sync_match_error(SyncMatch *match, const EventRow *row)

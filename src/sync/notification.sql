@@ -9,4 +9,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_notify_sync';
 COMMENT ON FUNCTION postalytics.notify_sync(text, bigint) IS
-    'internal: notify the channel of a sync of a number of events';
+    'internal: send a notification about a number of events to the channel of a sync';

@@ -57,7 +57,7 @@ check_trigger(FunctionCallInfo fcinfo)
 		TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("trigger \"%s\" must be AFTER INSERT, UPDATE or DELETE, FOR EACH STATEMENT",
+				 errmsg("trigger \"%s\" must be defined as AFTER INSERT, UPDATE or DELETE FOR EACH STATEMENT",
 						trigger->tg_trigger->tgname)));
 	if (changed_rows(trigger) == NULL)
 		ereport(ERROR,

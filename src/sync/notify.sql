@@ -8,4 +8,4 @@ RETURNS trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_notify';
 COMMENT ON FUNCTION postalytics.notify() IS
-    'trigger: notify(''channel'', ''key_column'', ...) notifies a channel of the rows that a statement changed';
+    'trigger: notify(''channel'', ''key_column'', ...) sends the keys of the rows that a statement changed to a channel';

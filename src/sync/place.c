@@ -345,8 +345,8 @@ begin_at_place(Place *place, TimestampTz now)
 }
 
 /*
- * True if a delivery is before the place of its sync and not put aside, so that
- * it must be finished.
+ * True if a delivery must be finished, because it is before the place of its
+ * sync and has not been put aside.
  */
 bool
 is_before_place(Place *place, const DueKey *key, const text *piece, const text *account)

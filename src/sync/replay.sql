@@ -76,7 +76,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF until <= since THEN
-        RAISE EXCEPTION 'until must be after since'
+        RAISE EXCEPTION '"until" must be after "since"'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
 END
@@ -168,4 +168,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.test_sync(text) IS
-    'make a sample delivery, marked as a test, and return its delivery_id';
+    'create a sample delivery, marked as a test, and return its delivery_id';

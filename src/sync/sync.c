@@ -180,7 +180,7 @@ find_sync(const char *name)
 	return NULL;				/* not reached */
 }
 
-/* True if a list contains a value or means any.  The value may be NULL. */
+/* True if a list contains a value, or matches any.  The value may be NULL. */
 bool
 is_listed(const TextList *list, const char *value, uint32 length)
 {

@@ -126,9 +126,9 @@ static SqlQuery account_query = {
 };
 
 /*
- * True if the sync is for the account of a delivery.  If it seems not to be,
- * check the table: a transaction that changes both becomes visible before other
- * sessions are notified that the sync has changed.
+ * True if the sync is for the account of a delivery.  If the cached sync is not,
+ * check the table: a transaction that changes the sync and the delivery becomes
+ * visible before other sessions are notified of the change.
  */
 static bool
 sync_includes_account(Judge *judge, const DeliveryRow *row)

@@ -220,8 +220,8 @@ end_worker(Worker *worker)
 }
 
 /*
- * Take the requests of sessions to check databases; true if all databases must
- * be checked.
+ * Process the requests of sessions to check databases.  True if all databases
+ * must be checked.
  */
 static bool
 take_requests(void)

@@ -220,7 +220,7 @@ log_failure(const char *message)
 /*
  * Run the next step of maintenance, and set *more to true if other steps
  * follow; the worker sends notifications between them.  An error is logged, and
- * ends the step.  Returns its message, which the caller frees, or NULL.
+ * ends the step.  Returns the error message, to be freed by the caller, or NULL.
  */
 char *
 run_maintenance(bool *more)

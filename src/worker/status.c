@@ -1,6 +1,7 @@
 /*
  * status.c
- *		SQL functions that show the state of the background worker, or request it.
+ *		SQL functions that show the state of the background worker, or ask the
+ *		launcher to start one.
  */
 #include "postgres.h"
 

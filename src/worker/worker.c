@@ -62,7 +62,7 @@ release_slot(int code, Datum arg)
 
 /*
  * Claim the slot of the database, or a free one; false if there is none.
- * Exits if the database already has a worker, which an earlier launcher has
+ * Exits if the database already has a worker, which an earlier launcher
  * started.
  */
 static bool
@@ -187,8 +187,8 @@ static SqlQuery next_query = {
 };
 
 /*
- * Return the value that a query of a sync's deliveries returns, or none if it
- * returns no row.
+ * Run a query on the deliveries of a sync, and return its value; returns the
+ * argument none if there is no row.
  */
 static Datum
 query_deliveries(SqlQuery *query, const char *sync, TimestampTz after, Datum none)

@@ -116,7 +116,7 @@ refused($me, "SELECT postalytics.grant_$_('other', '')", qr/cannot bind a role t
 run($me, q{SELECT postalytics.ingest('[{"mailId": "agency", "eventType": 3, "eventDate": "2026-10-07", "account": "b"}, {"mailId": "agency", "account": "b", "to": {"email": "b@example"}},
 	{"mailId": "agency", "to": {"email": "b@example"}}, {"mailId": "agency", "account": 7, "eventType": 3}]')});
 is(join(';', map { "@$_" } @{ $superuser->selectall_arrayref("SELECT account, reason FROM postalytics.rejects ORDER BY reject_id") }),
-	'a missing status;b missing status; missing status;7 missing event date', 'a reject has the account that its event would have');
+	'a missing event type;b missing event type; missing event type;7 missing event date', 'a reject has the account that its event would have');
 is($session{reader}->selectrow_array("SELECT count(*) FROM postalytics.rejects WHERE payload::text LIKE '%b\@example%'"), 0, 'and a reader of another account cannot see it');
 run($me, q{UPDATE postalytics.rejects SET payload = (payload::jsonb || '{"eventType": 3, "eventDate": "2026-10-09"}')::json});
 is($session{feed}->selectrow_array('SELECT inserted FROM postalytics.retry_rejects()'), 1, 'a bound role retries its own');
