@@ -24,7 +24,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
 	worker/status.o worker/worker.o)
 
-# The install script consists of these, lowest room first; the privileges, which name
+# The install script consists of these, lowest layer first; the privileges, which name
 # objects of all others, come last.
 SQL = $(addprefix src/, \
 	rights/install.sql \
@@ -68,9 +68,13 @@ EXTRA_CLEAN = $(DATA_built)
 ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
 test docs bench soak fuzz assert examples:
 	@test/run $@
-# With DATABASE, only loads a sample campaign there, as the caller.
+# With DATABASE=... on the command line, only loads a sample campaign there, as the caller.
 demo:
-	@$(if $(DATABASE),demo/load $(if $(PIECES),-n $(PIECES)) "$(DATABASE)",test/run $@)
+ifeq ($(origin DATABASE),command line)
+	@demo/load -n "$${PIECES:-2000}" "$$DATABASE"
+else
+	@test/run $@
+endif
 bench-scale:
 	@ROWS='stored memory lookups reports' test/run bench
 bench-rivals:

@@ -53,7 +53,7 @@ SELECT inserted FROM ingest(json_build_array(event('f', 1, '{"fields": {"crm": 1
     event('f', 3, '{"fields": [ ]}'), event('f', 4, '{"fields": null}')));
 SELECT fields FROM pieces WHERE piece_id = 'f';
 
--- A value too long for a B-tree can be stored with the index that README advises.
+-- A value too long for a B-tree can be stored with the index that docs/marketer.md advises.
 CREATE INDEX ON pieces USING hash ((fields ->> 'crm_person_id'));
 SELECT * FROM ingest(json_build_array(event('long', 1, json_build_object('fields', json_build_object('crm_person_id',
     (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) AS i)))), event('short', 1, '{"fields": {"crm_person_id": 17}}')));

@@ -69,7 +69,7 @@ COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or N
 COMMENT ON COLUMN postalytics.pieces.mail_piece_created_at IS 'time of the first event of status MailPieceCreated';
 COMMENT ON COLUMN postalytics.pieces.addressed_at IS 'time of the first event of status Addressed';
 COMMENT ON COLUMN postalytics.pieces.printed_at IS 'time of the first event of status Printed';
-COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'time of the first Mailed event; likewise for the other statuses';
+COMMENT ON COLUMN postalytics.pieces.mailed_at IS 'time of the first event of status Mailed';
 COMMENT ON COLUMN postalytics.pieces.in_transit_at IS 'time of the first event of status InTransit';
 COMMENT ON COLUMN postalytics.pieces.in_local_area_at IS 'time of the first event of status InLocalArea';
 COMMENT ON COLUMN postalytics.pieces.processed_for_delivery_at IS 'time of the first event of status ProcessedForDelivery';

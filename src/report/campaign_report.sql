@@ -142,8 +142,8 @@ COMMENT ON COLUMN postalytics.campaign_funnel.at_in_local_area IS 'pieces whose 
 COMMENT ON COLUMN postalytics.campaign_funnel.at_processed_for_delivery IS 'pieces whose current status is ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.at_re_routed IS 'pieces whose current status is ReRouted';
 COMMENT ON COLUMN postalytics.campaign_funnel.at_returned_to_sender IS 'pieces whose current status is ReturnedToSender';
-COMMENT ON COLUMN postalytics.campaign_funnel.first_mailed_at IS 'time of the earliest Mailed event';
-COMMENT ON COLUMN postalytics.campaign_funnel.last_mailed_at IS 'time of the latest Mailed event';
+COMMENT ON COLUMN postalytics.campaign_funnel.first_mailed_at IS 'earliest of the first Mailed events of pieces';
+COMMENT ON COLUMN postalytics.campaign_funnel.last_mailed_at IS 'latest of the first Mailed events of pieces';
 COMMENT ON COLUMN postalytics.campaign_funnel.last_event_at IS 'time of the latest event';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'median number of days from Mailed to ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS '90th percentile of the same';

@@ -67,7 +67,7 @@ COMMENT ON TYPE postalytics.journey_row IS
 COMMENT ON COLUMN postalytics.journey_row.occurred_at IS 'time of the event; NULL if there is none';
 COMMENT ON COLUMN postalytics.journey_row.label IS 'display form of the status';
 COMMENT ON COLUMN postalytics.journey_row.days IS 'days since the previous event';
-COMMENT ON COLUMN postalytics.journey_row.note IS 'not reported, awaited or late';
+COMMENT ON COLUMN postalytics.journey_row.note IS 'not reported, awaited, "awaited, late" or, for a piece processed after its expected delivery day, late; otherwise NULL';
 COMMENT ON COLUMN postalytics.journey_row.status IS 'status';
 COMMENT ON COLUMN postalytics.journey_row.account IS 'account of the piece; empty if none was given';
 
@@ -154,7 +154,7 @@ COMMENT ON COLUMN postalytics.stuck_piece.status IS 'current status';
 COMMENT ON COLUMN postalytics.stuck_piece.status_at IS 'time of the last event of the current status';
 COMMENT ON COLUMN postalytics.stuck_piece.awaited IS 'status that should follow';
 COMMENT ON COLUMN postalytics.stuck_piece.stuck_for IS 'time since status_at';
-COMMENT ON COLUMN postalytics.stuck_piece.usual IS 'time within which 95% of the pieces of the campaign moved on; NULL if it is not known';
+COMMENT ON COLUMN postalytics.stuck_piece.usual IS 'limit that was exceeded: older_than, or the time within which 95% of the pieces of the campaign moved on';
 
 -- A piece with a response has been delivered, regardless of its scans.
 --

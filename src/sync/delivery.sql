@@ -27,7 +27,7 @@ COMMENT ON TYPE postalytics.delivery_error IS
     'error of a failed attempt';
 COMMENT ON COLUMN postalytics.delivery_error.attempt IS 'number of the attempt';
 COMMENT ON COLUMN postalytics.delivery_error.at IS 'when it failed';
-COMMENT ON COLUMN postalytics.delivery_error.error IS 'error that was passed to nack';
+COMMENT ON COLUMN postalytics.delivery_error.error IS 'error that was passed to nack, or "lease expired"';
 
 -- Inlined into the queries that record the failure of an attempt.
 CREATE FUNCTION postalytics.with_error(errors postalytics.delivery_error[], attempt integer, at timestamptz, error text)
@@ -113,17 +113,17 @@ COMMENT ON COLUMN postalytics.deliveries_unfinished.account IS 'account of the e
 COMMENT ON COLUMN postalytics.deliveries_unfinished.status IS 'status of the event; NULL for a production error';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.occurred_at IS 'time of the event';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.created_at IS 'when the delivery was created';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.due_at IS 'when it may be leased';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.due_at IS 'when it may be leased; infinity if it is dead';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.state IS 'state of the delivery';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.attempt IS 'number of times it was leased';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.attempt IS 'number of times it was leased since it was created, or last redriven or replayed';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.is_test IS 'true if test_sync made it';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.lease_until IS 'end of the lease';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.leases IS 'internal: the sessions that leased it, in order';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.finished_at IS 'when it was finished';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.finished_at IS 'always NULL';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.failed_at IS 'when an attempt last failed';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.errors IS 'errors of failed attempts';
 COMMENT ON COLUMN postalytics.deliveries_unfinished.payload IS 'internal: JSON of the event if events no longer has it';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.reason IS 'why it is dead or was discarded';
+COMMENT ON COLUMN postalytics.deliveries_unfinished.reason IS 'why it is dead';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries_unfinished', '');
@@ -153,7 +153,7 @@ COMMENT ON COLUMN postalytics.delivery_errors.status IS 'status of the event; NU
 COMMENT ON COLUMN postalytics.delivery_errors.state IS 'state of the delivery';
 COMMENT ON COLUMN postalytics.delivery_errors.attempt IS 'number of the attempt that failed';
 COMMENT ON COLUMN postalytics.delivery_errors.at IS 'when it failed';
-COMMENT ON COLUMN postalytics.delivery_errors.error IS 'error that was passed to nack';
+COMMENT ON COLUMN postalytics.delivery_errors.error IS 'error that was passed to nack, or "lease expired"';
 
 -- The caller must hold locks on the rows.
 CREATE FUNCTION postalytics.finish_deliveries(tids tid[], state text)

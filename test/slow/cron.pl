@@ -1,4 +1,4 @@
-# Runs maintain() with pg_cron as the README shows, but every minute instead of every
+# Runs maintain() with pg_cron as docs/operate.md shows, but every minute instead of every
 # night.
 use strict;
 use warnings;
@@ -15,8 +15,8 @@ plan skip_all => 'there is no pg_cron for this server version here' unless -f "$
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.database_name = 'postgres'\ncron.use_background_workers = on");
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION postalytics_status');
-my ($commands) = slurp_file("$ENV{TESTDIR}/README.md") =~ /^```psql\n(CREATE EXTENSION pg_cron.*?)^```$/ms;
-is($commands =~ s/17 3 \* \* \*/* * * * */, 1, 'the README has a schedule');
+my ($commands) = slurp_file("$ENV{TESTDIR}/docs/operate.md") =~ /^```psql\n(CREATE EXTENSION pg_cron.*?)^```$/ms;
+is($commands =~ s/17 3 \* \* \*/* * * * */, 1, 'the page has a schedule');
 $node->safe_psql('postgres', $commands);
 ok($node->poll_query_until('postgres', "SELECT count(*) > 0 FROM cron.job_run_details WHERE status = 'succeeded'"), 'the job succeeds');
 is($node->safe_psql('postgres', "SELECT count(*) > 0 FROM postalytics.maintenance_log WHERE action = 'create'"), 't', 'and has created months');

@@ -29,6 +29,9 @@ is($node->safe_psql('crm', q{SELECT count(*) FROM postalytics.deliveries WHERE a
 is($node->safe_psql('crm', q{SELECT account, status FROM postalytics.pieces WHERE piece_id = '48000001' ORDER BY account LIMIT 1}),
 	'|Mailed', 'a piece with the id of a sample piece is left alone');
 
+command_fails_like(\@load, qr/the sample is loaded already/, 'it is not loaded twice');
+$node->safe_psql('crm', q{CREATE ROLE sender LOGIN; SELECT postalytics.grant_ingest('sender'); SELECT postalytics.grant_read('sender', 'x')});
+command_fails_like([ $load, $node->connstr('crm') . ' user=sender' ], qr/may not see all syncs/, 'a role that does not see all syncs cannot load it');
 cmp_ok($node->safe_psql('crm', q{SELECT postalytics.drop_campaign('sample', 'sample')}), '>', 200, 'one call removes it');
 is($node->safe_psql('crm', 'SELECT count(*), min(piece_id), min(account) FROM postalytics.pieces'), '1|48000001|', 'the other data is left');
 is($node->safe_psql('crm', q{SELECT (SELECT count(*) FROM postalytics.events) + (SELECT count(*) FROM postalytics.campaigns)}), 2,

@@ -93,7 +93,7 @@ for my $block (grep { $_->{kind} eq 'python' } @blocks)
 	until (slurp_file($delivered) =~ /\Q$block->{line}\E #\d/)
 	{
 		$id++;
-		$node->safe_psql('crm', qq{SELECT postalytics.ingest('{"mailId": "$block->{line} #$id", "eventDate": "2026-10-06", "eventType": 4}')});
+		$node->safe_psql('crm', qq{SELECT postalytics.ingest('{"mailId": "$block->{line} #$id", "eventDate": "2026-10-06", "eventType": 4}', 'first client')});
 		$worker->pump_nb;
 		select(undef, undef, undef, 0.1);
 	}

@@ -16,7 +16,7 @@ for my $i (1 .. 30)
 {
 	$node->safe_psql('postgres', qq{SELECT postalytics.ingest('{"mailId": "$i", "eventType": 4, "eventDate": "2026-10-06"}')});
 }
-my @said = slurp_file($node->logfile) =~ /could not start background worker of extension|has no background worker left/g;
+my @said = slurp_file($node->logfile) =~ /could not start background worker of extension/g;
 is(scalar(@said), 1, 'thirty sessions write one line of log');
 
 # Without a worker, ingest creates a month itself, and ack a day.

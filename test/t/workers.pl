@@ -42,7 +42,7 @@ sub tell_crm
 	close $file;
 }
 
-# A worker like the one in the README, except that by chance it dies before it sends,
+# A worker like the one in docs/sync.md, except that by chance it dies before it sends,
 # dies between sending and acking, or nacks.  In its first life it dies after it has
 # sent its first delivery, so that in every run some deliveries are sent twice.
 sub work
