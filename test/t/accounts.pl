@@ -217,6 +217,30 @@ is(join('|', $db{together}->selectrow_array(q{SELECT account, first_name, zip, l
 	(SELECT count(*) FROM events AS e WHERE e.piece_id = p.piece_id), (SELECT count(*) FROM deliveries AS d WHERE d.piece_id = p.piece_id)
 	FROM pieces AS p WHERE piece_id = 'kept'})), 'a|Kept|04101|https://x.example/|Mailed|pURLOpened|1|2|2', 'with what their payloads contained');
 
+# Rows of users that refer to merged pieces are neither deleted nor left behind.
+$db{together}->do(q{CREATE TABLE call_list (piece text, of text, remark text,
+	FOREIGN KEY (piece, of) REFERENCES pieces (piece_id, account) ON DELETE CASCADE ON UPDATE CASCADE);
+	ALTER TABLE pieces ADD remark text;
+	SELECT ingest(q), ingest(q, 'a') FROM (SELECT '[{"mailId": "both", "eventType": 11, "eventDate": "2026-10-01"}]'::json) AS q (q);
+	SELECT ingest('{"mailId": "one", "eventType": 11, "eventDate": "2026-10-01"}');
+	UPDATE pieces SET remark = 'of ' || account WHERE piece_id = 'both';
+	INSERT INTO call_list VALUES ('both', 'a', 'new'), ('both', '', 'old'), ('one', '', 'moved')});
+eval { $db{together}->do("SELECT move_account('', 'a')") };
+is($db{together}->state, '23503', 'a piece that both accounts have is not merged while a row refers to the old one');
+like($db{together}->errstr, qr/cannot merge piece "both" because table public.call_list refers to it/, 'which the error names');
+$db{together}->do(q{UPDATE call_list SET of = 'a' WHERE (piece, of) = ('both', '')});
+{
+	my @notices;
+	local $SIG{__WARN__} = sub { push @notices, @_ };
+	$db{together}->do('SET client_min_messages = notice');
+	$db{together}->do("SELECT move_account('', 'a')");
+	like(join('', @notices), qr/syncs that deliver events of all accounts: s\n/, 'it names the syncs that are for all accounts');
+}
+is(join('|', map { @$_ } @{ $db{together}->selectall_arrayref('SELECT piece, of, remark FROM call_list ORDER BY remark') }),
+	'one|a|moved|both|a|new|both|a|old', 'the rows of the new account are kept, and those of the old one follow');
+is(join('|', $db{together}->selectrow_array("SELECT count(*), max(remark) FROM pieces WHERE piece_id = 'both'")), '1|of a',
+	'as does a column that users added');
+
 for (['NULL', "'x'", '22004'], [ "'a'", "'a'", '22023' ], [ "''", "repeat('x', 256)", '22001' ], [ "'a'", "''", '22023' ])
 {
 	my ($from, $to, $state) = @$_;
