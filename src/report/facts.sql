@@ -35,7 +35,7 @@ SELECT postalytics.was_scanned(piece)
     OR postalytics.was_sent(piece) AND postalytics.applies_in('InTransit', piece.country) IS NOT FALSE
 $$;
 COMMENT ON FUNCTION postalytics.is_tracked(postalytics.pieces) IS
-    'true if a piece was scanned, or was sent to a country that may have postal scans';
+    'true if a piece was scanned, or was sent and its country is not Canada';
 
 CREATE FUNCTION postalytics.expected_day(expected_delivery_at timestamptz)
 RETURNS date
