@@ -1,6 +1,6 @@
 /*
  * postalytics_status.c
- *		The library's magic block and _PG_init, and nothing else.
+ *		Contains only the library's magic block and _PG_init.
  */
 #include "postgres.h"
 

@@ -15,7 +15,7 @@
 /* Months of events begin with the year 1. */
 #define FIRST_TIME	((date2j(1, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
 
-/* Create a batch of a call, in a new memory context, batch->context. */
+/* Create a batch for a call, in a new memory context that is a child of parent. */
 EventBatch *
 event_batch_create(MemoryContext parent, Call *call)
 {
@@ -40,7 +40,7 @@ event_batch_create(MemoryContext parent, Call *call)
 	return batch;
 }
 
-/* Check the size of a payload.  Error 54000 if it exceeds max_call_size. */
+/* Raise error 54000 if the size of a payload exceeds max_call_size. */
 void
 event_batch_check_size(const EventBatch *batch, uint32 length)
 {
@@ -52,11 +52,11 @@ event_batch_check_size(const EventBatch *batch, uint32 length)
 				 errhint("Split the payload into several calls or rows, or increase the setting with %s.configure.", EXTENSION_SCHEMA)));
 }
 
-#define CHUNK	1024			/* records */
+#define CHUNK	1024			/* number of records in a chunk */
 
 /*
- * Return the i-th record, counted from 0.  Its address is valid while the
- * batch exists.
+ * Return the i-th record, counted from 0.  The pointer is valid while the batch
+ * exists.
  */
 EventRecord *
 event_batch_record(EventBatch *batch, int64 i)
@@ -64,7 +64,11 @@ event_batch_record(EventBatch *batch, int64 i)
 	return &batch->chunks[i / CHUNK][i % CHUNK];
 }
 
-/* Make room for one more element in an array of the batch. */
+/*
+ * Return the array with room for at least one more element.  used is the number
+ * of elements in the array, *size is its capacity, and element is the size of an
+ * element in bytes.
+ */
 static void *
 enlarge(EventBatch *batch, void *array, int64 used, int64 *size, Size element)
 {
@@ -76,7 +80,7 @@ enlarge(EventBatch *batch, void *array, int64 used, int64 *size, Size element)
 	return repalloc_huge(array, *size * element);
 }
 
-/* Add a copy of a record. */
+/* Add a copy of a record to the batch. */
 void
 event_batch_add(EventBatch *batch, const EventRecord *record)
 {
@@ -95,10 +99,10 @@ event_batch_add(EventBatch *batch, const EventRecord *record)
 }
 
 /*
- * Add a reject of a source.  piece is NULL if it could not be read, and
- * account is NULL if it is the account of the source.  After max_rejects rejects of one
- * source, the others are only counted, because ingest/rejects.c will replace
- * them all with one.
+ * Add a reject of a source.  piece is NULL if it could not be read.  If account is
+ * NULL, the reject has the account of the source.  The first skip_rejects rejects
+ * of a source are only counted.  So are those after the next max_rejects, because
+ * ingest/rejects.c will replace all rejects of the source with one.
  */
 void
 event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
@@ -121,7 +125,7 @@ event_batch_add_reject(EventBatch *batch, EventSource *source, Span payload,
 	reject->reason = MemoryContextStrdup(batch->context, reason);
 }
 
-/* Turn the i-th record into a reject.  The last record takes its place. */
+/* Turn the i-th record into a reject.  The last record moves to position i. */
 void
 event_batch_reject(EventBatch *batch, int64 i, const char *reason)
 {

@@ -11,11 +11,12 @@
 #include "rights/settings.h"
 #include "utils/palloc.h"
 
+/* A rejected event. */
 typedef struct Reject
 {
 	EventSource *source;
 	Span		payload;
-	const char *piece;			/* NULL if it could not be read */
+	const char *piece;			/* NULL if the piece could not be read */
 	const char *account;
 	const char *reason;
 } Reject;
@@ -27,13 +28,14 @@ typedef struct EventBatch
 	Settings	settings;
 	StatusNames *status_names;
 	Call	   *call;
-	TimestampTz earliest;		/* acceptable event date */
-	TimestampTz latest;			/* acceptable event date */
+	TimestampTz earliest;		/* earliest acceptable event date */
+	TimestampTz latest;			/* latest acceptable event date */
 	EventRecord **chunks;
 	int64		nchunks;
 	int64		max_chunks;
 	int64		nrecords;
-	int64		nerrors;		/* number of production errors among them */
+	int64		nerrors;		/* number of records that are production
+								 * errors */
 	int64		nsources;
 	Reject	   *rejects;
 	int64		nrejects;
@@ -43,8 +45,8 @@ typedef struct EventBatch
 	int64		nignored;		/* number of ignored events */
 	int64		skip_rejects;	/* number of rejects of each source that are
 								 * counted but not added */
-	void		(*progress) (uint32 done);	/* called with the bytes read so
-											 * far; or NULL */
+	void		(*progress) (uint32 done);	/* called with the number of bytes
+											 * read so far, if not NULL */
 } EventBatch;
 
 extern EventBatch *event_batch_create(MemoryContext parent, Call *call);

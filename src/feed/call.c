@@ -3,7 +3,8 @@
  *		Counts campaigns, rejects and new months of a call against its limits.
  *
  * A call is either a call of ingest, or a statement on inbox, which may need
- * several batches.  Each reject that is retried counts as a separate call.
+ * several batches.  When rejects are retried, each of them counts as a separate
+ * call, except that max_new_months applies to all of them together.
  */
 #include "postgres.h"
 
@@ -44,9 +45,9 @@ call_create(MemoryContext context, bool is_statement)
 }
 
 /*
- * Count the campaign that an event names.  Returns false if the call has
- * already named max_campaigns others.  Two campaigns with the same hash count
- * as one.
+ * Count the campaign that an event names.  Returns false if the events of the
+ * call have already named max_campaigns other campaigns.  Two campaigns with the
+ * same hash count as one.
  */
 bool
 call_add_campaign(Call *call, const EventRecord *record, int max_campaigns)

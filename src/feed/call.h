@@ -12,12 +12,14 @@
 typedef struct Call
 {
 	MemoryContext context;
-	bool		is_statement;	/* on inbox, not a call of ingest */
-	struct seen_hash *campaigns;	/* named by its events, or NULL */
-	uint64		last_campaign;	/* hash of the one that was named last */
-	int64		rejects;		/* number, including those beyond max_rejects */
-	int			new_months;		/* missing months it needed, including those
-								 * beyond max_new_months */
+	bool		is_statement;	/* a statement on inbox, not a call of ingest */
+	struct seen_hash *campaigns;	/* named by the events; NULL before the
+									 * first */
+	uint64		last_campaign;	/* hash of the campaign that was named last */
+	int64		rejects;		/* number of rejects, including those beyond
+								 * max_rejects */
+	int			new_months;		/* number of missing months that events need,
+								 * including those beyond max_new_months */
 } Call;
 
 extern Call *call_create(MemoryContext context, bool is_statement);

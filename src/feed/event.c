@@ -21,8 +21,8 @@ field_text(const EventRecord *record, Field field)
 }
 
 /*
- * Return the event's FIELDS together with the collected ones, as a JSON
- * object.  If two of them have the same name, jsonb keeps the last one.
+ * Return the event's FIELDS and its collected scalars as one JSON object, and set
+ * *length.  If two members have the same name, jsonb keeps the last one.
  */
 static const char *
 merged_fields(const EventRecord *record, int *length)
@@ -33,7 +33,7 @@ merged_fields(const EventRecord *record, int *length)
 
 	if (own->length > 0 && text[0] != '{')
 	{
-		*length = own->length;	/* an array, to which nothing can be added */
+		*length = own->length;	/* FIELDS is an array, so nothing can be added */
 		return text;
 	}
 	initStringInfo(&json);
@@ -55,10 +55,11 @@ merged_fields(const EventRecord *record, int *length)
 }
 
 /*
- * Return a field's value, not null-terminated, and its length.  Returns NULL
- * with length 0 if the event has no value, and NULL with another length if the
- * database cannot hold it.  Strings with escapes, ids given as unusual
- * numbers, and collected fields are built in the current memory context.
+ * Return the value of a field, which is not null-terminated, and set *length.
+ * Returns NULL with length 0 if the event has no value, and NULL with another
+ * length if the database cannot store the value.  Strings with escapes, ids given
+ * as unusual numbers, and collected scalars are converted in the current memory
+ * context.
  */
 const char *
 event_field(const EventRecord *record, Field field, int *length)
@@ -81,8 +82,8 @@ event_field(const EventRecord *record, Field field, int *length)
 }
 
 /*
- * Return a field as text in the current memory context, or 0 if the event has
- * none.
+ * Return a field as text in the current memory context.  Returns 0 if the event
+ * has no value, or if the database cannot store the value.
  */
 Datum
 event_field_text(const EventRecord *record, Field field)
@@ -109,7 +110,7 @@ piece_compare(const EventKey *a, const EventKey *b)
 
 /*
  * Compare two events by piece, account, status and time.  This is the order of
- * the primary keys of events, in which every call takes its locks.
+ * the primary keys of events, and every call takes its locks in this order.
  */
 int
 event_compare(const EventKey *a, const EventKey *b)
@@ -133,8 +134,8 @@ span_json(const EventSource *source, Span span)
 }
 
 /*
- * Return a scalar of a source as text, or 0 if there is none or the database
- * cannot hold it.
+ * Return a scalar of a source as text in the current memory context.  Returns 0
+ * if the span is empty, or if the database cannot store the text.
  */
 Datum
 span_text(const EventSource *source, Span span)

@@ -9,28 +9,34 @@
 #include "feed/field_name.h"
 #include "lifecycle/lifecycle.h"
 
-/* A part of a source's text.  An empty span means that there is no value. */
+/* A part of the text of an EventSource.  Length 0 means that there is no value. */
 typedef struct Span
 {
 	uint32		offset;
 	uint32		length;
 } Span;
 
-/* A text from which events are read, and into which they point. */
+/*
+ * A JSON text from which events are read.  The events refer to parts of the text
+ * by their offsets.
+ */
 typedef struct EventSource
 {
 	const char *json;
 	uint32		length;
-	const char *account;		/* of its events; '' if unknown */
+	const char *account;		/* specified by the caller; '' if none */
 	bool		account_is_fixed;	/* accounts in payloads are ignored */
-	int64		number;			/* in order of arrival */
-	int64		accepted;		/* number of its accepted events */
-	int64		rejected;		/* number of its rejected events */
-	bool		folded;			/* its rejects are stored as one */
-	const char *first_reason;	/* of its rejects, if folded */
+	int64		number;			/* position in the order of arrival */
+	int64		accepted;		/* number of accepted events */
+	int64		rejected;		/* number of rejected events */
+	bool		folded;			/* all rejects are stored as a single one */
+	const char *first_reason;	/* reason of the first reject, if folded */
 } EventSource;
 
-/* Return the source of a single event, whose account its reader knows. */
+/*
+ * Return a source that contains a single event.  Its account is left empty,
+ * because the callers already know the account or do not need it.
+ */
 static inline EventSource
 event_source(const char *json, uint32 length)
 {
@@ -39,7 +45,10 @@ event_source(const char *json, uint32 length)
 	return source;
 }
 
-/* A scalar that is collected into FIELDS. */
+/*
+ * A scalar that is collected into FIELDS, where it becomes a member with this
+ * name.
+ */
 typedef struct Collected
 {
 	const char *name;
@@ -57,13 +66,14 @@ typedef struct EventKey
 	TimestampTz occurred_at;
 	uint32		piece_length;
 	uint32		account_length;
-	uint8		status;			/* or another meaning in status_name.h */
+	uint8		status;			/* a MailStatus, or a value of the enum in
+								 * status_name.h */
 } EventKey;
 
 /*
- * An event.  The struct is small, because a call can have hundreds of
- * thousands of them: fields are copied out of the source only when they are
- * needed.
+ * An event.  A call can have hundreds of thousands of events, so the struct is
+ * small.  Fields are stored as offsets in the source, and event_field returns the
+ * text of a field when it is needed.
  */
 typedef struct EventRecord
 {
@@ -72,7 +82,7 @@ typedef struct EventRecord
 	TimestampTz expected_at;	/* DT_NOBEGIN if unknown */
 	Span		payload;
 	Span		field[N_FIELDS];
-	uint32		escaped;		/* a bit per field whose text must be
+	uint32		escaped;		/* a bit for each field whose text must be
 								 * converted */
 	Collected  *collected;		/* in the order in which they were read */
 	Collected  *last_collected;
@@ -93,7 +103,10 @@ event_has(const EventRecord *record, Field field)
 	return record->field[field].length > 0 || (field == FIELDS && record->collected != NULL);
 }
 
-/* True if an event names a campaign itself, and not only a drop. */
+/*
+ * True if an event names a campaign itself.  If the event names only a drop,
+ * CAMPAIGN_ID has the same span as DROP_ID; see default_campaign_to_drop.
+ */
 static inline bool
 event_names_campaign(const EventRecord *record)
 {

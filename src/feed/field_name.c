@@ -50,7 +50,8 @@ const FieldInfo field_info[N_ALL_FIELDS] = {
  * The built-in names: a member's path within its event in lower case, without
  * whitespace, '_', '-' and '.', so that to.firstName and "To First Name" are
  * the same.  To add a spelling, add a line here or a row to field_names.  If
- * an event has several names of a field, the first in this table is read.
+ * an event has a field under several names, the first in this table takes
+ * precedence.
  *
  * ACCOUNT has no entry here: the sender determines the account, and a payload
  * can specify it only through a row of field_names.
@@ -161,10 +162,13 @@ static const struct
 	{"tophone", PHONE},
 };
 
-/* Rank of the rows of field_names, which precede all built-in names. */
+/* The rank of names in field_names.  They take precedence over built-in names. */
 #define USER_RANK	(-1)
 
-/* FNV-1a, which lets the hash of a path continue that of its section. */
+/*
+ * The hash function is FNV-1a.  With it, the hash of a member's path can be
+ * computed from the hash of the path of the object that contains the member.
+ */
 #define EMPTY_PATH_HASH 2166136261u
 
 static inline uint32
@@ -213,7 +217,8 @@ is_ignored_in_name(char c)
 }
 
 /*
- * Append a member's name to a path in buffer, without the ignored characters.
+ * Append a member's name to a path in buffer, in lower case and without ignored
+ * characters.  The result has length MAX_PATH if it would not fit in the buffer.
  */
 Path
 path_append(Path path, char *buffer, const char *name, int length)
@@ -241,8 +246,9 @@ path_append(Path path, char *buffer, const char *name, int length)
 static FieldNames *known_fields;
 
 /*
- * Add a spelling of a field, or replace the field that it stands for.  member is
- * the member of FIELDS to set if field is COLLECTED, and NULL otherwise.
+ * Add a spelling of a field.  If the spelling is known already, replace its
+ * field.  If field is COLLECTED, member is the member of FIELDS to set; otherwise
+ * member is NULL.
  */
 static void
 add_name(const char *spelling, int length, int field, int rank, const char *member)
@@ -263,7 +269,7 @@ add_name(const char *spelling, int length, int field, int rank, const char *memb
 	entry->member = member;
 }
 
-/* Add a path prefix, the text before '*'. */
+/* Add a path prefix.  spelling is the text before the '*'. */
 static void
 add_prefix(const char *spelling, int length)
 {
@@ -280,7 +286,10 @@ add_prefix(const char *spelling, int length)
 	};
 }
 
-/* Return the field with this name, or -1. */
+/*
+ * Return the Field with this name, or WRAPPER for "events".  Returns -1 for other
+ * names.
+ */
 static int
 field_by_name(const char *name)
 {
@@ -301,7 +310,7 @@ begin_field_names(void)
 		add_name(spellings[i].path, strlen(spellings[i].path), spellings[i].field, i, NULL);
 }
 
-/* The prefix of a member of FIELDS, as in "fields.offer". */
+/* In column field, the prefix of a member of FIELDS, as in "fields.offer". */
 #define MEMBER_OF_FIELDS	"fields."
 
 /* Add a row of field_names, whose columns are path and field. */
@@ -329,7 +338,7 @@ static TableCache field_names_cache = {
 	.add = add_field_name
 };
 
-/* Return all names, which are valid until the next call. */
+/* Return all names.  The result is valid until the transaction ends. */
 const FieldNames *
 field_names(void)
 {
@@ -337,7 +346,7 @@ field_names(void)
 	return known_fields;
 }
 
-/* Return what a path in buffer stands for; NULL if it is unknown. */
+/* Return the entry for the path in buffer, or NULL if the path is unknown. */
 const FieldName *
 field_find(const FieldNames *names, const char *buffer, Path path)
 {
@@ -347,7 +356,8 @@ field_find(const FieldNames *names, const char *buffer, Path path)
 }
 
 /*
- * Return the length of the longest known prefix of a path, or -1.
+ * Return the length of the longest known prefix of the path in buffer, or -1 if
+ * it has none.
  */
 int
 field_prefix(const FieldNames *names, const char *buffer, Path path)

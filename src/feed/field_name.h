@@ -28,45 +28,45 @@ typedef enum Field
 	COUNTRY,
 	URL,
 	FIELDS,
-	/* the following are only read by reports, from stored payloads */
+	/* not in event records; only event_read_details reads these from payloads */
 	ERROR_CODE,
 	ERROR_DESCRIPTION,
 	ADDRESS_UPDATED,
 	ADDRESS,
 	ADDRESS2,
 	PHONE,
-	PAYLOAD_ACCOUNT				/* named in the payload; it does not determine
-								 * the account of the event */
+	PAYLOAD_ACCOUNT				/* account named in the payload, which does
+								 * not determine the account of the event */
 } Field;
 
-#define N_FIELDS	(FIELDS + 1)	/* of an event record */
+#define N_FIELDS	(FIELDS + 1)	/* number of fields in an event record */
 #define N_ALL_FIELDS (PAYLOAD_ACCOUNT + 1)
 
 /*
- * What a name can stand for other than a field: a member that contains events,
- * and a scalar that is collected into FIELDS.
+ * A name can also stand for a member that contains events (WRAPPER), or for a
+ * scalar that is collected into FIELDS (COLLECTED).
  */
 #define WRAPPER		N_ALL_FIELDS
 #define COLLECTED	(N_ALL_FIELDS + 1)
 
 typedef struct FieldInfo
 {
-	const char *name;			/* as in inbox and field_names */
-	uint32		max_length;		/* in bytes; 0 if only reports read the field */
+	const char *name;			/* name in inbox and field_names */
+	uint32		max_length;		/* in bytes; 0 for fields from N_FIELDS on */
 } FieldInfo;
 
 extern const FieldInfo field_info[N_ALL_FIELDS];
 
-#define MAX_PATH	64			/* including the terminator */
+#define MAX_PATH	64			/* size in bytes, including the terminator */
 
 /*
- * The path of a member within its event, normalized for comparison.  Its text
- * is in a buffer of MAX_PATH bytes that the caller provides.
+ * The path of a member within its event, in the normal form that path_append
+ * produces.  The text is in a buffer of MAX_PATH bytes that the caller provides.
  */
 typedef struct Path
 {
 	uint32		hash;
-	int			length;			/* MAX_PATH if it is too long to be known */
+	int			length;			/* MAX_PATH if the path is too long */
 } Path;
 
 /* A name of a field. */
@@ -75,15 +75,15 @@ typedef struct FieldName
 	const char *path;
 	uint32		hash;
 	int			field;			/* a Field, WRAPPER or COLLECTED */
-	int			rank;			/* if an event has several names of a field,
-								 * the one with the lowest rank is read */
-	const char *member;			/* of FIELDS to set, for COLLECTED */
+	int			rank;			/* if an event has a field under several
+								 * names, the lowest rank takes precedence */
+	const char *member;			/* member of FIELDS to set, if COLLECTED */
 	char		status;			/* for simplehash */
 } FieldName;
 
 /*
- * A path prefix.  A value whose path begins with it is collected into FIELDS,
- * under the rest of its name.
+ * A path prefix.  A scalar whose path begins with the prefix is collected into
+ * FIELDS, under the rest of the path as its name.
  */
 typedef struct FieldPrefix
 {
@@ -91,7 +91,7 @@ typedef struct FieldPrefix
 	int			length;
 } FieldPrefix;
 
-/* All known names. */
+/* All known names and prefixes. */
 typedef struct FieldNames
 {
 	struct names_hash *names;

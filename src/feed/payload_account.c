@@ -2,7 +2,7 @@
  * payload_account.c
  *		Reads the account from a payload, for diagnostics only.
  *
- * It does not determine the account of the event.
+ * This account does not determine the account of the event.
  */
 #include "postgres.h"
 
@@ -15,8 +15,8 @@ PG_FUNCTION_INFO_V1(postalytics_payload_account);
 /*
  * payload_account(payload json) returns text
  *
- * Returns the account that a payload names in one of the spellings of the
- * feed; NULL if it names none.  Strict.
+ * Returns the account that a payload names under one of the built-in spellings,
+ * or NULL if the payload names none.  Strict.
  */
 Datum
 postalytics_payload_account(PG_FUNCTION_ARGS)

@@ -9,4 +9,4 @@ LANGUAGE c
 STABLE STRICT
 AS 'MODULE_PATHNAME', 'postalytics_payload_account';
 COMMENT ON FUNCTION postalytics.payload_account(json) IS
-    'internal: account named in a payload, which does not determine the account of the event';
+    'internal: account named in a payload; it does not determine the account of the event';

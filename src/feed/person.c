@@ -30,7 +30,8 @@ PG_FUNCTION_INFO_V1(postalytics_rejected_events);
 /* ---- stored events ---- */
 
 /*
- * Read the fields of a stored payload.  Returns false if it is not an object.
+ * Read the fields of a stored payload.  Returns false if the payload is not an
+ * object.
  */
 static bool
 read_stored_payload(text *payload, EventSource *source, EventRecord *record)
@@ -44,7 +45,7 @@ read_stored_payload(text *payload, EventSource *source, EventRecord *record)
  *		email text)
  *
  * Returns fields of the payload of a stored event.  A field is NULL if the
- * payload lacks it.  Strict.
+ * payload lacks it.  The result is NULL if the payload is not an object.  Strict.
  */
 Datum
 postalytics_payload_fields(PG_FUNCTION_ARGS)
@@ -77,7 +78,10 @@ typedef struct Texts
 	int			count;
 } Texts;
 
-/* Read an argument of type text[]; NULL is empty, and NULL elements are skipped. */
+/*
+ * Read an argument of type text[].  NULL means an empty array, and NULL elements
+ * are skipped.
+ */
 static Texts
 texts_argument(FunctionCallInfo fcinfo, int argument)
 {
@@ -102,14 +106,14 @@ is_alnum(char c)
 	return IS_HIGHBIT_SET(c) || isalnum((unsigned char) c);
 }
 
-/* True if an address that begins here could be the end of a longer one. */
+/* True if an address that begins at start could be the end of a longer address. */
 static bool
 continues_before(const char *string, int start)
 {
 	return start > 0 && (is_alnum(string[start - 1]) || strchr("._%+-", string[start - 1]) != NULL);
 }
 
-/* True if an address that ends here could be the beginning of a longer one. */
+/* True if an address that ends at end could be the beginning of a longer address. */
 static bool
 continues_after(const char *string, int length, int end)
 {
@@ -119,8 +123,8 @@ continues_after(const char *string, int length, int end)
 }
 
 /*
- * True if the @ at this position of a string belongs to the address, and the
- * address is not part of a longer one.  Ignores case.
+ * True if the @ at position "at" of a string belongs to the address, and the
+ * address is not part of a longer address.  Ignores case.
  */
 static bool
 is_address_at(const char *string, int length, int at, const text *address)
@@ -153,8 +157,8 @@ contains_address(const char *string, int length, const Texts *addresses)
 }
 
 /*
- * A letter that replaces letters of other scripts.  An address next to it is
- * part of a longer one.
+ * The letter that replaces decoded letters outside ASCII.  An address next to a
+ * letter is part of a longer address.
  */
 #define LETTER	'x'
 
@@ -176,10 +180,10 @@ hex_value(const char *digits, int count)
 }
 
 /*
- * Decode the ASCII characters that a string contains in the form of \u0040 or
- * %40.  Letters of other scripts become LETTER, and everything else becomes a
- * blank, as do control characters such as \n.  Unlike unescape, this does not
- * fail for characters that the database cannot hold.
+ * Decode the escapes of a string: \u0040 and \" if sign is '\', and %40 if sign is
+ * '%'.  Escaped letters outside ASCII become LETTER.  All other escaped characters
+ * outside ASCII, and short escapes such as \n, become blanks.  Unlike unescape,
+ * this does not fail for characters that the database cannot store.
  */
 static const char *
 decode_loosely(const char *string, int length, char sign, int *decoded_length)
@@ -213,7 +217,7 @@ decode_loosely(const char *string, int length, char sign, int *decoded_length)
 	return decoded;
 }
 
-/* See postalytics_is_recipient. */
+/* True if the value is this address or contains it; see postalytics_is_recipient. */
 static bool
 is_recipient(const char *value, int length, text *email)
 {
@@ -243,8 +247,8 @@ string_mentions(const char *string, int length, const Texts *addresses)
 }
 
 /*
- * True if a string in the JSON, key or value, contains one of the addresses,
- * ignoring case.  It may be part of a URL, but not of a longer address.
+ * True if a key or a string value in the JSON contains one of the addresses,
+ * ignoring case.  The address may be part of a URL, but not of a longer address.
  */
 static bool
 mentions(const char *json, int length, const Texts *addresses)
@@ -266,8 +270,9 @@ mentions(const char *json, int length, const Texts *addresses)
 /*
  * mentions(payload json, emails text[]) returns boolean
  *
- * True if a string in the payload, key or value, contains one of the e-mail
- * addresses.  NULL elements are ignored; false if an argument is NULL.
+ * True if a key or a string value in the payload contains one of the e-mail
+ * addresses, ignoring case.  NULL elements are ignored.  False if an argument is
+ * NULL.
  */
 Datum
 postalytics_mentions(PG_FUNCTION_ARGS)
@@ -286,9 +291,9 @@ postalytics_mentions(PG_FUNCTION_ARGS)
 /*
  * names_recipient(payload json, contact_id text, email text) returns boolean
  *
- * True if the recipient in the payload of a stored event has this contact id,
- * or this e-mail address, ignoring case.  If one of them is NULL, only the
- * other is compared.  False if the payload is NULL.
+ * True if the recipient in the payload of a stored event has this contact id, or
+ * if is_recipient is true for the recipient's e-mail address.  An argument that is
+ * NULL is not compared.  False if the payload is NULL or not an object.
  */
 Datum
 postalytics_names_recipient(PG_FUNCTION_ARGS)
@@ -331,13 +336,13 @@ postalytics_is_recipient(PG_FUNCTION_ARGS)
 /* What identifies a person, in one account. */
 typedef struct Person
 {
-	const char *account;		/* NULL for any */
+	const char *account;		/* NULL for any account */
 	Texts		piece_ids;
 	Texts		contact_ids;
 	Texts		emails;
 } Person;
 
-/* An event of a reject. */
+/* A part of the payload of a reject that ingest stores or rejects as an event. */
 typedef struct RejectedEvent
 {
 	Span		payload;
@@ -353,7 +358,7 @@ includes(const Texts *texts, const char *value, int length)
 	return texts_include(texts->texts, texts->count, value, length);
 }
 
-/* True if an event of a reject is about the person. */
+/* True if an event in the payload of a reject is about the person. */
 static bool
 event_is_about(const EventSource *source, const RejectedEvent *event, const Person *person)
 {
@@ -375,7 +380,7 @@ event_is_about(const EventSource *source, const RejectedEvent *event, const Pers
 	return contact != NULL && includes(&person->contact_ids, contact, length);
 }
 
-/* Return the i-th of the records and rejects of a batch. */
+/* Return the i-th event of a batch.  The rejects are counted after the records. */
 static RejectedEvent
 rejected_event(EventBatch *batch, int64 i)
 {
@@ -412,16 +417,18 @@ add_event_row(ReturnSetInfo *result, const EventSource *source, Span payload, co
 }
 
 /*
- * Maximum number of rejected events in memory at a time, because an empty
- * event has only two bytes of JSON.  A reject with more of them is not split.
+ * Maximum number of rejected events in memory at a time.  A payload can contain
+ * very many, because an empty event has only two bytes of JSON.  rejected_events
+ * does not split a payload that contains more rejected events than this.
  */
 #define MAX_EVENTS		100000
 
 /*
- * Search the events of a reject, and return the number of rejected ones.  If
- * skip is not 0, leave out the accepted events and the first "skip" rejected
- * ones.  If result is not NULL, add a row for each event to it; otherwise stop
- * at the first event that is about the person.  Set *found if there is one.
+ * Search the payload of a reject for events that are about the person.  If there
+ * is one, set *found to true.  Return the number of rejected events in the payload.
+ * If skip is not 0, leave out the accepted events and the first "skip" rejected
+ * events.  If result is not NULL, add a row to it for each event.  Otherwise stop
+ * at the first event that is about the person.
  */
 static int64
 search_events(text *payload, const EventAccount *account, int64 skip, const Person *person,
@@ -469,7 +476,10 @@ search_reject(text *payload, const EventAccount *account, const Person *person)
 	return found;
 }
 
-/* Read the arguments after the payload; the first is the account of the reject. */
+/*
+ * Read the arguments after the payload.  *account is set to the account of the
+ * reject.
+ */
 static Person
 person_arguments(FunctionCallInfo fcinfo, EventAccount *account)
 {
@@ -488,12 +498,12 @@ person_arguments(FunctionCallInfo fcinfo, EventAccount *account)
  * is_about(payload json, reject_account text, account text, piece_ids text[],
  *		contact_ids text[], emails text[]) returns boolean
  *
- * True if an event in the payload of a reject belongs to an account, and names
- * one of the pieces or contact ids, or contains one of the e-mail addresses
- * anywhere.  An event belongs to the account of the reject or, if that is
- * empty, to the one that field_names finds in it.  If account is NULL, any
- * account matches; NULL arrays are empty; false if the payload is NULL.
- * Errors: 54001 for JSON that is nested too deeply.
+ * True if an event in the payload of a reject belongs to the given account, and
+ * has one of the piece ids or contact ids, or contains one of the e-mail addresses
+ * anywhere.  An event belongs to the account of the reject or, if that is empty,
+ * to the account that field_names finds in the event.  If account is NULL, any
+ * account matches.  A NULL array means an empty array.  False if the payload is
+ * NULL.  Errors: 54001 for JSON that is nested too deeply.
  */
 Datum
 postalytics_is_about(PG_FUNCTION_ARGS)
@@ -510,10 +520,11 @@ postalytics_is_about(PG_FUNCTION_ARGS)
  *		returns setof (event json, event_account text,
  *		is_about boolean)
  *
- * Returns each part of the payload of a reject that ingest stores or rejects
- * as an event, its account, and whether it is about a person, as in is_about.
- * A payload with more than MAX_EVENTS rejected events is returned as a whole,
- * with the account of the reject.  Errors: as in is_about.
+ * Returns the events in the payload of a reject, which are the parts that ingest
+ * stores or rejects separately.  For each event, returns its account, and whether
+ * is_about is true for the event.  A payload with more than MAX_EVENTS rejected
+ * events is returned as a whole, with the account of the reject.  Errors: 54001 for
+ * JSON that is nested too deeply.
  */
 Datum
 postalytics_rejected_events(PG_FUNCTION_ARGS)

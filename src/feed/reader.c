@@ -2,8 +2,11 @@
  * reader.c
  *		Reads JSON into event records, in one pass, with the server's lexer.
  *
- * The text is a value of type json, so its syntax has been checked.  Here an
- * object becomes an event, or a wrapper around other events, or a reject.
+ * The text is a value of type json, so its syntax has been checked.  Each object
+ * that is read as an event becomes an event, a reject, or a wrapper.  A wrapper is
+ * an object that contains events under data, events or items.  A section is an
+ * object nested in an event, whose members are read like those of the event.  For
+ * example, the object under "to" in {"to": {"city": "Salem"}} is a section.
  */
 #include "postgres.h"
 
@@ -25,18 +28,18 @@ typedef struct Reader
 	EventSource *source;
 	const FieldNames *names;
 	JsonLexContext *lex;		/* positioned at the token to read next */
-	int			depth;			/* of the objects and arrays being read */
+	int			depth;			/* nesting depth of the current token */
 	char		path[MAX_PATH]; /* text of the current Path */
-	char		spelled[MAX_SPELLED];	/* the path as it is spelled, if names
-										 * has prefixes */
+	char		spelled[MAX_SPELLED];	/* the path as spelled in the payload,
+										 * if there are prefixes */
 } Reader;
 
-/* A member, or the section whose members are being read. */
+/* A member, which can be a section, or the event itself. */
 typedef struct Member
 {
 	Path		path;
-	int			spelled;		/* length in spelled, MAX_SPELLED if it is too
-								 * long */
+	int			spelled;		/* length of the path in Reader.spelled;
+								 * MAX_SPELLED if it is too long */
 	bool		is_event;		/* true for the event itself */
 } Member;
 
@@ -44,14 +47,15 @@ typedef struct Member
 typedef struct Candidate
 {
 	EventRecord record;
-	int			rank[N_ALL_FIELDS]; /* of the name under which a field was
-									 * read */
-	Span	   *details;		/* for the fields from N_FIELDS on, or NULL */
-	uint32		misplaced;		/* a bit for each required field that is
-								 * neither text nor number */
-	bool		wraps;			/* it contains events */
-	int64		nrecords;		/* this and the following: counts of the batch
-								 * before the contained events were read */
+	int			rank[N_ALL_FIELDS]; /* rank of the name under which each field
+									 * was read */
+	Span	   *details;		/* fields from N_FIELDS on; NULL if not needed */
+	uint32		misplaced;		/* a bit for each required field whose value
+								 * is neither string nor number */
+	bool		wraps;			/* the object has a member that can contain
+								 * events */
+	/* counts in the batch and source before the first such member was read */
+	int64		nrecords;
 	int64		nerrors;
 	int64		nrejects;
 	int64		nrejected;
@@ -94,7 +98,7 @@ token_offset(const Reader *reader)
 	return reader->lex->token_start - reader->source->json;
 }
 
-/* Return the offset at which the token before the current one ended. */
+/* Return the offset of the end of the previous token. */
 static inline uint32
 previous_end(const Reader *reader)
 {
@@ -108,7 +112,7 @@ at_container(const Reader *reader)
 		token(reader) == JSON_TOKEN_ARRAY_START;
 }
 
-/* True at a string, a number or null, which can be the value of a field. */
+/* True if the current token is a string, a number or null. */
 static inline bool
 at_text(const Reader *reader)
 {
@@ -140,7 +144,7 @@ skip_value(Reader *reader)
 	} while (depth > 0);
 }
 
-/* Skip a value, and return its position. */
+/* Skip a value, and return its span. */
 static Span
 span_value(Reader *reader)
 {
@@ -153,8 +157,8 @@ span_value(Reader *reader)
 }
 
 /*
- * True if a value under this name takes precedence over what was read under
- * other names.  If so, records the name's rank.
+ * True if the value under this name takes precedence over the value of the same
+ * field that was read before.  If so, records the rank of the name.
  */
 static inline bool
 takes_precedence(Candidate *candidate, const FieldName *name)
@@ -165,7 +169,7 @@ takes_precedence(Candidate *candidate, const FieldName *name)
 	return true;
 }
 
-/* Read a field's text or number.  null and '' are treated as absent. */
+/* Read the scalar value of a field.  null and "" are treated as absent. */
 static void
 read_scalar(Reader *reader, Candidate *candidate, const FieldName *name)
 {
@@ -174,7 +178,7 @@ read_scalar(Reader *reader, Candidate *candidate, const FieldName *name)
 	JsonLexContext *lex = reader->lex;
 	Span		span = {token_offset(reader), lex->token_terminator - lex->token_start};
 	const char *value = lex->token_start;
-	bool		converted = false;	/* event_field must build the value */
+	bool		converted = false;	/* must event_field convert the text? */
 
 	if (token(reader) == JSON_TOKEN_STRING)
 	{
@@ -207,7 +211,8 @@ read_scalar(Reader *reader, Candidate *candidate, const FieldName *name)
 }
 
 /*
- * Record that a field, if it is a required one, must be a string or a number.
+ * If the field is required, record that its value is neither a string nor a
+ * number.
  */
 static inline void
 record_misplaced(Candidate *candidate, int field)
@@ -216,7 +221,7 @@ record_misplaced(Candidate *candidate, int field)
 		candidate->misplaced |= 1 << field;
 }
 
-/* Collect a scalar into FIELDS.  null and '' are treated as absent. */
+/* Collect a scalar into FIELDS.  null and "" are treated as absent. */
 static void
 collect(Reader *reader, Candidate *candidate, const char *name)
 {
@@ -243,8 +248,8 @@ collect(Reader *reader, Candidate *candidate, const char *name)
 }
 
 /*
- * Return the rest of a member's path, as spelled in the payload, after a
- * prefix.  The length of the prefix does not count ignored characters.
+ * Return the part of a member's path after a prefix, as spelled in the payload.
+ * prefix is the length of the prefix without ignored characters.
  */
 static const char *
 rest_of_name(const Reader *reader, Member member, int prefix)
@@ -257,8 +262,8 @@ rest_of_name(const Reader *reader, Member member, int prefix)
 }
 
 /*
- * Read a scalar if its member is known or is to be collected; otherwise skip
- * it.
+ * Read a scalar if the member is a known field or is to be collected.  Otherwise
+ * skip the scalar.
  */
 static void
 read_value(Reader *reader, Candidate *candidate, Member member, const FieldName *name)
@@ -288,7 +293,7 @@ read_value(Reader *reader, Candidate *candidate, Member member, const FieldName 
 	}
 }
 
-/* Read a member, which may be a section that contains others. */
+/* Read a member.  If it is a section, read the members in it. */
 static void
 read_member(Reader *reader, Candidate *candidate, Member member, const FieldName *name)
 {
@@ -323,7 +328,7 @@ has_field(const Candidate *candidate, Field field)
 		(candidate->misplaced & (1 << field)) != 0;
 }
 
-/* True if the object identifies a piece, which only events do. */
+/* True if the object identifies a piece.  Such an object is always an event. */
 static inline bool
 identifies_piece(const Candidate *candidate)
 {
@@ -333,9 +338,10 @@ identifies_piece(const Candidate *candidate)
 }
 
 /*
- * Read the events under data, events or items.  Skip them if the object is known
- * to be an event, or if a stored event is being read again.  They are never read
- * as a section; otherwise the result would depend on the order of the members.
+ * Read the events under data, events or items.  Skip the value if the object is
+ * known to be an event, or if a stored event is being read again.  The value is
+ * never read as a section, because the result would then depend on the order of
+ * the members.
  */
 static void
 read_wrapped(Reader *reader, Candidate *candidate)
@@ -360,11 +366,15 @@ read_wrapped(Reader *reader, Candidate *candidate)
 }
 
 /*
- * True if the object is only a wrapper around other events.  A wrapper can
- * itself have an event date or type.  An object that has both and contains no
- * valid event is an event, whose data only looks like a list of events, unless
- * it contains ignored events and its own type is unknown.  An object that has
- * one of them is a wrapper if it contains rejected or ignored events.
+ * True if the object is only a wrapper around other events.  A wrapper has a member
+ * that can contain events, and does not identify a piece.  Such an object is a
+ * wrapper if it contains a valid event.  If it contains none, it can be an event
+ * whose data only looks like a list of events.  Then the event date and event type
+ * of the object itself decide:
+ *
+ * An object with neither is a wrapper.  An object with one of the two is a wrapper
+ * if it contains rejected or ignored events.  An object with both is a wrapper only
+ * if it contains ignored events and its own type is unknown.
  */
 static inline bool
 is_wrapper(Candidate *candidate, const EventBatch *batch)
@@ -379,7 +389,7 @@ is_wrapper(Candidate *candidate, const EventBatch *batch)
 		(own == 1 && batch->nrejected > candidate->nrejected);
 }
 
-/* Return the member that stands for the event itself. */
+/* Return the Member that stands for the event itself. */
 static Member
 no_section(void)
 {
@@ -389,7 +399,10 @@ no_section(void)
 	};
 }
 
-/* Append a name to the spelled path of a section, and return its length. */
+/*
+ * Append a name to the spelled path of a section, which has the given length.
+ * Returns the length of the result, or MAX_SPELLED if it is too long.
+ */
 static int
 append_spelled(Reader *reader, int section, const char *name, int length)
 {
@@ -450,8 +463,8 @@ read_members(Reader *reader, Candidate *candidate, Member section)
 }
 
 /*
- * Add an object to the batch as an event or a reject.  Nothing is added for a
- * wrapper or an ignored event.
+ * Add an object to the batch as an event or a reject.  For a wrapper or an
+ * ignored event, add nothing.
  */
 static void
 add_candidate(Reader *reader, Candidate *candidate)
@@ -463,8 +476,8 @@ add_candidate(Reader *reader, Candidate *candidate)
 	if (is_wrapper(candidate, batch))
 	{
 		/*
-		 * A single rejected element may be the data of an event, so keep the
-		 * whole object.
+		 * If the only element was rejected, the element may be the data of an
+		 * event.  So keep the whole object as the payload of the reject.
 		 */
 		if (batch->nrecords == candidate->nrecords && batch->nrejected == candidate->nrejected + 1 &&
 			batch->nrejects == candidate->nrejects + 1)
@@ -473,7 +486,10 @@ add_candidate(Reader *reader, Candidate *candidate)
 	}
 	if (candidate->wraps)
 	{
-		/* It is an event, and what it contains is part of its payload. */
+		/*
+		 * The object is an event.  The events that were read from it are part
+		 * of its payload, so remove them from the batch.
+		 */
 		batch->nrecords = candidate->nrecords;
 		batch->nerrors = candidate->nerrors;
 		batch->nrejects = candidate->nrejects;
@@ -532,7 +548,9 @@ read_object(Reader *reader)
 	add_candidate(reader, &candidate);
 }
 
-/* Read one event.  Anything but an object is rejected. */
+/*
+ * Read one event.  Reject a value that is not an object or is nested too deeply.
+ */
 static void
 read_event(Reader *reader)
 {
@@ -548,7 +566,7 @@ read_event(Reader *reader)
 	event_batch_add_reject(reader->batch, reader->source, span_value(reader), NULL, NULL, wrong);
 }
 
-/* Read one event, or an array of them. */
+/* Read one event or an array of events. */
 static void
 read_events(Reader *reader)
 {
@@ -571,9 +589,9 @@ read_events(Reader *reader)
 }
 
 /*
- * Read the events of a json value into the batch.  json, which is in the
- * server encoding, and the account must live as long as the batch.  Errors:
- * 54001 for nesting deeper than the stack.
+ * Read the events of a json value into the batch, and return their source.  json
+ * is in the server encoding.  json and the name of the account must live as long
+ * as the batch.  Errors: 54001 if the nesting exceeds the stack limit.
  */
 EventSource *
 event_batch_read(EventBatch *batch, const char *json, uint32 length,
@@ -602,11 +620,11 @@ event_batch_read(EventBatch *batch, const char *json, uint32 length,
 }
 
 /*
- * Read the fields of a stored payload; the caller knows piece, status and
- * time.  Invalid fields are left out.  details, if not NULL, is an array of
- * N_ALL_FIELDS - N_FIELDS elements for the fields that only reports read.
- * Returns false if the payload is not an object.  Allocates in the current
- * memory context.
+ * Read the fields of a stored payload.  The key of the record is not set, because
+ * the caller knows the piece, status and time.  Invalid fields are left out.
+ * details, if not NULL, is an array of N_ALL_FIELDS - N_FIELDS elements for the
+ * fields from N_FIELDS on.  Returns false if the payload is not an object.
+ * Allocates in the current memory context.
  */
 bool
 event_read_details(EventRecord *record, EventSource *source, Span *details)
@@ -631,7 +649,7 @@ event_read_details(EventRecord *record, EventSource *source, Span *details)
 	return true;
 }
 
-/* Read the same, except for the fields that only reports read. */
+/* As event_read_details, but without the fields from N_FIELDS on. */
 bool
 event_read_fields(EventRecord *record, EventSource *source)
 {

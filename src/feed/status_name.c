@@ -1,10 +1,10 @@
 /*
  * status_name.c
- *		What the feed's event types mean: a status, a production error, or an
- *		event to ignore.
+ *		The meanings of the feed's event types.
  *
- * Spellings that users have added to table status_names take precedence over
- * those of the lifecycle.
+ * An event type means a status of the lifecycle, a production error, or an event to
+ * ignore.  Spellings that users have added to table status_names take precedence
+ * over the built-in spellings.
  */
 #include "postgres.h"
 
@@ -18,7 +18,7 @@
 
 typedef struct StatusName
 {
-	const char *spelling;		/* normalized as a path is */
+	const char *spelling;		/* in the normal form of path_append */
 	int			meaning;
 	char		status;			/* for simplehash */
 } StatusName;
@@ -42,21 +42,21 @@ begin_status_names(void)
 	known_statuses = spellings_create(CurrentMemoryContext, 16, NULL);
 }
 
-/* The names of the meanings other than a status. */
+/* The names of the meanings that are not a status. */
 static const char *const other_meanings[] = {
 	[IGNORED_EVENT - N_STATUSES] = "ignore",
 	[PRODUCTION_ERROR - N_STATUSES] = "Error",
 	[GENERAL_ERROR - N_STATUSES] = "None",
 };
 
-/* Return the name of a meaning, as in status_names. */
+/* Return the name of a meaning, as in column status of status_names. */
 const char *
 meaning_name(int meaning)
 {
 	return meaning < N_STATUSES ? status_name(meaning) : other_meanings[meaning - N_STATUSES];
 }
 
-/* Return the built-in meaning of a spelling, or NO_STATUS. */
+/* Return the built-in meaning of a spelling, or NO_STATUS if it has none. */
 static int
 builtin_meaning(const char *spelling, int length)
 {
@@ -101,8 +101,8 @@ static TableCache status_names_cache = {
 };
 
 /*
- * Return the spellings in status_names, which are valid until the transaction
- * ends.
+ * Return the spellings in status_names.  The result is valid until the
+ * transaction ends.
  */
 StatusNames *
 status_names(void)
@@ -112,8 +112,8 @@ status_names(void)
 }
 
 /*
- * Return the status or other meaning of a spelling of the feed, or NO_STATUS
- * if it is unknown.
+ * Return the meaning of a spelling of the feed, or NO_STATUS if the spelling is
+ * unknown.
  */
 int
 find_meaning(StatusNames *names, const char *spelling, int length)

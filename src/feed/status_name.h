@@ -1,13 +1,16 @@
 /*
  * status_name.h
- *		What the feed's event types mean.
+ *		The meanings of the feed's event types.
+ *
+ * The meaning of an event type is a status of the lifecycle, or one of the
+ * constants below.
  */
 #ifndef POSTALYTICS_STATUS_NAME_H
 #define POSTALYTICS_STATUS_NAME_H
 
 #include "lifecycle/lifecycle.h"
 
-/* Meanings other than a status of the lifecycle, which follow the statuses. */
+/* Meanings that are not a status.  Their numbers follow those of MailStatus. */
 enum
 {
 	IGNORED_EVENT = N_STATUSES, /* neither stored nor rejected */

@@ -16,7 +16,7 @@ COMMENT ON TABLE postalytics.status_names IS
 COMMENT ON COLUMN postalytics.status_names.spelling IS
     'value of the field event_type; case, blanks, ''_'', ''-'' and ''.'' are ignored';
 COMMENT ON COLUMN postalytics.status_names.status IS
-    'the status; ''Error'' or ''None'' for production errors, ''ignore'' for events that are neither stored nor rejected';
+    'a status, ''Error'' or ''None'' for production errors, or ''ignore'' for events that are neither stored nor rejected';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.status_names', '');
 

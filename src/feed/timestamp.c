@@ -23,7 +23,7 @@ next_is(const Scanner *s, char c)
 	return s->at < s->end && *s->at == c;
 }
 
-/* Skip a character if it is next. */
+/* Skip a character if it is next.  Returns false if it is not. */
 static inline bool
 skip(Scanner *s, char c)
 {
@@ -40,7 +40,7 @@ skip_blanks(Scanner *s)
 		;
 }
 
-/* Scan a number of min to max digits. */
+/* Scan a number that has min to max digits. */
 static bool
 scan_number(Scanner *s, int min, int max, int *number)
 {
@@ -61,7 +61,7 @@ digit_is_next(const Scanner *s)
 	return s->at < s->end && *s->at >= '0' && *s->at <= '9';
 }
 
-/* Scan a date in the form Y-m-d, Ymd or m/d/Y. */
+/* Scan a date in the format Y-m-d, Ymd or m/d/Y. */
 static bool
 scan_date(Scanner *s, struct pg_tm *tm)
 {
@@ -90,7 +90,7 @@ scan_date(Scanner *s, struct pg_tm *tm)
 		tm->tm_mday <= day_tab[isleap(tm->tm_year)][tm->tm_mon - 1];
 }
 
-/* Scan the digits after the decimal point, and round to microseconds. */
+/* Scan the digits after the decimal point, rounded to microseconds. */
 static bool
 scan_fraction(Scanner *s, int *microseconds)
 {
@@ -133,8 +133,9 @@ scan_am_pm(Scanner *s, struct pg_tm *tm)
 }
 
 /*
- * True for a valid time of day.  24:00:00 is the start of the next day, and
- * second 60 the start of the next minute.
+ * True if a time of day is valid.  24:00:00 means the start of the next day.
+ * Second 60, which is allowed only in minute 59, means the start of the next
+ * minute.
  */
 static bool
 is_time_of_day(const struct pg_tm *tm, int microseconds)
@@ -168,7 +169,7 @@ scan_time(Scanner *s, struct pg_tm *tm, int *microseconds)
 	return scan_am_pm(s, tm) && is_time_of_day(tm, *microseconds);
 }
 
-/* Skip a word, ignoring case, if it is next. */
+/* Skip a word, ignoring case, if it is next.  Returns false if it is not. */
 static bool
 skip_word(Scanner *s, const char *word)
 {
@@ -181,8 +182,8 @@ skip_word(Scanner *s, const char *word)
 }
 
 /*
- * Scan Z, UTC, GMT, +hh, +hhmm or +hh:mm as seconds east of UTC.  Sets *given
- * to false if there is none.
+ * Scan a UTC offset: Z, UTC, GMT, +hh, +hhmm or +hh:mm.  If there is none, sets
+ * *given to false.  Returns false if the offset is invalid.
  */
 static bool
 scan_offset(Scanner *s, int *seconds_east, bool *given)
@@ -212,9 +213,9 @@ scan_offset(Scanner *s, int *seconds_east, bool *given)
 }
 
 /*
- * Parse a timestamp of the feed, which is not null-terminated.  If it has no
- * UTC offset, it is interpreted in the given time zone.  Returns false if it
- * is invalid.
+ * Parse a timestamp of the feed.  string need not be null-terminated.  A
+ * timestamp without a UTC offset is interpreted in the given time zone.  Returns
+ * false if the timestamp is invalid.
  */
 bool
 parse_timestamp(const char *string, int length, pg_tz *zone, TimestampTz *time)

@@ -1,7 +1,7 @@
 /*
  * validate.c
- *		Validates an event: determines its piece, account, status and time from
- *		its fields, or the reason to reject it.
+ *		Validates an event: determines its piece, account, status and times
+ *		from its fields, or the reason to reject the event.
  */
 #include "postgres.h"
 
@@ -19,8 +19,9 @@
 #define CANNOT_HOLD		"contains a character that the database cannot store"
 
 /*
- * Return what is wrong with the text of a field, or NULL.  max_fields is the
- * maximum length of FIELDS.
+ * Return what is wrong with the text of a field, or NULL if the text is valid.  The
+ * caller puts the name of the field before it.  max_fields is the maximum length of
+ * FIELDS.
  */
 static const char *
 check_text(const EventRecord *record, Field field, uint32 max_fields)
@@ -49,7 +50,7 @@ drop_if_invalid(EventRecord *record, Field field)
 		record->collected = NULL;
 }
 
-/* Quote a value for a message, shortened if it is long. */
+/* Quote a value for a message.  A long value is shortened. */
 static const char *
 quoted(const char *value, int length)
 {
@@ -104,7 +105,7 @@ read_time(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Read the status, or another meaning of the event type.  Returns the reason
+ * Read the status, or the other meaning of the event type.  Returns the reason
  * to reject the event, or NULL.
  */
 static const char *
@@ -123,14 +124,17 @@ read_status(EventRecord *record, const EventBatch *batch)
 	return NULL;
 }
 
-/* True if the type of an event is a status, or has another known meaning. */
+/*
+ * True if the type of an event has a known meaning.  If so, stores the meaning in
+ * the key of the record.
+ */
 bool
 has_known_type(EventRecord *record, const EventBatch *batch)
 {
 	return record->field[EVENT_TYPE].length > 0 && read_status(record, batch) == NULL;
 }
 
-/* True if status_names says to ignore the event. */
+/* True if status_names says to ignore events of this type. */
 bool
 is_ignored_event(EventRecord *record, const EventBatch *batch)
 {
@@ -138,9 +142,9 @@ is_ignored_event(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Determine the piece: its mail id or campaign/contact, depending on setting
- * identity.  Allocates in the batch's memory context.  Returns the reason to
- * reject the event, or NULL.
+ * Determine the piece, which is the mail id or campaign/contact.  If the event has
+ * both, setting identity decides.  Allocates in the batch's memory context.
+ * Returns the reason to reject the event, or NULL.
  */
 static const char *
 read_piece(EventRecord *record, const EventBatch *batch)
@@ -179,9 +183,9 @@ read_piece(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Determine the account: the one that field_names finds in the payload, or
- * else that of the call.  Allocates in the batch's memory context.  Returns
- * the reason to reject the event, or NULL.
+ * Determine the account.  It is the account that a row of field_names finds in
+ * the payload or, if there is none, the account of the source.  Allocates in the
+ * batch's memory context.  Returns the reason to reject the event, or NULL.
  */
 static const char *
 read_account(EventRecord *record, const EventBatch *batch)
@@ -233,13 +237,13 @@ drop_blank_ids(EventRecord *record)
 	}
 }
 
-/* Fields that are left out if they are invalid; the event is not rejected. */
+/* Fields that are left out if they are invalid, without rejecting the event. */
 static const Field dispensable[] = {EXPECTED_DELIVERY_DATE, CITY, STATE};
 
 /*
  * Determine the piece, account, status and times of an event.  misplaced has a
- * bit for each field that must be a string or a number.  Returns the reason to
- * reject the event, or NULL.
+ * bit for each required field whose value is neither a string nor a number.
+ * Returns the reason to reject the event, or NULL.
  */
 const char *
 validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
@@ -273,7 +277,7 @@ validate_event(EventRecord *record, uint32 misplaced, const EventBatch *batch)
 	return NULL;
 }
 
-/* Return the piece of a rejected event, or NULL if it cannot be read. */
+/* Return the piece of a rejected event, or NULL if the piece cannot be read. */
 const char *
 readable_piece(EventRecord *record, const EventBatch *batch)
 {
@@ -288,8 +292,8 @@ readable_piece(EventRecord *record, const EventBatch *batch)
 }
 
 /*
- * Return the account that a rejected event names.  Returns NULL if it names
- * none, or if the account is ignored or cannot be read.
+ * Return the account that a rejected event names.  Returns NULL if the event
+ * names none, or if the account is ignored or cannot be read.
  */
 const char *
 readable_account(EventRecord *record)
@@ -304,9 +308,9 @@ readable_account(EventRecord *record)
 
 /*
  * Remove the invalid fields of a stored event, and read its expected delivery
- * date.  Fields can be invalid because the configuration has changed since.
- * FIELDS can have any length, because it was accepted when the event was
- * stored.
+ * date.  Fields can be invalid because the configuration has changed since the
+ * event was stored.  FIELDS can have any length, because the length was accepted
+ * when the event was stored.
  */
 void
 drop_invalid_fields(EventRecord *record)

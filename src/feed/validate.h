@@ -1,6 +1,6 @@
 /*
  * validate.h
- *		The piece, status and time of an event, or the reason to reject it.
+ *		Validates events.
  */
 #ifndef POSTALYTICS_VALIDATE_H
 #define POSTALYTICS_VALIDATE_H

@@ -1,7 +1,7 @@
 /*
  * value.c
- *		Converts JSON values to text, and checks whether the database can hold
- *		them.
+ *		Converts JSON values to text, and checks whether the database can store
+ *		the values.
  */
 #include "postgres.h"
 
@@ -12,10 +12,11 @@
 #include "utils/fmgrprotos.h"
 
 /*
- * Return a JSON string with its escapes decoded, and its length.  string is
- * the text between the quotes.  Returns NULL if the database cannot hold the
- * result because it contains \u0000, half a surrogate pair, or a character
- * that the encoding lacks.  Allocates in the current memory context.
+ * Decode the escapes of a JSON string, and set *unescaped to the length of the
+ * result.  string is the text between the quotes, which must surround it in
+ * memory.  Returns NULL if the database cannot store the result because it
+ * contains \u0000, half a surrogate pair, or a character that the encoding
+ * lacks.  Allocates in the current memory context.
  */
 const char *
 unescape(const char *string, int length, int *unescaped)
@@ -50,7 +51,8 @@ is_jsonb_number(const char *number, int length)
 }
 
 /*
- * True if a number is written like an id: only digits, without a leading zero.
+ * True if a number is written like an id, with digits only and without a
+ * leading zero.
  */
 bool
 is_plain_number(const char *string, int length)
@@ -65,7 +67,8 @@ is_plain_number(const char *string, int length)
 
 /*
  * Return a number in plain notation, without an exponent or trailing zeros in
- * its fraction, and its length.  Returns NULL if it exceeds the limits above.
+ * its fraction, and set *canonical_length to the length of the result.  Returns
+ * NULL if the number exceeds MAX_NUMBER_LENGTH or MAX_EXPONENT.
  */
 const char *
 canonical_number(const char *string, int length, int *canonical_length)
@@ -86,9 +89,10 @@ canonical_number(const char *string, int length, int *canonical_length)
 #define MAX_JSONB_DEPTH	64
 
 /*
- * True if jsonb can hold a JSON value.  jsonb is stricter than json: it does
- * not allow \u0000 and numbers that exceed numeric, and deep nesting exceeds
- * the stack limit sooner.
+ * True if jsonb can store a JSON value.  jsonb is stricter than json: it allows
+ * neither \u0000 nor numbers outside the range of numeric.  It also exceeds the
+ * stack limit at a lower nesting depth, so the depth is limited to
+ * MAX_JSONB_DEPTH.
  */
 bool
 is_jsonb(const char *string, int length)

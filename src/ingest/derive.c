@@ -3,9 +3,9 @@
  *		Passes rows of events, in the order of pieces, to the code that derives
  *		journeys, campaigns and deliveries from them.
  *
- * All rows come through here: from store.c, from the trigger in inserted.c,
- * and from refold.c.  Memory used for a piece is released after its last row,
- * so that memory does not grow with the statement.
+ * store.c, the trigger in inserted.c, and refold.c pass all their rows through
+ * this file.  The memory used for a piece is released after the piece's last
+ * row, so that memory use does not grow with the number of pieces.
  */
 #include "postgres.h"
 
@@ -23,11 +23,11 @@ struct Derivation
 {
 	MemoryContext context;
 	MemoryContext piece_context;	/* for data of the current piece */
-	EventKey	key;			/* of the current piece; its piece is NULL
-								 * before the first one */
+	EventKey	key;			/* key of the current piece; key.piece is NULL
+								 * before the first row */
 	JourneyWriter *journeys;	/* NULL if only campaigns are derived */
 	CampaignWriter *campaigns;
-	SyncMatch  *syncs;
+	SyncMatch  *syncs;			/* NULL unless the events are new */
 };
 
 /*
@@ -53,9 +53,9 @@ derive_begin(DeriveKind kind)
 }
 
 /*
- * Begin with the next row, which belongs to this piece.  Returns the memory
- * context for the data that the row points to.  Rows must be passed in the
- * order of pieces.
+ * Prepare for the next row, whose piece is given by key.  Returns the memory
+ * context for the data that the row points to, which is reset when the next
+ * piece begins.  Rows must be passed in the order of pieces.
  */
 MemoryContext
 derive_piece(Derivation *derivation, const EventKey *key)
@@ -76,7 +76,10 @@ derive_piece(Derivation *derivation, const EventKey *key)
 	return derivation->piece_context;
 }
 
-/* Derive from a row of the current piece. */
+/*
+ * Derive from a row of the current piece.  A row with is_repeat set is not
+ * matched with the syncs.
+ */
 void
 derive_row(Derivation *derivation, const EventRow *row)
 {
@@ -94,7 +97,10 @@ derive_campaign(Derivation *derivation, const EventRow *row)
 	campaign_add(derivation->campaigns, row);
 }
 
-/* Match a production error with the syncs.  It changes no journey. */
+/*
+ * Match a production error with the syncs.  A production error does not change
+ * a journey.
+ */
 void
 derive_error(Derivation *derivation, const EventRow *row)
 {
@@ -105,7 +111,7 @@ derive_error(Derivation *derivation, const EventRow *row)
 
 #define ATTR(column)	((column) + 1)
 
-/* Return a text or json attribute; NULL if it is NULL. */
+/* Return a text or json attribute, or NULL if the attribute is NULL. */
 static text *
 text_attribute(TupleTableSlot *slot, int attribute)
 {
@@ -115,7 +121,10 @@ text_attribute(TupleTableSlot *slot, int attribute)
 	return isnull ? NULL : DatumGetTextPP(value);
 }
 
-/* Set the piece and account of a key; they point into the texts. */
+/*
+ * Set the piece and account of a key.  They point into the texts, which must
+ * live as long as the key.
+ */
 static void
 set_piece(EventKey *key, const text *piece, const text *account)
 {
@@ -125,7 +134,10 @@ set_piece(EventKey *key, const text *piece, const text *account)
 	key->account_length = VARSIZE_ANY_EXHDR(account);
 }
 
-/* Read the payload of a row; NULL if there is none or it is not an object. */
+/*
+ * Parse the payload of the row in a slot.  Returns NULL if the payload is NULL
+ * or not an object.
+ */
 static const EventRecord *
 read_payload(TupleTableSlot *slot)
 {
@@ -143,8 +155,8 @@ read_payload(TupleTableSlot *slot)
 }
 
 /*
- * Read the row in a slot into the memory context of its piece, and make that
- * the current memory context.
+ * Read the row in a slot into the memory context of its piece, and switch to
+ * that memory context.
  */
 static void
 read_row(Derivation *derivation, TupleTableSlot *slot, EventRow *row)
@@ -182,7 +194,7 @@ derive_slot(Derivation *derivation, TupleTableSlot *slot)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Write what has not been written yet, and free the derivation. */
+/* Write the rows that have not been written yet, and free the derivation. */
 void
 derive_end(Derivation *derivation)
 {

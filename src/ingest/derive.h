@@ -9,13 +9,14 @@
 #include "storage/events.h"
 #include "utils/palloc.h"
 
-/* What is derived. */
+/* What is derived from events. */
 typedef enum DeriveKind
 {
-	DERIVE_NEW,					/* everything, from new events */
+	DERIVE_NEW,					/* pieces, campaigns and deliveries, from new
+								 * events */
 	DERIVE_PIECES,				/* pieces and campaigns, from all events of
 								 * these pieces */
-	DERIVE_CAMPAIGNS			/* only campaigns */
+	DERIVE_CAMPAIGNS			/* campaigns only, from any events */
 } DeriveKind;
 
 typedef struct Derivation Derivation;

@@ -1,6 +1,7 @@
 /*
  * inbox.c
- *		The triggers of inbox, which ingest the rows of a statement together.
+ *		The triggers of the view inbox, which ingest the rows of a statement
+ *		together.
  */
 #include "postgres.h"
 
@@ -19,26 +20,28 @@ PG_FUNCTION_INFO_V1(postalytics_inbox_insert);
 PG_FUNCTION_INFO_V1(postalytics_inbox_row);
 
 /*
- * The rows of a statement on inbox, which are stored together at its end.  A
- * nested statement has a separate Inbox.  It is allocated in the memory
- * context of the subtransaction, so that an abort removes it.
+ * The rows of a statement on inbox, which are stored together at the end of
+ * the statement.  A nested statement has a separate Inbox.  An Inbox is
+ * allocated in the memory context of the subtransaction, so that an abort
+ * removes it.
  */
 typedef struct Inbox
 {
 	MemoryContext context;
-	AllowedAccounts bound;		/* for which the current user may ingest */
+	AllowedAccounts bound;		/* accounts for which the current user may
+								 * ingest */
 	Call	   *call;
 	EventBatch *batch;
-	Size		bytes;			/* approximate size of the batch */
-	Spill	   *spill;			/* of earlier batches, or NULL */
-	struct Inbox *outer;
+	Size		bytes;			/* approximate size of the batch, in bytes */
+	Spill	   *spill;			/* events of earlier batches, or NULL */
+	struct Inbox *outer;		/* inbox of the enclosing statement, or NULL */
 	MemoryContextCallback leave;
 } Inbox;
 
 /* The inbox of the innermost statement, or NULL. */
 static Inbox *inbox;
 
-/* Approximate limit of the memory used for the rows of a statement. */
+/* Approximate limit on the memory for the rows of a statement, in bytes. */
 #define INBOX_BYTES		(64 * 1024 * 1024)
 
 static void
@@ -67,7 +70,10 @@ enter_inbox(void)
 	inbox = entered;
 }
 
-/* Write the batch to the spill, and begin an empty batch. */
+/*
+ * Write the batch to the spill, which is created if necessary, and begin an
+ * empty batch.
+ */
 static void
 spill_inbox(void)
 {
@@ -82,7 +88,7 @@ spill_inbox(void)
 	restore_user(caller);
 }
 
-/* Store the rows of the statement at its end. */
+/* Store the rows of the statement, and free the inbox. */
 static void
 store_inbox(void)
 {
@@ -102,8 +108,8 @@ store_inbox(void)
 
 /*
  * Return a row as JSON: its payload if no other column except account has a
- * value, otherwise an object of its columns.  The account is returned in
- * *account, NULL if there is none.
+ * value, otherwise an object of its columns without account.  *account is set
+ * to the account, or to NULL if that column is NULL.
  */
 static const char *
 inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
@@ -143,8 +149,11 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 }
 
 /*
- * inbox_row(), the row trigger of inbox: reads a row.  Errors: 42501 and 54000
- * as for ingest, 39P01 if it is called in any other way.
+ * inbox_row(), called by the row trigger of inbox
+ *
+ * Reads a row into the batch, and writes the batch to the spill if it is full.
+ * Locks and errors are those of ingest.  Error 39P01 if the function is called
+ * in any other way.
  */
 Datum
 postalytics_inbox_row(PG_FUNCTION_ARGS)
@@ -178,9 +187,11 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 }
 
 /*
- * inbox_insert(), the statement triggers of inbox, BEFORE and AFTER: stores
- * the rows at the end.  Locks and errors are those of ingest; also 39P01 if it
- * is called in any other way.
+ * inbox_insert(), called by the BEFORE and AFTER statement triggers of inbox
+ *
+ * The BEFORE trigger begins an Inbox, and the AFTER trigger stores its rows.
+ * Locks and errors are those of ingest.  Error 39P01 if the function is called
+ * in any other way.
  */
 Datum
 postalytics_inbox_insert(PG_FUNCTION_ARGS)

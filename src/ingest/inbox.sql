@@ -31,7 +31,7 @@ COMMENT ON COLUMN postalytics.inbox.mail_id IS 'id of the mail piece';
 COMMENT ON COLUMN postalytics.inbox.event_date IS 'time of the event';
 COMMENT ON COLUMN postalytics.inbox.event_type IS 'status, in any spelling, or feed code';
 COMMENT ON COLUMN postalytics.inbox.expected_delivery_date IS 'expected delivery date';
-COMMENT ON COLUMN postalytics.inbox.account IS 'account; like the argument of ingest';
+COMMENT ON COLUMN postalytics.inbox.account IS 'account of the event, like argument account of ingest';
 COMMENT ON COLUMN postalytics.inbox.campaign_id IS 'id of the campaign';
 COMMENT ON COLUMN postalytics.inbox.drop_id IS 'id of the drop';
 COMMENT ON COLUMN postalytics.inbox.campaign_name IS 'name of the campaign';
@@ -45,7 +45,7 @@ COMMENT ON COLUMN postalytics.inbox.state IS 'state of the recipient';
 COMMENT ON COLUMN postalytics.inbox.zip IS 'ZIP code of the recipient';
 COMMENT ON COLUMN postalytics.inbox.country IS 'country of the recipient';
 COMMENT ON COLUMN postalytics.inbox.url IS 'URL that was visited';
-COMMENT ON COLUMN postalytics.inbox.payload IS 'JSON of an event, or of several as ingest takes them, instead of the other columns except account';
+COMMENT ON COLUMN postalytics.inbox.payload IS 'an event or several events as JSON, in any form that ingest accepts; to be used instead of the other columns, except account';
 
 CREATE FUNCTION postalytics.inbox_insert()
 RETURNS trigger
@@ -53,7 +53,7 @@ LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_inbox_insert';
 COMMENT ON FUNCTION postalytics.inbox_insert() IS
-    'internal: trigger: ingests the rows of a statement together at its end';
+    'internal: trigger: ingests the rows of a statement together at the end of the statement';
 
 CREATE FUNCTION postalytics.inbox_row()
 RETURNS trigger
@@ -61,7 +61,7 @@ LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_inbox_row';
 COMMENT ON FUNCTION postalytics.inbox_row() IS
-    'internal: trigger: keeps a row until its statement ends';
+    'internal: trigger: keeps a row until the statement ends';
 
 CREATE TRIGGER inbox_begin
 BEFORE INSERT ON postalytics.inbox

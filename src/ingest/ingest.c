@@ -1,6 +1,6 @@
 /*
  * ingest.c
- *		ingest: stores the events in the JSON of a call, each event once.
+ *		ingest: stores the events of a JSON value, each event once.
  */
 #include "postgres.h"
 
@@ -19,17 +19,20 @@ PG_FUNCTION_INFO_V1(postalytics_ingest);
 /*
  * ingest(payload json, account text DEFAULT NULL) returns ingest_result
  *
- * payload is an event, an array of events, or either of them under data,
- * events or items; NULL means no events.  account is the account of the events.
- * If it is NULL or '', the account is the only one to which the current user is
- * bound, or '' for a user who may ingest for all accounts.
+ * payload is an event, an array of events, or an object with either of them
+ * under data, events or items.  NULL means no events.  account is the account
+ * of the events.  If account is NULL or '', the events belong to the only
+ * account to which the current user is bound.  For a user who may ingest for
+ * all accounts, '' means that no account is specified.
  *
- * Locks: ROW EXCLUSIVE on the tables it writes, and rows of events, then
- * pieces, then campaigns, each in key order.  Errors: 42501 if the current
- * user is not bound to the account, or is bound to several and specifies none;
- * 22001 for an account of more than 255 bytes, 54000 for a payload larger than
- * setting max_call_size, 54001 for JSON that is nested too deeply, 25006 in a
- * read-only transaction.
+ * Locks: ROW EXCLUSIVE on the tables that are written.  Rows of
+ * production_errors, events, pieces and campaigns are locked in this order of
+ * the tables, and in key order within each table.  Errors: 42501 if the
+ * current user is not bound to the account, or is bound to several accounts
+ * and specifies none; 22001 for an account of more than 255 bytes; 54000 for a
+ * payload larger than setting max_call_size; 54001 for JSON that is nested too
+ * deeply; 25006 in a read-only transaction; 40001 as for ensure_months and
+ * direct_insert.
  */
 Datum
 postalytics_ingest(PG_FUNCTION_ARGS)

@@ -11,7 +11,7 @@ CREATE TYPE postalytics.ingest_result AS (
 COMMENT ON TYPE postalytics.ingest_result IS
     'numbers of inserted, duplicate and rejected events of a call; events ignored because of status_names are not counted';
 COMMENT ON COLUMN postalytics.ingest_result.inserted IS 'number of new events and production errors';
-COMMENT ON COLUMN postalytics.ingest_result.duplicates IS 'number of events that were stored before';
+COMMENT ON COLUMN postalytics.ingest_result.duplicates IS 'number of events and production errors that were stored before, including earlier in the same call';
 COMMENT ON COLUMN postalytics.ingest_result.rejected IS 'number of events that were rejected';
 
 CREATE FUNCTION postalytics.ingest(payload json, account text DEFAULT NULL)

@@ -1,9 +1,10 @@
 /*
  * inserted.c
- *		The statement trigger of events.
+ *		The statement trigger of events, which updates everything that is
+ *		derived from new events.
  *
- * It reads the transition table without a query, so that one pass is enough to
- * derive everything.
+ * The trigger reads the transition table without a query, so that one pass is
+ * enough to derive everything.
  */
 #include "postgres.h"
 
@@ -27,7 +28,7 @@
 
 PG_FUNCTION_INFO_V1(postalytics_events_inserted);
 
-/* Compare the pieces of two rows. */
+/* Compare two rows by piece, that is by piece_id and account. */
 static int
 compare_pieces(TupleTableSlot *a, TupleTableSlot *b)
 {
@@ -44,7 +45,10 @@ compare_pieces(TupleTableSlot *a, TupleTableSlot *b)
 	return result;
 }
 
-/* True if the rows are in the order of pieces, as those of ingest are. */
+/*
+ * True if the rows are in the order of pieces, as the rows that ingest inserts
+ * are.  Leaves the tuplestore at its beginning.
+ */
 static bool
 in_piece_order(Tuplestorestate *rows, TupleDesc tupdesc)
 {
@@ -63,11 +67,11 @@ in_piece_order(Tuplestorestate *rows, TupleDesc tupdesc)
 	return ordered;
 }
 
-/* The rows in the order of pieces. */
+/* The rows of a transition table, read in the order of pieces. */
 typedef struct OrderedRows
 {
 	Tuplestorestate *rows;
-	Tuplesortstate *sort;		/* NULL if they are in order */
+	Tuplesortstate *sort;		/* NULL if rows is in this order already */
 	TupleTableSlot *slot;
 } OrderedRows;
 
@@ -135,9 +139,10 @@ check_trigger_call(FunctionCallInfo fcinfo)
  * events_inserted(), the AFTER INSERT trigger of events, FOR EACH STATEMENT
  * with a transition table
  *
- * Locks: ROW EXCLUSIVE on the tables it writes, and rows of pieces, then of
- * campaigns, each in key order.  Error 39P01 if it is attached to anything
- * else.
+ * Locks: ROW EXCLUSIVE on the tables that are written.  Rows of pieces are
+ * locked before rows of campaigns, and in key order within each table.  Errors:
+ * 39P01 if the function is called in any other way; 55000 and 0A000 as for
+ * check_columns.
  */
 Datum
 postalytics_events_inserted(PG_FUNCTION_ARGS)

@@ -2,7 +2,8 @@
  * inserted.sql
  *		The statement trigger on events, which updates everything derived from them.
  *
- * A restore inserts into the leaves and not into events, so the trigger does not fire.
+ * A restore inserts into the partitions of events and not into events itself, so
+ * the trigger does not fire.
  */
 
 CREATE FUNCTION postalytics.events_inserted()
@@ -12,7 +13,7 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_events_inserted';
 COMMENT ON FUNCTION postalytics.events_inserted() IS
-    'internal: trigger: updates pieces, campaigns and syncs from new events';
+    'internal: trigger: derives pieces, campaigns and deliveries from new events';
 
 CREATE TRIGGER events_inserted
 AFTER INSERT ON postalytics.events

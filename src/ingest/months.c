@@ -1,7 +1,7 @@
 /*
  * months.c
- *		Makes sure that the months needed by the events of a call exist, and
- *		opens them for writing without a query.
+ *		Creates the missing months that the events of a call need, and opens
+ *		months for writing without a query.
  */
 #include "postgres.h"
 
@@ -23,7 +23,7 @@ typedef struct NeededMonth
 {
 	TimestampTz start;
 	TimestampTz end;
-	const char *reject_reason;	/* why it cannot exist, or NULL */
+	const char *reject_reason;	/* why the month cannot exist, or NULL */
 } NeededMonth;
 
 typedef struct NeededMonths
@@ -32,7 +32,10 @@ typedef struct NeededMonths
 	int			count;
 } NeededMonths;
 
-/* Return the month of a time; add it if necessary. */
+/*
+ * Return the month of a time, which is added if necessary.  The pointer is
+ * valid until another month is added.
+ */
 static NeededMonth *
 need_month(NeededMonths *needed, TimestampTz time)
 {
@@ -64,8 +67,8 @@ compare_months(const void *a, const void *b)
 }
 
 /*
- * Create these months.  For each one that cannot be created, record the
- * reason.
+ * Create months.  For each month that cannot be created, the reason is recorded
+ * in its reject_reason.
  */
 static void
 create_months(NeededMonth *const *months, int count)
@@ -90,8 +93,9 @@ create_months(NeededMonth *const *months, int count)
 }
 
 /*
- * Create the missing months of a batch, the latest first, up to the number that
- * its call may create.
+ * Create the missing months of a batch, the latest month first, up to the
+ * number that the call may create.  A month whose name is taken by another
+ * table does not count towards that number.
  */
 static void
 create_missing_months(NeededMonths *needed, EventBatch *batch)
@@ -122,9 +126,9 @@ create_missing_months(NeededMonths *needed, EventBatch *batch)
  * the events whose months cannot exist.
  *
  * Locks: ROW EXCLUSIVE on events before anything else, so that no month is
- * retired before the rows are inserted, and configure() cannot change what
- * identifies a piece.  Errors: 40001 if configure() has changed that since the
- * batch was read.
+ * retired before the rows are inserted, and configure() cannot change setting
+ * identity.  Errors: 25006 in a read-only transaction; 40001 if configure()
+ * has changed setting identity since the batch was created.
  */
 void
 ensure_months(EventBatch *batch)
@@ -179,8 +183,9 @@ find_month(Months *months, Oid leaf)
 }
 
 /*
- * Open the month of a time, unless it is open already, and return its index in
- * *which.  False if it does not exist or only a query may write to it.
+ * Open the month of a time, unless the month is open already, and return its
+ * index in *which.  Returns false if the month does not exist or may be written
+ * only by a query.
  */
 static bool
 open_month(Months *months, TimestampTz time, int *which)
@@ -204,9 +209,9 @@ open_month(Months *months, TimestampTz time, int *which)
 }
 
 /*
- * Open the months of all events offered, and set the month of each event's
- * target.  False if the events must be inserted by a query.  close_months must
- * be called in both cases.
+ * Open the months of all events of an offer, and set the month of each event's
+ * target.  Returns false if the events must be inserted by a query.
+ * close_months must be called even then.
  */
 bool
 open_months(Months *months, Offer *offer)

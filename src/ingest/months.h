@@ -1,6 +1,9 @@
 /*
  * months.h
  *		The months that the events of a call need.
+ *
+ * A month is a monthly partition of events.  storage/partition.h calls
+ * partitions leaves.
  */
 #ifndef POSTALYTICS_MONTHS_H
 #define POSTALYTICS_MONTHS_H
@@ -9,20 +12,20 @@
 #include "ingest/offer.h"
 #include "storage/direct.h"
 
-/* A month of events that is open for writing. */
+/* A month that is open for writing. */
 typedef struct Month
 {
-	Relation	leaf;
-	DirectTable *table;
+	Relation	leaf;			/* the partition */
+	DirectTable *table;			/* NULL until all months are open */
 } Month;
 
-/* The months that a call needs. */
+/* The months that a call has opened. */
 typedef struct Months
 {
 	Relation	events;
 	Month	   *months;
 	int			count;
-	int			last;			/* the month found last */
+	int			last;			/* index of the month that was found last */
 } Months;
 
 extern void ensure_months(EventBatch *batch);

@@ -1,14 +1,16 @@
 /*
  * offer.c
  *		Reads the events of a call in key order, more than once: to find their
- *		months, to insert them, and to derive the rest from them.
+ *		months, to insert the events, and to derive pieces, campaigns and
+ *		deliveries from them.
  *
- * Every call inserts in this order, so that overlapping calls wait for each
- * other without deadlock.
+ * Every call inserts events in key order, so that overlapping calls wait for
+ * each other without deadlock.
  *
- * A query that inserts them reads them through the function offered_events.
- * The trigger that it fires sees only what is stored, and calls offered_record
- * for the rest, such as the payload if payloads are not kept.
+ * If the events are inserted by a query, the query reads them through the
+ * function offered_events.  The trigger fired by the query sees only the
+ * stored columns.  It calls offered_record for data that is not stored, such
+ * as the payload if payloads are not kept.
  */
 #include "postgres.h"
 
@@ -42,7 +44,7 @@ key_prefix(const EventRecord *record)
 }
 
 /*
- * qsort comparator: by key, then in the order of arrival, because the first of
+ * qsort comparator: by key, then in the order of arrival, so that the first of
  * several events with the same key is stored.
  */
 static int
@@ -62,7 +64,7 @@ compare_records(const void *a, const void *b)
 	return x->record->source->number < y->record->source->number ? -1 : 1;
 }
 
-/* Sort the events of a batch, and offer them. */
+/* Make an offer of the events of a batch, which are sorted here. */
 void
 offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
 {
@@ -83,7 +85,10 @@ offer_batch(Offer *offer, EventBatch *batch, bool show_progress)
 	offer->show_progress = show_progress;
 }
 
-/* Sort the events of a spill, and offer them. */
+/*
+ * Make an offer of the events of a spill, which is sorted here.  No events may
+ * be added to the spill afterwards.
+ */
 void
 offer_spill(Offer *offer, Spill *spill)
 {
@@ -93,7 +98,7 @@ offer_spill(Offer *offer, Spill *spill)
 	offer->keep_payload = current_settings()->keep_payload;
 }
 
-/* Go back to the beginning. */
+/* Go back to the position before the first event. */
 void
 offer_rewind(Offer *offer)
 {
@@ -103,7 +108,7 @@ offer_rewind(Offer *offer)
 	offer->key = NULL;
 }
 
-/* Advance to the next event and set its key; false at the end. */
+/* Advance to the next event, and set key.  Returns false at the end. */
 bool
 offer_next(Offer *offer)
 {
@@ -122,7 +127,10 @@ offer_next(Offer *offer)
 	return true;
 }
 
-/* Move to the next event that is not a production error; false if there is none. */
+/*
+ * Advance to the next event that is not a production error.  Returns false if
+ * there is none.
+ */
 bool
 offer_next_event(Offer *offer)
 {
@@ -132,7 +140,7 @@ offer_next_event(Offer *offer)
 	return false;
 }
 
-/* Move to the next production error; false if there is none. */
+/* Advance to the next production error.  Returns false if there is none. */
 bool
 offer_next_error(Offer *offer)
 {
@@ -189,8 +197,9 @@ static SqlQuery insert_events_query = {
 };
 
 /*
- * Insert the events by a query, whose trigger derives the rest, and return the
- * number of new ones.  Needs an SPI connection.
+ * Insert the events by a query, and return the number of new events.  The
+ * trigger events_inserted derives pieces, campaigns and deliveries.  Needs an
+ * SPI connection.
  */
 int64
 offer_insert(Offer *offer)
@@ -214,9 +223,10 @@ offer_insert(Offer *offer)
 /*
  * offered_events() returns setof events
  *
- * Returns the events of the running query in key order, without event_id and
- * received_at.  They are returned one by one, so that a large call is not held
- * in memory twice.  Error 55000 if no such query is running.
+ * Returns the events that the running insert_events_query is to insert, in key
+ * order, without event_id and received_at.  Returns one event at a time, so
+ * that a large call is not held in memory twice.  Error 55000 if that query is
+ * not running.
  */
 Datum
 postalytics_offered_events(PG_FUNCTION_ARGS)
@@ -250,10 +260,10 @@ postalytics_offered_events(PG_FUNCTION_ARGS)
 }
 
 /*
- * Return the record of an inserted event, or NULL if no query is inserting
- * events or the event is not among them.  Must be called in key order;
- * duplicates are skipped.  The record of a spill is built in the current
- * memory context.
+ * Return the record of an inserted event.  Returns NULL if no query is inserting
+ * an offer, or the event is not in the offer.  Successive calls must pass keys
+ * in key order.  Duplicates in the offer, which were not inserted, are skipped.
+ * A record of a spill is built in the current memory context.
  */
 const EventRecord *
 offered_record(const EventKey *key)

@@ -1,6 +1,9 @@
 /*
  * offer.h
  *		The events that a call offers to the table events.
+ *
+ * An offer is the list of the events of a call in the order of their keys.
+ * Some of them may be stored already.
  */
 #ifndef POSTALYTICS_OFFER_H
 #define POSTALYTICS_OFFER_H
@@ -9,10 +12,11 @@
 #include "feed/batch.h"
 #include "ingest/spill.h"
 
-/* A record with the start of its key, for sorting. */
+/* A record with the beginning of its key, for sorting. */
 typedef struct OrderedRecord
 {
-	uint64		prefix;			/* of the piece; compares as its bytes do */
+	uint64		prefix;			/* first bytes of the piece, as a number that
+								 * sorts in the same order */
 	const EventRecord *record;
 } OrderedRecord;
 
@@ -21,23 +25,25 @@ typedef struct EventTarget
 {
 	int64		event_id;		/* 0 until the event is inserted */
 	int			month;			/* index in Months */
-	bool		adds_data;		/* the stored event lacks some of its data */
+	bool		adds_data;		/* the event has data that the stored event
+								 * lacks */
 } EventTarget;
 
-/* The events of a call, in key order, from a batch or a spill. */
+/* The events of a call in key order, read from a batch or a spill. */
 typedef struct Offer
 {
-	OrderedRecord *records;		/* of a batch, or NULL */
-	Spill	   *spill;			/* or NULL */
-	int64		count;
-	int64		nerrors;		/* number of production errors among them */
+	OrderedRecord *records;		/* sorted records of a batch; NULL for a spill */
+	Spill	   *spill;			/* NULL for a batch */
+	int64		count;			/* number of events and production errors */
+	int64		nerrors;		/* number of production errors */
 	int64		next;			/* index of the event after the current one */
-	const EventKey *key;		/* of the current event, or NULL */
-	const EventRecord *record;	/* the current event of a batch */
-	EventTarget *targets;		/* in key order */
+	const EventKey *key;		/* key of the current event, or NULL if there
+								 * is none */
+	const EventRecord *record;	/* the current event; not set for a spill */
+	EventTarget *targets;		/* one for each event, in key order */
 	bool		is_inserted;	/* the query has read all events, and its
-								 * trigger reads them again */
-	bool		keep_payload;	/* the setting */
+								 * trigger is reading them again */
+	bool		keep_payload;	/* setting keep_payload */
 	bool		show_progress;
 } Offer;
 

@@ -8,4 +8,4 @@ RETURNS SETOF postalytics.events
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_offered_events';
 COMMENT ON FUNCTION postalytics.offered_events() IS
-    'internal: the events of the running ingest, for its INSERT';
+    'internal: returns the events of the running ingest to the query that inserts them';

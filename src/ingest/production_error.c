@@ -1,6 +1,6 @@
 /*
  * production_error.c
- *		Stores the production errors of a call, each once.
+ *		Stores the production errors of a call, each error once.
  */
 #include "postgres.h"
 
@@ -40,7 +40,10 @@ static const TableColumn error_columns[N_ERROR_COLUMNS] = {
 	[ERROR_PAYLOAD] = COLUMN("payload", JSONOID),
 };
 
-/* Set code and description, which are read from the payload. */
+/*
+ * Set the columns code and description, which are read from the payload of the
+ * record.
+ */
 static void
 set_details(Row row, const EventRecord *record)
 {
@@ -54,7 +57,7 @@ set_details(Row row, const EventRecord *record)
 	row_set_or_null(row, ERROR_DESCRIPTION_COLUMN, span_text(&part, details[ERROR_DESCRIPTION - N_FIELDS]));
 }
 
-/* Build the row of a production error. */
+/* Set the columns of a row of production_errors except received_at. */
 static void
 set_error(Row row, const EventRecord *record, bool keep_payload)
 {
@@ -73,8 +76,8 @@ set_error(Row row, const EventRecord *record, bool keep_payload)
 }
 
 /*
- * Inserts in key order, so that overlapping calls do not deadlock, and rows
- * with the same key in the order in which they were offered.
+ * Inserts rows in key order, so that overlapping calls do not deadlock.  Rows
+ * with the same key are inserted in the order of the offer.
  */
 static SqlQuery insert_errors_query = {
 	.sql = "INSERT INTO postalytics.production_errors"
@@ -88,7 +91,10 @@ static SqlQuery insert_errors_query = {
 	.result = SPI_OK_INSERT_RETURNING
 };
 
-/* Return a column of a row of the result as text; NULL if it is NULL. */
+/*
+ * Return a text column of the i-th row of the query's result.  Returns NULL
+ * if the column is NULL.
+ */
 static text *
 result_text(uint64 i, int column)
 {
@@ -98,7 +104,10 @@ result_text(uint64 i, int column)
 	return isnull ? NULL : DatumGetTextPP(value);
 }
 
-/* Return the i-th row of the result; its texts point into the result. */
+/*
+ * Return the i-th row of the query's result.  The texts of the row point into
+ * the result.
+ */
 static EventRow
 result_row(uint64 i)
 {
@@ -118,9 +127,10 @@ result_row(uint64 i)
 }
 
 /*
- * Insert the production errors offered.  Returns the number of new ones, and
- * their rows in *inserted, which are valid until SPI_finish.  Needs an SPI
- * connection.  Error 55000 if the table was altered.
+ * Insert the production errors of an offer.  Returns the number of new errors,
+ * and their rows in *inserted.  These rows are valid until SPI_finish.  Needs
+ * an SPI connection.  Locks: ROW EXCLUSIVE on production_errors.  Errors: 55000
+ * and 0A000 as for check_columns.
  */
 int64
 insert_production_errors(Offer *offer, EventRow **inserted)

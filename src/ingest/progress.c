@@ -14,8 +14,8 @@
 #define LONG_CALL	(1024 * 1024)	/* in bytes */
 
 /*
- * True for a long call, unless a command is already reporting its own
- * progress, such as COPY.
+ * True for a call of at least LONG_CALL bytes, unless a command such as COPY is
+ * already reporting its own progress.
  */
 bool
 progress_is_wanted(int64 bytes)
@@ -25,7 +25,8 @@ progress_is_wanted(int64 bytes)
 }
 
 /*
- * Begin to show progress, or begin again after another command has ended it.
+ * Begin to show the progress of a call of this size.  Must be called again
+ * after another command has ended the progress report.
  */
 void
 progress_begin(int64 bytes, int64 bytes_read)
@@ -44,14 +45,14 @@ progress_begin(int64 bytes, int64 bytes_read)
 	pgstat_progress_update_multi_param(lengthof(index), index, value);
 }
 
-/* Show the number of bytes that were read. */
+/* Show the number of bytes that have been read. */
 void
 progress_bytes_read(uint32 bytes)
 {
 	pgstat_progress_update_param(PROGRESS_COPY_BYTES_PROCESSED, bytes);
 }
 
-/* Show the number of events that were read for insertion. */
+/* Show the number of events that have been read for insertion. */
 void
 progress_events(int64 events)
 {

@@ -1,6 +1,7 @@
 /*
  * refold.c
- *		Derives pieces and campaigns again from their stored events.
+ *		Derives pieces and campaigns again from their stored events, which is
+ *		called refolding.
  */
 #include "postgres.h"
 
@@ -15,7 +16,8 @@ PG_FUNCTION_INFO_V1(postalytics_refold_pieces);
 PG_FUNCTION_INFO_V1(postalytics_refold_campaign);
 
 /*
- * Pass rows to a derivation, which may run statements that set SPI_tuptable.
+ * Pass rows to a derivation, and free them.  SPI_tuptable cannot be used here,
+ * because the derivation may run statements that change it.
  */
 static void
 derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
@@ -31,7 +33,7 @@ derive_rows(Derivation *derivation, SPITupleTable *rows, uint64 count)
 	SPI_freetuptable(rows);
 }
 
-/* The columns that the queries select, as derive_slot expects them. */
+/* The columns that the queries select, in the order that derive_slot expects. */
 #define EVENTS_COLUMNS \
 	"e.event_id, e.piece_id, e.account, e.status, e.occurred_at, e.received_at, e.campaign_id, e.drop_id," \
 	" e.payload"
@@ -93,16 +95,16 @@ static const SqlQuery piece_events_query = {
 /*
  * refold_pieces(piece_ids text[], account text) returns bigint
  *
- * Derives the rows of an account's pieces again from the stored events,
+ * Derives the rows of these pieces of an account again from the stored events,
  * deletes the rows of pieces without events, and returns the number of events
- * read.  Data that came only from payloads that were not kept stays; data from
- * retired months is lost.  Strict.
+ * read.  Data that came only from payloads that were not kept is preserved.
+ * Data from retired months is lost.  Strict.
  *
  * Locks: the rows of pieces, which the caller must already have locked in key
- * order.  A concurrent ingest of these pieces either has committed, and its
- * events are read here, or waits for the rows and merges its events
- * afterwards.  If a piece has no row, the caller must prevent the insertion of
- * its events.
+ * order.  A concurrent ingest of these pieces either has committed, in which
+ * case its events are read here, or waits for the rows and merges its events
+ * into them afterwards.  If a piece has no row, the caller must prevent the
+ * insertion of events of that piece.
  */
 Datum
 postalytics_refold_pieces(PG_FUNCTION_ARGS)
@@ -138,9 +140,10 @@ static const SqlQuery campaign_events_query = {
 /*
  * refold_campaign(campaign_id text, account text) returns bigint
  *
- * Updates the row of a campaign from all of its stored events, and returns
- * their number.  The caller must have cleared the name if the events that gave
- * it may have been deleted.  Strict.  Locks: the row.
+ * Updates the row of a campaign from all stored events of the campaign, and
+ * returns the number of these events.  The caller must have cleared the name of
+ * the campaign if the events that gave the name may have been deleted.  Strict.
+ * Locks: the row of the campaign.
  */
 Datum
 postalytics_refold_campaign(PG_FUNCTION_ARGS)

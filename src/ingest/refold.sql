@@ -1,7 +1,7 @@
 /*
  * refold.sql
  *		refold_pieces, refold_campaign: derive pieces and campaigns again from stored
- *		events.
+ *		events, which is called refolding.
  */
 
 -- The settings make the planner look up each piece by index, regardless of the
@@ -16,7 +16,7 @@ SET enable_mergejoin = off
 SET jit = off
 AS 'MODULE_PATHNAME', 'postalytics_refold_pieces';
 COMMENT ON FUNCTION postalytics.refold_pieces(text[], text) IS
-    'internal: derive an account''s pieces again from their stored events; returns the number of events';
+    'internal: derive pieces of an account again from their stored events, and return the number of events';
 
 CREATE FUNCTION postalytics.refold_campaign(campaign_id text, account text)
 RETURNS bigint
@@ -24,4 +24,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_refold_campaign';
 COMMENT ON FUNCTION postalytics.refold_campaign(text, text) IS
-    'internal: update an account''s campaign from its stored events; returns the number of events';
+    'internal: update a campaign of an account from its stored events, and return the number of events';

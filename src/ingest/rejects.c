@@ -2,8 +2,11 @@
  * rejects.c
  *		Stores the events that were rejected, with the reasons.
  *
- * The reasons are worded in feed/validate.c, feed/reader.c and months.c.
- * retry.c reads the events again.
+ * The texts of the reasons are in feed/validate.c, feed/reader.c and months.c.
+ * retry.c ingests the rejected events again.
+ *
+ * If a source, which is one JSON value, has too many rejects, they are folded:
+ * one reject is stored for all of them.
  */
 #include "postgres.h"
 
@@ -41,8 +44,9 @@ static const TableColumn rejects_columns[N_REJECTS_COLUMNS] = {
 /* ---- many rejects of a source ---- */
 
 /*
- * Keep only the first reject of a source that has too many, with the whole
- * source as its payload and the number in its reason.
+ * Fold the rejects of each source that has more than max_rejects.  The first
+ * reject is kept, with the whole source as its payload and the number of
+ * rejected events in its reason.
  */
 static void
 fold_rejects(EventBatch *batch)
@@ -92,7 +96,8 @@ compare_rejects(const void *a, const void *b)
 
 /*
  * Append the payload of a reject to the elements of an array.  If the reject
- * was folded and its payload is an array, append the elements of that.
+ * was folded and its payload is an array, append the elements of the payload
+ * instead.
  */
 static void
 append_elements(StringInfo array, const Reject *reject)
@@ -107,8 +112,8 @@ append_elements(StringInfo array, const Reject *reject)
 }
 
 /*
- * Combine rejects of one account into one, whose payload is an array of their
- * payloads.
+ * Combine rejects of one account into one reject, whose payload is an array of
+ * their events.
  */
 static Reject
 combine_group(EventBatch *batch, const Reject *rejects, int64 count)
@@ -146,8 +151,8 @@ combine_group(EventBatch *batch, const Reject *rejects, int64 count)
 #define COMBINED_BYTES	(64 * 1024 * 1024)
 
 /*
- * Return the number of rejects to combine, including the first: those of the same
- * account, up to a total of COMBINED_BYTES.
+ * Return how many rejects, beginning with the first, are to be combined.  These
+ * are the rejects of the same account, up to a total of COMBINED_BYTES.
  */
 static int64
 count_combined(const Reject *rejects, int64 count)
@@ -165,8 +170,8 @@ count_combined(const Reject *rejects, int64 count)
 }
 
 /*
- * Keep the first max_rejects rejects of a statement on inbox, and combine the
- * others by account.
+ * Keep the rejects of a batch that are among the first max_rejects rejects of
+ * the statement on inbox, and combine the others by account.
  */
 static void
 combine_rejects(EventBatch *batch)
@@ -205,14 +210,18 @@ static SqlQuery insert_rejects_query = {
 	.result = SPI_OK_INSERT
 };
 
-/* Return a string as text, or 0 if it is NULL. */
+/* Return a string as text, or 0 for NULL. */
 static Datum
 text_or_null(const char *string)
 {
 	return string == NULL ? (Datum) 0 : CStringGetTextDatum(string);
 }
 
-/* Store the rejects of a batch.  Needs an SPI connection. */
+/*
+ * Store the rejects of a batch, folded and combined if there are too many.
+ * Needs an SPI connection.  Locks: ROW EXCLUSIVE on rejects.  Errors: 55000 and
+ * 0A000 as for check_columns.
+ */
 void
 insert_rejects(EventBatch *batch)
 {

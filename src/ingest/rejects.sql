@@ -19,11 +19,11 @@ CREATE INDEX rejects_received_at_idx ON postalytics.rejects (received_at);
 COMMENT ON TABLE postalytics.rejects IS
     'rejected events, as they arrived, with the reason';
 COMMENT ON COLUMN postalytics.rejects.reject_id IS 'id of the reject';
-COMMENT ON COLUMN postalytics.rejects.received_at IS 'when it arrived';
-COMMENT ON COLUMN postalytics.rejects.account IS 'the account, determined as in events; empty if none was given';
-COMMENT ON COLUMN postalytics.rejects.piece_id IS 'the piece; NULL if it could not be read';
-COMMENT ON COLUMN postalytics.rejects.reason IS 'why it was rejected';
-COMMENT ON COLUMN postalytics.rejects.payload IS 'the event as it arrived; if a call has more rejected events than the setting max_rejects allows, the whole call; for further rejects of a statement on inbox, an array of them';
+COMMENT ON COLUMN postalytics.rejects.received_at IS 'when the event arrived';
+COMMENT ON COLUMN postalytics.rejects.account IS 'account of the event, determined as in events; empty if none was given';
+COMMENT ON COLUMN postalytics.rejects.piece_id IS 'id of the piece; NULL if it could not be read, or if the row stands for several events';
+COMMENT ON COLUMN postalytics.rejects.reason IS 'why the event was rejected';
+COMMENT ON COLUMN postalytics.rejects.payload IS 'the event as it arrived; the whole payload of a call with more rejected events than setting max_rejects allows; an array of events for the rejects of a statement on inbox that exceed max_rejects';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.rejects', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.reject_id_seq', '');

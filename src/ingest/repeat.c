@@ -2,10 +2,12 @@
  * repeat.c
  *		Fills in data that the stored row of a repeated event lacks.
  *
- * The feed sends some events more than once, at first without the recipient,
- * for example.  A section that is missing entirely from the stored event is
- * appended to its payload, under the column names of inbox, so that a rebuild
- * finds it there.  Data that the stored event has is not changed.
+ * The feed sends some events more than once, for example first without the
+ * recipient.  A section is a group of fields that are filled in together, such
+ * as the fields of the recipient.  A section that is missing entirely from the
+ * stored event is appended to the stored payload, under the column names of
+ * inbox, so that a rebuild finds the section there.  Data that the stored event
+ * has is not changed.
  */
 #include "postgres.h"
 
@@ -23,8 +25,8 @@
 #include "utils/timestamp.h"
 
 /*
- * Fields that belong together; see the sections of piece.h.  A section ends with
- * N_FIELDS.
+ * The sections, which correspond to those in journey/piece.h.  Each section ends
+ * with N_FIELDS.
  */
 static const Field sections[][7] = {
 	{DROP_ID, N_FIELDS},
@@ -39,7 +41,10 @@ static const Field sections[][7] = {
 	{EXPECTED_DELIVERY_DATE, N_FIELDS},
 };
 
-/* True if an event itself has a valid value of a field, not just a default. */
+/*
+ * True if an event has a valid value of a field.  A campaign that was only taken
+ * from the drop does not count.
+ */
 static bool
 has_own(const EventRecord *record, Field field)
 {
@@ -50,6 +55,7 @@ has_own(const EventRecord *record, Field field)
 	return event_has(record, field);
 }
 
+/* True if an event has a value of any field of a section. */
 static bool
 has_section(const EventRecord *record, const Field *section)
 {
@@ -79,9 +85,9 @@ append_section(StringInfo json, const EventRecord *record, const Field *section)
 }
 
 /*
- * True if a merged event has all fields of a record's section.  A row of
- * field_names can give an appended name another meaning, or give precedence to
- * another name, whose value is invalid.
+ * True if a merged event has all fields that a record has in a section.  A field
+ * can be missing because a row of field_names assigns the appended name to
+ * another field, or gives precedence to another name whose value is invalid.
  */
 static bool
 reads_back(const EventRecord *merged, const EventRecord *record, const Field *section)
@@ -99,7 +105,7 @@ typedef struct ParsedPayload
 	EventRecord record;
 } ParsedPayload;
 
-/* Parse a payload; false if it does not contain an event. */
+/* Parse a payload.  Returns false if the payload is not an object. */
 static bool
 parse_payload(ParsedPayload *parsed, text *payload)
 {
@@ -111,9 +117,10 @@ parse_payload(ParsedPayload *parsed, text *payload)
 }
 
 /*
- * Append to a payload those sections of a record that are missing from it.
- * Returns the result, which is also read into *merged; NULL if none is missing,
- * or the appended fields could not be read back.
+ * Append to a payload the sections of a record that are missing from the
+ * payload.  Returns the new payload, which is also parsed into *merged.  Returns
+ * NULL if no section is missing, the payload is not an object, or the appended
+ * fields could not be read back.
  */
 static text *
 merge_payload(text *payload, const EventRecord *record, ParsedPayload *merged)
@@ -146,8 +153,8 @@ merge_payload(text *payload, const EventRecord *record, ParsedPayload *merged)
 }
 
 /*
- * True if a record has a section that is missing from the stored row of its
- * event, which is in a slot.
+ * True if a record has a section that is missing from the stored row of the same
+ * event.  The stored row is in a slot.
  */
 bool
 repeat_adds_data(const EventRecord *record, TupleTableSlot *stored)
@@ -161,7 +168,7 @@ repeat_adds_data(const EventRecord *record, TupleTableSlot *stored)
 
 /*
  * Fill in the campaign and the drop of a row whose payload was merged.  A
- * campaign that is only the drop's id is replaced.
+ * campaign id that is only the id of the drop is replaced.
  */
 static void
 fill_in_campaign(Datum *values, bool *nulls, const EventRecord *merged)
@@ -182,9 +189,9 @@ fill_in_campaign(Datum *values, bool *nulls, const EventRecord *merged)
 }
 
 /*
- * Replace a row of events with the stored row, after filling in what that
- * lacks: a DirectMerge.  False if it lacks nothing, or its payload was not
- * kept.
+ * The DirectMerge function of events: replace the new row with the stored row,
+ * after filling in the sections that the stored row lacks.  Returns false if
+ * the stored row lacks no section of the new row, or its payload was not kept.
  */
 bool
 repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
@@ -205,7 +212,10 @@ repeat_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored
 	return true;
 }
 
-/* Copy a column of the row in a slot; NULL if it is NULL. */
+/*
+ * Return a copy of a text or json column of the row in a slot.  Returns NULL
+ * if the column is NULL.
+ */
 static text *
 copy_column(TupleTableSlot *slot, int column)
 {
@@ -216,8 +226,9 @@ copy_column(TupleTableSlot *slot, int column)
 }
 
 /*
- * Read the stored row of an event that was filled in, into the current memory
- * context.  False if it has been changed since.
+ * Read the stored row of an event whose missing data was filled in.  Allocates
+ * in the current memory context.  Returns false if the row no longer exists, or
+ * has no payload that can be read.
  */
 bool
 read_stored_event(Relation leaf, const EventKey *key, EventRow *row)

@@ -21,8 +21,8 @@
 PG_FUNCTION_INFO_V1(postalytics_retry_rejects);
 
 /*
- * Limits of what is read at once: the number of rejects, and the size of their
- * payloads, each of which can be as large as a call.
+ * Limits on the rejects that are read at once: their number, and the total size
+ * of their payloads in bytes.  Each payload can be as large as a call.
  */
 #define RETRY_CHUNK		10000
 #define RETRY_BYTES		(64 * 1024 * 1024)
@@ -31,7 +31,7 @@ PG_FUNCTION_INFO_V1(postalytics_retry_rejects);
 typedef struct Retried
 {
 	int64		reject_id;
-	const char *reason;			/* as it is stored */
+	const char *reason;			/* the stored reason */
 	EventSource *source;
 } Retried;
 
@@ -51,7 +51,11 @@ static const char read_query[] =
 " ORDER BY r.reject_id"
 " FOR UPDATE SKIP LOCKED";
 
-/* Open a cursor over the rejects of these accounts in a range of reject_ids. */
+/*
+ * Open a cursor over the rejects of these accounts whose reject_id is greater
+ * than after and at most until.  Locks the rows that are fetched, and skips
+ * those locked by other transactions.
+ */
 static Portal
 open_rejects(const AllowedAccounts *bound, int64 after, int64 until)
 {
@@ -72,9 +76,9 @@ open_rejects(const AllowedAccounts *bound, int64 after, int64 until)
 }
 
 /*
- * Read a row of read_query into the batch, and return the size of its payload.
- * Each reject has the limits of a separate call, except that max_new_months
- * applies to all of them together.
+ * Read a row of read_query into the batch, and return the size of its payload
+ * in bytes.  Each reject has the limits of a separate call, except that
+ * max_new_months applies to all rejects together.
  */
 static uint32
 read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retried)
@@ -92,7 +96,7 @@ read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retrie
 
 	/*
 	 * The batch points into SPI's memory, which is valid until SPI_finish.
-	 * The batch is written to the spill before that.
+	 * The batch is written to the spill before SPI_finish is called.
 	 */
 	retried->source = event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &account);
 	batch->call = call;
@@ -100,8 +104,10 @@ read_reject(EventBatch *batch, HeapTuple row, TupleDesc tupdesc, Retried *retrie
 }
 
 /*
- * Read the next rejects of these accounts, up to a reject_id, into the batch.
- * Returns their number, and the rejects in *retried.
+ * Read rejects of these accounts into the batch, beginning with the first whose
+ * reject_id is greater than after, and not beyond the reject_id until.  Returns
+ * the number of rejects read, which is 0 at the end, and the rejects in
+ * *retried.
  */
 static int
 read_rejects(EventBatch *batch, const AllowedAccounts *bound, int64 after, int64 until, Retried **retried)
@@ -128,7 +134,7 @@ static SqlQuery newest_query = {
 	.result = SPI_OK_SELECT
 };
 
-/* Return the reject_id of the newest reject; 0 if there is none. */
+/* Return the reject_id of the newest reject, or 0 if there are no rejects. */
 static int64
 newest_reject(void)
 {
@@ -150,7 +156,7 @@ static SqlQuery delete_rejects_query = {
 	.types = {INT8ARRAYOID}
 };
 
-/* Delete the rejects that now have accepted events, or no rejected ones. */
+/* Delete the rejects that now have accepted events or no rejected events. */
 static void
 delete_rejects(const Retried *retried, int count)
 {
@@ -200,9 +206,10 @@ update_reason(int64 reject_id, const char *reason)
 }
 
 /*
- * Rejects without accepted events stay in the table, with the new reason.
- * Remove them from the batch, and return the number of their events.  The
- * number of a source is its index in retried.
+ * Keep the rejects that still have no accepted events in the table, and update
+ * their reasons.  Their new rejects are removed from the batch, so that they
+ * are not stored again.  Returns the number of rejected events of the rejects
+ * kept.  The number of a source is its index in retried.
  */
 static int64
 keep_rejects(EventBatch *batch, const Retried *retried, int count)
@@ -231,12 +238,14 @@ keep_rejects(EventBatch *batch, const Retried *retried, int count)
 /*
  * retry_rejects() returns ingest_result
  *
- * Reads rejects again, because field_names or settings may have changed: all
- * of them for a manager, otherwise those of the accounts for which the current
- * user may ingest.  Rejects whose events are now accepted, at least in part,
- * are deleted, and their other events are stored as new rejects.  Rejects that
- * another call is retrying are skipped.  The settings max_campaigns and
- * max_new_months do not apply to a manager.  Locks and errors are those of
+ * Ingests rejects again, because field_names, status_names or settings may have
+ * changed.  A manager retries all rejects.  Any other user retries the rejects
+ * of the accounts for which that user may ingest.  Rejects whose events are now
+ * accepted, at least in part, or ignored are deleted, and their other events
+ * are stored as new rejects.  Rejects that another call is retrying are skipped.
+ * The settings max_campaigns and max_new_months do not apply to a manager.
+ *
+ * Locks: the rows of the rejects, and the locks of ingest.  Errors: those of
  * ingest; 42501 if the current user may not ingest.
  */
 Datum
@@ -256,7 +265,7 @@ postalytics_retry_rejects(PG_FUNCTION_ARGS)
 	if (!bound.all)
 		ingest_accounts(&bound);
 	caller = switch_to_owner();
-	newest = newest_reject();	/* excludes those stored by this call */
+	newest = newest_reject();	/* rejects stored by this call are not read */
 	do
 	{
 		EventBatch *batch = event_batch_create(CurrentMemoryContext, call);

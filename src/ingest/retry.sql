@@ -9,4 +9,4 @@ LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_retry_rejects';
 COMMENT ON FUNCTION postalytics.retry_rejects() IS
-    'ingest again the rejects of the accounts for which the caller may ingest, and delete those that are now valid';
+    'ingest again the rejects of the accounts for which the caller may ingest, and delete the rejects that are now accepted';

@@ -3,10 +3,10 @@
  *		Sorts the events of a statement that do not fit in memory, using the
  *		server's tuplesort.
  *
- * A statement must write all of its events in key order: if it wrote them in
- * several parts, each in its own order, it could deadlock with another.  A
- * sorted tuple has the key of an event, its payload, and the positions of the
- * fields in the payload.
+ * A statement must write all of its events in key order.  If it wrote them in
+ * several parts, each sorted separately, it could deadlock with another
+ * statement.  A sorted tuple has the key of an event, its payload, and the
+ * positions of the fields in the payload.
  */
 #include "postgres.h"
 
@@ -24,7 +24,7 @@
 #include "utils/typcache.h"
 
 /*
- * Attributes of the tuples that are sorted; the first SORT_KEYS are the sort
+ * Attributes of the sorted tuples.  The first SORT_KEYS attributes are the sort
  * keys.
  */
 enum
@@ -49,10 +49,11 @@ struct Spill
 	MemoryContext context;
 	Tuplesortstate *sort;
 	TupleTableSlot *slot;		/* the current record */
-	EventKey	key;			/* of the current record; points into the slot */
-	int64		count;
-	int64		nerrors;		/* production errors among them */
-	int64		nsources;		/* of the batches that were added */
+	EventKey	key;			/* key of the current record; points into the
+								 * slot */
+	int64		count;			/* number of records */
+	int64		nerrors;		/* number of production errors among them */
+	int64		nsources;		/* number of sources of the added batches */
 };
 
 /* Create a spill in a new memory context. */
@@ -86,8 +87,9 @@ spill_create(MemoryContext parent)
 }
 
 /*
- * Return the positions of a record's fields; empty if some fields were
- * collected, because these must be read again.
+ * Return the positions of a record's fields as a SpilledFields.  The result is
+ * empty if some fields were collected, because they must be read again from the
+ * payload.
  */
 static bytea *
 spilled_fields(const EventRecord *record)
@@ -128,7 +130,7 @@ add_to_sort(Spill *spill, const EventRecord *record, TupleTableSlot *row)
 	tuplesort_puttupleslot(spill->sort, row);
 }
 
-/* Add the records of a batch, whose memory may be freed afterwards. */
+/* Add the records of a batch.  The batch may be freed afterwards. */
 void
 spill_add(Spill *spill, EventBatch *batch)
 {
@@ -154,8 +156,8 @@ spill_add(Spill *spill, EventBatch *batch)
 }
 
 /*
- * Sort the records; none may be added afterwards.  Returns their number, and
- * the number of production errors among them in *nerrors.
+ * Sort the records.  No records may be added afterwards.  Returns the number of
+ * records, and the number of production errors among them in *nerrors.
  */
 int64
 spill_sort(Spill *spill, int64 *nerrors)
@@ -165,7 +167,7 @@ spill_sort(Spill *spill, int64 *nerrors)
 	return spill->count;
 }
 
-/* Go back to the beginning. */
+/* Go back to the position before the first record. */
 void
 spill_rewind(Spill *spill)
 {
@@ -175,7 +177,7 @@ spill_rewind(Spill *spill)
 
 /*
  * Advance to the next record and return its key, which is valid until the next
- * call.  NULL at the end.
+ * call.  Returns NULL at the end.
  */
 const EventKey *
 spill_next(Spill *spill)
@@ -199,8 +201,8 @@ spill_next(Spill *spill)
 }
 
 /*
- * Set the fields of a record whose source is its payload; false if their
- * positions are unknown.
+ * Set the fields of a record whose source is its payload.  Returns false if the
+ * positions of the fields were not stored.
  */
 static bool
 restore_fields(EventRecord *record, const bytea *stored)
@@ -217,7 +219,8 @@ restore_fields(EventRecord *record, const bytea *stored)
 }
 
 /*
- * Return the current record with all its fields, in the current memory context.
+ * Return a copy of the current record with all its fields, allocated in the
+ * current memory context.
  */
 const EventRecord *
 spill_record(Spill *spill)

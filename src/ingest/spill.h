@@ -1,6 +1,9 @@
 /*
  * spill.h
  *		Event records that do not fit in memory.
+ *
+ * A spill holds the events of a statement in a tuplesort, which writes them to
+ * disk if necessary.
  */
 #ifndef POSTALYTICS_SPILL_H
 #define POSTALYTICS_SPILL_H

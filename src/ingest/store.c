@@ -3,9 +3,10 @@
  *		Stores the events of a call, everything that is derived from them, and
  *		its rejects.
  *
- * Rows are inserted directly into the months, unless users have added
- * something to events that requires a query.  In that case they are inserted
- * by one INSERT, whose trigger derives the rest.
+ * The rows of events are inserted directly into the months, without a query,
+ * unless users have added something to the table that requires a query, such
+ * as a trigger.  In that case one INSERT statement inserts the rows, and the
+ * trigger events_inserted derives pieces, campaigns and deliveries.
  */
 #include "postgres.h"
 
@@ -28,14 +29,15 @@
 #include "utils/timestamp.h"
 
 /*
- * If fewer than one in this many events is a duplicate, it is cheaper to
- * insert without looking for a stored row first.
+ * If fewer than one in EXPECT_NEW events is a duplicate, inserting an event
+ * without searching for a stored row first is cheaper.
  */
 #define EXPECT_NEW		16
 
 /*
- * Insert the events directly, set event_id in the targets of the new ones, and
- * return their number.
+ * Insert the events without a query.  Sets event_id in the targets of the new
+ * events, and returns the number of new events.  Sets adds_data in the targets
+ * of duplicates that have data which the stored event lacks.
  */
 static int64
 insert_rows(Months *months, Offer *offer, MemoryContext scratch)
@@ -68,7 +70,8 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 		{
 			if (offer->keep_payload)
 				target->adds_data = repeat_adds_data(offer_record(offer), direct_stored(table));
-			ExecClearTuple(direct_stored(table));	/* release its page */
+			ExecClearTuple(direct_stored(table));	/* release the page of the
+													 * stored row */
 		}
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(scratch);
@@ -78,7 +81,8 @@ insert_rows(Months *months, Offer *offer, MemoryContext scratch)
 
 /*
  * Fill in the data that stored events lack, for each target with adds_data set.
- * Reset it where nothing was filled in.  True if anything was filled in.
+ * adds_data is reset if nothing was filled in for the target.  Returns true if
+ * anything was filled in.
  */
 static bool
 fill_in_repeats(Months *months, Offer *offer, MemoryContext scratch)
@@ -111,7 +115,7 @@ fill_in_repeats(Months *months, Offer *offer, MemoryContext scratch)
 	return any;
 }
 
-/* Derive from the new events, and from those that were filled in. */
+/* Derive from the new events and from the events that were filled in. */
 static void
 derive_events(Derivation *derivation, Months *months, Offer *offer)
 {
@@ -169,8 +173,8 @@ derive_errors(Derivation *derivation, Offer *offer, const EventRow *inserted, in
 }
 
 /*
- * Insert the events and production errors offered, with everything that is
- * derived from them, and return the number of new ones.
+ * Insert the events and production errors of an offer, with everything that is
+ * derived from them, and return the number of new events and production errors.
  */
 static int64
 insert_events(Offer *offer, MemoryContext context)
@@ -188,7 +192,8 @@ insert_events(Offer *offer, MemoryContext context)
 	scratch = AllocSetContextCreate(context, "postalytics row", ALLOCSET_DEFAULT_SIZES);
 	offer->targets = MemoryContextAllocExtended(context, offer->count * sizeof(EventTarget),
 												MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	if (offer->nerrors > 0)		/* before events, the lock order of forget */
+	if (offer->nerrors > 0)		/* before events, as forget locks them in this
+								 * order */
 		nerrors = insert_production_errors(offer, &errors);
 	direct = open_months(&months, offer);
 	inserted = direct ? insert_rows(&months, offer, scratch) : offer_insert(offer);
@@ -212,7 +217,7 @@ insert_events(Offer *offer, MemoryContext context)
 
 /*
  * Store the events and rejects of a batch.  bytes is the size of the call if
- * its progress is shown, and 0 otherwise.
+ * the progress of the call is shown, and 0 otherwise.
  */
 IngestResult
 store_batch(EventBatch *batch, int64 bytes)
@@ -223,7 +228,7 @@ store_batch(EventBatch *batch, int64 bytes)
 	ensure_months(batch);
 	if (bytes > 0)
 		progress_begin(bytes, bytes);	/* again, as creating a month may have
-										 * ended it */
+										 * ended the report */
 	SPI_connect();
 	offer_batch(&offer, batch, bytes > 0);
 	result.inserted = insert_events(&offer, batch->context);
@@ -248,7 +253,10 @@ spill_batch(EventBatch *batch, Spill *spill)
 	spill_add(spill, batch);
 }
 
-/* Store the events of a spill.  Their rejects have been stored before. */
+/*
+ * Store the events of a spill.  The rejects have already been stored by
+ * spill_batch, so the result does not count them.
+ */
 IngestResult
 store_spill(Spill *spill)
 {

@@ -9,7 +9,7 @@
 #include "fmgr.h"
 #include "ingest/spill.h"
 
-/* The result of a call, in numbers of events. */
+/* The result of a call: numbers of events and production errors. */
 typedef struct IngestResult
 {
 	int64		inserted;

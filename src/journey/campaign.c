@@ -1,9 +1,11 @@
 /*
  * campaign.c
- *		The campaigns that events name, and their names.
+ *		Table campaigns: the campaigns that events name, and the campaigns'
+ *		names.
  *
- * A campaign's row changes only when its name does.  If it also had counts or
- * the time of the last event, all writers would have to wait for each other.
+ * A row changes only if an event gives the campaign another name, or a name on a
+ * later day.  If the row also had counts or the time of the last event, all
+ * writers would have to wait for each other.
  */
 #include "postgres.h"
 
@@ -29,7 +31,7 @@ static const TableColumn campaigns_columns[N_CAMPAIGNS_COLUMNS] = {
 	[CAMPAIGNS_NAMED_ON] = COLUMN("named_on", DATEOID),
 };
 
-/* Open campaigns.  Errors are those of open_table. */
+/* Open table campaigns.  Errors are those of open_table. */
 Relation
 open_campaigns(LOCKMODE mode)
 {
@@ -61,8 +63,8 @@ equal_campaigns(const CampaignKey *a, const CampaignKey *b)
 typedef struct Campaign
 {
 	CampaignKey key;
-	text	   *name;			/* or NULL */
-	DateADT		named_on;		/* the UTC day of the event that names it */
+	text	   *name;			/* NULL if no event gives one */
+	DateADT		named_on;		/* UTC day of the event that gives the name */
 	char		status;			/* for simplehash */
 } Campaign;
 
@@ -84,8 +86,8 @@ struct CampaignWriter
 };
 
 /*
- * Create a writer that collects the campaigns of events, which campaign_finish
- * writes.  Needs an SPI connection.
+ * Create a writer, which collects the campaigns of events until campaign_finish
+ * writes them.  Needs an SPI connection.
  */
 CampaignWriter *
 campaign_writer_create(MemoryContext parent)
@@ -107,10 +109,11 @@ day_of(TimestampTz time)
 }
 
 /*
- * True if a name given on a day takes precedence over another.  A campaign has
- * the name given on the latest day or, if several were given on that day, the
- * last in byte order.  So the name depends only on the set of events, and an
- * event that repeats the current name on the same day does not update the row.
+ * True if a name given on a day takes precedence over another name, given on
+ * other_day.  A campaign has the name that was given on the latest day.  Of several
+ * names given on that day, it has the last in byte order.  So the name depends only
+ * on the set of events, and an event that repeats the current name on the same day
+ * does not update the row.
  */
 static bool
 name_takes_precedence(DateADT day, const char *name, int length, DateADT other_day, const text *other)
@@ -120,7 +123,10 @@ name_takes_precedence(DateADT day, const char *name, int length, DateADT other_d
 	return compare_bytes(name, length, VARDATA_ANY(other), VARSIZE_ANY_EXHDR(other)) > 0;
 }
 
-/* Add the campaign of an event, and the name that the event gives to it. */
+/*
+ * Add the campaign of an event, if it has one, and the name that the event gives
+ * to the campaign.
+ */
 void
 campaign_add(CampaignWriter *writer, const EventRow *row)
 {
@@ -157,7 +163,7 @@ campaign_add(CampaignWriter *writer, const EventRow *row)
 	MemoryContextSwitchTo(caller);
 }
 
-/* True if the events do not change the row in the slot. */
+/* True if the stored row, which is in the slot, need not be updated. */
 static bool
 campaign_is_current(TupleTableSlot *slot, const Campaign *campaign)
 {
@@ -181,7 +187,6 @@ account_text(const Campaign *campaign)
 	return PointerGetDatum(cstring_to_text_with_len(campaign->key.account, campaign->key.account_length));
 }
 
-/* Add the row of a campaign to rows. */
 static void
 add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *rows)
 {
@@ -198,8 +203,8 @@ add_campaign_row(const Campaign *campaign, TupleDesc tupdesc, Tuplestorestate *r
 }
 
 /*
- * Add a row for each campaign whose stored row must change or does not exist,
- * and return their number.
+ * Add a row for each campaign whose stored row does not exist or must be updated.
+ * Returns the number of rows added.
  */
 static int64
 collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *rows)
@@ -225,8 +230,8 @@ collect_campaigns(CampaignWriter *writer, Relation relation, Tuplestorestate *ro
 }
 
 /*
- * Keep the stored name or the new one, whichever takes precedence according to
- * name_takes_precedence.
+ * If a row exists, the query keeps the stored name or the new name, whichever
+ * takes precedence according to name_takes_precedence.
  */
 static SqlQuery write_campaign_query = {
 	.sql = "INSERT INTO postalytics.campaigns AS c (campaign_id, account, name, named_on)"

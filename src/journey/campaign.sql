@@ -12,15 +12,16 @@ CREATE TABLE postalytics.campaigns (
 );
 COMMENT ON TABLE postalytics.campaigns IS
     'one row for each campaign that events name; for counts, see pieces';
-COMMENT ON COLUMN postalytics.campaigns.campaign_id IS 'id of the campaign, or of its drop if only that is known';
+COMMENT ON COLUMN postalytics.campaigns.campaign_id IS 'id of the campaign, or of its drop if only the drop is known';
 COMMENT ON COLUMN postalytics.campaigns.account IS 'client whose campaign it is; empty if no account was given';
 COMMENT ON COLUMN postalytics.campaigns.name IS 'name given on the latest day; of several names given on that day, the last in byte order';
 COMMENT ON COLUMN postalytics.campaigns.named_on IS 'day (UTC) of the latest event that gives the campaign a name';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.campaigns', '');
 
--- A name given on a later day takes precedence and, of two names given on the same
--- day, the last in byte order.  campaign.c has the same rule for the events of a call.
+-- The name given on the later day takes precedence.  If both names were given on the
+-- same day, the last in byte order does.  name_takes_precedence in campaign.c applies
+-- the same rule to the events of a call.
 CREATE FUNCTION postalytics.latest_name(
     stored_name text,
     stored_on date,

@@ -2,9 +2,11 @@
  * journey.c
  *		Folds events into pieces, one row for each mail piece.
  *
- * Folding is commutative and associative, and each event is inserted once, so
- * that neither the order of arrival nor the grouping into calls matters.
- * piece.c merges a row made from new events with the stored one.
+ * To fold an event into a row means to update the row with the data of the event.
+ * Folding is commutative and associative, and each event is inserted once.  So
+ * neither the order of arrival nor the grouping into calls matters.  piece.c merges
+ * a row made from new events with the stored row.  Sections and marks are
+ * explained in piece.h.
  */
 #include "postgres.h"
 
@@ -22,19 +24,20 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-/* The journey of one piece, folded from its events so far. */
+/* The data of one piece, folded from the events that were added so far. */
 typedef struct Journey
 {
-	EventKey	key;			/* of the last event; its piece is NULL before
-								 * the first */
+	EventKey	key;			/* key of the last event added; key.piece is
+								 * NULL before the first */
 	TimestampTz first_of_status[N_STATUSES];
 	TimestampTz first_event_at;
 	TimestampTz last_event_at;
-	int32		events[N_STATUSES]; /* number of events */
+	int32		events[N_STATUSES]; /* number of events by status */
 	int64		marks[N_MARKS];
 	text	   *campaign_id;	/* NULL if only the drop is known */
 	text	   *drop_id;
-	const EventRecord *section[N_SECTIONS];
+	const EventRecord *section[N_SECTIONS]; /* event that decides each
+											 * section, or NULL */
 	bool		has_unknown_payload;	/* the payload of an event was not
 										 * kept */
 } Journey;
@@ -43,15 +46,15 @@ struct JourneyWriter
 {
 	MemoryContext context;
 	Relation	pieces;
-	DirectTable *direct;		/* NULL if only a query can write to it */
+	DirectTable *direct;		/* NULL if only a query can write to pieces */
 	Tuplestorestate *rows;		/* rows of pieces that the query writes */
-	int64		count;
-	Row			row;			/* being built */
+	int64		count;			/* number of rows in rows */
+	Row			row;			/* row that is being built */
 	bool		replace;		/* replace stored rows instead of merging */
 	Journey		journey;
 };
 
-/* The number of rows that the query writes at once. */
+/* Maximum number of rows that the query writes at once. */
 #define MAX_KEPT_ROWS	10000
 
 static void
@@ -68,9 +71,9 @@ begin_journey(Journey *journey)
 
 /*
  * Create a writer that folds events into pieces.  Needs an SPI connection.  If
- * replace is true, the caller adds all events of each piece, and the result
- * replaces the stored row; otherwise the caller adds only events that were not
- * folded before, and the result is merged with the stored row.
+ * replace is true, the caller must add all events of each piece, and the result
+ * replaces the stored row.  If replace is false, the caller must add only events
+ * that were not folded before, and the result is merged with the stored row.
  */
 JourneyWriter *
 journey_writer_create(MemoryContext parent, bool replace)
@@ -93,8 +96,8 @@ journey_writer_create(MemoryContext parent, bool replace)
 /* ---- folding ---- */
 
 /*
- * True if an event that can decide a section is the latest so far.  If so, it
- * decides the section, and its mark is recorded.
+ * True if an event that has a value for a section is the latest such event so far.
+ * If so, the event decides the section, and its mark is recorded.
  */
 static bool
 take_section(Journey *journey, Section section, int64 mark)
@@ -105,7 +108,10 @@ take_section(Journey *journey, Section section, int64 mark)
 	return true;
 }
 
-/* Let the payload of an event decide the sections that it has. */
+/*
+ * Let an event decide the sections for which its payload has a value and the event
+ * is the latest so far.
+ */
 static void
 add_record(Journey *journey, const EventRecord *record, MailStatus status, int64 mark)
 {
@@ -130,9 +136,9 @@ add_record(Journey *journey, const EventRecord *record, MailStatus status, int64
 }
 
 /*
- * True if a row has a campaign that is not the default, which is the drop.  If
- * the payload is unknown, a campaign that has the id of the drop is assumed to
- * be the default.
+ * True if an event names a campaign itself.  If it names only a drop, campaign_id
+ * has the id of the drop.  If the payload is unknown, a campaign_id that is equal
+ * to drop_id is assumed to come from the drop.
  */
 static bool
 names_campaign(const EventRow *row)
@@ -144,8 +150,10 @@ names_campaign(const EventRow *row)
 }
 
 /*
- * Fold in one event.  The caller must add the events of a piece one after the
- * other, and keep what they point to until journey_next_piece.
+ * Fold an event into the current piece.  The caller must add the events of a piece
+ * one after the other, and call journey_next_piece before the first event of the
+ * next piece.  Until then, the data that the rows point to and the current memory
+ * context must exist.
  */
 void
 journey_add(JourneyWriter *writer, const EventRow *row)
@@ -223,7 +231,6 @@ set_sections(Row row, const Journey *journey)
 		row_set(row, EXPECTED_DELIVERY_AT, TimestampTzGetDatum(expected->expected_at));
 }
 
-/* Set the columns of a row from a journey. */
 static void
 set_columns(Row row, const Journey *journey)
 {
@@ -250,8 +257,8 @@ enum
 };
 
 /*
- * The rows are in piece order, so that concurrent calls lock pieces in the
- * same order.
+ * The rows are in the order of piece_compare, so that concurrent calls lock pieces
+ * in the same order.
  */
 static SqlQuery write_piece_query = {
 	.sql = "INSERT INTO postalytics.pieces AS p"
@@ -307,7 +314,7 @@ write_kept(JourneyWriter *writer)
 	writer->count = 0;
 }
 
-/* Keep the row for the query. */
+/* Keep the row that was built, so that the query can write it later. */
 static void
 keep_row(JourneyWriter *writer)
 {
@@ -325,8 +332,8 @@ keep_row(JourneyWriter *writer)
 }
 
 /*
- * Mark the sections that no payload decides as unknown, so that the stored row
- * keeps its values for them.  Campaign and drop are columns of events, and thus
+ * Give the sections that no payload decides UNKNOWN_MARK, so that piece_replace
+ * keeps their stored values.  Campaign and drop are columns of events, and thus
  * always known.
  */
 static void
@@ -337,7 +344,7 @@ keep_unknown_sections(Journey *journey)
 			journey->marks[SECTION_MARK(i)] = UNKNOWN_MARK;
 }
 
-/* Write the row of the current piece, which has no more events. */
+/* Write the row of the current piece, whose events have all been added. */
 void
 journey_next_piece(JourneyWriter *writer)
 {
@@ -353,7 +360,7 @@ journey_next_piece(JourneyWriter *writer)
 	begin_journey(&writer->journey);
 }
 
-/* Write the remaining rows, and close the tables. */
+/* Write the row of the last piece and the rows that were kept, and close pieces. */
 void
 journey_finish(JourneyWriter *writer)
 {

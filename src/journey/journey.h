@@ -1,6 +1,6 @@
 /*
  * journey.h
- *		Events folded into pieces.
+ *		Computes the rows of pieces from events.
  */
 #ifndef POSTALYTICS_JOURNEY_H
 #define POSTALYTICS_JOURNEY_H

@@ -3,8 +3,9 @@
  *		The columns of pieces, and how two rows of one piece are merged.
  *
  * A row depends only on the set of the piece's events, not on their order.
- * Marks ensure this: they record which event decided each part of the row.
- * journey.c folds events into rows.
+ * Marks ensure this by recording which event decided each part of the row.
+ * journey.c computes rows from events.  Sections and marks are explained in
+ * piece.h.
  */
 #include "postgres.h"
 
@@ -59,7 +60,7 @@ const TableColumn pieces_columns[N_PIECE_COLUMNS] = {
 	[PIECE_MARKS] = COLUMN_NOT_NULL("marks", BYTEAOID),
 };
 
-/* Open pieces.  Errors are those of open_table. */
+/* Open table pieces.  Errors are those of open_table. */
 Relation
 open_pieces(LOCKMODE mode)
 {
@@ -94,12 +95,14 @@ mark_status(int64 mark)
 }
 
 /*
- * The mark of the first event of a status is not stored, because its time is
- * in a column.  Most rows have no other marks.  They use the short form, which
- * has half a byte for each section: the status whose first event decided it.
+ * The mark of the first event of a status is not stored, because the time of that
+ * event is in a column.  Most rows have no other marks.  They use the short form,
+ * which has half a byte for each section: the status whose first event decided the
+ * section, or SHORT_NONE.
  *
- * All other rows store a byte for each mark: FIRST_EVENT + the status, or the
- * position of the mark in the list that follows, which has no duplicates.
+ * All other rows store a byte for each mark, followed by a list of marks without
+ * duplicates.  The byte is FIRST_EVENT + the status for the mark of a first event,
+ * the position in the list for any other mark, or NO_POSITION for NO_MARK.
  */
 #define SHORT_LENGTH	((N_SECTIONS + 1) / 2)
 #define SHORT_NONE		15
@@ -132,8 +135,8 @@ set_marks(Row row, const void *bytes, int length)
 }
 
 /*
- * Store the short form.  Returns false if there are marks other than those of
- * first events.
+ * Store marks in the short form.  Returns false, and stores nothing, if there are
+ * marks other than those of first events.
  */
 static bool
 store_short(Row row, const int64 *marks)
@@ -156,7 +159,7 @@ store_short(Row row, const int64 *marks)
 	return true;
 }
 
-/* Store the marks of a row whose times are set. */
+/* Store the marks of a row.  The times of first events must be set in the row. */
 static void
 store_marks(Row row, const int64 *marks)
 {
@@ -241,7 +244,7 @@ read_marks(const Datum *values, const bool *nulls, int64 *marks)
 
 /* ---- merging ---- */
 
-/* How a column of two rows is merged. */
+/* How the values of a column in two rows are merged. */
 typedef enum Merge
 {
 	MERGE_NONE,					/* the key, the marks, and columns derived
@@ -249,7 +252,8 @@ typedef enum Merge
 	MERGE_EARLIEST,
 	MERGE_LATEST,
 	MERGE_SUM,
-	MERGE_SECTION				/* plus the Section: by its mark */
+	MERGE_SECTION				/* plus the Section: from the row with the
+								 * later mark of the section */
 } Merge;
 
 static const int column_merge[N_PIECE_COLUMNS] = {
@@ -273,7 +277,7 @@ static const int column_merge[N_PIECE_COLUMNS] = {
 	[LAST_URL] = MERGE_SECTION + SECTION_URL,
 };
 
-/* Return how a column is merged. */
+/* Return the Merge of a column, or MERGE_SECTION plus its Section. */
 static int
 merge_of(int column)
 {
@@ -283,8 +287,8 @@ merge_of(int column)
 }
 
 /*
- * Set the columns that are derived from the others.  A campaign that is known
- * only by its drop has the id of the drop.
+ * Set the columns that are derived from the others: the status, the response and,
+ * if only the drop is known, the campaign, which then has the id of the drop.
  */
 static void
 set_derived(Row row, const int64 *marks)
@@ -312,8 +316,8 @@ set_derived(Row row, const int64 *marks)
 }
 
 /*
- * Set the marks of a row whose times and counts are set, and the columns that
- * are derived from them.
+ * Set the marks of a row, and the columns that are derived from others.  The times
+ * and counts of the row must be set.
  */
 void
 piece_set_marks(Row row, const int64 *marks)
@@ -343,8 +347,9 @@ keeps_stored(int merge, Datum value, bool isnull, Datum stored,
 }
 
 /*
- * Merge the stored row of a piece into one made from new events: a
- * DirectMerge.
+ * Merge the stored row of a piece into a row made from new events.  This is a
+ * DirectMerge function, which always returns true.  Error 22023 if the marks of a
+ * row are invalid.
  */
 bool
 piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
@@ -377,8 +382,10 @@ piece_merge(Datum *values, bool *nulls, const Datum *stored, const bool *stored_
 }
 
 /*
- * Replace the stored row of a piece with one made from all of its events: a
- * DirectMerge.  Sections with UNKNOWN_MARK keep their stored values.
+ * Replace the stored row of a piece with a row made from all events of the piece.
+ * Sections with UNKNOWN_MARK keep their stored values.  This is a DirectMerge
+ * function, which always returns true.  Error 22023 if the marks of a row are
+ * invalid.
  */
 bool
 piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *stored_nulls)
@@ -409,9 +416,10 @@ piece_replace(Datum *values, bool *nulls, const Datum *stored, const bool *store
 /*
  * merge_piece(stored pieces, new pieces, replace boolean) returns pieces
  *
- * Merges two rows of a piece that were made from different events or, if
- * replace is true, replaces the first with the second, which was made from all
- * of its events.  Strict.  Error 22023 if the marks of a row are invalid.
+ * Merges two rows of a piece that were made from different events.  If replace is
+ * true, the second row must have been made from all events of the piece, and
+ * replaces the first; see piece_replace.  Strict.  Error 22023 if the marks of a
+ * row are invalid.
  */
 Datum
 postalytics_merge_piece(PG_FUNCTION_ARGS)

@@ -26,8 +26,8 @@ enum
 extern const TableColumn pieces_columns[N_PIECE_COLUMNS];
 
 /*
- * Groups of columns.  Each group is taken as a whole from the latest event
- * that has it.
+ * A section is a group of columns that are taken from the same event, which is the
+ * latest event that has a value for any of them.  This event decides the section.
  */
 typedef enum Section
 {
@@ -45,9 +45,9 @@ typedef enum Section
 #define N_SECTIONS		(SECTION_ZIP + 1)
 
 /*
- * A mark is the time and status of an event, as one number: the last event of
- * a status, or the one that decided a section.  Responses have no status mark,
- * because they do not affect the current status.
+ * A mark is the time and status of an event, as one number.  A row has a mark for
+ * the last event of each status, and for the event that decided each section.
+ * Responses have no status mark, because they do not affect the current status.
  */
 
 #define N_STATUS_MARKS	(RETURNED_TO_SENDER + 1)
@@ -56,14 +56,14 @@ typedef enum Section
 #define NO_MARK			PG_INT64_MIN
 
 /*
- * The mark of a section that no known payload decides, if other payloads were
- * not kept.  piece_replace keeps the stored section.
+ * The mark of a section that no kept payload decides, if the payloads of other
+ * events were not kept.  piece_replace keeps the stored values of the section.
  */
 #define UNKNOWN_MARK	(NO_MARK + 1)
 
 /*
- * Return the mark of an event.  Of events at the same time, the one with the
- * later status in the enum counts as the later.
+ * Return the mark of an event.  If two events have the same time, the event whose
+ * status comes later in the enum counts as the later event.
  */
 static inline int64
 make_mark(TimestampTz time, MailStatus status)

@@ -1,11 +1,12 @@
 /*
  * piece.sql
- *		pieces: what is known about each mail piece, folded from its events.
+ *		pieces: what is known about each mail piece from its events.
  *
  * A row depends only on the set of the piece's events, not on their order.  The
- * column marks ensures this: for each status, and for each group of columns that the
- * latest event decides, it holds the time (in microseconds since 2000, times 16) plus
- * the status of that event.
+ * column marks ensures this.  For each status, it identifies the last event.  For each
+ * group of columns that are taken from the same event, it identifies that event.  An
+ * event is identified by its time (in microseconds since 2000), times 16, plus the
+ * number of its status.  piece.c describes how these numbers are stored.
  *
  * The key begins with piece_id, so that a lookup without an account also needs only one
  * descent of the index.
@@ -60,9 +61,9 @@ COMMENT ON TABLE postalytics.pieces IS
     'one row for each mail piece: its journey, current status and recipient';
 COMMENT ON COLUMN postalytics.pieces.piece_id IS 'mail id, or campaign/contact; see the setting identity';
 COMMENT ON COLUMN postalytics.pieces.account IS 'client whose mail it is; empty if no account was given';
-COMMENT ON COLUMN postalytics.pieces.campaign_id IS 'campaign named by the latest event that names one; the drop if only the drop is known';
-COMMENT ON COLUMN postalytics.pieces.drop_id IS 'drop of the campaign, from the latest event that names one';
-COMMENT ON COLUMN postalytics.pieces.contact_id IS 'contact, from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.campaign_id IS 'campaign, from the latest event that names a campaign; the drop if only the drop is known';
+COMMENT ON COLUMN postalytics.pieces.drop_id IS 'drop of the campaign, from the latest event that names a drop';
+COMMENT ON COLUMN postalytics.pieces.contact_id IS 'contact, from the latest event that names a contact';
 COMMENT ON COLUMN postalytics.pieces.status IS 'current status; NULL while there are only responses';
 COMMENT ON COLUMN postalytics.pieces.status_at IS 'time of the last event of the current status';
 COMMENT ON COLUMN postalytics.pieces.response IS 'pURLCompleted, pURLOpened or NULL';
@@ -83,7 +84,7 @@ COMMENT ON COLUMN postalytics.pieces.first_event_at IS 'time of the first event'
 COMMENT ON COLUMN postalytics.pieces.last_event_at IS 'time of the last event';
 COMMENT ON COLUMN postalytics.pieces.expected_delivery_at IS 'expected delivery date, from the latest event that has one';
 COMMENT ON COLUMN postalytics.pieces.country IS 'country, from the latest event that names one';
-COMMENT ON COLUMN postalytics.pieces.first_name IS 'recipient, whose columns up to state come from the latest event that names one';
+COMMENT ON COLUMN postalytics.pieces.first_name IS 'first name of the recipient; the columns from first_name to state come from the latest event that has any of them';
 COMMENT ON COLUMN postalytics.pieces.last_name IS 'last name of the recipient';
 COMMENT ON COLUMN postalytics.pieces.company IS 'company of the recipient';
 COMMENT ON COLUMN postalytics.pieces.email IS 'e-mail address of the recipient';
@@ -102,10 +103,10 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_merge_piece';
 COMMENT ON FUNCTION postalytics.merge_piece(postalytics.pieces, postalytics.pieces, boolean) IS
-    'internal: merge two rows of a piece made from different events or, with replace, replace the first with the second';
+    'internal: merges two rows of a piece that were made from different events or, if replace is true, replaces the first with the second';
 
--- The body is a string, because a body parsed at creation would keep users from
--- adding columns to pieces.  A string is parsed with the caller's search_path, so the
+-- The body is a string, because users could not add columns to pieces if the body were
+-- parsed at creation.  The string is parsed with the caller's search_path, so the
 -- operators are schema-qualified.
 CREATE FUNCTION postalytics.reached_at(piece postalytics.pieces, status postalytics.mail_status)
 RETURNS timestamptz
@@ -127,4 +128,4 @@ SELECT CASE
        END
 $$;
 COMMENT ON FUNCTION postalytics.reached_at(postalytics.pieces, postalytics.mail_status) IS
-    'time of a piece''s first event of a status; NULL if it has none';
+    'time of a piece''s first event of a status; NULL if there is none';

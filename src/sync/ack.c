@@ -2,6 +2,10 @@
  * ack.c
  *		ack and nack, with which a worker reports the outcome of the
  *		deliveries that it fetched.
+ *
+ * A claim is a delivery id, with or without an attempt, that the caller passes
+ * to say that the delivery is leased to it.  Claims that are not valid are
+ * ignored.
  */
 #include "postgres.h"
 
@@ -32,11 +36,10 @@
 PG_FUNCTION_INFO_V1(postalytics_ack);
 PG_FUNCTION_INFO_V1(postalytics_nack);
 
-/* A delivery that the caller claims to hold. */
 typedef struct Claim
 {
 	int64		id;
-	int32		attempt;		/* 0 unless the call names attempts */
+	int32		attempt;		/* 0 if no attempts were passed */
 } Claim;
 
 typedef struct Claims
@@ -103,9 +106,9 @@ read_claims(const text *sync, ArrayType *delivery_ids, ArrayType *attempts, Clai
 
 /*
  * True if the session may finish a delivery without naming the attempt.  A
- * session that held an earlier lease but not the current one is refused.  One
- * that never held a lease is not, because behind a connection pooler the
- * client may have fetched through another session.
+ * session that held an earlier lease but not the current one is refused.  A
+ * session that never held a lease is accepted, because behind a connection
+ * pooler the client may have fetched the delivery through another session.
  */
 static bool
 may_end_lease(TupleTableSlot *slot)
@@ -128,8 +131,9 @@ may_end_lease(TupleTableSlot *slot)
 }
 
 /*
- * True if the row in the slot is a leased delivery of this sync and the claim
- * holds.
+ * True if a claim is valid: the row in the slot is the claimed delivery, belongs
+ * to the sync, is leased, and has the claimed attempt.  For a claim without an
+ * attempt, may_end_lease decides instead.
  */
 static bool
 is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
@@ -144,9 +148,10 @@ is_claimed(TupleTableSlot *slot, const Claims *claims, const Claim *claim)
 }
 
 /*
- * Lock the row of a claim.  False if the delivery is finished, is not leased or
- * is leased to another worker, or belongs to another sync.  Waits for a
- * transaction that holds the row.  Error 40001 as for lock_row.
+ * Lock the row of a claim, and set place to its ctid.  Returns false if the claim
+ * is not valid: the delivery is finished, is not leased or is leased to another
+ * worker, or belongs to another sync.  Waits for a transaction that has locked
+ * the row.  Error 40001, as for lock_row.
  */
 static bool
 lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
@@ -156,14 +161,14 @@ lock_claimed(Lookup *lookup, const Claims *claims, const Claim *claim,
 	if (!lookup_first(lookup) || !is_claimed(lookup->slot, claims, claim))
 		return false;
 	*place = lookup->slot->tts_tid;
-	lookup_rescan(lookup);		/* no pin is kept while waiting */
+	lookup_rescan(lookup);		/* keep no buffer pin while waiting */
 	return lock_row(lookup->table, place, mode, LockWaitBlock, lookup->slot) &&
 		is_claimed(lookup->slot, claims, claim);
 }
 
 /*
- * Lock the rows of all valid claims, store their ctids in tids and the times
- * at which they were created in created, and return their number.
+ * Lock the rows of all valid claims, and return their number.  Stores their
+ * ctids in tids, and the creation times of the deliveries in created.
  */
 static int
 lock_claims(const Claims *claims, LockTupleMode mode, Datum *tids, TimestampTz *created)
@@ -199,7 +204,7 @@ lock_claims(const Claims *claims, LockTupleMode mode, Datum *tids, TimestampTz *
 /*
  * Finish the deliveries of a sync that are leased to the caller, and return
  * their number.  The arrays may be NULL.  The caller has checked that the
- * current user may work on the sync.  Locks and errors as for ack.
+ * current user may use the sync.  Locks and errors are as for ack.
  */
 int64
 ack_deliveries(const text *sync, ArrayType *delivery_ids, ArrayType *attempts)
@@ -251,7 +256,7 @@ array_argument(FunctionCallInfo fcinfo, int i)
  *
  * Locks: the rows, in the order of delivery_id.  Errors: those of
  * sync_argument, 22023 for arrays of different lengths, 25006 in a read-only
- * transaction.
+ * transaction, 40001 as for lock_row.
  */
 Datum
 postalytics_ack(PG_FUNCTION_ARGS)
@@ -302,12 +307,16 @@ static SqlQuery nack_query = {
  *		dead boolean, attempts integer[], pause interval) returns bigint
  *
  * Records that the deliveries leased to the caller have failed, and returns
- * their number.  They are due again after retry_in, or after an exponentially
- * growing wait if that is NULL.  They become dead if dead is true or
- * max_attempts is reached.  If pause is given and positive, the sync is paused
- * for that long, even if none of the deliveries is leased to the caller, unless
- * it is already paused for longer.  Arguments, locks and errors are as for ack;
- * also 22023 for a negative or infinite retry_in or pause.
+ * their number.  The deliveries are due again after retry_in or, if retry_in is
+ * NULL, after a wait that grows exponentially.  They become dead if dead is true
+ * or max_attempts is reached.
+ *
+ * A positive pause also pauses the sync for that long, unless the sync is already
+ * paused for longer.  It does so even if none of the deliveries is leased to the
+ * caller.
+ *
+ * Arguments and locks are as for ack.  Errors: those of ack, 22004 if dead is
+ * NULL, 22023 if retry_in or pause is negative or infinite.
  */
 Datum
 postalytics_nack(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * ack.sql
- *		ack and nack, for workers.  They have the same settings as fetch.
+ *		ack and nack, for workers.  fetch.sql explains their settings.
  */
 
 CREATE FUNCTION postalytics.ack(sync text, delivery_ids bigint[], attempts integer[] DEFAULT NULL)

@@ -1,8 +1,10 @@
 /*
  * aside.c
- *		Deliveries and pieces that a session has put aside: they are due but
- *		cannot be leased yet.  Each has its own time at which the session
- *		probes it, so that index scans can begin after it.
+ *		Deliveries and pieces that a session has put aside.
+ *
+ * These are due but cannot be leased yet.  Each has its own time at which the
+ * session probes it, that is, decides on it again.  The session's index scans can
+ * therefore begin at a later position.
  */
 #include "postgres.h"
 
@@ -14,9 +16,9 @@
 #define MAX_ASIDE	100000
 
 /*
- * If it is not known when an entry becomes free, it is probed after
+ * If it is not known when an entry can be leased, it is probed after
  * PROBE_INTERVAL, or after PROBE_EACH times the number of entries, whichever is
- * longer; both are in microseconds.  The latter bounds the total cost of probes.
+ * longer.  PROBE_EACH bounds the total cost of probes.  Both are in microseconds.
  */
 #define PROBE_INTERVAL	100000
 #define PROBE_EACH		1000
@@ -49,7 +51,7 @@ compare_probes(const pairingheap_node * a, const pairingheap_node * b, void *arg
 	return one < other ? 1 : one > other ? -1 : 0;
 }
 
-/* Initialize an empty set, in a new child of a memory context. */
+/* Initialize an empty set in a new memory context, which is a child of parent. */
 void
 asides_init(Asides *asides, MemoryContext parent)
 {
@@ -74,9 +76,9 @@ aside_find(Asides *asides, Subject subject)
 }
 
 /*
- * Put a piece or delivery aside until a time at which it is probed.  until is
- * DT_NOBEGIN if it is not known when it becomes free.  False if there are too
- * many entries.
+ * Put a piece or delivery aside, to be probed at until.  until is DT_NOBEGIN if it
+ * is not known when the piece or delivery can be leased.  False if there are
+ * already MAX_ASIDE entries.
  */
 bool
 aside_add(Asides *asides, Subject subject, TimestampTz until, TimestampTz now)
@@ -112,7 +114,7 @@ aside_add(Asides *asides, Subject subject, TimestampTz until, TimestampTz now)
 	return true;
 }
 
-/* Set another time at which an entry is probed.  until is as above. */
+/* Set another time at which an entry is probed.  until is as for aside_add. */
 void
 aside_defer(Asides *asides, Aside *aside, TimestampTz until, TimestampTz now)
 {
@@ -123,7 +125,7 @@ aside_defer(Asides *asides, Aside *aside, TimestampTz until, TimestampTz now)
 	pairingheap_add(asides->heap, &aside->node);
 }
 
-/* Remove an entry; it is restored if the transaction is rolled back. */
+/* Remove an entry.  A rollback of the transaction restores it. */
 void
 aside_remove(Asides *asides, Aside *aside)
 {
@@ -134,7 +136,7 @@ aside_remove(Asides *asides, Aside *aside)
 	aside->listed = true;
 }
 
-/* Return the entry that is probed first, or NULL if there are none. */
+/* Return the entry with the earliest probe_at, or NULL if there are no entries. */
 Aside *
 aside_first(Asides *asides)
 {
@@ -166,8 +168,8 @@ asides_commit(Asides *asides)
 }
 
 /*
- * Restore the entries removed by a transaction that is rolled back, and make all
- * those that it added, deferred or removed due for a probe at once.
+ * Undo the removals of a transaction that is rolled back.  Make all entries that
+ * the transaction added, deferred or removed due for a probe at once.
  */
 void
 asides_abort(Asides *asides)

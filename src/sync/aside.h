@@ -1,6 +1,9 @@
 /*
  * aside.h
  *		Deliveries and pieces that a session has put aside.
+ *
+ * An aside is a delivery or piece that is due but cannot be leased yet.  It has
+ * its own time at which the session decides on it again, which is called a probe.
  */
 #ifndef POSTALYTICS_ASIDE_H
 #define POSTALYTICS_ASIDE_H
@@ -12,7 +15,7 @@
 
 typedef struct Aside
 {
-	pairingheap_node node;		/* in the heap unless gone */
+	pairingheap_node node;		/* in Asides.heap unless gone */
 	slist_node	gone_node;
 	Subject		subject;
 	TimestampTz probe_at;
@@ -25,9 +28,9 @@ typedef struct Asides
 {
 	MemoryContext context;
 	struct asides_hash *hash;
-	pairingheap *heap;			/* by probe_at */
-	slist_head	gone;
-	uint64		transaction;	/* the number of the current one, from 1 */
+	pairingheap *heap;			/* ordered by probe_at */
+	slist_head	gone;			/* entries that are listed */
+	uint64		transaction;	/* number of the current one, from 1 */
 } Asides;
 
 extern void asides_init(Asides *asides, MemoryContext parent);

@@ -2,11 +2,13 @@
  * breaker.c
  *		Pauses a sync after a number of consecutive failures.
  *
- * A breaker is closed until that many deliveries have failed since the last
- * success.  Then it trips: the sync is paused for 30 seconds, after which one
- * delivery is leased at a time (pace.c).  If that fails, the breaker trips
- * again, for twice as long, up to an hour; the first success closes it.
- * Failures during a pause belong to earlier leases and do not count.
+ * The breaker of a sync is closed until the number of deliveries that have failed
+ * since the last success reaches syncs.breaker.  Then the breaker trips, and the
+ * sync is paused for 30 seconds.  After the pause the breaker is half-open, and
+ * one delivery is leased at a time (pace.c).  If that delivery fails, the breaker
+ * trips again, and the pause is twice as long, up to an hour.  The first success
+ * closes the breaker.  Failures during a pause are not counted, because they
+ * belong to earlier leases.
  */
 #include "postgres.h"
 
@@ -85,7 +87,7 @@ static SqlQuery insert_state_query = {
 	}
 };
 
-/* Add a row, which becomes the latest one. */
+/* Insert a row of breaker_events, which becomes the state of the breaker. */
 static void
 set_breaker(const Sync *sync, const Breaker *breaker)
 {
@@ -102,8 +104,8 @@ set_breaker(const Sync *sync, const Breaker *breaker)
 }
 
 /*
- * Count failures of a sync, and pause it if there were too many.  Needs an SPI
- * connection and the owner's rights.
+ * Count failed deliveries of a sync, and trip its breaker if necessary.  Needs an
+ * SPI connection and the owner's rights.
  */
 void
 breaker_failed(const Sync *sync, int count)
@@ -137,8 +139,8 @@ breaker_failed(const Sync *sync, int count)
 }
 
 /*
- * Record a success of a sync, which closes its breaker.  Needs an SPI connection
- * and the owner's rights.
+ * Close the breaker of a sync, because a delivery succeeded.  Needs an SPI
+ * connection and the owner's rights.
  */
 void
 breaker_succeeded(const Sync *sync)
@@ -167,9 +169,10 @@ breaker_succeeded(const Sync *sync)
 /*
  * end_breaker_pause(sync text) returns boolean
  *
- * Ends the pause of a sync by its breaker, even if the transaction that began it
- * has not committed, so that one delivery is tried.  False if there is no such
- * pause.  Errors: 42704.  Strict.
+ * Ends the pause that the breaker of a sync has begun, even if the transaction
+ * that began the pause has not committed.  The breaker is half-open then.  Returns
+ * false if there was no such pause.  Error 42704 if there is no such sync.
+ * Strict.
  */
 Datum
 postalytics_end_breaker_pause(PG_FUNCTION_ARGS)

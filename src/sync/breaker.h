@@ -7,12 +7,12 @@
 
 #include "sync/sync.h"
 
-/* The latest row of breaker_events. */
+/* The state of a sync's breaker: its latest row in breaker_events. */
 typedef struct Breaker
 {
-	TimestampTz at;				/* DT_NOBEGIN if there is none */
-	int			failures;
-	int			trips;			/* 0 if it is closed */
+	TimestampTz at;				/* DT_NOBEGIN if there is no row */
+	int			failures;		/* since the last success */
+	int			trips;			/* since the last success; 0 if closed */
 	TimestampTz until;			/* end of the pause; DT_NOBEGIN if closed */
 } Breaker;
 

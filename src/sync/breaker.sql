@@ -2,8 +2,9 @@
  * breaker.sql
  *		breaker_events: states of the circuit breakers of syncs.
  *
- * Rows are only added, and only the latest of a sync counts, so that a worker that is
- * idle in transaction after nack holds no lock that another would wait for.
+ * The latest row of a sync is in effect.  A change of state inserts a new row and
+ * updates none, so that a worker that is idle in transaction after nack holds no lock
+ * for which another worker would wait.
  */
 
 CREATE TABLE postalytics.breaker_events (
@@ -13,7 +14,7 @@ CREATE TABLE postalytics.breaker_events (
     trips integer NOT NULL,
     until timestamptz
 );
--- Publications of all tables need this, as the table has no primary key.
+-- A table without a primary key needs this if it is in a publication of all tables.
 ALTER TABLE postalytics.breaker_events REPLICA IDENTITY FULL;
 CREATE INDEX breaker_events_sync_at_idx ON postalytics.breaker_events (sync, at);
 COMMENT ON TABLE postalytics.breaker_events IS
@@ -32,4 +33,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_end_breaker_pause';
 COMMENT ON FUNCTION postalytics.end_breaker_pause(text) IS
-    'internal: end the pause of a sync by its breaker; true if there was one';
+    'internal: end the pause that the breaker of a sync has begun; true if there was such a pause';

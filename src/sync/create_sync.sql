@@ -71,8 +71,8 @@ $$;
 COMMENT ON FUNCTION postalytics.check_sync(postalytics.syncs) IS
     'internal: raise an error if a sync is not valid';
 
--- A sync for a campaign that does not exist matches nothing, without any error.
--- The hint of the notice covers a name that was given instead of an id.
+-- A sync for a campaign that does not exist matches nothing, and raises no error.
+-- The hint of the notice is also for users who pass the name of a campaign.
 CREATE FUNCTION postalytics.check_campaigns(sync postalytics.syncs)
 RETURNS void
 LANGUAGE plpgsql
@@ -100,8 +100,9 @@ $$;
 COMMENT ON FUNCTION postalytics.check_campaigns(postalytics.syncs) IS
     'internal: raise a notice for each unknown campaign of a sync';
 
--- The account in a payload is ignored unless field_names maps it, so a sync for that
--- account might never match.  Samples the events of the latest months.
+-- The account in a payload is ignored unless field_names maps its path, so a sync for
+-- that account might never match.  Reads up to 10000 events of each of the 4 latest
+-- partitions.
 CREATE FUNCTION postalytics.check_accounts(sync postalytics.syncs)
 RETURNS void
 LANGUAGE plpgsql
@@ -137,13 +138,16 @@ $$;
 COMMENT ON FUNCTION postalytics.check_accounts(postalytics.syncs) IS
     'internal: raise a notice if an account of a sync appears only in payloads';
 
--- Statuses can be given in any spelling.  Locks: with since, EXCLUSIVE on syncs,
--- which conflicts with the ROW SHARE of writers of events.  It waits for those
--- that have written events, and blocks new ones until the transaction ends, so
--- that each event is either filled in or matched, never both.  Errors: those of
--- check_sync and to_mail_statuses; 42710 if the name is taken; with since also
--- 25001 unless the transaction is READ COMMITTED, and 55P03 if the lock is not
--- available within 10 seconds.
+-- Statuses can be given in any spelling.
+--
+-- Locks: with since, EXCLUSIVE on syncs, which conflicts with the ROW SHARE lock of
+-- writers of events.  The call waits for transactions that have written events, and
+-- blocks other writers until its own transaction ends.  So the delivery of each event
+-- is created either by this call or by the writer of the event, never by both.
+--
+-- Errors: those of check_sync and to_mail_statuses; 42710 if the name is taken; with
+-- since also 25001 unless the transaction is READ COMMITTED, and 55P03 if the lock is
+-- not available within 10 seconds.
 CREATE FUNCTION postalytics.create_sync(
     name text,
     campaigns text[] DEFAULT NULL,
@@ -208,7 +212,7 @@ BEGIN
             USING ERRCODE = 'duplicate_object',
                   HINT = 'To change it, UPDATE its row in postalytics.syncs.';
     END IF;
-    -- A worker may have paused an earlier sync of this name while it was being dropped.
+    -- A worker may have paused an earlier sync of this name while drop_sync ran.
     PERFORM postalytics.forget_limits(new.name);
     PERFORM postalytics.check_campaigns(new);
     PERFORM postalytics.check_accounts(new);
@@ -226,7 +230,8 @@ CREATE CAST (postalytics.mail_status[] AS text[])
 WITH INOUT
 AS IMPLICIT;
 
--- Wakes the sync's workers, because deliveries may be waiting.  Errors: 42704.
+-- Notifies the sync's workers, because deliveries may be waiting.  Errors: 42704 if
+-- there is no such sync.
 CREATE FUNCTION postalytics.enable_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
@@ -245,7 +250,7 @@ $$;
 COMMENT ON FUNCTION postalytics.enable_sync(text) IS
     'enable a sync, which continues with its existing deliveries';
 
--- Errors: 42704.
+-- Errors: 42704 if there is no such sync.
 CREATE FUNCTION postalytics.disable_sync(name text)
 RETURNS void
 LANGUAGE plpgsql
@@ -263,8 +268,8 @@ $$;
 COMMENT ON FUNCTION postalytics.disable_sync(text) IS
     'disable a sync: no deliveries are created for new events, and fetch returns none; existing deliveries are kept';
 
--- The caller has locked the rows that existed when it started.  A lock timeout
--- limits the wait for rows that others have locked since then.
+-- drop_sync has already locked the deliveries that existed when it began.  The lock
+-- timeout limits the wait for later deliveries that other sessions have locked.
 CREATE FUNCTION postalytics.delete_deliveries(sync text)
 RETURNS void
 LANGUAGE plpgsql
@@ -279,7 +284,7 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_deliveries(text) IS
     'internal: delete the deliveries of a sync that is being dropped';
 
--- Waits for transactions that hold the sync's deliveries, then for transactions
+-- Waits for transactions that have locked deliveries of the sync, then for transactions
 -- that have written events, but does not block new writers while it waits.
 -- Locks: SHARE UPDATE EXCLUSIVE on syncs, the sync's row, its unfinished deliveries
 -- in the order of delivery_id, then EXCLUSIVE on syncs.  Errors: 42704 if there is no
@@ -293,7 +298,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM postalytics.check_read_committed('drop_sync');
-    -- This mode conflicts with itself, but not with writers of events.
+    -- This mode conflicts with itself, but not with the lock of writers of events.
     LOCK TABLE postalytics.syncs IN SHARE UPDATE EXCLUSIVE MODE;
     PERFORM postalytics.find_sync(name);
     PERFORM

@@ -1,6 +1,6 @@
 /*
  * dead_letter.sql
- *		Dead deliveries: dead_letters, redrive and discard.
+ *		Dead deliveries: the view dead_letters, and the functions redrive and discard.
  */
 
 CREATE VIEW postalytics.dead_letters
@@ -51,12 +51,13 @@ COMMENT ON COLUMN postalytics.dead_letters.status IS 'status of the event; NULL 
 COMMENT ON COLUMN postalytics.dead_letters.occurred_at IS 'time of the event';
 COMMENT ON COLUMN postalytics.dead_letters.attempts IS 'number of fetches since the delivery was created, or last redriven or replayed';
 COMMENT ON COLUMN postalytics.dead_letters.last_error IS 'why the last attempt failed';
-COMMENT ON COLUMN postalytics.dead_letters.since IS 'when it was given up';
+COMMENT ON COLUMN postalytics.dead_letters.since IS 'when the delivery was given up';
 
--- Locks the dead deliveries that match, in the order of delivery_id.  The caller has
--- locked the sync's row.  A NULL filter matches all; since (inclusive) and
--- until (exclusive) refer to the time at which a delivery was given up.  Errors: those
--- of check_durable, check_period and to_mail_statuses, 22023 for an empty list.
+-- Locks the dead deliveries that match all filters, in the order of delivery_id.  The
+-- caller has locked the sync's row.  A filter that is NULL matches every delivery.
+-- since (inclusive) and until (exclusive) refer to the time at which a delivery was
+-- given up.  Errors: those of check_durable, check_period and to_mail_statuses, 22023
+-- for an empty list.
 CREATE FUNCTION postalytics.lock_dead(
     sync text,
     reasons text[],
@@ -103,8 +104,8 @@ $$;
 COMMENT ON FUNCTION postalytics.lock_dead(text, text[], text[], text[], text[], timestamptz, timestamptz) IS
     'internal: lock the dead deliveries of a sync that match, and return their ids';
 
--- Makes the matching dead deliveries due at once, and counts their attempts from the
--- first again.  Their errors are kept.  Locks: the sync's row, and those of lock_dead.
+-- Makes the matching dead deliveries due at once, and resets their number of attempts
+-- to 0.  Their errors are kept.  Locks: the sync's row, and the locks of lock_dead.
 -- Errors: those of lock_dead, 42704 if there is no such sync, 25001 unless the
 -- transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.redrive(
@@ -143,8 +144,9 @@ COMMENT ON FUNCTION postalytics.redrive(text, text[], text[], text[], text[], ti
     'make the dead deliveries of a sync that match the filters due again, and return their number';
 
 -- Finishes the matching dead deliveries in the state discarded.  If there are any, the
--- call is recorded in audit_log with its reason, but without their ids.  Locks and
--- errors: those of redrive, also 22004 if the reason is NULL, 22023 if it is empty.
+-- call is recorded in audit_log, with the reason and the number of deliveries, but
+-- without their ids.  Locks: those of redrive.  Errors: those of redrive, 22004 if the
+-- reason is NULL, 22023 if it is empty.
 CREATE FUNCTION postalytics.discard(
     sync text,
     reason text,

@@ -1,11 +1,11 @@
 /*
  * delivery.c
- *		The columns of deliveries, and what fetch, ack and nack share: their
- *		arguments, and how deliveries are finished.
+ *		The columns of deliveries, and the code that fetch, ack and nack share,
+ *		which checks their arguments and finishes deliveries.
  *
- * Rows are found through one index each (lookup.c) and changed by their place
- * (ctid), so that no plan depends on the state of the queue when the plan was
- * made.  They are locked without waiting (SKIP LOCKED) or in the order of
+ * Rows are found through an index that the code names (lookup.c), and changed by
+ * their ctid, so that no plan depends on the state of the queue when the plan was
+ * made.  Rows are locked without waiting (SKIP LOCKED) or in the order of
  * delivery_id, so that workers cannot deadlock.
  */
 #include "postgres.h"
@@ -104,9 +104,10 @@ required_argument(FunctionCallInfo fcinfo, int i, const char *name)
 
 /*
  * Return the sync that the first argument names, if the current user may fetch
- * from it.  The error for other users does not reveal whether the sync exists,
- * unless they may manage syncs.  Errors: 22004 for NULL, 42501 if the user lacks
- * the privilege, 42704 if it does not exist, 22023 if it has no deliveries.
+ * from the sync.  The error for other users does not reveal whether the sync
+ * exists, unless they may manage syncs.  Errors: 22004 for NULL, 42501 if the user
+ * lacks the privilege, 42704 if the sync does not exist, 22023 if it is not
+ * durable.
  */
 const Sync *
 sync_argument(FunctionCallInfo fcinfo)
@@ -126,7 +127,10 @@ sync_argument(FunctionCallInfo fcinfo)
 	return sync;
 }
 
-/* Add an interval to a time.  Error 22023 if it is negative or infinite. */
+/*
+ * Add an interval, the argument of this name, to a time.  Error 22023 if the
+ * interval is negative or the result is infinite.
+ */
 TimestampTz
 time_after(TimestampTz start, Datum interval, const char *name)
 {
@@ -145,7 +149,7 @@ time_after(TimestampTz start, Datum interval, const char *name)
 	return end;
 }
 
-/* Return an array of ctids for a query. */
+/* Return count ctids as an SQL array, for a query. */
 Datum
 tid_array(Datum *tids, int count)
 {
@@ -242,7 +246,8 @@ finish_deliveries(Datum tids, const char *state, TimestampTz now)
 /*
  * finish_deliveries(tids tid[], state text) returns void
  *
- * The above, for SQL.  The caller must hold locks on the rows.  Strict.
+ * As the C function finish_deliveries, at the current time.  The caller must hold
+ * locks on the rows.  Strict.
  */
 Datum
 postalytics_finish_deliveries(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * delivery.h
- *		The table deliveries, and what fetch, ack and nack share.
+ *		The table deliveries, and functions that fetch, ack and nack share.
  */
 #ifndef POSTALYTICS_DELIVERY_H
 #define POSTALYTICS_DELIVERY_H
@@ -25,7 +25,7 @@ enum
 
 extern const TableColumn deliveries_columns[N_DELIVERY_COLUMNS];
 
-/* The columns of a delivery by which fetch and ack decide. */
+/* The columns of a delivery on which the decisions of fetch, ack and nack depend. */
 typedef struct DeliveryRow
 {
 	int64		id;
@@ -35,7 +35,7 @@ typedef struct DeliveryRow
 	int			status;			/* NO_STATUS for a production error */
 	TimestampTz occurred_at;
 	TimestampTz due_at;
-	TimestampTz lease_until;	/* DT_NOBEGIN if it is not leased */
+	TimestampTz lease_until;	/* DT_NOBEGIN if not leased */
 	int			attempt;
 	bool		is_test;
 } DeliveryRow;

@@ -1,22 +1,24 @@
 /*
  * delivery.sql
- *		deliveries: what each sync has to deliver, and a history of what it delivered.
+ *		The table deliveries: the unfinished deliveries of each sync, and a history of
+ *		the finished ones.
  *
- * Unfinished deliveries are in one leaf, from which they are deleted when they are
+ * Unfinished deliveries are in one partition, from which they are deleted when they are
  * finished, so that neither its heap nor its indexes grow with the history.  Finished
- * ones move to the leaf of the day (UTC), which is later dropped as a whole.  As with
- * events, the parent has no key, and the leaves of days are created when needed.
+ * deliveries move to the partition of the day (UTC), which is later dropped as a whole.
+ * As with events, the parent has no key, and the partitions of days are created when
+ * needed.
  *
  * A lease changes no indexed column, so due_at stays the same during a lease.  An index
- * scan by due_at skips the leased deliveries, which are few.  A postponed delivery gets
- * a later due_at, and a dead one 'infinity'.
+ * scan by due_at skips the leased deliveries, which are few.  The due_at of a postponed
+ * delivery is set to a later time, and that of a dead delivery to 'infinity'.
  */
 
 CREATE TYPE postalytics.delivery_state AS ENUM (
     'waiting', 'leased', 'done', 'dead', 'cancelled', 'superseded', 'discarded'
 );
 COMMENT ON TYPE postalytics.delivery_state IS
-    'state of a delivery; a leased one whose lease has expired is due again, although its state is still leased';
+    'state of a delivery; if the lease of a delivery has expired, it is due again, although its state is still leased';
 
 CREATE TYPE postalytics.delivery_error AS (
     attempt integer,
@@ -26,7 +28,7 @@ CREATE TYPE postalytics.delivery_error AS (
 COMMENT ON TYPE postalytics.delivery_error IS
     'error of a failed attempt';
 COMMENT ON COLUMN postalytics.delivery_error.attempt IS 'number of the attempt';
-COMMENT ON COLUMN postalytics.delivery_error.at IS 'when it failed';
+COMMENT ON COLUMN postalytics.delivery_error.at IS 'when the attempt failed';
 COMMENT ON COLUMN postalytics.delivery_error.error IS 'error that was passed to nack, or "lease expired"';
 
 -- Inlined into the queries that record the failure of an attempt.
@@ -64,7 +66,7 @@ CREATE TABLE postalytics.deliveries (
 )
 PARTITION BY LIST (((finished_at AT TIME ZONE 'UTC')::date));
 
--- The fillfactor leaves room in each page for a leased version of each of its rows, so
+-- The fillfactor leaves room in each page for a second, leased version of each row, so
 -- that leases need no new index entries.
 CREATE TABLE postalytics.deliveries_unfinished
 PARTITION OF postalytics.deliveries (
@@ -73,19 +75,20 @@ PARTITION OF postalytics.deliveries (
 FOR VALUES IN (NULL)
 WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.05);
 
--- fetch scans this index.  It includes piece_id, account and is_test, so that fetch can
--- skip exactly the other entries of a piece that it has decided on.
+-- fetch scans this index.  It includes piece_id, account and is_test, so that fetch,
+-- after it has decided on a piece, can skip exactly the other entries of that piece.
 CREATE INDEX deliveries_unfinished_due_idx ON postalytics.deliveries_unfinished (sync, due_at, occurred_at, delivery_id)
     INCLUDE (piece_id, account, is_test);
 -- fetch finds the other deliveries of a piece by this index.  It includes due_at and
--- delivery_id, so that fetch can skip the entries that it knows are finished.
+-- delivery_id, so that fetch can skip the entries of deliveries that it knows are
+-- finished.
 CREATE INDEX deliveries_unfinished_piece_idx ON postalytics.deliveries_unfinished (piece_id, account, sync, occurred_at)
     INCLUDE (due_at, delivery_id);
 CREATE INDEX deliveries_unfinished_failed_idx ON postalytics.deliveries_unfinished (sync, failed_at)
     WHERE failed_at IS NOT NULL;
 
 COMMENT ON TABLE postalytics.deliveries IS
-    'one row per event and sync, to be delivered until it is acknowledged; kept afterwards for the time that the setting history specifies';
+    'deliveries, one row per event and sync; after a delivery is finished, its row is kept for the time that the setting history specifies';
 COMMENT ON COLUMN postalytics.deliveries.delivery_id IS 'identifier, the same in all attempts: the key for idempotent calls';
 COMMENT ON COLUMN postalytics.deliveries.sync IS 'name of the sync';
 COMMENT ON COLUMN postalytics.deliveries.piece_id IS 'piece of the event';
@@ -93,7 +96,7 @@ COMMENT ON COLUMN postalytics.deliveries.account IS 'account of the event; empty
 COMMENT ON COLUMN postalytics.deliveries.status IS 'status of the event; NULL for a production error';
 COMMENT ON COLUMN postalytics.deliveries.occurred_at IS 'time of the event';
 COMMENT ON COLUMN postalytics.deliveries.created_at IS 'when the delivery was created';
-COMMENT ON COLUMN postalytics.deliveries.due_at IS 'when the delivery is due: occurred_at plus the sync''s wait, but not before it was created; after a failed attempt, when the next may start';
+COMMENT ON COLUMN postalytics.deliveries.due_at IS 'when the delivery is due: occurred_at plus the sync''s wait, but not before it was created; after a failed attempt, when the next attempt may start';
 COMMENT ON COLUMN postalytics.deliveries.state IS 'state of the delivery';
 COMMENT ON COLUMN postalytics.deliveries.attempt IS 'number of fetches since it was created, or last redriven or replayed';
 COMMENT ON COLUMN postalytics.deliveries.is_test IS 'true if test_sync made it';
@@ -152,7 +155,7 @@ COMMENT ON COLUMN postalytics.delivery_errors.account IS 'account of the event; 
 COMMENT ON COLUMN postalytics.delivery_errors.status IS 'status of the event; NULL for a production error';
 COMMENT ON COLUMN postalytics.delivery_errors.state IS 'state of the delivery';
 COMMENT ON COLUMN postalytics.delivery_errors.attempt IS 'number of the attempt that failed';
-COMMENT ON COLUMN postalytics.delivery_errors.at IS 'when it failed';
+COMMENT ON COLUMN postalytics.delivery_errors.at IS 'when the attempt failed';
 COMMENT ON COLUMN postalytics.delivery_errors.error IS 'error that was passed to nack, or "lease expired"';
 
 -- The caller must hold locks on the rows.
@@ -162,4 +165,4 @@ LANGUAGE c
 STRICT
 AS 'MODULE_PATHNAME', 'postalytics_finish_deliveries';
 COMMENT ON FUNCTION postalytics.finish_deliveries(tid[], text) IS
-    'internal: finish locked deliveries, given by their ctids, in this state';
+    'internal: finish locked deliveries, given by their ctids, in the given state';

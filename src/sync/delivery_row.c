@@ -2,6 +2,8 @@
  * delivery_row.c
  *		Builds the rows of type delivery that fetch returns: a leased delivery
  *		with its event, its piece and its campaign.
+ *
+ * The partitions of events are called leaves; see partition.h.
  */
 #include "postgres.h"
 
@@ -27,14 +29,14 @@
 typedef struct EventLeaf
 {
 	Relation	leaf;
-	bool		by_key;			/* it has the primary key that we create */
+	bool		by_key;			/* result of has_event_key */
 	Lookup		key;
-	AttrNumber	campaign_id;	/* partitions may have another order of
-								 * columns */
+	AttrNumber	campaign_id;	/* attribute numbers, which can differ from
+								 * those of events */
 	AttrNumber	payload;
 } EventLeaf;
 
-/* The tables that a row of type delivery comes from. */
+/* The tables from which rows of type delivery are built. */
 typedef struct Sources
 {
 	Relation	events;
@@ -79,8 +81,8 @@ end_sources(Sources *sources)
 }
 
 /*
- * True if a partition is a table with the key (piece_id, account, status,
- * occurred_at).
+ * True if a partition is a plain table with the primary key (piece_id, account,
+ * status, occurred_at), as the extension creates it.
  */
 static bool
 has_event_key(Relation leaf)
@@ -102,7 +104,7 @@ has_event_key(Relation leaf)
 	return has;
 }
 
-/* Return the partition that holds events of a time; NULL if there is none. */
+/* Return the partition for events that occurred at a time, or NULL if there is none. */
 static EventLeaf *
 find_leaf(Sources *sources, TimestampTz occurred_at)
 {
@@ -145,7 +147,7 @@ static const int leased_columns[] = {
 	OUT_DUE_AT, OUT_PIECE_ID, OUT_ACCOUNT, OUT_PAYLOAD
 };
 
-/* The columns that come from the piece. */
+/* The columns that come from the piece: numbers in delivery and in pieces. */
 static const struct
 {
 	int			out;
@@ -157,7 +159,7 @@ static const struct
 	{OUT_EMAIL, PIECE_EMAIL}, {OUT_COUNTRY, PIECE_COUNTRY}, {OUT_FIELDS, PIECE_FIELDS}
 };
 
-/* Set a column that is not set yet from an attribute of the row in a slot. */
+/* Set a column, unless it is already set, to an attribute of the row in a slot. */
 static void
 fill_in(Datum *values, bool *nulls, int column, TupleTableSlot *slot, AttrNumber attribute)
 {
@@ -165,7 +167,10 @@ fill_in(Datum *values, bool *nulls, int column, TupleTableSlot *slot, AttrNumber
 		values[column] = slot_getattr(slot, attribute, &nulls[column]);
 }
 
-/* Find the event of a delivery in a partition with the key. */
+/*
+ * Find the event of a delivery by the primary key of a partition.  True if the
+ * event was found; the row is then in the slot of leaf->key.
+ */
 static bool
 find_event(EventLeaf *leaf, const Datum *values)
 {
@@ -201,8 +206,9 @@ static SqlQuery event_query = {
 };
 
 /*
- * Look the event up with a query, for partitions that are not plain tables or
- * that users attached without the key.  Returns the row in SPI_tuptable.
+ * Find the event of a delivery with a query.  Used for partitions without the
+ * primary key: those that are not plain tables, and those that users attached
+ * without it.  True if the event was found; the row is then in SPI_tuptable.
  */
 static bool
 query_event(const Datum *values)
@@ -219,8 +225,8 @@ query_event(const Datum *values)
 }
 
 /*
- * Set a column that is not set yet from a column of the row that query_event
- * returned.
+ * Set a column, unless it is already set, to a column of the first row in
+ * SPI_tuptable.
  */
 static void
 fill_in_queried(Datum *values, bool *nulls, int column, int number)
@@ -229,7 +235,10 @@ fill_in_queried(Datum *values, bool *nulls, int column, int number)
 		values[column] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, &nulls[column]);
 }
 
-/* Fill in the columns of the event, which takes precedence over the piece. */
+/*
+ * Fill in the columns that come from the event.  Called before fill_in_piece,
+ * because the event takes precedence over the piece.
+ */
 static void
 fill_in_event(Sources *sources, Datum *values, bool *nulls)
 {
@@ -272,7 +281,7 @@ static SqlQuery error_query = {
 	}
 };
 
-/* Fill in the columns of the production error. */
+/* Fill in the columns that come from the production error. */
 static void
 fill_in_error(Datum *values, bool *nulls)
 {
@@ -291,7 +300,7 @@ fill_in_error(Datum *values, bool *nulls)
 	fill_in_queried(values, nulls, OUT_PAYLOAD, 4);
 }
 
-/* Fill in the columns of the piece, and the name of the campaign. */
+/* Fill in the columns that come from the piece, and the name of the campaign. */
 static void
 fill_in_piece(Sources *sources, Datum *values, bool *nulls)
 {
@@ -308,7 +317,7 @@ fill_in_piece(Sources *sources, Datum *values, bool *nulls)
 		fill_in(values, nulls, OUT_CAMPAIGN_NAME, sources->campaign.slot, CAMPAIGNS_NAME + 1);
 }
 
-/* A row that the lease query has returned, and its position in the order. */
+/* A row that the lease query has returned, and the key by which it is sorted. */
 typedef struct LeasedRow
 {
 	DueKey		key;
@@ -357,8 +366,9 @@ sort_leased(SPITupleTable *leased, uint64 count)
 }
 
 /*
- * Add a row to the result for each delivery that the lease query of fetch has
- * returned in SPI_tuptable, with the columns of leased_columns.
+ * Add a row to the result for each delivery in SPI_tuptable, in the order in which
+ * they are due.  The lease query of fetch.c has left the deliveries there, with
+ * the columns of leased_columns.
  */
 void
 return_leased(ReturnSetInfo *result)
@@ -386,7 +396,7 @@ return_leased(ReturnSetInfo *result)
 		}
 		fill_in_piece(&sources, values, nulls);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-		SPI_freetuptable(SPI_tuptable); /* of a query for the event */
+		SPI_freetuptable(SPI_tuptable); /* of query_event or fill_in_error */
 	}
 	end_sources(&sources);
 	PopActiveSnapshot();

@@ -26,15 +26,15 @@ struct DeliveryWriter
 	MemoryContext context;
 	MemoryContext row_context;
 	Relation	unfinished;		/* NULL until there is something to write */
-	DirectTable *direct;		/* NULL if only a query can write to it */
-	Tuplestorestate *rows;		/* for the query */
+	DirectTable *direct;		/* NULL if a query must insert the rows */
+	Tuplestorestate *rows;		/* to be inserted by a query */
 	int64		count;
 	Datum		waiting;		/* state of new deliveries */
 	Oid			delivery_ids;
-	TimestampTz clock;			/* when it began; see due.c */
+	TimestampTz clock;			/* when writing began; see due.c */
 };
 
-/* Create a writer, which needs an SPI connection. */
+/* Create a writer in a memory context.  It needs an SPI connection. */
 DeliveryWriter *
 delivery_writer_create(MemoryContext parent)
 {
@@ -44,7 +44,7 @@ delivery_writer_create(MemoryContext parent)
 	return writer;
 }
 
-/* Return the state of a new delivery. */
+/* Return the value of state for new deliveries. */
 static Datum
 waiting_state(Relation deliveries)
 {
@@ -139,7 +139,7 @@ static SqlQuery write_deliveries_query = {
 };
 
 /*
- * Insert the collected rows by a query, where direct insertion is not allowed.
+ * Insert the collected rows by a query, because direct insertion is not allowed.
  */
 static void
 write_by_query(DeliveryWriter *writer)

@@ -1,6 +1,6 @@
 /*
  * delivery_writer.h
- *		Deliveries of new events.
+ *		Functions that write the deliveries of new events.
  */
 #ifndef POSTALYTICS_DELIVERY_WRITER_H
 #define POSTALYTICS_DELIVERY_WRITER_H

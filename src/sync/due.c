@@ -3,11 +3,11 @@
  *		Computes due_at, and finds the transactions that may still set it.
  *
  * Code that sets due_at first locks delivery_id_seq in RowExclusiveLock mode
- * until the end of its transaction, then reads the clock, and sets no due_at
+ * until the end of its transaction.  Then it reads the clock, and sets no due_at
  * before that time.  So once all transactions that held the lock at time T have
  * ended, no more deliveries with a due_at before T can become visible.  look.c
- * relies on this when it starts a scan at a remembered place.  nextval() takes
- * the same lock, so this blocks nothing that was not blocked already.
+ * relies on this when it starts a scan at a remembered position (place.c).
+ * nextval() takes the same lock, so due_clock causes no additional blocking.
  */
 #include "postgres.h"
 
@@ -37,8 +37,9 @@ due_clock(void)
 }
 
 /*
- * Return when the delivery of an event is due: after wait, but not before
- * clock, which is from due_clock.  Days and months of wait are added in UTC.
+ * Return when the delivery of an event is due: wait after occurred_at, but not
+ * before clock, which is a result of due_clock.  Days and months of wait are added
+ * in UTC.
  */
 TimestampTz
 due_at(TimestampTz occurred_at, const Interval *wait, TimestampTz clock)
@@ -65,7 +66,7 @@ due_writers(int *count)
 
 /* ---- SQL ---- */
 
-/* due_clock() returns timestamptz: as above. */
+/* due_clock() returns timestamptz: calls the C function due_clock. */
 Datum
 postalytics_due_clock(PG_FUNCTION_ARGS)
 {
@@ -74,7 +75,7 @@ postalytics_due_clock(PG_FUNCTION_ARGS)
 
 /*
  * due_at(occurred_at timestamptz, wait interval, clock timestamptz) returns
- * timestamptz: as above.  Strict.
+ * timestamptz: calls the C function due_at.  Strict.
  */
 Datum
 postalytics_due_at(PG_FUNCTION_ARGS)

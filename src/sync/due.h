@@ -1,6 +1,6 @@
 /*
  * due.h
- *		The times at which deliveries are due, and the transactions that set them.
+ *		The times at which deliveries are due, and the transactions that set due_at.
  */
 #ifndef POSTALYTICS_DUE_H
 #define POSTALYTICS_DUE_H

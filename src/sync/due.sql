@@ -17,4 +17,4 @@ LANGUAGE c
 IMMUTABLE STRICT
 AS 'MODULE_PATHNAME', 'postalytics_due_at';
 COMMENT ON FUNCTION postalytics.due_at(timestamptz, interval, timestamptz) IS
-    'internal: when the delivery of an event is due: after wait, whose days and months count in UTC, but not before clock';
+    'internal: when the delivery of an event is due: wait after occurred_at, with days and months counted in UTC, but not before clock';

@@ -4,7 +4,8 @@
  *		worker should fetch again.
  *
  * look.c finds the deliveries, verdict.c decides what to do with them, and this
- * file applies the verdicts.
+ * file applies these decisions, which are called verdicts.  A look is one scan for
+ * the due deliveries of a sync.
  */
 #include "postgres.h"
 
@@ -38,7 +39,7 @@
 PG_FUNCTION_INFO_V1(postalytics_fetch);
 PG_FUNCTION_INFO_V1(postalytics_next_due);
 
-/* Interval at which a waiting fetch looks again, in milliseconds. */
+/* Interval between two looks of a waiting fetch, in milliseconds. */
 #define LOOK_INTERVAL	50
 
 /* objsubid of the lock that a waiting fetch holds; see metrics.sql. */
@@ -151,7 +152,7 @@ enum
 	LEASE_TIDS, LEASE_NOW, LEASE_UNTIL, LEASE_SESSION, N_LEASE
 };
 
-/* The columns it returns are leased_columns in delivery_row.c. */
+/* The query returns the columns listed in leased_columns of delivery_row.c. */
 static SqlQuery lease_query = {
 	.sql = "UPDATE postalytics.deliveries_unfinished AS d"
 	" SET state = 'leased',"
@@ -176,9 +177,7 @@ static SqlQuery lease_query = {
 	}
 };
 
-/*
- * Lease deliveries to this session until a time, and add them to the result.
- */
+/* Lease the deliveries to this session until a time, and add them to the result. */
 static void
 lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *result)
 {
@@ -195,7 +194,10 @@ lease(const Found *found, TimestampTz now, TimestampTz until, ReturnSetInfo *res
 
 /* ---- fetch ---- */
 
-/* Look for up to batch deliveries, but no more than the sync's pace allows. */
+/*
+ * Find up to batch due deliveries, but no more than the sync's limits allow
+ * (pace.c), and lock them.  Record that those to be leased are leased until a time.
+ */
 static void
 look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Found *found)
 {
@@ -210,8 +212,8 @@ look_at_pace(const Sync *sync, TimestampTz now, TimestampTz until, int batch, Fo
 }
 
 /*
- * Look once: lease the deliveries that are ready, and apply the verdicts to the
- * others that were found.
+ * Execute one look.  Lease the deliveries that are ready, and apply the verdicts
+ * to the other deliveries that were found.
  */
 static void
 look_once(FunctionCallInfo fcinfo, int batch, Found *found)
@@ -222,8 +224,9 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 	SavedUser	caller;
 
 	/*
-	 * Lock events before deliveries, as the retirement of a month does.  Read
-	 * the sync after that, because it may have changed during the wait.
+	 * Lock events before deliveries, as code that retires a month does.  Read
+	 * the sync after that, because it may have changed during the wait for
+	 * the lock.
 	 */
 	LockRelationOid(extension_relation("events"), AccessShareLock);
 	now = GetCurrentTimestamp();
@@ -248,7 +251,7 @@ look_once(FunctionCallInfo fcinfo, int batch, Found *found)
 }
 
 /*
- * Look once, but release all locks if nothing was found, so that a waiting
+ * As look_once, but release all locks if nothing was found, so that a waiting
  * fetch does not block maintain().
  */
 static void
@@ -265,7 +268,10 @@ look_and_release(FunctionCallInfo fcinfo, int batch, Found *found)
 	}
 	PG_CATCH();
 	{
-		/* A caller's handler must not treat this subtransaction as its own. */
+		/*
+		 * End the subtransaction here, because an exception handler of the
+		 * caller would take it for its own.
+		 */
 		ErrorData  *error;
 
 		MemoryContextSwitchTo(caller);
@@ -292,9 +298,8 @@ look_and_release(FunctionCallInfo fcinfo, int batch, Found *found)
 }
 
 /*
- * Lease due deliveries; true if any rows were changed.  That includes verdicts
- * other than LEASE, because a fetch that continued to wait would keep those rows
- * locked.
+ * Lease due deliveries.  True if any rows were changed, even if none were leased:
+ * a fetch that continued to wait would keep the changed rows locked.
  */
 static bool
 fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
@@ -318,7 +323,7 @@ fetch_due(FunctionCallInfo fcinfo, int batch, bool may_wait)
 	return done;
 }
 
-/* Sleep until it is time to look again. */
+/* Sleep until the next look or the deadline, whichever is earlier. */
 static void
 wait_to_look(TimestampTz deadline)
 {
@@ -332,9 +337,9 @@ wait_to_look(TimestampTz deadline)
 }
 
 /*
- * Show in pg_locks whether this session is waiting in fetch.  Locks: ACCESS
- * SHARE on the extension with objsubid WAITING_FETCH, with which nothing
- * conflicts.
+ * Show in pg_locks whether this session is waiting in fetch.  Locks:
+ * AccessShareLock on the extension, with objsubid WAITING_FETCH.  No other lock
+ * conflicts with it.
  */
 static void
 show_waiting(bool waiting)
@@ -351,20 +356,23 @@ show_waiting(bool waiting)
  * fetch(sync text, batch integer, lease interval, max_wait interval,
  *		 ack bigint[]) returns setof delivery
  *
- * Finishes the deliveries in ack, as the function ack does, unless that is
+ * Finishes the deliveries in ack, as the function ack does, unless the argument is
  * NULL.  Then leases up to batch due deliveries to the caller, in the order of
- * due_at, and at most one per piece if the sync is ordered; fewer if the sync is
- * paced, and none while it is disabled or paused.  If there are none, looks
- * again until max_wait, or the setting of that name if it is shorter, has
- * passed.  Returns early, without rows, if a look has only cancelled,
- * superseded, postponed or given up deliveries.  Does not wait if ack names any
- * deliveries, because their row locks last until the transaction ends.
+ * due_at.  Leases at most one delivery per piece if the sync is ordered, fewer
+ * than batch if the sync's limits require it, and none while the sync is disabled
+ * or paused.
  *
- * Locks: those of ack; the rows, with SKIP LOCKED; while it waits, that of
- * show_waiting.  Errors: those of sync_argument and ack, 22004 for NULL, 22023
- * for a batch below 1, a negative or infinite interval, or a sync that is not
- * durable, 25006 in a read-only transaction, 55000 if the extension's tables
- * were altered.
+ * If there are no deliveries to lease, repeats the look until max_wait has passed,
+ * or the setting max_wait if it is shorter.  Returns early, without rows, if a
+ * look has only cancelled, superseded, postponed or given up deliveries.  Does not
+ * wait if ack names any deliveries, because their row locks last until the
+ * transaction ends.
+ *
+ * Locks: those of ack, AccessShareLock on events, the rows found, with SKIP
+ * LOCKED, and, during a wait, that of show_waiting.  Errors: those of
+ * sync_argument and ack, 22004 for NULL, 22023 for a batch below 1, a negative or
+ * infinite interval, or a sync that is not durable, 25006 in a read-only
+ * transaction, 55000 if the extension's tables were altered.
  */
 Datum
 postalytics_fetch(PG_FUNCTION_ARGS)
@@ -405,10 +413,11 @@ postalytics_fetch(PG_FUNCTION_ARGS)
 /*
  * next_due(sync text) returns timestamptz
  *
- * Returns the time from which a delivery can be fetched, as far as is known.  It
- * is in the past if one can be fetched now, and never before the end of a pause
- * or before the sync's pace allows another lease.  NULL if nothing waits or the
- * sync is disabled.  Errors: those of sync_argument, 55000 as for fetch.
+ * Returns the earliest time, as far as is known, at which a delivery can be
+ * fetched.  This time is in the past if a delivery can be fetched now.  It is
+ * never before the end of a pause, nor before the sync's limits allow another
+ * lease.  NULL if no delivery is waiting or leased, or if the sync is disabled.
+ * Errors: those of sync_argument, 55000 if the extension's tables were altered.
  */
 Datum
 postalytics_next_due(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * fetch.sql
- *		fetch and next_due, for workers.
+ *		fetch and next_due, the functions with which workers get due deliveries.
  *
  * The settings of these functions make their queries use the indexes, regardless of the
  * statistics: a queue may be empty when it is analyzed, and full when it is queried.

@@ -2,11 +2,17 @@
  * look.c
  *		Finds the due deliveries of a sync, and when the next one is due.
  *
- * A look scans deliveries_unfinished_due_idx, whose entries include the piece.
- * It decides on each piece of an ordered sync once, and skips the piece's other
- * entries without visiting the heap, so that a piece with ten thousand visits
- * costs only a few index pages.  place.c says where the scan begins.  Unless
- * that is the first entry, the deliveries and pieces put aside are probed first.
+ * A look is one scan of deliveries_unfinished_due_idx for due deliveries of a
+ * sync.  The subject of each decision is a delivery or, in an ordered sync, all
+ * deliveries of a piece.  A look decides on each piece once.  The index includes
+ * the piece, so the look skips the other entries of the piece without visiting
+ * the heap, and a piece with ten thousand deliveries costs only a few index
+ * pages.
+ *
+ * place.c computes where the scan begins.  Some deliveries and pieces before
+ * that position are put aside (aside.c): they are due but could not be leased
+ * before.  Unless the scan begins at the first entry, the look first decides on
+ * these again, which is called a probe.
  */
 #include "postgres.h"
 
@@ -24,12 +30,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* The number of superseded deliveries that do not count towards a look's batch. */
+/* Maximum number of superseded deliveries that a look does not count in its batch. */
 #define MAX_SUPERSEDED	1000
 
 /*
- * Maximum number of deliveries and pieces put aside that a look probes, unless
- * its batch is larger.
+ * Maximum number of deliveries and pieces put aside that a look probes.  A larger
+ * batch is the maximum instead.
  */
 #define MAX_ASIDE_PROBES	1000
 
@@ -61,15 +67,17 @@ typedef struct Look
 	int			batch;
 	Relation	unfinished;
 	Judge		judge;
-	Lookup		due;			/* by sync and due_at */
-	Lookup		by_id;			/* its table is NULL until it is needed */
+	Lookup		due;			/* scan by sync and due_at */
+	Lookup		by_id;			/* by_id.table is NULL until first needed */
 	seen_hash  *seen;
-	Place	   *place;			/* NULL if it has none */
-	bool		from_start;		/* it scans all entries */
-	int64		passed;			/* entries that led to nothing */
-	DueKey		end;			/* of the last entry */
+	Place	   *place;			/* NULL if every scan begins at the first
+								 * entry */
+	bool		from_start;		/* the scan begins at the first entry */
+	int64		passed;			/* entries read in vain; see end_at_place */
+	DueKey		end;			/* key of the last entry read */
 	bool		has_obstacle;
-	DueKey		obstacle;
+	DueKey		obstacle;		/* first entry that the next scan must visit
+								 * again */
 } Look;
 
 /* Columns of the index deliveries_unfinished_due_idx. */
@@ -150,9 +158,11 @@ begin_scan(Look *look)
 }
 
 /*
- * Record that the current entry cannot be leased before a time, DT_NOBEGIN if
- * unknown.  It is put aside if it has been an obstacle for long; otherwise the
- * next scan begins at it.
+ * Record that the subject of the current entry cannot be leased before until,
+ * which is DT_NOBEGIN if the time is unknown.  If the subject is already put
+ * aside, defer its probe.  If the entry is an old obstacle, put the subject aside.
+ * Otherwise the entry becomes the obstacle of this scan, at which the next scan
+ * begins.  After the first obstacle, entries are only counted.
  */
 static void
 leave_undecided(Look *look, Subject subject, TimestampTz until)
@@ -176,8 +186,9 @@ leave_undecided(Look *look, Subject subject, TimestampTz until)
 }
 
 /*
- * Skip the current entry if this look has decided on its piece, or if its piece
- * is put aside.  True if it was skipped.
+ * True if the current entry is to be skipped, because this look has already
+ * decided on its piece or the piece is put aside.  In the first case, the entry
+ * is recorded as one that cannot be leased yet.
  */
 static bool
 skip_piece(Look *look, Subject piece)
@@ -190,7 +201,7 @@ skip_piece(Look *look, Subject piece)
 	return !look->from_start && aside_find(&look->place->asides, piece) != NULL;
 }
 
-/* Remember that this look decides on a subject. */
+/* Remember that this look decides on a subject, so that it does so only once. */
 static void
 mark_seen(Look *look, Subject subject)
 {
@@ -202,9 +213,9 @@ mark_seen(Look *look, Subject subject)
 }
 
 /*
- * Advance to the next due delivery that has not been decided on, and set subject,
- * whose texts are valid until the next call.  The row is in the slot of
- * look->due.  False at the end.
+ * Advance to the next due delivery that this look has not decided on.  Put its
+ * row into the slot of look->due, and set subject, whose texts are valid until
+ * the next call.  False at the end of the scan.
  */
 static bool
 next_delivery(Look *look, Subject *subject)
@@ -240,7 +251,10 @@ next_delivery(Look *look, Subject *subject)
 	return false;
 }
 
-/* Decide on the delivery in the slot of look->due, or on its piece. */
+/*
+ * Decide on the subject that next_delivery has found: the delivery in the slot of
+ * look->due, or its piece.
+ */
 static void
 consider(Look *look, Subject subject)
 {
@@ -268,7 +282,7 @@ consider(Look *look, Subject subject)
 
 /* ---- deliveries and pieces put aside ---- */
 
-/* Find a delivery by its id; false if it is finished or not due. */
+/* Read the delivery with an id into row.  False if it is finished or not due. */
 static bool
 find_due(Look *look, int64 id, DeliveryRow *row)
 {
@@ -282,7 +296,10 @@ find_due(Look *look, int64 id, DeliveryRow *row)
 	return row->due_at <= look->now;
 }
 
-/* Decide on a delivery or piece put aside, and whether it remains so. */
+/*
+ * Decide on a delivery or piece that is put aside.  It remains put aside only if
+ * it may still have due entries.
+ */
 static void
 probe(Look *look, Aside *aside)
 {
@@ -303,7 +320,7 @@ probe(Look *look, Aside *aside)
 
 /* ---- fetch ---- */
 
-/* True if a look has found its batch. */
+/* True if a look has found as many deliveries as its batch allows. */
 static bool
 has_enough(const Look *look)
 {
@@ -313,8 +330,8 @@ has_enough(const Look *look)
 }
 
 /*
- * Probe the deliveries and pieces put aside that may be ready.  Their number is
- * limited by the time since the last look; see aside.c.
+ * Probe the deliveries and pieces put aside whose probe_at has come.  The time
+ * since the last look limits their number; see PROBE_EACH in aside.c.
  */
 static void
 probe_asides(Look *look)
@@ -330,8 +347,9 @@ probe_asides(Look *look)
 }
 
 /*
- * Forget the deliveries and pieces put aside that a scan of all entries has not
- * deferred: that scan has decided on them, or the next one will reach them.
+ * After a scan that began at the first entry, remove the deliveries and pieces
+ * put aside whose probe_at has come.  The scan has not deferred these: either it
+ * has decided on them, or the next scan from the first entry will reach them.
  */
 static void
 forget_asides(Look *look)
@@ -346,10 +364,10 @@ forget_asides(Look *look)
 /*
  * Decide on the due deliveries of a sync, lock up to batch of them, and add them
  * to found by verdict.  found must be empty.  The first MAX_SUPERSEDED
- * superseded ones do not count towards batch.
+ * superseded deliveries do not count towards batch.
  *
- * Locks: RowExclusiveLock on deliveries_unfinished; the rows, skipping those that
- * are locked.  Errors: 55000 if a table or index was altered.
+ * Locks: RowExclusiveLock on deliveries_unfinished, and the rows, with SKIP
+ * LOCKED.  Errors: 55000 if a table or index was altered.
  */
 void
 look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
@@ -379,8 +397,9 @@ look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
 /* ---- when the next delivery is ready ---- */
 
 /*
- * Return the time from which the first delivery that is due can be fetched:
- * its due_at, the end of the lease that it waits for, or DT_NOEND if nothing
+ * Return the earliest time, as far as is known, at which one of the due deliveries
+ * can be fetched: the due_at of the delivery or of the head of its piece, the end
+ * of the lease that it waits for, or the next probe_at.  DT_NOEND if no delivery
  * is due.
  */
 static TimestampTz
@@ -415,7 +434,7 @@ next_ready(Look *look)
 }
 
 /*
- * Return the due_at of the next delivery of the sync that is not due yet;
+ * Return the due_at of the next delivery of the sync that is not due yet.
  * DT_NOEND if there is none.
  */
 static TimestampTz
@@ -431,8 +450,8 @@ next_not_due(Look *look)
 }
 
 /*
- * Return the time from which a delivery of a sync can be fetched, as far as is
- * known; DT_NOEND if there is none.
+ * Return the earliest time, as far as is known, at which a delivery of a sync can
+ * be fetched.  DT_NOEND if the sync has no waiting or leased delivery.
  */
 TimestampTz
 look_for_next(const Sync *sync, TimestampTz now)

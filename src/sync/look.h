@@ -1,6 +1,9 @@
 /*
  * look.h
- *		The due deliveries of a sync.
+ *		Scans for the due deliveries of a sync.
+ *
+ * A look is one scan of deliveries_unfinished_due_idx for due deliveries of a
+ * sync.
  */
 #ifndef POSTALYTICS_LOOK_H
 #define POSTALYTICS_LOOK_H

@@ -1,7 +1,10 @@
 /*
  * match.c
- *		Finds the syncs that new events are for, writes their deliveries, and
- *		notifies them.
+ *		Matches new events against the syncs, writes the deliveries, and notifies
+ *		the syncs.
+ *
+ * An event is for a sync if the sync accepts the status, the campaign or drop, and
+ * the account of the event.
  */
 #include "postgres.h"
 
@@ -20,8 +23,8 @@
 PG_FUNCTION_INFO_V1(postalytics_is_for);
 
 /*
- * True if a list contains a text, or is empty, which means any.  The text may be
- * NULL.
+ * True if a list contains a text, or if the list is empty, which means any text.
+ * The text may be NULL.
  */
 static bool
 contains_text(const TextList *list, const text *value)
@@ -31,8 +34,8 @@ contains_text(const TextList *list, const text *value)
 }
 
 /*
- * True if a sync is for a campaign or drop, and for an account.  campaign_id and
- * drop_id may be NULL.  The campaigns of a sync are ids of either.
+ * True if a sync accepts a campaign or drop, and an account.  campaign_id and
+ * drop_id may be NULL.  The campaigns of a sync can be ids of campaigns or drops.
  */
 static bool
 matches_origin(const Sync *sync, const text *campaign_id, const text *drop_id, const char *account,
@@ -42,7 +45,7 @@ matches_origin(const Sync *sync, const text *campaign_id, const text *drop_id, c
 		is_listed(&sync->accounts, account, account_length);
 }
 
-/* True if a sync is for a status, a campaign or drop, and an account. */
+/* True if a sync accepts a status, a campaign or drop, and an account. */
 static bool
 is_for(const Sync *sync, MailStatus status, const text *campaign_id, const text *drop_id,
 	   const char *account, uint32 account_length)
@@ -83,7 +86,7 @@ sync_match_begin(MemoryContext parent)
 	int			i = 0;
 
 	LockRelationOid(extension_relation("syncs"), RowShareLock);
-	syncs = first_sync();		/* once, as the next call may read them again */
+	syncs = first_sync();		/* one call, as another might reload the list */
 	for (const Sync *sync = syncs; sync != NULL; sync = sync->next)
 		match->count += sync->enabled;
 	match->syncs = palloc(Max(match->count, 1) * sizeof(Matched));
@@ -103,8 +106,8 @@ sync_match_begin(MemoryContext parent)
 
 /*
  * Add an event to the notifications and the deliveries of the syncs that it is
- * for.  Any role can LISTEN, so an event of a named account is only counted in
- * the notification unless the sync has notify_events.
+ * for.  Any role can LISTEN.  Therefore a notification counts the events of named
+ * accounts, but does not list them unless the sync has notify_events.
  */
 void
 sync_match_event(SyncMatch *match, const EventRow *row)
@@ -127,8 +130,9 @@ sync_match_event(SyncMatch *match, const EventRow *row)
 }
 
 /*
- * Add a production error to the deliveries of the syncs that it is for.  Its key
- * has no status, and it is only counted in notifications.
+ * Add a production error to the notifications and the deliveries of the syncs
+ * that it is for.  The key of the row has no status.  Notifications count
+ * production errors, but do not list them.
  */
 void
 sync_match_error(SyncMatch *match, const EventRow *row)
@@ -148,8 +152,8 @@ sync_match_error(SyncMatch *match, const EventRow *row)
 }
 
 /*
- * Write the deliveries, and notify each sync that has matched, only once for all
- * events.  Durable syncs are left to the background worker if it is running.
+ * Write the deliveries, and send one notification to each sync that has matched.
+ * If the background worker is running, it notifies the durable syncs instead.
  */
 void
 sync_match_finish(SyncMatch *match)

@@ -1,7 +1,7 @@
 /*
  * notification.c
- *		Builds notifications: one per statement, however many rows it has, as
- *		JSON that fits into a payload.
+ *		Builds notifications, as JSON that fits into a payload.  A statement
+ *		sends one notification to a channel, regardless of its number of rows.
  */
 #include "postgres.h"
 
@@ -39,7 +39,8 @@ notification_begin(Notification *notification, const char *about, const char *li
 }
 
 /*
- * Count an item, and return where to write it; NULL if there is no more room.
+ * Count an item, and return the buffer to which to append it; NULL if there is no
+ * more room.
  */
 StringInfo
 notification_item(Notification *notification)
@@ -54,7 +55,7 @@ notification_item(Notification *notification)
 }
 
 /*
- * End an item.  If it does not fit it is removed, and none is added after it.
+ * End an item.  If it does not fit, it is removed, and no further items are added.
  */
 void
 notification_item_end(Notification *notification)
@@ -67,7 +68,7 @@ notification_item_end(Notification *notification)
 }
 
 /*
- * Notify the channel at commit, if anything was counted.  Errors are those of
+ * Notify a channel at commit, if any item was counted.  Errors are those of
  * pg_notify.
  */
 void
@@ -142,8 +143,8 @@ notification_add_event(Notification *notification, const EventRow *row)
 }
 
 /*
- * Notify the channel of a sync, at commit, of a number of events, without
- * listing them.
+ * Notify the channel of a sync at commit.  The notification counts the events, but
+ * does not list them.
  */
 void
 notify_sync(const char *sync, const char *channel, int64 count)
@@ -156,8 +157,9 @@ notify_sync(const char *sync, const char *channel, int64 count)
 }
 
 /*
- * wake(sync text, count bigint) returns void: as notify_sync.  Strict.  Error
- * 42704 if there is no such sync.
+ * notify_sync(sync text, count bigint) returns void
+ *
+ * As the C function notify_sync.  Error 42704 if there is no such sync.  Strict.
  */
 Datum
 postalytics_notify_sync(PG_FUNCTION_ARGS)

@@ -13,10 +13,11 @@ typedef struct Notification
 {
 	const char *about;			/* the first members of the object */
 	const char *list;			/* name of the list of items */
-	StringInfoData items;		/* those that fit */
-	int			before;			/* length without the current item */
-	int			room;			/* bytes for items; 0 once one did not fit */
-	int64		count;			/* of all items */
+	StringInfoData items;		/* items that fit */
+	int			before;			/* length of items without the current one */
+	int			room;			/* maximum length of items; 0 once an item
+								 * did not fit */
+	int64		count;			/* number of all items */
 } Notification;
 
 extern void notification_begin(Notification *notification, const char *about, const char *list);

@@ -23,8 +23,8 @@ PG_FUNCTION_INFO_V1(postalytics_notify);
 #define MAX_CHANNEL		(NAMEDATALEN - 1)
 
 /*
- * Return the rows that a statement changed: their new versions, or the old
- * ones for DELETE.
+ * Return the transition table of the trigger: the new rows or, for DELETE, the old
+ * rows.  NULL if the trigger has no such table.
  */
 static Tuplestorestate *
 changed_rows(const TriggerData *trigger)
@@ -41,7 +41,7 @@ operation(const TriggerData *trigger)
 	return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" : "DELETE";
 }
 
-/* Check how the trigger was defined. */
+/* Raise an error unless the trigger was defined as postalytics_notify requires. */
 static void
 check_trigger(FunctionCallInfo fcinfo)
 {
@@ -100,7 +100,8 @@ primary_key_columns(Relation relation)
 }
 
 /*
- * Return the columns that the trigger names, or else those of the primary key.
+ * Return the columns that the trigger names, or else the columns of the primary
+ * key.  Errors: 42703 if a column does not exist, 22023 if there is no key.
  */
 static List *
 key_columns(const TriggerData *trigger)
@@ -130,7 +131,7 @@ key_columns(const TriggerData *trigger)
 	return columns;
 }
 
-/* Append a value: integers and booleans as such, everything else as a string. */
+/* Append a value: an integer or a boolean as such, any other value as a string. */
 static void
 append_value(StringInfo json, Datum value, Oid type)
 {
@@ -201,11 +202,12 @@ notification_begin_change(Notification *notification, const TriggerData *trigger
  * notify(channel [, key column ...]), an AFTER trigger FOR EACH STATEMENT with
  * a transition table
  *
- * Sends to the channel the table, the operation, the number of changed rows, and
- * as many of their keys as fit; does nothing if no row was changed.  The key
- * columns default to the primary key.  Errors: 39P01 for a trigger of another
- * kind or without a transition table, 22023 if there is no channel, its name is
- * too long or empty, or there is no key, 42703 if a column does not exist.
+ * Sends a notification to the channel, with the table, the operation, the number
+ * of changed rows, and as many of their keys as fit.  Does nothing if no row was
+ * changed.  The key columns default to the primary key.  Errors: 39P01 for a
+ * trigger of another kind or without a transition table, 22023 if the channel is
+ * missing, empty or too long, or if there is no key, 42703 if a column does not
+ * exist.
  */
 Datum
 postalytics_notify(PG_FUNCTION_ARGS)

@@ -3,10 +3,11 @@
  *		Enforces the limits of a sync: its rate, max_leased, and a single lease
  *		while its circuit breaker is half-open.
  *
- * fetch holds the short-term lock of the sync (turn.c) from pace_begin, which
- * computes how many deliveries may be leased, to pace_end, which records how
- * many were.  A fetch that is rolled back still counts towards the rate, because
- * its worker may already have called the CRM.
+ * A sync is paced if it has a rate, max_leased or a breaker.  fetch then holds the
+ * short-term lock of the sync (turn.c) from pace_begin, which computes how many
+ * deliveries may be leased, to pace_end, which records how many were leased.  A
+ * fetch that is rolled back still counts towards the rate, because its worker may
+ * already have called the CRM.
  */
 #include "postgres.h"
 
@@ -50,7 +51,7 @@ static const TableColumn in_flight_columns[N_FLIGHT_COLUMNS] = {
 
 static const Timeline in_flight = {"in_flight", "in_flight_sync_until_idx", in_flight_columns, N_FLIGHT_COLUMNS};
 
-/* True if the sync has any of these limits. */
+/* True if the sync is paced. */
 bool
 is_paced(const Sync *sync)
 {
@@ -68,8 +69,8 @@ get_max_leased(const Sync *sync, const Breaker *breaker)
 }
 
 /*
- * Return how many more deliveries the rate of a sync allows now.  If that is 0,
- * set *next to the time at which it will allow one.
+ * Return how many more deliveries the rate of a sync allows now.  If the result
+ * is 0, set *next to the time at which the rate will allow another delivery.
  *
  * Rows of aborted transactions count, too, until VACUUM removes them.
  */
@@ -95,8 +96,8 @@ allowed_by_rate(const Sync *sync, TimestampTz now, TimestampTz *next)
 
 /*
  * Return how many more deliveries of a sync may be leased now, if at most max
- * may be leased at a time.  If that is 0, set *next to the time at which the
- * first lease ends.
+ * may be leased at a time.  If the result is 0, set *next to the time at which
+ * the first lease ends.
  */
 static int
 allowed_by_max_leased(const Sync *sync, int max, TimestampTz now, TimestampTz *next)
@@ -115,9 +116,9 @@ allowed_by_max_leased(const Sync *sync, int max, TimestampTz now, TimestampTz *n
 }
 
 /*
- * Return how many deliveries of a sync may be leased now, at most batch.  If
- * that is 0, set *next to the time from which one may be leased; otherwise to
- * DT_NOBEGIN.
+ * Return how many deliveries of a sync may be leased now, at most batch.  If the
+ * result is 0, set *next to the time from which a delivery may be leased;
+ * otherwise, set it to DT_NOBEGIN.
  */
 static int
 count_allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
@@ -129,7 +130,7 @@ count_allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
 	*next = DT_NOBEGIN;
 	if (breaker.until > now)
 	{
-		/* It may have tripped while this look was waiting for its turn. */
+		/* The breaker may have tripped while fetch waited for the lock. */
 		*next = breaker.until;
 		return 0;
 	}
@@ -150,7 +151,7 @@ count_allowed(const Sync *sync, TimestampTz now, int batch, TimestampTz *next)
 
 /*
  * Return how many deliveries of a sync may be leased, at most batch.  If the
- * sync is paced, also take its turn, which pace_end ends.
+ * sync is paced, also take its short-term lock, which pace_end releases.
  */
 int
 pace_begin(const Sync *sync, int batch)
@@ -184,10 +185,10 @@ enum
 };
 
 /*
- * The row of an earlier lease that has expired may still exist, hence ON
- * CONFLICT.  Normally this does not wait, because the delivery is locked.  It
- * can wait for limits_changed() or forget_limits(), which change rows without
- * locking the deliveries.
+ * ON CONFLICT replaces the row of an earlier lease that has expired.  Normally the
+ * query does not wait, because this transaction has locked the deliveries.  It can
+ * wait for limits_changed() or forget_limits(), which change rows of in_flight
+ * without locking the deliveries.
  */
 static SqlQuery flight_query = {
 	.sql = "INSERT INTO postalytics.in_flight (delivery_id, sync, until)"
@@ -203,9 +204,9 @@ static SqlQuery flight_query = {
 };
 
 /*
- * Record that deliveries, which are locked and given by their ctids, are leased
- * until a time, and end the turn of a paced sync.  Needs an SPI connection and
- * the owner's rights.
+ * Record that deliveries of a paced sync, which are locked and given by their
+ * ctids, are leased until a time.  Then release the short-term lock of the sync.
+ * Needs an SPI connection and the owner's rights.
  */
 void
 pace_end(const Sync *sync, Datum tids, int count, TimestampTz until)
@@ -235,8 +236,8 @@ pace_end(const Sync *sync, Datum tids, int count, TimestampTz until)
 }
 
 /*
- * Return when the pace of a sync will allow a delivery to be leased, as far as
- * is known; DT_NOBEGIN if it does so now.
+ * Return when the limits of a sync will allow a delivery to be leased, as far as
+ * is known; DT_NOBEGIN if they allow it now.
  */
 TimestampTz
 pace_next(const Sync *sync, TimestampTz now)

@@ -1,13 +1,15 @@
 /*
  * pace.sql
- *		recent_leases and in_flight: which deliveries paced syncs have leased.
+ *		recent_leases and in_flight: the deliveries that paced syncs (pace.c) have
+ *		leased.
  *
- * fetch reads both tables, and adds to them, while it holds a lock that it releases
- * before the transaction ends (turn.c), so that a worker that is idle in transaction
- * does not block others.  Therefore it must see uncommitted rows.  recent_leases is read
- * with SnapshotAny, so that rows of aborted transactions count until VACUUM removes
- * them.  in_flight is read with a dirty snapshot: uncommitted rows count, aborted ones
- * do not, and a deleted row counts until the deletion commits.
+ * fetch reads both tables, and inserts into them, while it holds a lock that it
+ * releases before its transaction ends (turn.c), so that a worker that is idle in
+ * transaction does not block others.  Therefore fetch must see uncommitted rows.  It
+ * reads recent_leases with SnapshotAny, so that the rows of aborted transactions count
+ * until VACUUM removes them.  It reads in_flight with a dirty snapshot: uncommitted
+ * rows count, the rows of aborted transactions do not, and a deleted row counts until
+ * the deletion commits.
  */
 
 CREATE TABLE postalytics.recent_leases (
@@ -15,9 +17,9 @@ CREATE TABLE postalytics.recent_leases (
     at timestamptz NOT NULL,
     amount integer NOT NULL
 )
--- VACUUM must be rare: it removes the rows of aborted transactions, which count, too.
+-- VACUUM must be rare: it removes the rows of aborted transactions, which must count.
 WITH (autovacuum_vacuum_threshold = 100000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_insert_threshold = -1);
--- Publications of all tables need this, as the table has no primary key.
+-- A table without a primary key needs this if it is in a publication of all tables.
 ALTER TABLE postalytics.recent_leases REPLICA IDENTITY FULL;
 CREATE INDEX recent_leases_sync_at_idx ON postalytics.recent_leases (sync, at);
 COMMENT ON TABLE postalytics.recent_leases IS
@@ -40,8 +42,9 @@ COMMENT ON COLUMN postalytics.in_flight.until IS 'end of the lease';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.in_flight', '');
 
--- Deletes rows that no longer limit anything, without waiting.  The rows of deliveries
--- that still exist are kept, because a fetch or ack would wait for this transaction.
+-- Deletes rows that no longer limit anything, without waiting.  Keeps the rows of
+-- in_flight whose deliveries are unfinished, because fetch or ack may change these rows
+-- and would wait for this transaction.
 CREATE FUNCTION postalytics.forget_recent_leases()
 RETURNS void
 LANGUAGE sql
@@ -65,8 +68,8 @@ $$;
 COMMENT ON FUNCTION postalytics.forget_recent_leases() IS
     'internal: delete old rows of recent_leases and in_flight';
 
--- Keeps the rows of recent_leases, because the rate of the CRM is the same for another sync
--- of this name.  Waits for other transactions for up to a second.
+-- Keeps the rows of recent_leases, because another sync of this name has the same CRM,
+-- and so the same rate.  Waits for other transactions for up to a second.
 CREATE FUNCTION postalytics.forget_limits(sync text)
 RETURNS void
 LANGUAGE sql
@@ -83,8 +86,9 @@ $$;
 COMMENT ON FUNCTION postalytics.forget_limits(text) IS
     'internal: delete the pauses, breaker states and leases of a dropped sync';
 
--- Sessions write in_flight only for syncs that have such a limit, so the rows are
--- rebuilt when one is set.
+-- Sessions write in_flight only for syncs with max_leased or a half-open breaker.  So
+-- when max_leased or breaker changes, the rows of the sync are deleted, and are rebuilt
+-- if max_leased is set.
 CREATE FUNCTION postalytics.limits_changed()
 RETURNS trigger
 LANGUAGE plpgsql

@@ -29,8 +29,8 @@ static const TableColumn pauses_columns[N_PAUSES_COLUMNS] = {
 static const Timeline pauses = {"pauses", "pauses_sync_until_idx", pauses_columns, N_PAUSES_COLUMNS};
 
 /*
- * Return when the pause of a sync ends, including one by its breaker; DT_NOBEGIN
- * if it is not paused.
+ * Return when the pause of a sync ends, including a pause by its breaker;
+ * DT_NOBEGIN if the sync is not paused.
  */
 TimestampTz
 get_pause_end(const Sync *sync, TimestampTz now)

@@ -2,8 +2,8 @@
  * pause.sql
  *		Pauses, during which a sync leases no deliveries.
  *
- * A pause is a new row, never an update of another one, so that a worker that is idle
- * in transaction after nack holds no lock that another pause would wait for.  The pause
+ * Each pause is a new row, and rows are never updated, so that a worker that is idle in
+ * transaction after nack holds no lock for which another pause would wait.  The pause
  * that ends last is in effect.
  */
 
@@ -13,7 +13,7 @@ CREATE TABLE postalytics.pauses (
     at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     reason text
 );
--- Publications of all tables need this, as the table has no primary key.
+-- A table without a primary key needs this if it is in a publication of all tables.
 ALTER TABLE postalytics.pauses REPLICA IDENTITY FULL;
 CREATE INDEX pauses_sync_until_idx ON postalytics.pauses (sync, until);
 COMMENT ON TABLE postalytics.pauses IS
@@ -68,11 +68,11 @@ AS $$
     WHERE w.waiting > 0
 $$;
 COMMENT ON FUNCTION postalytics.wake_waiting(text) IS
-    'internal: wake the workers of a sync if deliveries are waiting';
+    'internal: notify the workers of a sync if deliveries are waiting';
 
 -- Deletes the pauses of the sync that have not ended, and ends a pause by its breaker.
--- If there was any, and the sync is enabled, wakes its workers.  Locks: the sync's row,
--- those pauses.  Errors: 42704 if there is no such sync.
+-- If there was a pause, and the sync is enabled, notifies its workers.  Locks: the
+-- sync's row, the rows of its pauses.  Errors: 42704 if there is no such sync.
 CREATE FUNCTION postalytics.resume_sync(name text)
 RETURNS boolean
 LANGUAGE plpgsql

@@ -1,26 +1,29 @@
 /*
  * place.c
- *		Where a session's looks at the due deliveries of a sync begin.
+ *		Computes where a session's scans for the due deliveries of a sync begin.
  *
- * A look that began at the first index entry each time would have to pass the
- * entries of all deliveries that were finished since the oldest snapshot was
- * taken, because VACUUM cannot remove them.  So a session remembers a place in
- * the index before which there is nothing to lease.  It takes account of:
+ * A look is one scan of deliveries_unfinished_due_idx for due deliveries of a
+ * sync (look.c).  A scan from the first index entry reads the entries of all
+ * deliveries that were finished since the oldest snapshot was taken, because
+ * VACUUM cannot remove them.  So a session remembers a place for each sync: the
+ * position in the index before which there is nothing to lease, except what is
+ * put aside (aside.c).  The place takes account of:
  *
- * - Deliveries that other transactions have not committed yet: see due.c.  A
- *   place never passes the time at which the writers were listed before all of
- *   these have ended.  A writer that does not end soon is parked.  When it ends,
- *   the place goes back to where it was when the writer was parked.
+ * - Deliveries that other transactions have not committed yet.  The writers are
+ *   the transactions that hold the lock of due_clock (due.c).  A place does not
+ *   pass the time at which the writers were listed until each of them has ended
+ *   or is parked.  A writer that does not end soon is parked.  When it ends, the
+ *   place goes back to where it was when the writer was parked.
  * - Deliveries that are leased, locked, or blocked by another delivery of their
  *   piece.  They are obstacles, which a place does not pass.  An obstacle that
- *   does not go away soon is put aside (aside.c).
- * - Changes that this transaction has made: if it is rolled back, the place goes
- *   back to where it was before the transaction's first look.
+ *   does not go away soon is put aside.
+ * - Changes that this transaction has made.  If the transaction is rolled back,
+ *   the place goes back to where it was before the transaction's first look.
  *
- * From time to time a look also begins at the first entry, so that a due_at
- * changed by hand, or a change of the system clock, does not delay a delivery
- * indefinitely.  The more entries such a scan passes in vain, the later the next
- * one.
+ * From time to time a look begins at the first entry, which is called a full
+ * scan, so that a due_at changed by hand, or a change of the system clock, does
+ * not delay a delivery indefinitely.  The more entries a full scan reads in vain,
+ * the later the next full scan starts.
  */
 #include "postgres.h"
 
@@ -32,15 +35,18 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* All in microseconds. */
-#define PATIENCE		100000	/* before an obstacle is put aside, or a
-								 * writer parked */
-#define LIST_INTERVAL	10000	/* minimum, between two lists of writers */
+/* These are in microseconds. */
+#define PATIENCE		100000	/* time before an obstacle is put aside, or a
+								 * writer is parked */
+#define LIST_INTERVAL	10000	/* minimum time between two lists of writers */
 #define FULL_EACH		100		/* delay of the next full scan for each entry
-								 * passed; passing one takes about 1, so full
-								 * scans take about 1 % of the time */
+								 * read in vain; reading an entry takes about
+								 * 1, so full scans take about 1 % of the time */
 
-/* Every look is a full scan if full scans pass no more entries than this. */
+/*
+ * If a full scan reads no more entries in vain than this, the next look is a full
+ * scan, too.
+ */
 #define FEW_ENTRIES		100
 
 static const DueKey first_key = {DT_NOBEGIN, DT_NOBEGIN, 0};
@@ -48,7 +54,8 @@ static const DueKey first_key = {DT_NOBEGIN, DT_NOBEGIN, 0};
 static MemoryContext places_context;
 static Place *places;
 static Place *used_places;
-static uint64 places_generation;	/* of the syncs that places belong to */
+static uint64 places_generation;	/* Sync.generation of the syncs to which
+									 * places belong */
 static bool places_kept;
 
 int
@@ -93,7 +100,7 @@ commit_places(void)
 	used_places = NULL;
 }
 
-/* Move the places back to where they were before this transaction. */
+/* Move the places back to where they were before this transaction's first look. */
 static void
 abort_places(void)
 {
@@ -123,8 +130,9 @@ places_transaction_ended(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 
 			/*
-			 * It can still be rolled back, and its own deliveries, which were
-			 * visible to its looks, become invisible.
+			 * The prepared transaction can still be rolled back.  Its own
+			 * deliveries, which were visible to its looks, become invisible
+			 * until it is committed.
 			 */
 			abort_places();
 			for (Place *place = places; place != NULL; place = place->next)
@@ -143,9 +151,9 @@ places_subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransact
 }
 
 /*
- * Set whether the rollback of a subtransaction leaves places unchanged.  The
- * caller sets this only around the rollback of one that changed nothing.  It is
- * reset when the transaction aborts.
+ * Set whether the rollback of a subtransaction leaves the places unchanged.  Only
+ * for use around the rollback of a subtransaction that has changed nothing.  The
+ * abort of a transaction resets this to false.
  */
 void
 keep_places(bool keep)
@@ -168,7 +176,10 @@ create_place(const Sync *sync)
 	return place;
 }
 
-/* Forget all places, because the syncs have changed. */
+/*
+ * Remove all places, because the syncs have changed.  The first call registers
+ * the transaction callbacks.
+ */
 static void
 forget_places(void)
 {
@@ -186,7 +197,7 @@ forget_places(void)
 /*
  * Return the place of a sync, creating it if necessary.
  *
- * NULL if scans must begin at the first entry: in REPEATABLE READ and
+ * NULL if every scan must begin at the first entry: in REPEATABLE READ and
  * SERIALIZABLE transactions, whose snapshot may be older than the place, and
  * during recovery, when the locks of writers cannot be seen.
  */
@@ -208,15 +219,15 @@ find_place(const Sync *sync)
 
 		if (strcmp(place->sync, sync->name) != 0)
 			continue;
-		*link = place->next;	/* to the front, where the next search finds
-								 * it */
+		*link = place->next;	/* move the place to the front, where the next
+								 * search finds it */
 		place->next = places;
 		return places = place;
 	}
 	return create_place(sync);
 }
 
-/* Remove the writers that have ended from the list of a place. */
+/* Remove the writers that have ended from place->writers. */
 static void
 remove_ended_writers(Place *place)
 {
@@ -229,9 +240,9 @@ remove_ended_writers(Place *place)
 }
 
 /*
- * Move the place back to where it was when writers that have since ended were
- * parked; true if there were any.  The caller must then take a new snapshot,
- * because its old one may not include what they wrote.
+ * If parked writers have ended, move the place back to where it was when they
+ * were parked, and return true.  The caller must then take a new snapshot,
+ * because its old snapshot may not include the deliveries of these writers.
  */
 bool
 go_back(Place *place)
@@ -272,7 +283,7 @@ is_parked(const Place *place, VirtualTransactionId writer)
 	return false;
 }
 
-/* List the current writers, and begin to wait for them. */
+/* List the current writers, except parked ones, for advance_visible. */
 static void
 list_writers(Place *place)
 {
@@ -293,7 +304,10 @@ list_writers(Place *place)
 	pfree(writers);
 }
 
-/* Advance visible_before if all listed writers have ended or are parked. */
+/*
+ * Advance visible_before if all listed writers have ended or are parked.  Park
+ * those that have not ended within PATIENCE.
+ */
 static void
 advance_visible(Place *place, TimestampTz now)
 {
@@ -310,9 +324,9 @@ advance_visible(Place *place, TimestampTz now)
 }
 
 /*
- * Begin a look.  Must be called before the look takes its snapshot, and go_back
- * after.  True if the scan must begin at the first entry rather than at
- * place->start.
+ * Begin a look.  The caller takes its snapshot after this call, and calls go_back
+ * after it has taken the snapshot.  True if the scan must begin at the first
+ * entry rather than at place->start.
  */
 bool
 begin_at_place(Place *place, TimestampTz now)
@@ -345,8 +359,8 @@ begin_at_place(Place *place, TimestampTz now)
 }
 
 /*
- * True if a delivery must be finished, because it is before the place of its
- * sync and has not been put aside.
+ * True if a delivery is known to be finished, because it is before the place of
+ * its sync, and neither the delivery nor its piece is put aside.
  */
 bool
 is_before_place(Place *place, const DueKey *key, const text *piece, const text *account)
@@ -357,8 +371,8 @@ is_before_place(Place *place, const DueKey *key, const text *piece, const text *
 }
 
 /*
- * Let the next look decide on a piece if it is put aside, because this session
- * ends the lease of one of its deliveries.
+ * If a piece is put aside, make the next look probe it.  Called when this session
+ * ends the lease of a delivery of the piece.
  */
 void
 look_again_at(const Sync *sync, const text *piece, const text *account)
@@ -371,8 +385,8 @@ look_again_at(const Sync *sync, const text *piece, const text *account)
 }
 
 /*
- * True if an entry has been among those that keep the place from advancing for
- * longer than PATIENCE, so that it should be put aside.
+ * True if the subject of an entry should be put aside: the obstacle was first met
+ * longer ago than PATIENCE, and the scan that met it also reached this entry.
  */
 bool
 is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now)
@@ -381,11 +395,12 @@ is_old_obstacle(const Place *place, const DueKey *key, TimestampTz now)
 }
 
 /*
- * End a look, and compute where the next one begins.  obstacle is the first entry
- * that must be visited again, or NULL.  end is the last entry that was read, or a
- * key after all due entries if there were no more.  from_start says whether the
- * scan began at the first entry.  passed is the number of entries read in vain:
- * dead, leased, locked or blocked.
+ * End a look, and compute where the next look begins.  obstacle is the first entry
+ * that must be visited again, or NULL if there is none.  end is the last entry
+ * that was read, or a key after all due entries if the scan read all of them.
+ * from_start is true if the scan began at the first entry.  passed is the number
+ * of entries that were read in vain, because they lead to no visible row or to a
+ * delivery that is leased (also by this look), locked or blocked.
  */
 void
 end_at_place(Place *place, TimestampTz now, const DueKey *obstacle, const DueKey *end,

@@ -1,6 +1,10 @@
 /*
  * place.h
- *		Where a session's looks at the due deliveries of a sync begin.
+ *		Where a session's scans for the due deliveries of a sync begin.
+ *
+ * A place is the position in deliveries_unfinished_due_idx at which a session's
+ * next scan for due deliveries of a sync begins, with the state from which this
+ * position is computed.  Such a scan is called a look (look.c).
  */
 #ifndef POSTALYTICS_PLACE_H
 #define POSTALYTICS_PLACE_H
@@ -21,32 +25,35 @@ typedef struct DueKey
 typedef struct Parked
 {
 	VirtualTransactionId writer;
-	DueKey		start;			/* it writes no delivery before this */
+	DueKey		start;			/* the writer adds no delivery before this */
 } Parked;
 
 typedef struct Place
 {
 	char		sync[NAMEDATALEN];
 	struct Place *next;
-	struct Place *next_used;	/* in the same transaction */
-	bool		used;
-	TimestampTz looked_at;
+	struct Place *next_used;	/* next place used in this transaction */
+	bool		used;			/* in this transaction */
+	TimestampTz looked_at;		/* when the last look began */
 	TimestampTz full_at;		/* when to scan from the first entry again */
 	DueKey		start;			/* no delivery before this can be leased,
 								 * unless it is put aside */
 	DueKey		saved;			/* what start becomes after a rollback */
 	TimestampTz visible_before; /* every delivery due before this is visible,
 								 * unless a parked writer wrote it */
-	TimestampTz clock;			/* becomes visible_before when writers have
-								 * ended; 0 for none */
-	TimestampTz listed_at;		/* the last clock */
-	VirtualTransactionId *writers;
+	TimestampTz clock;			/* when writers were listed; becomes
+								 * visible_before when all have ended or are
+								 * parked, and then 0 */
+	TimestampTz listed_at;		/* when writers were last listed */
+	VirtualTransactionId *writers;	/* transactions whose end is awaited */
 	int			nwriters;
 	Parked	   *parked;
 	int			nparked;
 	DueKey		obstacle;		/* the entry that start cannot pass */
-	DueKey		behind;			/* the end of the scan that first met it */
-	TimestampTz met_at;
+	DueKey		behind;			/* last entry of the scan that first met the
+								 * obstacle */
+	TimestampTz met_at;			/* time of that scan; DT_NOEND if there is no
+								 * obstacle */
 	Asides		asides;
 } Place;
 

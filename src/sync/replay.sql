@@ -1,6 +1,6 @@
 /*
  * replay.sql
- *		Deliveries for stored events, and for tests.
+ *		Functions that create deliveries of stored events, and test deliveries.
  */
 
 -- Writes deliveries for stored production errors, as make_deliveries does for events.
@@ -34,8 +34,9 @@ $$;
 COMMENT ON FUNCTION postalytics.make_error_deliveries(postalytics.syncs, timestamptz, timestamptz, timestamptz) IS
     'internal: make deliveries for stored production errors, and return their number';
 
--- Writes deliveries for stored events that have no unfinished one, and notifies the
--- workers.  The caller must prevent other sessions from doing so for this sync.
+-- Writes deliveries for stored events and production errors that have no unfinished
+-- delivery, and notifies the workers if the sync is enabled.  The caller must prevent
+-- other sessions from calling this for the same sync.
 CREATE FUNCTION postalytics.make_deliveries(sync postalytics.syncs, since timestamptz, until timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -68,7 +69,7 @@ $$;
 COMMENT ON FUNCTION postalytics.make_deliveries(postalytics.syncs, timestamptz, timestamptz) IS
     'internal: make deliveries for stored events, and return their number';
 
--- Passes if either argument is NULL.  Errors: 22023.
+-- Raises error 22023 unless until is after since.  Accepts NULL for either argument.
 CREATE FUNCTION postalytics.check_period(since timestamptz, until timestamptz)
 RETURNS void
 LANGUAGE plpgsql
@@ -124,9 +125,9 @@ $$;
 COMMENT ON FUNCTION postalytics.replay_sync(text, timestamptz, timestamptz) IS
     'deliver again the events that occurred at or after since and before until, including dead deliveries, and return their number';
 
--- The sample is the latest event that the sync is for, or an invented one if there
+-- The sample is the latest event that the sync is for, or an invented event if there
 -- is none.  Locks the sync's row.  Errors: 42704 if there is no such sync, 55000 if
--- it is disabled, 22023 if it has no deliveries.
+-- the sync is disabled, 22023 if it has no deliveries.
 CREATE FUNCTION postalytics.test_sync(name text)
 RETURNS bigint
 LANGUAGE plpgsql

@@ -30,9 +30,9 @@ static const TableColumn piece_index_columns[N_PIECE_INDEX_COLUMNS] = {
 };
 
 /*
- * Prepare to find deliveries of a sync by their piece, with the active
- * snapshot.  Deliveries that must be finished according to place, which can be
- * NULL, are not visited.  Error 55000 if the index was altered.
+ * Prepare to find deliveries of a sync by their piece, with the active snapshot.
+ * Unless place is NULL, skip the deliveries that are known to be finished because
+ * they are before the place.  Error 55000 if the index was altered.
  */
 void
 siblings_begin(Siblings *siblings, Relation unfinished, text *sync, Place *place)
@@ -51,7 +51,7 @@ siblings_end(Siblings *siblings)
 	lookup_end(&siblings->lookup);
 }
 
-/* Begin to read the unfinished deliveries of a piece, from a time on. */
+/* Begin to read the unfinished deliveries of a piece that occurred at from or later. */
 void
 siblings_seek(Siblings *siblings, Datum piece, Datum account, TimestampTz from)
 {
@@ -65,7 +65,7 @@ siblings_seek(Siblings *siblings, Datum piece, Datum account, TimestampTz from)
 	lookup_rescan(lookup);
 }
 
-/* True if the delivery of an index entry must be finished. */
+/* True if the delivery of an index entry is known to be finished. */
 static bool
 is_known_finished(Siblings *siblings, const Datum *entry)
 {
@@ -81,8 +81,8 @@ is_known_finished(Siblings *siblings, const Datum *entry)
 }
 
 /*
- * Read the next delivery in the order of occurred_at, skipping tests.  False at
- * the end.  The texts of row are valid until the next call.
+ * Read the next delivery that is not a test, in the order of occurred_at.  False
+ * if there are no more.  The texts of row are valid until the next call.
  */
 bool
 siblings_next(Siblings *siblings, DeliveryRow *row)
@@ -102,7 +102,10 @@ siblings_next(Siblings *siblings, DeliveryRow *row)
 	return false;
 }
 
-/* True if a delivery comes before another of its piece. */
+/*
+ * True if row comes before other, which is a delivery of the same piece.  The
+ * order is that of occurred_at, status and delivery_id.
+ */
 bool
 is_before(const DeliveryRow *row, const DeliveryRow *other)
 {
@@ -112,8 +115,9 @@ is_before(const DeliveryRow *row, const DeliveryRow *other)
 }
 
 /*
- * Find the head of a piece: the first of its deliveries that are neither tests
- * nor dead.  False if there is none.  The texts of head are piece and account.
+ * Find the head of a piece: the first of its unfinished deliveries that are neither
+ * tests nor dead.  Set place to its ctid.  False if there is none.  The texts of
+ * head are the arguments piece and account, not copies.
  */
 bool
 find_head(Siblings *siblings, Datum piece, Datum account, DeliveryRow *head, ItemPointer place)
@@ -129,7 +133,7 @@ find_head(Siblings *siblings, Datum piece, Datum account, DeliveryRow *head, Ite
 		if (each.due_at == DT_NOEND || (found && !is_before(&each, head)))
 			continue;
 		*head = each;
-		head->piece = piece;	/* the slot moves on to another row */
+		head->piece = piece;	/* the texts in the slot become invalid */
 		head->account = account;
 		head->sync = siblings->sync;
 		*place = siblings->lookup.slot->tts_tid;
@@ -139,8 +143,8 @@ find_head(Siblings *siblings, Datum piece, Datum account, DeliveryRow *head, Ite
 }
 
 /*
- * Find the first delivery of a row's piece that is leased, if any.  The texts
- * of lease are not valid.
+ * Find the first leased delivery of a row's piece.  False if there is none.  The
+ * texts of lease are not valid.
  */
 bool
 find_lease(Siblings *siblings, const DeliveryRow *row, TimestampTz now, DeliveryRow *lease)
@@ -162,8 +166,8 @@ find_lease(Siblings *siblings, const DeliveryRow *row, TimestampTz now, Delivery
 }
 
 /*
- * True if the piece has a later delivery that is not finished.  Production errors
- * neither supersede nor are superseded.
+ * True if there is an unfinished delivery of the same piece that is later than row.
+ * Production errors neither supersede other deliveries nor are superseded.
  */
 bool
 has_later_unfinished(Siblings *siblings, const DeliveryRow *row)
@@ -185,7 +189,7 @@ enum
 	LATER_PIECE_ID, LATER_ACCOUNT, LATER_SYNC, LATER_OCCURRED_AT, LATER_STATUS, N_LATER
 };
 
-/* The last condition excludes deliveries_unfinished. */
+/* The last condition excludes the partition deliveries_unfinished. */
 static SqlQuery later_query = {
 	.sql = "SELECT"
 	" FROM postalytics.deliveries AS l"
@@ -209,7 +213,10 @@ static SqlQuery later_query = {
 	}
 };
 
-/* True if the piece has a later delivery in history. */
+/*
+ * True if there is a finished delivery of the same piece, neither cancelled nor
+ * discarded, that is later than row.  False for a production error.
+ */
 bool
 has_later_finished(Siblings *siblings, const DeliveryRow *row)
 {

@@ -1,6 +1,6 @@
 /*
  * sibling.h
- *		The deliveries of a sync for the same piece.
+ *		The deliveries of a sync for the same piece, which are called siblings.
  */
 #ifndef POSTALYTICS_SIBLING_H
 #define POSTALYTICS_SIBLING_H
@@ -13,7 +13,7 @@
 typedef struct Siblings
 {
 	Datum		sync;			/* text */
-	Place	   *place;			/* NULL if all are to be visited */
+	Place	   *place;			/* NULL to visit all entries */
 	Lookup		lookup;			/* by piece_id, account, sync and occurred_at */
 } Siblings;
 

@@ -1,18 +1,18 @@
 /*
  * subject.h
- *		The subject of a look's decision: a delivery, or all those of a piece.
+ *		What a look decides on: a delivery, or all deliveries of a piece.
  */
 #ifndef POSTALYTICS_SUBJECT_H
 #define POSTALYTICS_SUBJECT_H
 
 #include "base/text.h"
 
-/* A piece of an account; or, if piece is NULL, a delivery. */
+/* A piece of an account or, if piece is NULL, a delivery. */
 typedef struct Subject
 {
 	const text *piece;
 	const text *account;
-	int64		id;				/* of the delivery */
+	int64		id;				/* of the delivery; 0 for a piece */
 } Subject;
 
 static inline Subject

@@ -2,7 +2,7 @@
  * sync.c
  *		Keeps the table syncs in each session's memory.
  *
- * match.c finds which events a sync is for.
+ * match.c decides which events a sync is for.
  */
 #include "postgres.h"
 
@@ -33,11 +33,11 @@ enum
 
 #define EVERY_STATUS	((1 << N_STATUSES) - 1)
 
-/* All syncs, in a list. */
+/* The first of the list of all syncs. */
 static Sync *syncs;
-static uint64 generation;
+static uint64 generation;		/* counts the times that syncs was read */
 
-/* Read an array of texts, or NULL. */
+/* Read an array of texts; NULL gives an empty list. */
 static TextList
 load_texts(TupleTableSlot *row, int attribute)
 {
@@ -85,7 +85,7 @@ load_statuses(TupleTableSlot *row, int attribute, uint16 if_null)
 	return statuses;
 }
 
-/* Read an integer; 0 for NULL. */
+/* Read an integer; NULL, which means no limit, gives 0. */
 static int
 load_limit(TupleTableSlot *row, int attribute)
 {
@@ -95,7 +95,7 @@ load_limit(TupleTableSlot *row, int attribute)
 	return isnull ? 0 : DatumGetInt32(value);
 }
 
-/* Return the length of an interval in microseconds. */
+/* Return the length of an interval in microseconds, with months of 30 days. */
 static int64
 interval_length(const Interval *interval)
 {
@@ -180,7 +180,10 @@ find_sync(const char *name)
 	return NULL;				/* not reached */
 }
 
-/* True if a list contains a value, or matches any.  The value may be NULL. */
+/*
+ * True if a list contains a value, or if the list is empty, which means any value.
+ * The value may be NULL.
+ */
 bool
 is_listed(const TextList *list, const char *value, uint32 length)
 {
@@ -188,7 +191,7 @@ is_listed(const TextList *list, const char *value, uint32 length)
 		(value != NULL && texts_include(list->texts, list->count, value, length));
 }
 
-/* Raise error 22023 if a sync has no deliveries. */
+/* Raise error 22023 if a sync is not durable, and so has no deliveries. */
 void
 check_durable(const Sync *sync)
 {
@@ -202,8 +205,10 @@ check_durable(const Sync *sync)
 /* ---- SQL ---- */
 
 /*
- * raise_undefined_sync(name text) returns void: error 42704.  Not strict, as a
- * strict function would do nothing for NULL.
+ * raise_undefined_sync(name text) returns void
+ *
+ * Raises error 42704.  Not strict, because a strict function would do nothing for
+ * NULL.
  */
 Datum
 postalytics_raise_undefined_sync(PG_FUNCTION_ARGS)
@@ -213,8 +218,10 @@ postalytics_raise_undefined_sync(PG_FUNCTION_ARGS)
 }
 
 /*
- * check_durable(name text) returns void: error 22023, or 42704 if there is no
- * such sync.  Strict.
+ * check_durable(name text) returns void
+ *
+ * Errors: 22023 if the sync is not durable, 42704 if there is no such sync.
+ * Strict.
  */
 Datum
 postalytics_check_durable(PG_FUNCTION_ARGS)

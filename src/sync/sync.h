@@ -8,7 +8,7 @@
 #include "datatype/timestamp.h"
 #include "lifecycle/lifecycle.h"
 
-/* A list of texts.  An empty one means any text. */
+/* A list of texts.  An empty list means any text. */
 typedef struct TextList
 {
 	int			count;
@@ -33,8 +33,8 @@ typedef struct Sync
 	int			rate;			/* deliveries within per; 0 for no limit */
 	int64		per;			/* in microseconds */
 	int			max_leased;		/* 0 for no limit */
-	int			breaker;		/* consecutive failures; 0 for none */
-	bool		errors;			/* also for production errors */
+	int			breaker;		/* consecutive failures; 0 for no breaker */
+	bool		errors;			/* the sync is also for production errors */
 	bool		notify_events;	/* notifications list events of named
 								 * accounts, too */
 	uint64		generation;		/* counts the times that syncs was read */

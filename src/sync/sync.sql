@@ -1,6 +1,6 @@
 /*
  * sync.sql
- *		syncs: which events are delivered to a CRM, and how.
+ *		The table syncs: which events are delivered to a CRM, and how.
  */
 
 -- Errors: 22023 for a text that is not a spelling of a status.
@@ -32,7 +32,7 @@ $$;
 COMMENT ON FUNCTION postalytics.to_mail_statuses(text[]) IS
     'internal: convert statuses from any of their spellings';
 
--- False for a value that users have added to the enum.
+-- False if one of the values was added to the enum by users.
 CREATE FUNCTION postalytics.are_known_statuses(statuses postalytics.mail_status[])
 RETURNS boolean
 LANGUAGE sql
@@ -93,7 +93,7 @@ COMMENT ON COLUMN postalytics.syncs.latest_only IS 'if true, a delivery is super
 COMMENT ON COLUMN postalytics.syncs.ordered IS 'if true, the deliveries of a piece are leased one after the other, in order';
 COMMENT ON COLUMN postalytics.syncs.durable IS 'true if the sync has deliveries, false if it has only notifications';
 COMMENT ON COLUMN postalytics.syncs.max_attempts IS 'the number of fetches without an ack after which a delivery is dead';
-COMMENT ON COLUMN postalytics.syncs.notify_events IS 'if true, notifications list events even if they have an account; otherwise these are only counted';
+COMMENT ON COLUMN postalytics.syncs.notify_events IS 'if true, notifications list events even if they have an account; if false, events with an account are only counted';
 COMMENT ON COLUMN postalytics.syncs.rate IS 'maximum number of deliveries that all workers together lease within "per"; NULL for no limit';
 COMMENT ON COLUMN postalytics.syncs.per IS 'the period that rate refers to';
 COMMENT ON COLUMN postalytics.syncs.max_leased IS 'maximum number of deliveries that are leased at a time; NULL for no limit';
@@ -108,7 +108,7 @@ FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.syncs ENABLE ALWAYS TRIGGER configuration_changed;
 
--- A binding to a sync is deleted with it.
+-- A binding to a sync is deleted with the sync.
 ALTER TABLE postalytics.bindings
     ADD FOREIGN KEY (sync) REFERENCES postalytics.syncs (name) ON UPDATE CASCADE ON DELETE CASCADE;
 
@@ -119,7 +119,7 @@ AS 'MODULE_PATHNAME', 'postalytics_raise_undefined_sync';
 COMMENT ON FUNCTION postalytics.raise_undefined_sync(text) IS
     'internal: raise the error that a sync does not exist';
 
--- Locks the sync's row FOR UPDATE.  Errors: 42704 if it does not exist.
+-- Locks the sync's row FOR UPDATE.  Errors: 42704 if the sync does not exist.
 CREATE FUNCTION postalytics.find_sync(name text)
 RETURNS postalytics.syncs
 LANGUAGE plpgsql

@@ -87,15 +87,15 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW postalytics.sync_health IS
     'state of each sync: its waiting, due, leased, dead and done deliveries, and its last error';
 COMMENT ON COLUMN postalytics.sync_health.name IS 'name of the sync';
-COMMENT ON COLUMN postalytics.sync_health.enabled IS 'true if it is enabled';
+COMMENT ON COLUMN postalytics.sync_health.enabled IS 'true if the sync is enabled';
 COMMENT ON COLUMN postalytics.sync_health.waiting IS 'number of deliveries that are neither leased nor dead, including the due ones';
 COMMENT ON COLUMN postalytics.sync_health.due IS 'number of deliveries that are due and not leased';
-COMMENT ON COLUMN postalytics.sync_health.oldest_due_at IS 'when the oldest delivery that is due became so';
+COMMENT ON COLUMN postalytics.sync_health.oldest_due_at IS 'earliest due_at of the deliveries that are due and not leased';
 COMMENT ON COLUMN postalytics.sync_health.leased IS 'number of deliveries that are leased';
 COMMENT ON COLUMN postalytics.sync_health.dead IS 'number of deliveries that are dead; see dead_letters';
-COMMENT ON COLUMN postalytics.sync_health.done_last_hour IS 'deliveries acknowledged in the last hour';
+COMMENT ON COLUMN postalytics.sync_health.done_last_hour IS 'number of deliveries that were acknowledged in the last hour';
 COMMENT ON COLUMN postalytics.sync_health.last_error IS 'error of the latest failed attempt';
-COMMENT ON COLUMN postalytics.sync_health.last_error_at IS 'when that attempt failed';
+COMMENT ON COLUMN postalytics.sync_health.last_error_at IS 'time of the latest failed attempt';
 COMMENT ON COLUMN postalytics.sync_health.dead_by_reason IS 'the number of dead deliveries by reason; NULL if there are none; see dead_letters';
 COMMENT ON COLUMN postalytics.sync_health.paused_until IS 'when the pause of the sync ends, including one by its breaker; NULL if it is not paused';
 COMMENT ON COLUMN postalytics.sync_health.breaker_state IS 'closed, open (it pauses the sync) or half-open (one delivery is tried); NULL if the sync has no breaker';

@@ -2,13 +2,15 @@
  * tally.c
  *		Counts the attempts, successes and failures of a session.
  *
- * A row for each ack would cost as much as the ack itself.  So a session counts
- * in memory, and fetch, ack and nack insert a row if the last one is at least
- * FLUSH_INTERVAL old.  The first EARLY_FLUSHES rows are inserted at once, for the
- * sake of short sessions.  Counts not yet written when the session ends are lost.
+ * A row for each ack would cost as much as the ack itself.  So a session counts in
+ * memory, in one tally per sync.  fetch, ack and nack write the counts of a tally
+ * as a row if its last row is at least FLUSH_INTERVAL old.  The first EARLY_FLUSHES
+ * rows are written at once, for the sake of short sessions.  Counts that have not
+ * been written when the session ends are lost.
  *
- * Work that is rolled back is not counted, except by ROLLBACK PREPARED.  The
- * rollback of a savepoint also discards the transaction's other unwritten counts.
+ * The counts of a transaction that is rolled back are discarded, except by
+ * ROLLBACK PREPARED.  The rollback of a savepoint also discards the transaction's
+ * other unwritten counts.
  */
 #include "postgres.h"
 
@@ -44,14 +46,16 @@ typedef struct Tally
 	struct Tally *next;
 	TimestampTz flushed_at;
 	int			flushes;
-	Counts		pending;		/* committed, and not written yet */
-	Counts		current;		/* of this transaction, and not written yet */
-	Counts		written;		/* was pending, written by this transaction */
-	int			written_at;		/* at this level of nested transactions */
+	Counts		pending;		/* committed, not written yet */
+	Counts		current;		/* of this transaction, not written yet */
+	Counts		written;		/* pending counts that this transaction has
+								 * written */
+	int			written_at;		/* nesting level of the transaction that
+								 * wrote them */
 } Tally;
 
 static Tally *tallies;
-static bool changed;			/* in this transaction */
+static bool changed;			/* this transaction has used a tally */
 static bool tallies_kept;
 
 static void
@@ -82,8 +86,9 @@ tally_transaction_ended(XactEvent event, void *arg)
 }
 
 /*
- * Forget the counts of this transaction when a part of it is rolled back, because
- * it is not known which of them belong to that part.
+ * Discard the counts of the whole transaction when a subtransaction is rolled back,
+ * because it is not known which counts belong to the subtransaction.  Counts that
+ * the subtransaction had written become pending again.
  */
 static void
 tally_subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransactionId parent, void *arg)
@@ -100,7 +105,10 @@ tally_subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransacti
 	}
 }
 
-/* As keep_places. */
+/*
+ * Set whether the rollback of a subtransaction leaves the counts unchanged, as
+ * keep_places does for places.
+ */
 void
 keep_tallies(bool keep)
 {
@@ -108,8 +116,7 @@ keep_tallies(bool keep)
 }
 
 /*
- * Return the tally of a sync, creating it if necessary, and mark the transaction
- * as having counted.
+ * Return the tally of a sync, and create it if necessary.  Also sets changed.
  */
 static Tally *
 get_tally(const Sync *sync)
@@ -137,7 +144,7 @@ tally_attempts(const Sync *sync, int count)
 	get_tally(sync)->current.attempts += count;
 }
 
-/* Count an ack, and the time that it took since the delivery was created. */
+/* Count a success, and its latency: the time since the delivery was created. */
 void
 tally_success(const Sync *sync, TimestampTz created_at, TimestampTz now)
 {
@@ -207,8 +214,8 @@ insert_counts(const char *sync, const Counts *counts, TimestampTz now)
 }
 
 /*
- * Write the counts of a sync, if it is time to do so.  Needs an SPI connection
- * and the owner's rights.
+ * Write the counts of a sync, unless its last row is too recent.  Needs an SPI
+ * connection and the owner's rights.
  */
 void
 tally_flush(const Sync *sync)

@@ -1,8 +1,9 @@
 /*
  * tally.sql
- *		How many deliveries were attempted, acknowledged and failed, and how long they took.
+ *		Counts of attempts, acknowledgements and failures, and of latencies.
  *
- * Sessions add rows for their counts (tally.c).  maintain() deletes them after a day.
+ * Sessions insert rows with their counts (tally.c).  maintain() deletes the rows after
+ * a day.
  */
 
 CREATE TABLE postalytics.tallies (
@@ -14,7 +15,7 @@ CREATE TABLE postalytics.tallies (
     buckets smallint[] NOT NULL,
     counts integer[] NOT NULL
 );
--- Publications of all tables need this, as the table has no primary key.
+-- A table without a primary key needs this if it is in a publication of all tables.
 ALTER TABLE postalytics.tallies REPLICA IDENTITY FULL;
 CREATE INDEX tallies_at_idx ON postalytics.tallies (at);
 COMMENT ON TABLE postalytics.tallies IS
@@ -27,8 +28,8 @@ COMMENT ON COLUMN postalytics.tallies.failures IS 'deliveries failed';
 COMMENT ON COLUMN postalytics.tallies.buckets IS 'latencies: 4 times the base-2 logarithm of the milliseconds, rounded down';
 COMMENT ON COLUMN postalytics.tallies.counts IS 'the number of successes in each of the buckets';
 
--- Returns the 0.5, 0.95 and 0.99 quantiles for each sync, including dropped ones.  A
--- sync without acknowledged deliveries since then has no rows.
+-- Returns the 0.5, 0.95 and 0.99 quantiles for each sync, including dropped syncs.  A
+-- sync for which no successes were written after since has no rows.
 CREATE FUNCTION postalytics.sync_latencies(since timestamptz)
 RETURNS TABLE (sync text, quantile double precision, seconds double precision)
 LANGUAGE sql

@@ -2,7 +2,7 @@
  * timeline.c
  *		Reads the tables of a sync's limits and pauses through their indexes.
  *
- * Every fetch reads them, so a query would cost too much.
+ * Every fetch reads these tables, so reading them with queries would cost too much.
  */
 #include "postgres.h"
 
@@ -14,9 +14,9 @@
 #include "utils/timestamp.h"
 
 /*
- * Prepare to read the rows of a sync that are later than a time, in either
- * direction, with lookup_next.  Locks: AccessShareLock on the table.  Error
- * 55000 if it was altered.
+ * Prepare to read the rows of a sync whose time is later than after.  lookup_next
+ * then reads them in either direction.  Locks: AccessShareLock on the table.
+ * Error 55000 if the table was altered.
  */
 void
 timeline_begin(Lookup *lookup, const Timeline *timeline, Snapshot snapshot, const Sync *sync,
@@ -31,7 +31,7 @@ timeline_begin(Lookup *lookup, const Timeline *timeline, Snapshot snapshot, cons
 	lookup_rescan(lookup);
 }
 
-/* Return a column of the current row, which is not null. */
+/* Return the value of a column of the current row.  The value must not be null. */
 Datum
 timeline_value(Lookup *lookup, int column)
 {

@@ -1,6 +1,8 @@
 /*
  * timeline.h
- *		The tables of a sync's limits and pauses, each indexed by sync and a time.
+ *		The tables of a sync's limits and pauses, which are called timelines.
+ *
+ * Each of them has an index on the sync and a time.
  */
 #ifndef POSTALYTICS_TIMELINE_H
 #define POSTALYTICS_TIMELINE_H
@@ -9,7 +11,7 @@
 #include "storage/lookup.h"
 #include "sync/sync.h"
 
-/* One of these tables, as C code expects it, and its index. */
+/* A timeline: the table, its index, and the columns that C code expects. */
 typedef struct Timeline
 {
 	const char *table;

@@ -2,9 +2,10 @@
  * turn.c
  *		A short-term lock that serializes decisions about a sync.
  *
- * The lock is released before the transaction ends, so that a worker that is idle
- * in transaction does not block others.  What is written under it must therefore
- * be read by methods that see uncommitted rows.
+ * The turn of a session is the time for which it holds the lock.  The lock is
+ * released before the transaction ends, so that a worker that is idle in
+ * transaction does not block others.  Rows that are written during a turn must
+ * therefore be read with a snapshot that includes uncommitted rows.
  */
 #include "postgres.h"
 
@@ -17,9 +18,9 @@
 #include "sync/turn.h"
 
 /*
- * Return the objsubid of the lock on the extension.  Syncs whose names have the
- * same hash share a lock.  The highest bit is set, so that it differs from the
- * objsubid used by show_waiting.
+ * Return the objsubid of the lock of a sync, which is a lock on the extension.
+ * Syncs whose names have the same hash share a lock.  The highest bit of the
+ * objsubid is set, so that it differs from the objsubid used by show_waiting.
  */
 static uint16
 turn_id(const Sync *sync)
@@ -28,7 +29,7 @@ turn_id(const Sync *sync)
 }
 
 /*
- * Take the lock of a sync, and wait for it if necessary.  It is released by
+ * Take the lock of a sync, and wait for it if necessary.  The lock is released by
  * end_turn, or when the (sub)transaction aborts.
  *
  * Locks: ExclusiveLock on the extension, with turn_id as objsubid.
@@ -40,7 +41,7 @@ take_turn(const Sync *sync)
 					   turn_id(sync), ExclusiveLock);
 }
 
-/* Release the lock of a sync. */
+/* Release the lock that take_turn has taken. */
 void
 end_turn(const Sync *sync)
 {

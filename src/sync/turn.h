@@ -1,6 +1,8 @@
 /*
  * turn.h
  *		A short-term lock that serializes decisions about a sync.
+ *
+ * The turn of a session is the time for which it holds the lock.
  */
 #ifndef POSTALYTICS_TURN_H
 #define POSTALYTICS_TURN_H

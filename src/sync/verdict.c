@@ -3,9 +3,9 @@
  *		Decides what to do with a delivery that is due (lease, postpone, give up,
  *		supersede, cancel), and locks it.
  *
- * look.c finds the deliveries, and fetch.c applies the verdicts.  In an ordered
- * sync, only the head of a piece, its earliest waiting or leased delivery, can be
- * leased.
+ * These decisions are called verdicts.  look.c finds the deliveries, and fetch.c
+ * applies the verdicts.  In an ordered sync, only the head of a piece, its
+ * earliest waiting or leased delivery, can be leased.
  */
 #include "postgres.h"
 
@@ -27,8 +27,8 @@
 typedef struct PieceLease
 {
 	Subject		piece;
-	bool		is_leased;		/* a delivery of it */
-	DeliveryRow lease;			/* the first such delivery */
+	bool		is_leased;		/* a delivery of the piece is leased */
+	DeliveryRow lease;			/* the first leased delivery */
 	char		status;			/* for simplehash */
 } PieceLease;
 
@@ -44,9 +44,9 @@ typedef struct PieceLease
 #include "lib/simplehash.h"
 
 /*
- * True if an earlier delivery of a row's piece is leased.  A look searches each
- * piece once, because the piece can have thousands of deliveries that this
- * transaction has superseded.
+ * True if an earlier delivery of a row's piece is leased.  The leases of a piece
+ * are searched for only once in a look, because a piece can have thousands of
+ * deliveries that this transaction has superseded.
  */
 static bool
 has_earlier_lease(Judge *judge, const DeliveryRow *row)
@@ -102,7 +102,10 @@ judge_end(Judge *judge)
 	}
 }
 
-/* True if only the head of a piece may be leased. */
+/*
+ * True if a delivery can be leased only while it is the head of its piece.  This
+ * applies to ordered syncs without latest_only, but not to tests.
+ */
 bool
 waits_in_order(const Sync *sync, bool is_test)
 {
@@ -126,9 +129,9 @@ static SqlQuery account_query = {
 };
 
 /*
- * True if the sync is for the account of a delivery.  If the cached sync is not,
- * check the table: a transaction that changes the sync and the delivery becomes
- * visible before other sessions are notified of the change.
+ * True if the sync includes the account of a delivery.  If the cached sync does
+ * not, check the table, because a transaction that changes the sync and the
+ * delivery becomes visible before other sessions invalidate their caches.
  */
 static bool
 sync_includes_account(Judge *judge, const DeliveryRow *row)
@@ -149,9 +152,9 @@ sync_includes_account(Judge *judge, const DeliveryRow *row)
 }
 
 /*
- * True if the piece has reached a status that cancels the sync's deliveries,
- * or the sync no longer includes its account, so that workers of the sync must
- * not see the delivery.
+ * True if the piece of a delivery has reached a status that cancels the sync's
+ * deliveries, or if the sync no longer includes the account.  In the latter case,
+ * workers of the sync must not see the delivery.
  */
 static bool
 is_cancelled(Judge *judge, const DeliveryRow *row)
@@ -182,8 +185,8 @@ decide(Judge *judge, const DeliveryRow *row)
 }
 
 /*
- * Lock a row without waiting; false if another transaction holds it or has
- * changed it.
+ * Lock a row, given its ctid, without waiting.  False if another transaction has
+ * locked or changed the row.
  */
 static bool
 lock_delivery(Judge *judge, ItemPointer place)
@@ -194,7 +197,7 @@ lock_delivery(Judge *judge, ItemPointer place)
 	return locked;
 }
 
-/* Add a locked row to found, by its verdict. */
+/* Add a locked row to found.  postpone_to is used only by POSTPONE. */
 static void
 add_found(Judge *judge, Verdict verdict, ItemPointer place, TimestampTz postpone_to)
 {
@@ -220,7 +223,7 @@ add_found(Judge *judge, Verdict verdict, ItemPointer place, TimestampTz postpone
 	found->count++;
 }
 
-/* Return the outcome of a delivery that stays until a time; see Outcome. */
+/* Return the outcome for a delivery that stays until a time; see Outcome. */
 static Outcome
 stays_until(int64 id, TimestampTz until)
 {
@@ -232,9 +235,11 @@ stays_until(int64 id, TimestampTz until)
 
 /*
  * Decide on a delivery that is due, lock it, and add it to found.  place is its
- * ctid.  The outcome is that it stays if it is leased, by this call or before, is
- * locked by another transaction, or, in an ordered sync with latest_only, has an
- * earlier sibling that is leased.
+ * ctid.
+ *
+ * The delivery stays if its lease has not expired, if it is to be leased now, or
+ * if another transaction has locked or changed it.  In an ordered sync with
+ * latest_only, it also stays if an earlier delivery of its piece is leased.
  */
 Outcome
 judge_delivery(Judge *judge, const DeliveryRow *row, ItemPointer place)
@@ -258,9 +263,9 @@ judge_delivery(Judge *judge, const DeliveryRow *row, ItemPointer place)
 }
 
 /*
- * Postpone the due rows of a piece until its head is due, so that the next
- * looks do not visit them again.  The outcome is that the piece stays if some of
- * them are leased or locked.
+ * Postpone the due deliveries of a piece until its head is due, so that the next
+ * looks do not visit them again.  The piece stays if some of these deliveries are
+ * leased or locked.
  */
 static Outcome
 postpone_piece(Judge *judge, const DeliveryRow *head)
@@ -285,11 +290,10 @@ postpone_piece(Judge *judge, const DeliveryRow *head)
 
 /*
  * Decide on the head of a piece of an ordered sync, and lock it.  If the head is
- * not due, postpone the due deliveries of the piece until it is.
+ * not due, postpone the due deliveries of the piece until the head is due.
  *
- * The outcome's id is 0 if the piece has no head.  If the head was due, the
- * outcome is always that the piece stays, because its other deliveries may be
- * due.
+ * The outcome's id is 0 if the piece has no head.  If the head is due, the piece
+ * always stays, because its other deliveries may be due.
  */
 Outcome
 judge_piece(Judge *judge, Datum piece, Datum account)

@@ -3,9 +3,10 @@
  *		Shared memory of sessions and background workers: which syncs have new
  *		deliveries, and the state of each worker.
  *
- * The shared memory exists only if the library is preloaded.  If a worker
- * runs, a transaction that writes deliveries does not NOTIFY.  It remembers
- * their syncs, and notifies the worker after commit, when the rows are visible.
+ * The shared memory exists only if the library is preloaded.  If a worker runs, a
+ * transaction that writes deliveries does not NOTIFY.  It remembers the syncs of
+ * the deliveries, and notifies the worker after commit, when the rows are visible.
+ * The worker then notifies the channels of these syncs, the woken syncs.
  */
 #include "postgres.h"
 
@@ -24,13 +25,13 @@
 
 WakeShared *wake_shared;
 
-/* A sync of which this transaction will notify the worker. */
+/* A sync that becomes woken when this transaction commits. */
 typedef struct Pending
 {
 	char		sync[NAMEDATALEN];
 	char		channel[NAMEDATALEN];
 	int64		count;
-	int			level;			/* of the subtransaction */
+	int			level;			/* nesting level of the subtransaction */
 } Pending;
 
 static void at_transaction_end(XactEvent event, void *arg);
@@ -83,7 +84,10 @@ wake_init(void)
 	shmem_startup_hook = attach_shared_memory;
 }
 
-/* Return the slot of a database, or NULL.  The caller holds the lock. */
+/*
+ * Return the slot of a database, or NULL.  InvalidOid finds a free slot.  The
+ * caller holds the lock.
+ */
 WorkerSlot *
 wake_find_slot(Oid database)
 {
@@ -94,8 +98,8 @@ wake_find_slot(Oid database)
 }
 
 /*
- * Ask the launcher to check a database, or all databases if it is InvalidOid.
- * The caller holds the lock.
+ * Ask the launcher to check a database, or all databases if the argument is
+ * InvalidOid.  The caller holds the lock.
  */
 void
 wake_launcher(Oid database)
@@ -133,8 +137,8 @@ wake_want_worker(Oid database)
 }
 
 /*
- * True if a worker runs in this database.  If not, ask for one, once in a
- * session.
+ * True if a worker runs in this database.  If none runs, also ask the launcher,
+ * after commit, to start one, but only once in a session.
  */
 bool
 wake_has_worker(void)
@@ -155,7 +159,7 @@ wake_has_worker(void)
 	return has;
 }
 
-/* Notify directly, because the worker has exited in the meantime. */
+/* Notify the channels of the syncs directly, because the worker has exited. */
 static void
 notify_instead(void)
 {
@@ -172,8 +176,8 @@ notify_instead(void)
 }
 
 /*
- * Add deliveries of a sync to a slot.  Must not fail, as the transaction has
- * committed.
+ * Add the new deliveries of a sync to the woken syncs of a slot.  Must not fail,
+ * because the transaction has committed.
  */
 static void
 add_woken(WorkerSlot *slot, const Pending *each)
@@ -282,7 +286,9 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mine, SubTransactionI
 
 /*
  * Notify the database's worker, after commit, that a sync has count new
- * deliveries.  A count of zero asks it to check when the next one is due.
+ * deliveries.  A count of zero asks the worker to check which deliveries are due,
+ * and when the next delivery is due.  If the worker has exited before the commit
+ * and count is positive, the channel of the sync is notified instead.
  */
 void
 wake_worker(const char *sync, const char *channel, int64 count)

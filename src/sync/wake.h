@@ -1,6 +1,9 @@
 /*
  * wake.h
  *		Shared memory of sessions and background workers.
+ *
+ * A woken sync is a sync of which sessions have notified the worker since the
+ * worker last took the woken syncs from its slot.
  */
 #ifndef POSTALYTICS_WAKE_H
 #define POSTALYTICS_WAKE_H
@@ -10,15 +13,15 @@
 #include "storage/lwlock.h"
 
 #define MAX_WORKERS		64		/* databases with the extension */
-#define MAX_WOKEN		64		/* syncs of a database */
+#define MAX_WOKEN		64		/* woken syncs of a database */
 #define MAX_REQUESTS	16
 #define MAX_ERROR		256
 
-/* A sync that has deliveries to announce. */
+/* A woken sync. */
 typedef struct Woken
 {
 	char		sync[NAMEDATALEN];
-	int64		count;			/* of deliveries since the last notification */
+	int64		count;			/* number of new deliveries */
 } Woken;
 
 /*
@@ -27,19 +30,19 @@ typedef struct Woken
 typedef struct WorkerSlot
 {
 	Oid			database;		/* InvalidOid if the slot is free */
-	int			pid;			/* of the worker; 0 while it does not run */
+	int			pid;			/* of the worker; 0 while none runs */
 	int			pauser;			/* pid of a backend that needs the database
 								 * for itself, or 0 */
 	Latch	   *latch;
 	bool		idle;			/* the worker waits for its latch */
-	bool		all_woken;		/* more syncs than woken has room for */
+	bool		all_woken;		/* more syncs are woken than fit into woken */
 	int			nwoken;
 	Woken		woken[MAX_WOKEN];
 	TimestampTz started_at;
-	TimestampTz notified_at;	/* 0 for never, like the following */
+	TimestampTz notified_at;	/* 0 for never */
 	int64		notifications;
-	TimestampTz maintained_at;
-	TimestampTz failed_at;
+	TimestampTz maintained_at;	/* 0 for never */
+	TimestampTz failed_at;		/* 0 for never */
 	char		error[MAX_ERROR];
 } WorkerSlot;
 
@@ -47,7 +50,7 @@ typedef struct WakeShared
 {
 	LWLock	   *lock;			/* protects all of the following */
 	Latch	   *launcher;
-	int			nrequests;		/* of databases to check; -1 for all databases */
+	int			nrequests;		/* number of databases to check; -1 for all */
 	Oid			requests[MAX_REQUESTS];
 	WorkerSlot	slots[MAX_WORKERS];
 } WakeShared;

@@ -25,7 +25,7 @@
 
 static ProcessUtility_hook_type next_utility;
 
-/* Return the database of which a command needs exclusive use, or NULL. */
+/* Return the name of the database that a command uses exclusively, or NULL. */
 static char *
 database_for_exclusive_use(Node *command)
 {
@@ -59,7 +59,10 @@ database_for_exclusive_use(Node *command)
 	}
 }
 
-/* Stop the worker of a database until resume_worker is called. */
+/*
+ * Stop the worker of a database until resume_worker is called.  Waits until the
+ * worker has exited.
+ */
 static void
 pause_worker(Oid database)
 {
@@ -84,7 +87,7 @@ pause_worker(Oid database)
 	}
 }
 
-/* Let the worker of a database be started again. */
+/* Allow the launcher to start the worker of a database again. */
 static void
 resume_worker(Oid database)
 {
@@ -98,7 +101,10 @@ resume_worker(Oid database)
 	LWLockRelease(wake_shared->lock);
 }
 
-/* Run a utility command, and pause the worker if necessary. */
+/*
+ * Run a utility command.  If it uses a database exclusively, the worker of the
+ * database is paused during the command.
+ */
 static void
 exclusive_process_utility(PlannedStmt *statement, const char *query, bool read_only,
 						  ProcessUtilityContext context, ParamListInfo parameters,
@@ -108,7 +114,10 @@ exclusive_process_utility(PlannedStmt *statement, const char *query, bool read_o
 	char	   *name = database_for_exclusive_use(statement->utilityStmt);
 	Oid			database = name == NULL ? InvalidOid : get_database_oid(name, true);
 
-	/* Without the privilege, the command itself raises an error. */
+	/*
+	 * If the user does not own the database, the command fails, or it copies
+	 * a template, which has no worker.
+	 */
 	if (!OidIsValid(database) || !compat_owns_database(database, GetUserId()))
 	{
 		next_utility(statement, query, read_only, context, parameters, environment, receiver, completion);

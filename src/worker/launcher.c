@@ -36,29 +36,32 @@ PGDLLEXPORT void postalytics_launcher_main(Datum arg);
 #define FIRST_PAUSE		1000
 #define LONGEST_PAUSE	60000
 
-/* A worker that ran for this many milliseconds did not fail at startup. */
+/*
+ * The pause before a restart is reset to FIRST_PAUSE if the worker ran for longer
+ * than this, in milliseconds.
+ */
 #define MIN_UPTIME		5000
 
-/* Number of databases that are checked for the extension at a time. */
+/* Maximum number of databases that are checked for the extension at a time. */
 #define MAX_PROBES		2
 
-/* A worker as the launcher knows it. */
+/* What the launcher knows of a worker. */
 typedef struct Worker
 {
 	Oid			database;
-	BackgroundWorkerHandle *handle; /* NULL if not started */
+	BackgroundWorkerHandle *handle; /* NULL if the worker is not started */
 	TimestampTz started_at;
-	TimestampTz not_before;		/* after a failure */
+	TimestampTz not_before;		/* earliest time of the next start */
 	int			pause;			/* after the next failure, in milliseconds */
-	bool		wanted;			/* check whether the database has the
-								 * extension */
-	bool		registration_failed;	/* the last registration failed, which
-										 * was logged */
+	bool		wanted;			/* start the worker to check whether the
+								 * database has the extension */
+	bool		registration_failed;	/* the last registration failed, and
+										 * this was logged */
 } Worker;
 
 static List *workers;			/* in TopMemoryContext */
 
-/* Return the worker of a database, and add it if necessary. */
+/* Return the entry of a database in workers, and add it if necessary. */
 static Worker *
 find_worker(Oid database)
 {
@@ -101,7 +104,7 @@ is_allowed_database(const char *database)
 	return false;
 }
 
-/* List the databases that may have a worker, in TopMemoryContext. */
+/* Return a list, in TopMemoryContext, of the databases that may have a worker. */
 static List *
 list_databases(void)
 {
@@ -143,7 +146,11 @@ has_slot(const Worker *worker)
 	return has;
 }
 
-/* True if a worker is needed, and no command has paused it. */
+/*
+ * True if a worker may be started.  If its database has a slot, no command may have
+ * paused it.  Otherwise a check of the database must be wanted, and the number of
+ * running checks, probes, must be less than MAX_PROBES.
+ */
 static bool
 may_start(const Worker *worker, int probes)
 {
@@ -160,8 +167,8 @@ may_start(const Worker *worker, int probes)
 }
 
 /*
- * Start a worker.  If it cannot be registered, log that once, and try again
- * after a pause.
+ * Start a worker.  If it cannot be registered, log the failure once, and set
+ * not_before to try again after a pause.
  */
 static void
 start_worker(Worker *worker)
@@ -240,8 +247,8 @@ take_requests(void)
 }
 
 /*
- * Free the slot of a database that was dropped or must not have a worker;
- * false while the worker or a backend that pauses it is alive.
+ * Free the slot of a database that was dropped or must not have a worker.  Returns
+ * false while the worker, or a backend that pauses it, is alive.
  */
 static bool
 free_worker_entry(Worker *worker)
@@ -314,8 +321,8 @@ manage_workers(void)
 }
 
 /*
- * Stop all workers, because the next launcher will not know them, and will
- * start others.
+ * Stop all workers, because the next launcher will not know these workers, and
+ * will start others.
  */
 static void
 launcher_exit(int code, Datum arg)

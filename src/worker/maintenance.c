@@ -1,7 +1,11 @@
 /*
  * maintenance.c
- *		Does what maintain() does, with a transaction for each partition and each
- *		part of a table, so that no lock is held while the next one is retired.
+ *		Does the work of maintain(), with a transaction for each partition and each
+ *		part of a table, so that no lock on one partition or part is held while the
+ *		next is retired.
+ *
+ * A leaf is a partition that holds rows.  To retire a leaf is to drop it or,
+ * depending on the setting retention_action, to detach it.
  */
 #include "postgres.h"
 
@@ -13,7 +17,7 @@
 #include "worker/maintenance.h"
 #include "worker/process.h"
 
-/* A leaf to retire. */
+/* A leaf to retire, and its parent. */
 typedef struct OldLeaf
 {
 	Oid			leaf;
@@ -28,8 +32,8 @@ static SqlQuery list_query = {
 };
 
 /*
- * List the leaves to retire, in a memory context; NIL if another maintain() is
- * running.
+ * Return the leaves to retire, as a list in a memory context.  The list is NIL if
+ * another maintain() is running.
  */
 static List *
 list_old_leaves(MemoryContext context)
@@ -76,8 +80,8 @@ static SqlQuery retire_query = {
 };
 
 /*
- * Retire a leaf in separate transactions.  False if retire_leaf() reported a
- * failure.
+ * Retire a leaf, in two transactions.  The first copies payloads of events to their
+ * unfinished deliveries.  False if retire_leaf() reported a failure.
  */
 static bool
 retire(const OldLeaf *old)
@@ -134,8 +138,8 @@ maintain_by_query(SqlQuery *query)
 }
 
 /*
- * Run a query that retires part of a table and returns a row if parts are left.
- * True if parts are left; false also if another maintain() is running.
+ * Run a query that retires part of a table, and returns a row if parts are left.
+ * True if parts are left.  Also false if another maintain() is running.
  */
 static bool
 retire_part(SqlQuery *query)
@@ -180,7 +184,7 @@ typedef enum Step
 	N_STEPS
 } Step;
 
-/* Take a step, and return the next one; N_STEPS after the last. */
+/* Run a step, and return the next step; N_STEPS after the last step. */
 static Step
 take_step(Step step, MemoryContext context)
 {
@@ -218,9 +222,10 @@ log_failure(const char *message)
 }
 
 /*
- * Run the next step of maintenance, and set *more to true if other steps
- * follow; the worker sends notifications between them.  An error is logged, and
- * ends the step.  Returns the error message, to be freed by the caller, or NULL.
+ * Run the next step of maintenance, and set *more to whether other steps follow.
+ * The worker sends notifications between the steps.  An error is logged, and the
+ * next call continues with the following step.  Returns the error message, to be
+ * freed by the caller, or NULL if there was no error.
  */
 char *
 run_maintenance(bool *more)

@@ -28,7 +28,7 @@ is_alive(int pid)
 	return pid != 0 && BackendPidGetProc(pid) != NULL;
 }
 
-/* Set up the signals of a background process. */
+/* Set up the signal handlers of a background process. */
 void
 process_begin(void)
 {
@@ -55,7 +55,10 @@ sleep_for(long milliseconds)
 	}
 }
 
-/* Begin a transaction, and show its activity in pg_stat_activity. */
+/*
+ * Begin a transaction with an active snapshot and an SPI connection, and show its
+ * activity in pg_stat_activity.
+ */
 void
 transaction_begin(const char *activity)
 {

@@ -5,7 +5,7 @@
 #ifndef POSTALYTICS_PROCESS_H
 #define POSTALYTICS_PROCESS_H
 
-/* How often a process checks for work without being woken, in milliseconds. */
+/* Longest time that a worker sleeps before it checks for work, in milliseconds. */
 #define CHECK_INTERVAL	10000
 
 extern bool is_alive(int pid);

@@ -1,7 +1,7 @@
 /*
  * status.c
  *		SQL functions that show the state of the background worker, or ask the
- *		launcher to start one.
+ *		launcher to start a worker.
  */
 #include "postgres.h"
 
@@ -18,8 +18,9 @@ PG_FUNCTION_INFO_V1(postalytics_worker_status);
 PG_FUNCTION_INFO_V1(postalytics_want_worker);
 
 /*
- * want_worker() returns void: asks the launcher, after commit, to start a
- * worker in this database
+ * want_worker() returns void
+ *
+ * Asks the launcher, after commit, to start a worker in this database.
  */
 Datum
 postalytics_want_worker(PG_FUNCTION_ARGS)
@@ -28,7 +29,7 @@ postalytics_want_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Set a column to a time, or to NULL for 0, which means never. */
+/* Set a column to a time, or to NULL if the time is 0, which means never. */
 static void
 set_time(Datum *value, bool *isnull, TimestampTz time)
 {
@@ -42,8 +43,8 @@ set_time(Datum *value, bool *isnull, TimestampTz time)
  *		notifications bigint, last_maintenance_at timestamptz,
  *		last_error text, last_error_at timestamptz)
  *
- * Returns the state of this database's worker.  The columns after running are
- * NULL if there was no worker, or if they describe what has not happened.
+ * Returns the state of this database's worker.  Each of the columns after running
+ * is NULL if there was no worker, or if what the column describes has not happened.
  */
 Datum
 postalytics_worker_status(PG_FUNCTION_ARGS)

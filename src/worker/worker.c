@@ -1,7 +1,8 @@
 /*
  * worker.c
- *		The background worker of a database: it notifies syncs of new deliveries,
- *		instead of the writers, and of due deliveries, and does maintenance.
+ *		The background worker of a database.  It notifies syncs of new deliveries,
+ *		so that the writers need not do so, and of deliveries that have become
+ *		due.  It also does maintenance.
  *
  * A worker holds no lock and no snapshot while it sleeps.  README describes
  * its states.
@@ -31,7 +32,7 @@
 
 PGDLLEXPORT void postalytics_worker_main(Datum arg);
 
-/* The syncs to notify that sessions have named since the last check. */
+/* The woken syncs (wake.h) taken from the slot. */
 typedef struct WokenSyncs
 {
 	int			nwoken;
@@ -44,8 +45,8 @@ static WorkerSlot *my_slot;
 /* ---- the slot in shared memory ---- */
 
 /*
- * Mark this worker as not running.  A slot that was freed may belong to
- * another worker by now.
+ * Mark this worker as not running, unless its slot was freed and now belongs to
+ * another worker.
  */
 static void
 release_slot(int code, Datum arg)
@@ -61,9 +62,8 @@ release_slot(int code, Datum arg)
 }
 
 /*
- * Claim the slot of the database, or a free one; false if there is none.
- * Exits if the database already has a worker, which an earlier launcher
- * started.
+ * Claim the slot of the database, or a free slot.  Returns false if there is none.
+ * Exits if the database already has a worker, which an earlier launcher started.
  */
 static bool
 claim_slot(void)
@@ -98,8 +98,8 @@ claim_slot(void)
 }
 
 /*
- * Free the slot of the database, which does not have the extension.  The slot
- * of another worker that is alive is kept.
+ * Free the slot of the database, which does not have the extension, unless the
+ * slot belongs to another worker that is alive.
  */
 static void
 free_slot(void)
@@ -116,7 +116,7 @@ free_slot(void)
 	LWLockRelease(wake_shared->lock);
 }
 
-/* Take the syncs that sessions have named. */
+/* Move the woken syncs from the slot to syncs. */
 static void
 take_woken(WokenSyncs *syncs)
 {
@@ -130,8 +130,8 @@ take_woken(WokenSyncs *syncs)
 }
 
 /*
- * Let writers set the latch from now on; false if there is already something
- * to do.
+ * Allow sessions to set the latch from now on.  Returns false, and does not allow
+ * it, if syncs are already woken.
  */
 static bool
 go_idle(void)
@@ -187,8 +187,8 @@ static SqlQuery next_query = {
 };
 
 /*
- * Run a query on the deliveries of a sync, and return its value; returns the
- * argument none if there is no row.
+ * Run a query on the deliveries of a sync that are due after a time, and return
+ * its value.  Returns the argument none if there is no row.
  */
 static Datum
 query_deliveries(SqlQuery *query, const char *sync, TimestampTz after, Datum none)
@@ -235,8 +235,9 @@ find_woken(const WokenSyncs *syncs, const char *sync)
 }
 
 /*
- * Notify the syncs that sessions have named, and those with a delivery that has
- * become due since the last check.  Returns the time of the next check.
+ * Notify the woken syncs, and the syncs with a delivery that has become due since
+ * the last check, which was at *checked_at.  Updates *checked_at, and returns the
+ * time at which the next delivery is due; DT_NOEND if there is none.
  */
 static TimestampTz
 notify_syncs(const WokenSyncs *syncs, TimestampTz *checked_at)
@@ -255,8 +256,8 @@ notify_syncs(const WokenSyncs *syncs, TimestampTz *checked_at)
 		count = woken != NULL ? woken->count : 0;
 
 		/*
-		 * A count of zero comes from nack, whose deliveries may have been due
-		 * at the last check.
+		 * A woken sync with a count of zero comes from nack.  Its deliveries
+		 * may have been due at the last check already.
 		 */
 		if (count == 0)
 			count = count_due(sync->name, syncs->all_woken || woken != NULL ? DT_NOBEGIN : *checked_at);
@@ -314,8 +315,8 @@ maintenance_is_due(void)
 }
 
 /*
- * Do a step of maintenance, and show it in worker_status().  True if other steps
- * follow.
+ * Run a step of maintenance, and show its time, and any error, in worker_status().
+ * True if other steps follow.
  */
 static bool
 maintain_step(void)
