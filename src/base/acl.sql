@@ -1,9 +1,10 @@
 /*
  * acl.sql
- *		Revokes what default privileges have granted.
+ *		Revokes the privileges that were granted by default privileges.
  */
 
--- The object is written as in REVOKE; acl and owner are those of its catalog row.
+-- object is written as in REVOKE, such as TABLE postalytics.events.  acl and owner are
+-- those in the object's catalog row.
 CREATE FUNCTION postalytics.revoke_all_privileges(object text, acl aclitem[], owner oid)
 RETURNS void
 LANGUAGE plpgsql

@@ -22,12 +22,14 @@
 PG_FUNCTION_INFO_V1(postalytics_configuration_changed);
 
 /*
- * All caches, in a list, because a backend can register only a few callbacks.
+ * List of all caches.  They share one callback, because a backend can register
+ * only a few.
  */
 static TableCache *caches;
 
 /*
- * Mark the cache of a changed table as invalid, or all caches for InvalidOid.
+ * Relcache callback: mark the cache of a changed table as out of date, or all
+ * caches if relation is InvalidOid.
  */
 static void
 mark_stale(Datum arg, Oid relation)
@@ -46,7 +48,7 @@ register_cache(TableCache *cache)
 	caches = cache;
 }
 
-/* Pass to the cache each row of the table that is visible to a snapshot. */
+/* Call the cache's add function for each row that is visible to a snapshot. */
 static void
 read_table(TableCache *cache, Snapshot snapshot)
 {
@@ -66,8 +68,8 @@ read_table(TableCache *cache, Snapshot snapshot)
 }
 
 /*
- * True if a cache was read with an equivalent snapshot.  Any commit that
- * changed data changes xmax or xcnt, or on a standby subxcnt.
+ * True if a cache was read with a snapshot equivalent to the given one.  Any
+ * commit that changed data changes xmax or xcnt or, on a standby, subxcnt.
  */
 static bool
 was_read_with(const TableCache *cache, Snapshot snapshot)
@@ -78,10 +80,10 @@ was_read_with(const TableCache *cache, Snapshot snapshot)
 }
 
 /*
- * Read the table again if it has changed, or was replaced by DROP and CREATE
- * EXTENSION.  It is read without a query, because the role that inserts
- * events has no privilege on it.  A parallel query must read it with its own
- * snapshot, and the result is reused only for that snapshot.
+ * Read the cached table again if it has changed, or was replaced by DROP and
+ * CREATE EXTENSION.  The table is read without a query, because the role that
+ * inserts events has no privilege on it.  A parallel query must read the table
+ * with its own snapshot, and the cache is then reused only for that snapshot.
  */
 void
 refresh_cache(TableCache *cache)
@@ -91,7 +93,7 @@ refresh_cache(TableCache *cache)
 	Snapshot	snapshot = provisional ? GetActiveSnapshot() : NULL;
 	MemoryContext caller;
 
-	AcceptInvalidationMessages();	/* no lock is taken that would do this */
+	AcceptInvalidationMessages();	/* needed, as no table is locked yet */
 	if (cache->complete && cache->relation == relation &&
 		(!cache->provisional || (provisional && was_read_with(cache, snapshot))))
 		return;
@@ -99,13 +101,13 @@ refresh_cache(TableCache *cache)
 	cache->complete = false;
 	if (cache->context == NULL)
 		register_cache(cache);
-	else						/* an outer caller may still use the old one */
+	else						/* an outer caller may still use the old data */
 		MemoryContextSetParent(cache->context, TopTransactionContext);
 	cache->context = AllocSetContextCreate(TopMemoryContext,
 										   "postalytics cache",
 										   ALLOCSET_SMALL_SIZES);
-	cache->relation = relation; /* first, as an invalidation can arrive while
-								 * reading */
+	cache->relation = relation; /* before the table is read, because an
+								 * invalidation can arrive meanwhile */
 	caller = MemoryContextSwitchTo(cache->context);
 	cache->provisional = provisional;
 	if (provisional)
@@ -126,10 +128,9 @@ refresh_cache(TableCache *cache)
 /*
  * configuration_changed(), a statement trigger on each cached table
  *
- * Invalidates the table's relcache entry, which tells every session at commit
- * that the table has changed.  A restore and replication also fire this
- * trigger, so it must do nothing else.  Error 39P01 if it is not called as a
- * trigger.
+ * Invalidates the table's relcache entry, so that every session is notified of
+ * the change at commit.  A restore and replication also fire this trigger, so
+ * it must do nothing else.  Error 39P01 if it is not called as a trigger.
  */
 Datum
 postalytics_configuration_changed(PG_FUNCTION_ARGS)

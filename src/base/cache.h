@@ -9,9 +9,10 @@
 #include "utils/palloc.h"
 
 /*
- * One of the extension's tables in memory.  begin, add and end run in the
- * cache's own memory context: begin empties the cache, add receives each row,
- * and end, which may be NULL, completes the cache.
+ * A copy of one of the extension's tables in memory.  Three functions, which
+ * run in the memory context of the cache, maintain the copy: begin empties it,
+ * add is called for each row, and end, which may be NULL, is called after the
+ * last row.
  */
 typedef struct TableCache
 {
@@ -20,8 +21,8 @@ typedef struct TableCache
 	void		(*add) (TupleTableSlot *row);
 	void		(*end) (void);
 	MemoryContext context;
-	Oid			relation;		/* the table that was read; InvalidOid once it
-								 * has changed */
+	Oid			relation;		/* the table that was read; InvalidOid after
+								 * the table has changed */
 	bool		complete;		/* false if an error ended the last read */
 	bool		provisional;	/* read in a parallel query, with the snapshot
 								 * that the next four fields identify */

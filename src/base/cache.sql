@@ -8,4 +8,4 @@ RETURNS trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_configuration_changed';
 COMMENT ON FUNCTION postalytics.configuration_changed() IS
-    'internal: trigger: make every session read the table again';
+    'internal: trigger function that makes every session read the table again';

@@ -1,6 +1,8 @@
 /*
  * compat.h
  *		Differences between PostgreSQL 15 to 19, and nothing else.
+ *
+ * The comments name the major version in which a difference was introduced.
  */
 #ifndef POSTALYTICS_COMPAT_H
 #define POSTALYTICS_COMPAT_H
@@ -23,9 +25,9 @@
 #endif
 
 /*
- * From 16 on, the server's macros export the functions that SQL calls.  All
- * others are hidden (-fvisibility=hidden), because their names could clash with
- * those of functions in another library that the server has loaded.
+ * Since 16, the server's macros export the functions that SQL calls.  All other
+ * functions are hidden (-fvisibility=hidden), because their names could clash
+ * with names in another library that the server has loaded.
  */
 #if PG_VERSION_NUM < 160000
 #define COMPAT_EXPORT __attribute__((visibility("default")))
@@ -58,7 +60,10 @@ compat_json_lexer(const char *json, size_t length, int encoding,
 #endif
 }
 
-/* 15 raises an error if the server's encoding cannot represent an escape */
+/*
+ * 16 returns an error code if the server's encoding cannot represent an escape,
+ * where 15 raises an error
+ */
 static inline JsonParseErrorType
 compat_json_lex_string(JsonLexContext *lex)
 {
@@ -109,7 +114,7 @@ compat_index_beginscan(Relation relation, Relation index, Snapshot snapshot, int
 #endif
 }
 
-/* 18 adds a choice to accept a deferrable key */
+/* 18 adds an argument that allows a deferrable key */
 static inline Oid
 compat_primary_key(Relation relation)
 {
@@ -120,7 +125,10 @@ compat_primary_key(Relation relation)
 #endif
 }
 
-/* 16 can insert into summarizing indexes only; 19 combines options in flags */
+/*
+ * 16 adds an argument to insert only into summarizing indexes; 19 combines the
+ * options in flags
+ */
 static inline void
 compat_insert_index_tuples(ResultRelInfo *result, TupleTableSlot *row,
 						   EState *estate, bool update, bool *conflict,
@@ -157,7 +165,7 @@ compat_check_index_constraints(ResultRelInfo *result, TupleTableSlot *row,
 #endif
 }
 
-/* 16 returns which indexes need the new row; 19 adds options */
+/* 16 reports which kind of indexes need the new row; 19 adds options */
 static inline TM_Result
 compat_tuple_update(Relation relation, ItemPointer place, TupleTableSlot *row,
 					CommandId command, ResultRelInfo *result, EState *estate)

@@ -1,9 +1,8 @@
 /*
  * extension.c
- *		Finds the extension's relations by name, and its owner, and switches to
- *		the owner.
+ *		Finds the extension's relations and owner, and switches to the owner.
  *
- * What a relation must look like is checked in table.c.
+ * table.c checks the columns and keys of the relations.
  */
 #include "postgres.h"
 
@@ -16,8 +15,8 @@
 #include "utils/syscache.h"
 
 /*
- * Return the OID of one of the extension's relations; error 42P01 if it does
- * not exist.
+ * Return the OID of one of the extension's relations, given its name.  Error
+ * 42P01 if it does not exist.
  */
 Oid
 extension_relation(const char *name)
@@ -35,7 +34,8 @@ extension_relation(const char *name)
 }
 
 /*
- * Return the extension's owner, who owns all of its members, including events.
+ * Return the extension's owner, who is found as the owner of events, because
+ * all members of the extension have the same owner.
  */
 Oid
 extension_owner(void)
@@ -65,7 +65,7 @@ switch_to_owner(void)
 	return before;
 }
 
-/* Switch back to the user that switch_to_owner has saved. */
+/* Switch back to the user that switch_to_owner saved. */
 void
 restore_user(SavedUser before)
 {

@@ -8,7 +8,7 @@
 #define EXTENSION_NAME		"postalytics_status"
 #define EXTENSION_SCHEMA	"postalytics"
 
-/* The user and security context to restore. */
+/* The user and security context that restore_user restores. */
 typedef struct SavedUser
 {
 	Oid			user;

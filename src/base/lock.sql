@@ -1,11 +1,12 @@
 /*
  * lock.sql
- *		Locks that do not block other sessions for long, and the isolation level
- *		that they need.
+ *		Locks that do not block other sessions for long, and the check of the
+ *		isolation level that these locks require.
  */
 
--- A command that waits for a lock must read what was committed before it got
--- the lock, which only READ COMMITTED does.  Errors: 25001 at another level.
+-- After waiting for a lock, a command must read what other transactions committed
+-- meanwhile.  This is possible only in a READ COMMITTED transaction.  Errors: 25001 at
+-- another isolation level.
 CREATE FUNCTION postalytics.check_read_committed(command text)
 RETURNS void
 LANGUAGE plpgsql

@@ -2,15 +2,15 @@
  * query.c
  *		Runs SQL statements through SPI, and keeps their plans.
  *
- * All functions need an SPI connection.  Rows that are found by a key are
- * looked up without a query, in storage/lookup.c.
+ * All functions need an SPI connection.  storage/lookup.c finds rows by key
+ * without a query.
  */
 #include "postgres.h"
 
 #include "base/query.h"
 #include "utils/queryenvironment.h"
 
-/* Raise an error unless a statement has ended as expected. */
+/* Raise an error unless SPI has returned the expected result code. */
 static void
 check_result(int result, int expected)
 {
@@ -19,9 +19,10 @@ check_result(int result, int expected)
 }
 
 /*
- * Run a statement with a kept plan, which the server revalidates when a table
- * that it reads has changed.  nulls marks the values that are NULL, and is
- * itself NULL if none is.  The result is in SPI_processed and SPI_tuptable.
+ * Run a statement with a kept plan, which the server revalidates if one of its
+ * tables has changed.  nulls[i] is true if the i-th value is NULL.  nulls may
+ * be NULL if no value is NULL.  The result is in SPI_processed and
+ * SPI_tuptable.
  */
 void
 query_run(SqlQuery *query, const Datum *values, const bool *nulls)
@@ -44,7 +45,7 @@ query_run(SqlQuery *query, const Datum *values, const bool *nulls)
 				 query->result);
 }
 
-/* Run utility commands. */
+/* Run one or more utility commands, which are separated by semicolons. */
 void
 run_commands(const char *sql)
 {
@@ -52,10 +53,10 @@ run_commands(const char *sql)
 }
 
 /*
- * Make rows, which have the columns of a table, available under a name to the
- * statements of this SPI connection.  The descriptor is copied without constraints,
- * because rows may have NULLs in NOT NULL columns, and JIT-compiled deforming
- * would rely on NOT NULL.
+ * Let the statements of this SPI connection read rows as a table with the given
+ * name.  tupdesc, which can be that of a stored table, is copied without its
+ * constraints, because the rows may have NULLs in NOT NULL columns, and
+ * JIT-compiled deforming would rely on NOT NULL.
  */
 void
 register_rowset(const char *name, TupleDesc tupdesc, Tuplestorestate *rows, int64 count)

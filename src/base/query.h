@@ -11,8 +11,9 @@
 #define MAX_PARAMETERS	8
 
 /*
- * A statement whose plan is kept for the session.  It is declared static, with
- * an enum beside it that names its parameters: member i is $(i + 1).
+ * A statement whose plan is kept for the session.  Each statement is a static
+ * variable.  An enum next to the variable names the parameters: member i stands
+ * for $(i + 1).
  */
 typedef struct SqlQuery
 {

@@ -1,7 +1,7 @@
 /*
  * table.c
- *		Checks that the extension's tables still have the columns and the key
- *		that it gave them, and that Citus has not distributed them.
+ *		Checks that the extension's tables have the columns and the primary key
+ *		that C code expects, and that Citus has not distributed them.
  *
  * Users may add columns, triggers and indexes.  After any other change, an
  * error is better than values in the wrong columns.
@@ -49,8 +49,8 @@ has_columns(Relation relation, const TableColumn *columns, int ncolumns)
 
 /*
  * Check that Citus has not distributed a table, or any table of the extension
- * if relation is InvalidOid; error 0A000 if it has.  Rows written here would go
- * to the local table, which queries on a distributed table do not read.
+ * if relation is InvalidOid.  Error 0A000 if it has.  The extension would write
+ * rows to the local table, which queries on a distributed table do not read.
  */
 void
 check_not_distributed(Oid relation)
@@ -88,9 +88,9 @@ check_not_distributed(Oid relation)
 }
 
 /*
- * Check that the first columns of a table, which users can alter, are the given
- * ones.
- * Error 55000 if they are not, 0A000 if the table is distributed.
+ * Check that users have not altered the first columns of a table, which must be
+ * the given ones.  Error 55000 if they are not, 0A000 if the table is
+ * distributed.
  */
 void
 check_columns(Relation relation, const TableColumn *columns, int ncolumns)
@@ -126,8 +126,8 @@ has_key(Relation relation, AttrNumber first, int ncolumns)
 }
 
 /*
- * Check that the primary key consists of the first nkeys columns; error 55000
- * if it does not.  With another key, writing by key could merge two rows or
+ * Check that the primary key consists of the first nkeys columns.  Error 55000
+ * if it does not.  With another key, an upsert could merge two rows or
  * duplicate one.
  */
 static void
@@ -176,8 +176,10 @@ new_row(TupleDesc tupdesc)
 }
 
 /*
- * check_not_distributed() returns void: checks all tables of the extension, as
- * above, for SQL functions that write
+ * check_not_distributed() returns void
+ *
+ * Raises error 0A000 if Citus has distributed any table of the extension.  SQL
+ * functions call it before they write.
  */
 Datum
 postalytics_check_not_distributed(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * table.sql
- *		The check that Citus has not distributed the tables.
+ *		The check that Citus has not distributed the extension's tables.
  */
 
 CREATE FUNCTION postalytics.check_not_distributed()

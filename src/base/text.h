@@ -3,8 +3,8 @@
  *		Comparison and hashing of texts by their bytes, as in collation "C", and
  *		removal of whitespace.
  *
- * Ids are compared in this way everywhere: in the keys of the tables, in the
- * order in which a call takes its locks, and in memory.
+ * Ids are always compared by their bytes: in the keys of tables, in the order
+ * in which a call takes locks, and in memory.
  */
 #ifndef POSTALYTICS_TEXT_H
 #define POSTALYTICS_TEXT_H

@@ -2,9 +2,9 @@
  * current_status.c
  *		The aggregate current_status(mail_status, timestamptz).
  *
- * Its state is TimestampTz[N_STATUSES], the time of the last event of each
- * status, which is the argument of status_from_times.  An event whose status or
- * time is NULL is ignored, as aggregates ignore NULL.
+ * The state of the aggregate is TimestampTz[N_STATUSES], the time of the last
+ * event of each status.  status_from_times determines the result from it.  An
+ * event whose status or time is NULL is ignored, as in other aggregates.
  */
 #include "postgres.h"
 
@@ -56,7 +56,7 @@ postalytics_current_status_accum(PG_FUNCTION_ARGS)
 
 	status = status_from_oid(PG_GETARG_OID(1));
 	time = PG_GETARG_TIMESTAMPTZ(2);
-	/* -infinity means that there is no event, so add one to a real -infinity */
+	/* DT_NOBEGIN stands for "no event", so replace a time of -infinity */
 	last[status] = Max(last[status], Max(time, DT_NOBEGIN + 1));
 	PG_RETURN_POINTER(last);
 }

@@ -1,7 +1,6 @@
 /*
  * current_status.sql
- *		The aggregate that determines the current status of a piece, which every
- *		role may use.
+ *		The aggregate current_status, which every role may use.
  */
 
 CREATE FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz)

@@ -52,7 +52,8 @@ typedef struct StatusInfo
 	const char *other;			/* another spelling in the feed, or NULL */
 	const char *track;
 	int			feed_code;
-	bool		canada;			/* reported in Canada; in the US all are */
+	bool		canada;			/* true if reported in Canada; all statuses
+								 * are reported in the US */
 	uint16		after;			/* bit mask of the later statuses */
 } StatusInfo;
 
@@ -72,8 +73,9 @@ static const StatusInfo statuses[N_STATUSES] = {
 
 /*
  * The OIDs of the enum's values in this database.  CREATE TYPE assigns them
- * close together, so a small table that starts at the lowest one contains
- * nearly all of them.  The others are found by a linear search.
+ * close together, so the array rank, which is indexed by the distance from the
+ * lowest OID, contains nearly all of them.  The other OIDs are found by a
+ * linear search.
  */
 #define RANK_TABLE_SIZE 64
 
@@ -162,8 +164,8 @@ find_rank(Oid value)
 }
 
 /*
- * Return the status of an enum value, given its OID; NO_STATUS for a value
- * that users have added.
+ * Return the status of the enum value with an OID, or NO_STATUS for a value
+ * that users have added.  Error 22P03 if no enum value has the OID.
  */
 int
 find_status(Oid value)
@@ -234,7 +236,7 @@ is_ignored(char c)
 	return is_blank(c) || c == '-' || c == '_';
 }
 
-/* True if two spellings differ only in case, whitespace, '-' and '_'. */
+/* True if two spellings are equal, ignoring case, whitespace, '-' and '_'. */
 static bool
 same_spelling(const char *spelling, int len, const char *known)
 {
@@ -253,7 +255,10 @@ same_spelling(const char *spelling, int len, const char *known)
 	}
 }
 
-/* Return the status of a feed code, in digits without a leading zero. */
+/*
+ * Return the status of a feed code, which is given in digits without a leading
+ * zero, or NO_STATUS if there is no such code.
+ */
 static int
 status_from_code(const char *digits, int len)
 {
@@ -270,8 +275,8 @@ status_from_code(const char *digits, int len)
 }
 
 /*
- * Return the status that a name, a label or a feed code stands for, or
- * NO_STATUS.
+ * Return the status with a name, label or feed code, in any spelling of the
+ * feed, or NO_STATUS if there is no such status.
  */
 int
 status_from_text(const char *spelling, int len)
@@ -292,9 +297,9 @@ status_from_text(const char *spelling, int len)
 
 /*
  * Return the current status of a piece, given the time of the last event of
- * each status (DT_NOBEGIN if there is none), or NO_STATUS.  This is the rule
- * of the lifecycle.  It depends only on maxima, so the order of arrival cannot
- * matter.
+ * each status, which is DT_NOBEGIN if there is no such event.  Returns
+ * NO_STATUS if there are no events except responses.  As the result depends
+ * only on the last times, the order in which events arrive does not matter.
  */
 int
 status_from_times(const TimestampTz *last)
@@ -311,9 +316,9 @@ status_from_times(const TimestampTz *last)
 	return rerouted != DT_NOBEGIN ? RE_ROUTED : NO_STATUS;
 }
 
-/* ---- the order's operators: (mail_status, mail_status), strict ---- */
+/* ---- operators of the partial order: (mail_status, mail_status), strict ---- */
 
-/* True if b comes after a. */
+/* True if status b comes after status a in the partial order. */
 static inline bool
 comes_after(int a, int b)
 {
@@ -398,8 +403,10 @@ postalytics_is_repeatable(PG_FUNCTION_ARGS)
 }
 
 /*
- * applies_in(mail_status, text): NULL for a country other than the US and
- * Canada, because the vendor does not mail to it
+ * applies_in(mail_status, country text) returns boolean
+ *
+ * Returns NULL for a country other than the US and Canada, because the vendor
+ * does not mail to other countries.  Strict.
  */
 Datum
 postalytics_applies_in(PG_FUNCTION_ARGS)
@@ -419,7 +426,11 @@ postalytics_applies_in(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* to_mail_status(text): NULL if the text is not a spelling of a status */
+/*
+ * to_mail_status(spelling text) returns mail_status
+ *
+ * Returns NULL if the text is not a spelling of a status.  Strict.
+ */
 Datum
 postalytics_to_mail_status(PG_FUNCTION_ARGS)
 {

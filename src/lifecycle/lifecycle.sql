@@ -1,6 +1,7 @@
 /*
  * lifecycle.sql
- *		mail_status, its order and its labels, which every role may use.
+ *		The type mail_status, its partial order, and the properties of statuses, which
+ *		every role may use.
  */
 
 CREATE TYPE postalytics.mail_status AS ENUM (
@@ -17,9 +18,9 @@ CREATE TYPE postalytics.mail_status AS ENUM (
     'pURLCompleted'
 );
 COMMENT ON TYPE postalytics.mail_status IS
-    'status of a mail piece; < is declaration order, << the lifecycle''s partial order';
+    'status of a mail piece; < compares in declaration order, << in the partial order of the lifecycle';
 
--- The partial order.  Its operators have no negators, because neither a << b nor
+-- The partial order.  The operators have no negators, because neither a << b nor
 -- b <<= a is true if a and b are incomparable.
 
 CREATE FUNCTION postalytics.order_support(internal)
@@ -159,7 +160,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_repeatable';
 COMMENT ON FUNCTION postalytics.is_repeatable(postalytics.mail_status) IS
-    'true if each occurrence of the status is a new event, as each visit is';
+    'true if each occurrence of the status, such as a visit to the pURL, is a new event';
 
 CREATE FUNCTION postalytics.applies_in(status postalytics.mail_status, country text)
 RETURNS boolean
@@ -167,7 +168,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_applies_in';
 COMMENT ON FUNCTION postalytics.applies_in(postalytics.mail_status, text) IS
-    'true if pieces mailed to the country (US, CA) report the status; NULL for other countries';
+    'true if the feed reports the status for pieces mailed to the country (US, CA); NULL for other countries';
 
 CREATE FUNCTION postalytics.to_mail_status(spelling text)
 RETURNS postalytics.mail_status
@@ -175,7 +176,7 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_to_mail_status';
 COMMENT ON FUNCTION postalytics.to_mail_status(text) IS
-    'status with that name, label or feed code, in any spelling of the feed; NULL for anything else';
+    'status with the given name, label or feed code, in any spelling of the feed; NULL if there is no such status';
 
 CREATE VIEW postalytics.statuses
 WITH (security_invoker = true) AS
@@ -193,8 +194,8 @@ COMMENT ON VIEW postalytics.statuses IS
 COMMENT ON COLUMN postalytics.statuses.status IS 'status';
 COMMENT ON COLUMN postalytics.statuses.label IS 'display form';
 COMMENT ON COLUMN postalytics.statuses.track IS 'production, postal, exception or response';
-COMMENT ON COLUMN postalytics.statuses.feed_code IS 'number that the feed uses';
-COMMENT ON COLUMN postalytics.statuses.us IS 'true if pieces in the United States report it';
-COMMENT ON COLUMN postalytics.statuses.canada IS 'true if pieces in Canada report it';
-COMMENT ON COLUMN postalytics.statuses.terminal IS 'true if the journey of a piece ends with it';
-COMMENT ON COLUMN postalytics.statuses.repeatable IS 'true if each occurrence is a new event, as each visit is';
+COMMENT ON COLUMN postalytics.statuses.feed_code IS 'number that the feed uses for the status';
+COMMENT ON COLUMN postalytics.statuses.us IS 'true if the feed reports the status for pieces mailed to the United States';
+COMMENT ON COLUMN postalytics.statuses.canada IS 'true if the feed reports the status for pieces mailed to Canada';
+COMMENT ON COLUMN postalytics.statuses.terminal IS 'true if the journey of a piece ends with the status';
+COMMENT ON COLUMN postalytics.statuses.repeatable IS 'true if each occurrence of the status, such as a visit to the pURL, is a new event';

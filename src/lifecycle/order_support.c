@@ -1,7 +1,7 @@
 /*
  * order_support.c
- *		Planner support for the operators of the lifecycle's order: replaces a
- *		comparison with a constant by one that can use indexes and statistics.
+ *		Planner support for the operators of the lifecycle's partial order: replaces
+ *		a call with a constant by an expression that can use indexes and statistics.
  */
 #include "postgres.h"
 
@@ -20,8 +20,8 @@
 PG_FUNCTION_INFO_V1(postalytics_order_support);
 
 /*
- * Collect the values for which the call with the constant is true, and return
- * their number.
+ * Store in values, in enum order, the statuses for which the call with the
+ * constant is true, and return their number.
  */
 static int
 find_values(FuncExpr *call, Const *constant, bool constant_first, Datum *values)
@@ -29,8 +29,8 @@ find_values(FuncExpr *call, Const *constant, bool constant_first, Datum *values)
 	int			nvalues = 0;
 
 	/*
-	 * The constant has the enum's type, so this loads the cache for
-	 * status_oid.
+	 * Load the cache that status_oid uses, by means of the constant, which
+	 * has the enum's type.
 	 */
 	(void) status_from_oid(DatumGetObjectId(constant->constvalue));
 	for (int i = 0; i < N_STATUSES; i++)
@@ -85,10 +85,11 @@ make_membership(Node *expression, Const *constant, Datum *values, int nvalues)
 }
 
 /*
- * Express the call with the enum's own operators: as a comparison if it is
- * true for the first or the last values of the enum, and otherwise as a test
- * for membership.  Returns NULL if it is true for none, because "= ANY ('{}')"
- * is false where a strict function is NULL.
+ * Express the call with the server's operators for enums.  If the call is true
+ * for the first or the last values of the enum, the result is a comparison.
+ * Otherwise, it is a test for membership.  Returns NULL, which leaves the call
+ * unchanged, if the call is true for no value: for a NULL argument,
+ * "= ANY ('{}')" is false, but a strict function is NULL.
  */
 static Node *
 simplify_order(FuncExpr *call, Node *expression, Const *constant, bool constant_first)
@@ -107,7 +108,12 @@ simplify_order(FuncExpr *call, Node *expression, Const *constant, bool constant_
 	return make_membership(expression, constant, values, nvalues);
 }
 
-/* order_support(internal) returns internal: see above.  Strict. */
+/*
+ * order_support(internal) returns internal
+ *
+ * Replaces a call with one constant argument as described in simplify_order.
+ * Strict.
+ */
 Datum
 postalytics_order_support(PG_FUNCTION_ARGS)
 {
@@ -120,7 +126,10 @@ postalytics_order_support(PG_FUNCTION_ARGS)
 		Node	   *left = linitial(call->args);
 		Node	   *right = lsecond(call->args);
 
-		/* A strict function of NULL is NULL; two constants are evaluated. */
+		/*
+		 * The planner itself evaluates calls with a NULL or with two
+		 * constants.
+		 */
 		if (IsA(right, Const) && !((Const *) right)->constisnull)
 			result = simplify_order(call, left, (Const *) right, false);
 		else if (IsA(left, Const) && !((Const *) left)->constisnull)

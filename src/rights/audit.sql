@@ -15,7 +15,8 @@ CREATE TABLE postalytics.audit_log (
     account text,
     detail text
 );
--- The table has no primary key, and publications of all tables include it.
+-- A publication FOR ALL TABLES includes this table.  As there is no primary key, UPDATE
+-- and DELETE would then fail without another replica identity.
 ALTER TABLE postalytics.audit_log REPLICA IDENTITY FULL;
 CREATE INDEX audit_log_at_idx ON postalytics.audit_log (at);
 COMMENT ON TABLE postalytics.audit_log IS
@@ -25,14 +26,14 @@ COMMENT ON COLUMN postalytics.audit_log.login IS 'the role that logged in';
 COMMENT ON COLUMN postalytics.audit_log.role IS 'the role assumed with SET ROLE, or NULL';
 COMMENT ON COLUMN postalytics.audit_log.action IS 'the function that was called';
 COMMENT ON COLUMN postalytics.audit_log.object IS 'the setting, role, campaign or sync that the action was about, or NULL';
-COMMENT ON COLUMN postalytics.audit_log.account IS 'the account, if the action concerns one';
-COMMENT ON COLUMN postalytics.audit_log.detail IS 'what changed; never about a recipient';
+COMMENT ON COLUMN postalytics.audit_log.account IS 'the account that the action was about, or NULL';
+COMMENT ON COLUMN postalytics.audit_log.detail IS 'what changed, without data about recipients; or NULL';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.audit_log', '');
 
--- Its callers run as the owner, so CURRENT_USER would not identify the caller: the
--- role that logged in and the one assumed with SET ROLE are recorded instead.  object,
--- account and detail may be NULL.
+-- Functions that call this one run as the owner, so CURRENT_USER would not identify the
+-- user who called them.  The role that logged in and the role assumed with SET ROLE are
+-- recorded instead.  object, account and detail may be NULL.
 CREATE FUNCTION postalytics.audit(action text, object text, account text, detail text)
 RETURNS void
 LANGUAGE sql

@@ -2,12 +2,12 @@
  * binding.c
  *		Checks what the current user may do, according to table bindings.
  *
- * A binding gives a role a privilege, for one account or all, or for one sync.
- * Roles that inherit the privileges of a role have its bindings; the
- * extension's owner and superusers need none.  Checks use the current user, in
- * functions that run as their caller and switch to the owner only afterwards
- * (switch_to_owner).  The session user would be wrong in an index expression
- * that autovacuum evaluates, or in a SECURITY DEFINER function.
+ * A binding gives a role a privilege for one account, for all accounts, or for
+ * one sync.  Roles that inherit the privileges of a role have its bindings.
+ * The extension's owner and superusers need no bindings.  Checks use the
+ * current user, and are made before a function calls switch_to_owner.
+ * The session user would be wrong in an index expression that autovacuum
+ * evaluates, or in a SECURITY DEFINER function.
  */
 #include "postgres.h"
 
@@ -49,11 +49,11 @@ typedef struct Binding
 	Oid			role;			/* may have been dropped */
 	Privilege	privilege;
 	text	   *account;		/* NULL for all accounts */
-	text	   *sync;			/* NULL unless PRIVILEGE_SYNC */
+	text	   *sync;			/* NULL unless privilege is PRIVILEGE_SYNC */
 	struct Binding *next;
 } Binding;
 
-/* All bindings, in a list. */
+/* List of all bindings. */
 static Binding *bindings;
 
 static void
@@ -62,7 +62,7 @@ begin_bindings(void)
 	bindings = NULL;
 }
 
-/* Return a copy of an attribute; NULL if it is NULL. */
+/* Return a copy of an attribute, or NULL if the attribute is NULL. */
 static text *
 copy_attribute(TupleTableSlot *row, int attribute)
 {
@@ -110,8 +110,8 @@ has_privs_of_owner(void)
 }
 
 /*
- * Return the first binding of the current user with this privilege, beginning
- * with a given one; NULL if there is none.
+ * Search the list, from the given binding on, for a binding that gives the
+ * current user a privilege.  Returns NULL if there is none.
  */
 static const Binding *
 next_binding(const Binding *binding, Privilege privilege)
@@ -122,7 +122,10 @@ next_binding(const Binding *binding, Privilege privilege)
 	return binding;
 }
 
-/* Return the first binding with a privilege that applies to the current user, or NULL. */
+/*
+ * Return the first binding in the list that gives the current user a privilege,
+ * or NULL if there is none.
+ */
 static const Binding *
 first_binding(Privilege privilege)
 {
@@ -169,8 +172,8 @@ allowed_accounts(Privilege privilege, AllowedAccounts *bound)
 }
 
 /*
- * Determine the accounts whose events the current user may ingest; error 42501
- * if there is none.
+ * Determine the accounts whose events the current user may ingest.  Error 42501
+ * if there is no such account.
  */
 void
 ingest_accounts(AllowedAccounts *bound)
@@ -185,9 +188,10 @@ ingest_accounts(AllowedAccounts *bound)
 }
 
 /*
- * Determine the account of a call's events from the one that it specifies,
- * which may be NULL.  Error 42501 if the current user is not bound to it, or
- * must specify one of several.
+ * Determine the account of a call's events.  account is the account that the
+ * call specifies, or NULL.  bound holds the accounts that the current user may
+ * ingest.  Error 42501 if account is not one of them, or if there are several
+ * and the call specifies none.
  */
 EventAccount
 account_of_call(const AllowedAccounts *bound, const char *account)
@@ -216,7 +220,7 @@ account_of_call(const AllowedAccounts *bound, const char *account)
 	return event_account;
 }
 
-/* Return the listed accounts as text[]; all is ignored. */
+/* Return bound->accounts as text[].  bound->all is ignored. */
 Datum
 account_array(const AllowedAccounts *bound)
 {
@@ -234,7 +238,7 @@ may_manage(void)
 	return has_privs_of_owner() || first_binding(PRIVILEGE_MANAGE) != NULL;
 }
 
-/* True if the current user may work on the deliveries of a sync. */
+/* True if the current user may fetch and acknowledge the deliveries of a sync. */
 bool
 may_use_sync(const char *sync)
 {
@@ -247,11 +251,12 @@ may_use_sync(const char *sync)
 	return false;
 }
 
-/* ---- SQL, for policies ---- */
+/* ---- SQL functions for policies ---- */
 
 /*
- * reads_all() returns boolean: true if the current user may read the data of
- * all accounts
+ * reads_all() returns boolean
+ *
+ * True if the current user may read the data of all accounts.
  */
 Datum
 postalytics_reads_all(PG_FUNCTION_ARGS)
@@ -263,8 +268,10 @@ postalytics_reads_all(PG_FUNCTION_ARGS)
 }
 
 /*
- * readable_accounts() returns text[]: the accounts that the current user is
- * bound to as a reader, which may be none
+ * readable_accounts() returns text[]
+ *
+ * Returns the accounts to which the current user is bound as a reader.  The
+ * array may be empty.
  */
 Datum
 postalytics_readable_accounts(PG_FUNCTION_ARGS)
@@ -276,8 +283,9 @@ postalytics_readable_accounts(PG_FUNCTION_ARGS)
 }
 
 /*
- * is_manager() returns boolean: true if the current user may manage syncs and
- * settings
+ * is_manager() returns boolean
+ *
+ * True if the current user may manage syncs and settings.
  */
 Datum
 postalytics_is_manager(PG_FUNCTION_ARGS)

@@ -7,7 +7,7 @@
 
 #include "postgres.h"
 
-/* What a binding allows, in the order of privilege_names in binding.c. */
+/* The privilege of a binding, in the order of privilege_names in binding.c. */
 typedef enum Privilege
 {
 	PRIVILEGE_INGEST,
@@ -28,8 +28,8 @@ typedef struct AllowedAccounts
 /* The account of a call's events. */
 typedef struct EventAccount
 {
-	const char *name;			/* '' if none is specified */
-	bool		is_fixed;		/* an account in a payload is ignored */
+	const char *name;			/* '' if no account is specified */
+	bool		is_fixed;		/* true if accounts in payloads are ignored */
 } EventAccount;
 
 extern void allowed_accounts(Privilege privilege, AllowedAccounts *bound);

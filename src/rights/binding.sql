@@ -2,14 +2,14 @@
  * binding.sql
  *		The bindings of roles to privileges, accounts and syncs.
  *
- * The server's privileges determine which functions and tables a role may use, and
- * a binding determines for which account or sync.  Functions for managers and
- * monitors need only the server's privilege.  grant.sql adds and removes both
+ * GRANTs determine which functions and tables a role may use, and a binding determines
+ * for which account or sync the role may use them.  Functions for managers and monitors
+ * need only a GRANT.  The functions in grant.sql add and remove GRANTs and bindings
  * together.
  */
 
--- A dump contains only the bindings of roles that exist.  It would write a dropped role
--- as an OID, which can belong to another role in a new cluster.
+-- A dump contains only the bindings of roles that exist.  A role that was dropped would
+-- be written as an OID, which can belong to another role in a new cluster.
 CREATE TABLE postalytics.bindings (
     role pg_catalog.regrole NOT NULL,
     privilege text NOT NULL
@@ -21,7 +21,7 @@ CREATE TABLE postalytics.bindings (
     UNIQUE NULLS NOT DISTINCT (role, privilege, account, sync)
 );
 COMMENT ON TABLE postalytics.bindings IS
-    'privileges of roles, and the account or sync that each is for; see grant_ingest, grant_read, grant_sync, grant_manage and grant_monitor';
+    'privileges of roles, and the account or sync to which each privilege applies; see grant_ingest, grant_read, grant_sync, grant_manage and grant_monitor';
 COMMENT ON COLUMN postalytics.bindings.role IS 'the role; its members have its bindings';
 COMMENT ON COLUMN postalytics.bindings.privilege IS 'ingest, read, sync, manage or monitor';
 COMMENT ON COLUMN postalytics.bindings.account IS 'account, for ingest and read; NULL for all accounts';
@@ -30,7 +30,8 @@ COMMENT ON COLUMN postalytics.bindings.sync IS 'sync, for the privilege sync';
 SELECT pg_catalog.pg_extension_config_dump('postalytics.bindings',
     'WHERE role::pg_catalog.oid IN (SELECT oid FROM pg_catalog.pg_roles)');
 
--- The table has no primary key, and publications of all tables include it.
+-- A publication FOR ALL TABLES includes this table.  As there is no primary key, UPDATE
+-- and DELETE would then fail without another replica identity.
 ALTER TABLE postalytics.bindings REPLICA IDENTITY FULL;
 
 CREATE TRIGGER configuration_changed

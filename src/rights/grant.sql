@@ -2,16 +2,19 @@
  * grant.sql
  *		Privileges: the policies, and the functions that grant and revoke.
  *
- * PUBLIC may use the lifecycle functions and those that policies call.  Every other
- * privilege consists of GRANTs and a row of bindings.  Functions that work on the
- * data of an account or a sync check the binding in C; on tables, policies check it.
+ * PUBLIC may use the lifecycle functions and the functions that policies call.  Every
+ * other privilege consists of GRANTs and a row of bindings.  Functions that work on the
+ * data of an account or a sync check the binding in C.  Policies check the binding when
+ * a query reads a table.
  *
- * This file names objects of all layers, and comes last in the script.
+ * This file comes last in the script, because it refers to objects of all parts of the
+ * extension.
  */
 
--- ---- the tables that hold the data of accounts ----
+-- ---- account tables ----
 
--- syncs is not among them, because a sync can be for several accounts.
+-- An account table is a table whose rows each belong to one account.  syncs is not an
+-- account table, because a sync can be for several accounts.
 CREATE FUNCTION postalytics.account_tables()
 RETURNS regclass[]
 LANGUAGE sql
@@ -22,9 +25,10 @@ AS $$
                  'postalytics.production_errors', 'postalytics.deliveries', 'postalytics.deliveries_unfinished']::regclass[]
 $$;
 COMMENT ON FUNCTION postalytics.account_tables() IS
-    'internal: the tables whose rows belong to an account';
+    'internal: the account tables, which are the tables whose rows each belong to one account';
 
--- The subqueries are evaluated once per query, not for each row.
+-- The functions in the policies are called in subqueries, so that they are evaluated
+-- once per query, not for each row.
 DO $$
 DECLARE
     each regclass;
@@ -84,10 +88,10 @@ CREATE POLICY readers ON postalytics.breaker_events
                    FROM postalytics.syncs AS s
                    WHERE s.name OPERATOR(pg_catalog.=) breaker_events.sync));
 
--- Readers of all accounts get a policy that is always true, so that the planner drops
--- the condition.  A remaining condition would prevent index scans with operators that
--- are not leakproof.  A dump does not contain this policy; grant_read and maintain
--- create it again.
+-- Roles that may read all accounts get the policy readers_of_all.  Its condition is
+-- always true, so the planner removes the conditions of all policies.  A remaining
+-- condition would prevent index scans with operators that are not leakproof.  A dump
+-- does not contain this policy, so grant_read and maintain create it again.
 CREATE FUNCTION postalytics.readers_of_all()
 RETURNS oid[]
 LANGUAGE sql
@@ -104,8 +108,8 @@ $$;
 COMMENT ON FUNCTION postalytics.readers_of_all() IS
     'internal: the roles that may read all accounts';
 
--- For each account table, the roles of its policy readers_of_all; none if there is no
--- such policy.
+-- Returns the roles of policy readers_of_all for each account table, or no roles for a
+-- table that does not have this policy.
 CREATE FUNCTION postalytics.policy_roles()
 RETURNS TABLE (relation regclass, roles oid[])
 LANGUAGE sql
@@ -117,10 +121,10 @@ AS $$
     LEFT JOIN pg_policy AS p ON p.polrelid = t.relation AND p.polname = 'readers_of_all'
 $$;
 COMMENT ON FUNCTION postalytics.policy_roles() IS
-    'internal: the roles of the policies for readers of all accounts';
+    'internal: the account tables, and the roles of policy readers_of_all of each';
 
--- Waits up to 0.1 seconds for each table, and releases all locks before each pause, so
--- that other sessions can proceed.
+-- Each attempt waits up to 0.1 seconds for each table.  All locks are released before
+-- the next attempt, so that other sessions can proceed.
 CREATE FUNCTION postalytics.try_lock_account_tables(patience interval)
 RETURNS boolean
 LANGUAGE plpgsql
@@ -148,11 +152,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.try_lock_account_tables(interval) IS
-    'internal: try to lock all account tables; true if all were locked in time';
+    'internal: try to lock all account tables for the given time; true if all of them were locked';
 
 -- Locks: ACCESS EXCLUSIVE on the account tables if a policy must change.  Errors:
--- 55P03 if they cannot be locked in time and a role must lose its policy.  If roles
--- only gain one, a warning is raised instead.
+-- 55P03 if the tables cannot be locked in time and a policy must lose a role.  If
+-- policies must only gain roles, a warning is raised instead.
 CREATE FUNCTION postalytics.update_policies(patience interval)
 RETURNS void
 LANGUAGE plpgsql
@@ -268,7 +272,8 @@ $$;
 COMMENT ON FUNCTION postalytics.sql_privileges(text) IS
     'internal: the SQL privileges that a kind of binding includes';
 
--- Without an account, read includes further privileges.
+-- A binding with privilege read and no account is of kind read and also of kind read
+-- all, which includes further privileges.
 CREATE FUNCTION postalytics.binding_kinds(role oid)
 RETURNS TABLE (kind text)
 LANGUAGE sql
@@ -288,8 +293,8 @@ $$;
 COMMENT ON FUNCTION postalytics.binding_kinds(oid) IS
     'internal: the kinds of bindings that a role has';
 
--- Grants the privileges of the bindings that a role has, and revokes those of the
--- kinds that it has lost.
+-- Revokes the privileges of the kinds of bindings that a role has lost, and grants the
+-- privileges of the bindings that the role still has.
 CREATE FUNCTION postalytics.update_grants(role oid, lost text[])
 RETURNS void
 LANGUAGE plpgsql
@@ -341,8 +346,8 @@ $$;
 COMMENT ON FUNCTION postalytics.role_oid(name) IS
     'internal: OID of the named role; error if it does not exist or is PUBLIC';
 
--- Serializes changes of bindings, and of the set of syncs to which they refer.  Neither
--- lock conflicts with writers of events.
+-- Serializes changes of bindings, and the removal of syncs, to which bindings refer.
+-- Neither lock conflicts with writers of events.
 CREATE FUNCTION postalytics.lock_bindings()
 RETURNS void
 LANGUAGE plpgsql
@@ -356,8 +361,8 @@ $$;
 COMMENT ON FUNCTION postalytics.lock_bindings() IS
     'internal: lock syncs and bindings for a change of bindings';
 
--- First deletes bindings of dropped roles, and bindings of this role whose grants were
--- revoked separately, so that this call does not restore them.
+-- First deletes bindings of dropped roles.  Also deletes bindings of this role if their
+-- grants were revoked with REVOKE, so that this call does not grant them again.
 --
 -- Locks: those of lock_bindings.  Errors: those of role_oid and update_policies, 22001
 -- for an account that is too long.
@@ -412,7 +417,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.bind_role(name, text, text, text) IS
-    'internal: add a binding of a role and the privileges that it includes';
+    'internal: add a binding of a role, and grant the privileges that the binding includes';
 
 CREATE FUNCTION postalytics.unbind_role(role name, privilege text, account text, sync text)
 RETURNS void
@@ -438,11 +443,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.unbind_role(name, text, text, text) IS
-    'internal: remove bindings of a role and the privileges that they included';
+    'internal: remove bindings of a role, and revoke the privileges that only they included';
 
 -- ---- functions for the owner ----
 
--- Errors: those of bind_role and unbind_role.
+-- The functions in this section raise the errors of bind_role or unbind_role.
+
 CREATE FUNCTION postalytics.grant_ingest(role name, account text DEFAULT NULL)
 RETURNS void
 LANGUAGE sql
@@ -451,7 +457,7 @@ AS $$
     SELECT postalytics.bind_role(role, 'ingest', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_ingest(name, text) IS
-    'let a role ingest events of an account, or of all, without reading data';
+    'let a role ingest events of one account, or of all accounts, without reading data';
 
 CREATE FUNCTION postalytics.revoke_ingest(role name, account text DEFAULT NULL)
 RETURNS void
@@ -461,7 +467,7 @@ AS $$
     SELECT postalytics.unbind_role(role, 'ingest', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_ingest(name, text) IS
-    'revoke what grant_ingest granted to a role, for one account or for all';
+    'revoke what grant_ingest granted to a role, for one account or for all accounts';
 
 CREATE FUNCTION postalytics.grant_read(role name, account text DEFAULT NULL)
 RETURNS void
@@ -471,7 +477,7 @@ AS $$
     SELECT postalytics.bind_role(role, 'read', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.grant_read(name, text) IS
-    'let a role read the data of an account, or of all';
+    'let a role read the data of one account, or of all accounts';
 
 CREATE FUNCTION postalytics.revoke_read(role name, account text DEFAULT NULL)
 RETURNS void
@@ -481,16 +487,16 @@ AS $$
     SELECT postalytics.unbind_role(role, 'read', account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.revoke_read(name, text) IS
-    'revoke what grant_read granted to a role, for one account or for all';
+    'revoke what grant_read granted to a role, for one account or for all accounts';
 
--- Errors: also 42704 if there is no such sync.
+-- Errors: those of bind_role, 42704 if there is no such sync.
 CREATE FUNCTION postalytics.grant_sync(role name, sync text)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- The sync could be dropped before bind_role has its locks.
+    -- Take the locks of bind_role now, so that the sync cannot be dropped meanwhile.
     PERFORM postalytics.lock_bindings();
     IF NOT EXISTS (SELECT
                    FROM postalytics.syncs AS s
@@ -608,7 +614,8 @@ GRANT EXECUTE ON FUNCTION
     postalytics.current_status(postalytics.mail_status, timestamptz)
 TO PUBLIC;
 
--- The CHECK constraints of syncs and the policies call these as the current user.
+-- The CHECK constraints of syncs and the policies call these functions as the current
+-- user.
 GRANT EXECUTE ON FUNCTION
     postalytics.are_known_statuses(postalytics.mail_status[]),
     postalytics.reads_all(),

@@ -1,11 +1,12 @@
 /*
  * install.sql
- *		The beginning of the script: looks up names only in pg_catalog, and
+ *		The beginning of the script: restricts search_path to pg_catalog, and
  *		refuses a schema that another role has prepared.
  *
- * Otherwise, objects planted in the schema could be mistaken for objects of the
- * extension or the server, and run as the extension's owner.  A restore creates
- * the schema, and sets its owner, before it creates the extension.
+ * Otherwise, objects that another role has created in the schema could be mistaken for
+ * objects of the extension or the server, and run as the extension's owner.  A schema
+ * may exist before the extension, because a restore first creates the schema and sets
+ * its owner.
  */
 
 SET LOCAL search_path = pg_catalog, pg_temp;

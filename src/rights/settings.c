@@ -1,12 +1,13 @@
 /*
  * settings.c
- *		The settings, which are rows of table configuration, and the
- *		configuration parameters of the server process.
+ *		The settings, which are stored in table configuration, and the
+ *		configuration parameters of the server.
  *
- * Settings that determine the meaning or lifetime of data are stored in a
- * table, so that a dump contains them, only the owner and managers can change
- * them (configure), and every session sees a change once it is committed.  The
- * table holds only values that differ from the default.
+ * Settings determine, for example, how data is interpreted and how long it is
+ * kept.  They are stored in a table, so that a dump contains them, only the
+ * owner and managers can change them (with configure), and every session sees a
+ * change once it is committed.  The table holds only values that differ from
+ * the default.
  */
 #include "postgres.h"
 
@@ -36,7 +37,7 @@ int			setting_notify_interval;
 int			setting_maintenance_interval;
 char	   *setting_worker_databases;
 
-/* Define the configuration parameters. */
+/* Define the configuration parameters, and reserve their prefix. */
 void
 settings_init(void)
 {
@@ -93,11 +94,12 @@ typedef struct SettingInfo
 	const char *name;
 	const char *default_value;
 	const char *description;
-	const char *allowed;		/* the values that is_valid accepts, in words */
+	const char *allowed;		/* description of the values that is_valid
+								 * accepts */
 	bool		(*is_valid) (const struct SettingInfo *info, const char *value);
 	const char *choices[MAX_CHOICES];
-	const char *min;			/* for sizes, counts, and intervals other than
-								 * 0 */
+	const char *min;			/* for sizes, counts and intervals; an
+								 * interval may also be 0 */
 	const char *max;			/* for sizes, counts and intervals */
 } SettingInfo;
 
@@ -120,14 +122,14 @@ is_count(const SettingInfo *info, const char *value)
 		strlen(value) <= 9 && count >= atol(info->min) && count <= atol(info->max);
 }
 
-/* Read a size in bytes, such as 64kB; false if it is not one. */
+/* Convert a size, such as 64kB, to bytes.  Returns false if it is invalid. */
 static bool
 parse_size(const char *value, int *size)
 {
 	return parse_int(value, size, GUC_UNIT_BYTE, NULL);
 }
 
-/* Return the size that a valid value specifies. */
+/* Convert a valid size to bytes. */
 static int
 to_size(const char *value)
 {
@@ -153,7 +155,7 @@ is_time_zone(const SettingInfo *info, const char *value)
 	return zone != NULL && pg_tz_acceptable(zone);
 }
 
-/* Read an interval; error 22007 or 22008 if it is not one. */
+/* Convert text to an interval.  Error 22007 or 22008 if it is invalid. */
 static Interval
 to_interval(const char *value)
 {
@@ -398,7 +400,8 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 };
 
 /*
- * Return the number of a setting; error 42704 if there is none with this name.
+ * Return the id of the setting with a name.  Error 42704 if there is no such
+ * setting.
  */
 static SettingId
 setting_by_name(const char *name)
@@ -413,7 +416,7 @@ setting_by_name(const char *name)
 	return N_SETTINGS;			/* not reached */
 }
 
-/* Check that a setting allows a value; error 22023 if it does not. */
+/* Check that a setting allows a value.  Error 22023 if it does not. */
 static void
 check_value(const SettingInfo *info, const char *value)
 {
@@ -437,8 +440,8 @@ begin_settings(void)
 }
 
 /*
- * Add a row of configuration, whose columns are name and value.  An unknown
- * setting, perhaps of a later version, is ignored.
+ * Add a row of configuration, whose columns are name and value.  A row with an
+ * unknown name, which a later version may have written, is ignored.
  */
 static void
 add_setting(TupleTableSlot *row)
@@ -451,7 +454,10 @@ add_setting(TupleTableSlot *row)
 			setting_values[i] = TextDatumGetCString(slot_getattr(row, 2, &isnull));
 }
 
-/* Check all values, and convert those that are read in C. */
+/*
+ * Check all values, and convert those that are read in C.  Error 22023 if a
+ * value is not allowed.
+ */
 static void
 convert_settings(void)
 {
@@ -500,7 +506,8 @@ current_settings(void)
  * setting(name text) returns text
  *
  * Returns the current value of a setting.  Strict.  Errors: 42704 if there is
- * no such setting, 22023 as current_settings.
+ * no such setting, 22023 if a row of configuration holds a value that is not
+ * allowed.
  */
 Datum
 postalytics_setting(PG_FUNCTION_ARGS)
@@ -535,6 +542,8 @@ postalytics_check_setting(PG_FUNCTION_ARGS)
 /*
  * known_settings() returns setof (name text, "default" text, allowed text,
  *		description text)
+ *
+ * Returns all settings, in the order of SettingId.
  */
 Datum
 postalytics_known_settings(PG_FUNCTION_ARGS)

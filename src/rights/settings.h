@@ -11,7 +11,7 @@
 /* What identifies a mail piece. */
 typedef enum Identity
 {
-	IDENTITY_MAIL,				/* its mail id */
+	IDENTITY_MAIL,				/* mail id */
 	IDENTITY_CONTACT			/* campaign and contact, where both are known */
 } Identity;
 
@@ -19,12 +19,12 @@ typedef enum Identity
 typedef struct Settings
 {
 	Identity	identity;
-	bool		whole_seconds;	/* event_precision */
+	bool		whole_seconds;	/* setting event_precision is second */
 	bool		keep_payload;
 	pg_tz	   *feed_time_zone;
-	Interval	earliest;		/* before now */
-	Interval	latest;			/* after now */
-	bool		has_history;	/* history is not zero */
+	Interval	earliest;		/* how far before now an event may be */
+	Interval	latest;			/* how far after now an event may be */
+	bool		has_history;	/* setting history is not zero */
 	Interval	max_wait;
 	int			max_months;
 	int			max_new_months;

@@ -12,7 +12,7 @@ CREATE TABLE postalytics.configuration (
 COMMENT ON TABLE postalytics.configuration IS
     'the settings that differ from their default; see the view settings and configure()';
 COMMENT ON COLUMN postalytics.configuration.name IS 'name of the setting';
-COMMENT ON COLUMN postalytics.configuration.value IS 'its value';
+COMMENT ON COLUMN postalytics.configuration.value IS 'value of the setting';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.configuration', '');
 
@@ -60,7 +60,7 @@ FROM postalytics.known_settings() AS k;
 COMMENT ON VIEW postalytics.settings IS
     'the settings of this database; configure() changes them';
 COMMENT ON COLUMN postalytics.settings.name IS 'name of the setting';
-COMMENT ON COLUMN postalytics.settings.value IS 'its current value';
+COMMENT ON COLUMN postalytics.settings.value IS 'current value';
 COMMENT ON COLUMN postalytics.settings."default" IS 'default value';
 COMMENT ON COLUMN postalytics.settings.allowed IS 'allowed values';
 COMMENT ON COLUMN postalytics.settings.description IS 'description of the setting';

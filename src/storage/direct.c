@@ -1,12 +1,13 @@
 /*
  * direct.c
- *		Inserts and upserts rows without a query.
+ *		Inserts, updates and upserts rows without a query.
  *
- * This takes the same steps as INSERT ... ON CONFLICT (nodeModifyTable.c).
- * Setting up a query costs more than writing a row, and merging two rows by
- * expressions costs more than by a function.  Triggers, rules, check
- * constraints, generated columns and row-level security are not applied, so a
- * table that has any of them must be written by a query.
+ * These functions take the same steps as INSERT ... ON CONFLICT
+ * (nodeModifyTable.c), but avoid two costs.  Setting up a query costs more than
+ * writing a row, and merging two rows with SQL expressions costs more than with
+ * a C function.  Triggers, rules, check constraints, generated columns and
+ * row-level security are not applied, so a table that has any of them must be
+ * written by a query.
  */
 #include "postgres.h"
 
@@ -29,14 +30,14 @@
 struct DirectTable
 {
 	Relation	relation;
-	int			ncolumns;		/* number of columns; any that follow were
+	int			ncolumns;		/* number of columns; all later ones were
 								 * dropped */
 	EState	   *estate;
 	ResultRelInfo *result;
 	TupleTableSlot *row;
 	TupleTableSlot *stored;		/* the stored row with the same key */
-	List	   *key;			/* OID of the primary key's index; NIL until
-								 * an upsert needs it */
+	List	   *key;			/* one OID, of the primary key's index; NIL
+								 * until the index is needed */
 	Relation	key_index;
 	IndexScanDesc key_scan;
 	int			nkeys;			/* number of columns of the primary key */
@@ -47,8 +48,9 @@ struct DirectTable
 };
 
 /*
- * True if nothing except triggers requires the executor.  Row-level security
- * does not apply to the owner, who is the current user.
+ * True if a table has exactly these columns, and nothing except its triggers
+ * requires the executor.  The current user is the table's owner, to whom
+ * row-level security does not apply unless it is forced.
  */
 static bool
 is_plain(Relation relation, const TableColumn *columns, int ncolumns)
@@ -81,9 +83,9 @@ direct_allowed(Relation relation, const TableColumn *columns, int ncolumns)
 }
 
 /*
- * True if rows may be written to the leaves of a partitioned table without a
- * query, provided that the caller does the work of the table's trigger.  The
- * trigger must be enabled and the only one.
+ * True if rows may be written to the partitions of a table without a query,
+ * provided that the caller does the work of the named trigger.  That trigger
+ * must be enabled, and must be the table's only trigger.
  */
 bool
 direct_allowed_below(Relation parent, const TableColumn *columns, int ncolumns,
@@ -151,8 +153,8 @@ store_row(DirectTable *table, const Datum *values, const bool *nulls)
 }
 
 /*
- * Insert the row, but remove it again if another session has meanwhile
- * inserted one with the same key.  Returns true if it was inserted.
+ * Insert table->row, but remove it again if another session has inserted a row
+ * with the same key meanwhile.  Returns false in that case.
  */
 static bool
 insert_speculatively(DirectTable *table)
@@ -187,11 +189,12 @@ check_visible(DirectTable *table)
 }
 
 /*
- * Insert a row.  Returns false if there is already one with any of its unique
- * keys; direct_stored returns that row.  Waits for a transaction that is
- * inserting one.  If expect_new is true, it does not look for one first, which
- * is cheaper if there is none, but leaves a dead row behind if there is one.
- * Error 40001 if the transaction's snapshot cannot see the other row.
+ * Insert a row, unless a stored row has the same value of any unique key.  In
+ * that case, returns false, and direct_stored returns the stored row.  Waits
+ * for a transaction that is inserting such a row.  If expect_new is true, the
+ * row is inserted without searching for a stored row first.  This is cheaper if
+ * there is no such row, but leaves a dead row behind if there is.  Error 40001
+ * if the transaction's snapshot cannot see the stored row.
  */
 bool
 direct_insert(DirectTable *table, const Datum *values, const bool *nulls, bool expect_new)
@@ -227,8 +230,9 @@ direct_stored(DirectTable *table)
 /* ---- upserts ---- */
 
 /*
- * Open the index of the primary key for upserts.  Its scan stays open, because
- * starting one is the most expensive part of a lookup.
+ * Open the index of the primary key for upserts, and begin a scan of it.  The
+ * scan is kept for all lookups, because beginning a scan is the most expensive
+ * part of a lookup.
  */
 static void
 open_key(DirectTable *table)
@@ -251,9 +255,9 @@ open_key(DirectTable *table)
 }
 
 /*
- * Release the index page that the scan has pinned.  Otherwise VACUUM would
- * wait for the pin, while this transaction waits for another that may wait for
- * VACUUM.  The deadlock detector does not see pins.
+ * Release the index page that the scan has pinned.  Otherwise VACUUM could wait
+ * for the pin while this transaction waits for another transaction, which may
+ * wait for VACUUM.  The deadlock detector does not see pins.
  */
 static void
 release_pins(DirectTable *table)
@@ -277,9 +281,9 @@ wait_for_writer(DirectTable *table)
 }
 
 /*
- * Find the stored row with the key of the scan.  Returns false if there is
- * none.  May wait for other transactions.  Leaves no index page pinned,
- * because updating the row can wait, too.
+ * Find the stored row that has the key values in table->keys.  Returns false if
+ * there is none.  May wait for other transactions.  Leaves no index page
+ * pinned, because the update of the row may also have to wait.
  */
 static bool
 search(DirectTable *table)
@@ -299,8 +303,8 @@ search(DirectTable *table)
 }
 
 /*
- * Find the stored row with the key of table->row, in the memory context of the
- * scan.
+ * Find the stored row that has the primary key of table->row.  Returns false if
+ * there is none.  The scan allocates memory in its own context.
  */
 static bool
 find_stored(DirectTable *table)
@@ -317,9 +321,10 @@ find_stored(DirectTable *table)
 }
 
 /*
- * Replace the stored row with the new one.  Returns false if it has meanwhile
- * been updated or deleted; error 40001 instead if the isolation level does not
- * allow a newer snapshot.  Waits for a transaction that has locked it.
+ * Replace the stored row with table->row.  Waits for a transaction that has
+ * locked the stored row.  If the stored row has been updated or deleted
+ * meanwhile, returns false, or raises error 40001 if the isolation level does
+ * not allow a newer snapshot.
  */
 static bool
 replace_stored(DirectTable *table)
@@ -347,8 +352,8 @@ typedef enum MergeResult
 } MergeResult;
 
 /*
- * Merge a row with the stored row that has the same primary key.  If there is
- * none, table->row holds the new row.
+ * Merge a row with the stored row that has the same primary key.  If the result
+ * is MERGE_NOT_FOUND, table->row holds the new row.
  */
 static MergeResult
 merge_stored(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
@@ -374,10 +379,11 @@ merge_stored(DirectTable *table, const Datum *values, const bool *nulls, DirectM
 }
 
 /*
- * Replace the stored row that has the same primary key as a row with the result
- * of merge.  Returns false if there is none, or if merge leaves it unchanged.
- * Waits for a transaction that holds the stored row.  Error 40001 if the
- * transaction's snapshot cannot see it.
+ * Find the stored row that has the same primary key as the given row, and
+ * replace it with the result of merge.  Returns false if there is no such row,
+ * or if merge leaves it unchanged.  Waits for a transaction that has locked the
+ * stored row.  Error 40001 if the transaction's snapshot cannot see the stored
+ * row.
  */
 bool
 direct_update(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
@@ -390,7 +396,7 @@ direct_update(DirectTable *table, const Datum *values, const bool *nulls, Direct
 	return result == MERGE_WRITTEN;
 }
 
-/* As direct_update, but insert the row if there is none. */
+/* As direct_update, but insert the row if no stored row has its primary key. */
 void
 direct_upsert(DirectTable *table, const Datum *values, const bool *nulls, DirectMerge merge)
 {

@@ -1,6 +1,6 @@
 /*
  * direct.h
- *		Rows written without a query.
+ *		Inserts and updates of rows without a query.
  */
 #ifndef POSTALYTICS_DIRECT_H
 #define POSTALYTICS_DIRECT_H

@@ -3,8 +3,8 @@
  *		Creates missing partitions: months of events, the day on which deliveries
  *		are finished, and the ranges that maintain() asks for.
  *
- * For ingest, ack and fetch, a background worker creates them if one can be
- * started, so that the caller does not keep the parent locked until its
+ * For ingest, ack and fetch, a background worker creates the partitions if it
+ * can be started, because the caller would keep the parent locked until its
  * transaction ends.
  */
 #include "postgres.h"
@@ -19,9 +19,10 @@ PG_FUNCTION_INFO_V1(postalytics_ensure_partitions);
 PG_FUNCTION_INFO_V1(postalytics_ensure_days);
 
 /*
- * Let a background worker create the missing months of these times, so that no
- * other session has to wait for this transaction.  Those that it cannot create
- * are left to ensure_leaf.
+ * Let a background worker create the missing months for these times, so that no
+ * other session has to wait for this transaction.  The caller must call
+ * ensure_leaf for each month, because the worker may not have created all of
+ * them.
  */
 void
 create_months_in_worker(const TimestampTz *times, int count)
@@ -38,7 +39,7 @@ create_months_in_worker(const TimestampTz *times, int count)
 }
 
 /*
- * How long to wait for another transaction that locks deliveries, in
+ * Maximum time to wait for a transaction that has locked deliveries, in
  * milliseconds.
  */
 #define DAY_LOCK_WAIT	100
@@ -48,9 +49,10 @@ create_months_in_worker(const TimestampTz *times, int count)
 
 /*
  * Ensure that there is a partition for deliveries finished at a time.  Returns
- * false if another transaction holds a conflicting lock on deliveries.
- * Creates the next day's partition too, so that few sessions need one at
- * midnight.  Error 42P07 if another table has the partition's name.
+ * false if another transaction holds a conflicting lock on deliveries.  If the
+ * partition is missing, the next day's partition is created, too, so that few
+ * sessions have to create one at midnight.  Error 42P07 if another table has
+ * the name of either partition.
  */
 bool
 ensure_day(TimestampTz time)
@@ -68,7 +70,7 @@ ensure_day(TimestampTz time)
 			pause_until = time + DAY_PAUSE;
 			return false;
 		case PARENT_LOCKED:
-			unlock_parent(LEAF_DAY);	/* for the worker */
+			unlock_parent(LEAF_DAY);	/* the worker needs the lock */
 	}
 	if (create_leaves_in_worker(LEAF_DAY, days, lengthof(days)) && has_new_leaf(LEAF_DAY, time))
 		return true;
@@ -83,8 +85,8 @@ ensure_day(TimestampTz time)
  *
  * Creates the missing months of events for times at or after "from" and before
  * until, and returns their number.  Strict.  Locks: SHARE UPDATE EXCLUSIVE on
- * events if one is missing.  Errors: 22023 if until is not after "from", 22008
- * for a time that no month can hold, 42P07 if another table has a month's
+ * events if a month is missing.  Errors: 22023 if until is not after "from",
+ * 22008 for a time that no month can hold, 42P07 if another table has a month's
  * name, 53400 if there are as many months as setting max_months allows, 55P03
  * if the lock is not available in time.
  */
@@ -97,7 +99,10 @@ postalytics_ensure_partitions(PG_FUNCTION_ARGS)
 /*
  * ensure_days("from" timestamptz, until timestamptz) returns integer
  *
- * Likewise for the days of deliveries.
+ * Creates the missing days of deliveries for times at or after "from" and
+ * before until, and returns their number.  Strict.  Locks: SHARE UPDATE
+ * EXCLUSIVE on deliveries if a day is missing.  Errors: those of
+ * ensure_partitions except 53400.
  */
 Datum
 postalytics_ensure_days(PG_FUNCTION_ARGS)

@@ -21,7 +21,10 @@ enum
 
 extern const TableColumn events_columns[N_EVENTS_COLUMNS];
 
-/* Number of columns in the key of a leaf, beginning with EVENTS_PIECE_ID. */
+/*
+ * Number of columns in the primary key of each leaf of events (see
+ * partition.h), beginning with EVENTS_PIECE_ID.
+ */
 #define N_EVENT_KEY		4
 
 /* A row of events, as passed to the functions that derive data from it. */
@@ -29,12 +32,12 @@ typedef struct EventRow
 {
 	int64		event_id;
 	EventKey	key;
-	text	   *campaign_id;	/* or NULL; the drop's id if only the drop is
-								 * known */
-	text	   *drop_id;		/* or NULL */
-	const EventRecord *record;	/* read from its payload, or NULL */
-	bool		is_repeat;		/* it was processed before; this record has
-								 * more */
+	text	   *campaign_id;	/* the drop's id if only the drop is known,
+								 * NULL if neither is known */
+	text	   *drop_id;		/* may be NULL */
+	const EventRecord *record;	/* contents of the payload, or NULL */
+	bool		is_repeat;		/* the event was processed before, and the
+								 * record adds data to it */
 } EventRow;
 
 #endif							/* POSTALYTICS_EVENTS_H */

@@ -2,9 +2,10 @@
  * events.sql
  *		events: every event once, in monthly partitions.
  *
- * The parent has no key, index or identity; only the leaves have keys.  A dump
- * contains the leaves, and the extension's script creates the parent, so if the
- * parent had a key, a restore would create keys twice.
+ * Only the partitions, which are called leaves, have primary keys.  The parent has no
+ * key, index or identity column.  If the parent had a key, a restore would create the
+ * leaves' keys twice: the extension's script creates the parent, and the dump contains
+ * the leaves with their keys.
  */
 
 CREATE SEQUENCE postalytics.event_id_seq;
@@ -28,7 +29,7 @@ COMMENT ON TABLE postalytics.events IS
     'every event once, by piece, account, status and time; append-only, partitioned by month';
 COMMENT ON COLUMN postalytics.events.event_id IS 'increases in order of arrival, with gaps';
 COMMENT ON COLUMN postalytics.events.piece_id IS 'mail id, or campaign/contact; see setting identity';
-COMMENT ON COLUMN postalytics.events.account IS 'client whose mail it is: the account of the role, of the call, or the one that field_names finds in the payload; empty if none was given';
+COMMENT ON COLUMN postalytics.events.account IS 'client to whom the mail belongs: the account to which the role is bound, the account specified in the call, or the account found in the payload by field_names; empty if none was given';
 COMMENT ON COLUMN postalytics.events.status IS 'status of the event';
 COMMENT ON COLUMN postalytics.events.occurred_at IS 'time of the event, as given by the feed';
 COMMENT ON COLUMN postalytics.events.received_at IS 'when the event was stored';

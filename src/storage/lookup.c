@@ -2,9 +2,10 @@
  * lookup.c
  *		Finds rows of a table through one index, and locks them, without a query.
  *
- * The plan of a query depends on statistics; that of a cached query, on the
- * statistics at the time it was planned.  A session that lives for months needs lookups whose cost
- * depends only on the rows found, so the callers name the index.
+ * The plan of a query depends on statistics, and a cached plan depends on the
+ * statistics at the time of planning.  A session that lives for months needs
+ * lookups whose cost depends only on the rows found, so the callers specify the
+ * index.
  */
 #include "postgres.h"
 
@@ -19,8 +20,8 @@
 #include "utils/snapmgr.h"
 
 /*
- * Initialize a scan key: the index's column, counted from 1, compared with a
- * value of the column's own type.
+ * Initialize a scan key that compares a column of the index, counted from 1,
+ * with a value of the column's type.
  */
 void
 index_key(ScanKey key, Relation index, int column, StrategyNumber strategy, Datum value)
@@ -35,8 +36,8 @@ index_key(ScanKey key, Relation index, int column, StrategyNumber strategy, Datu
 }
 
 /*
- * Prepare to find rows of an open table through an index, which is locked
- * until lookup_end.  The snapshot must outlive the lookup.
+ * Prepare to find rows of an open table through an index.  The index is locked
+ * in ACCESS SHARE mode until lookup_end.  The snapshot must outlive the lookup.
  */
 void
 lookup_begin(Lookup *lookup, Relation table, Oid index, Snapshot snapshot, int nkeys)
@@ -49,7 +50,7 @@ lookup_begin(Lookup *lookup, Relation table, Oid index, Snapshot snapshot, int n
 	lookup->nkeys = nkeys;
 }
 
-/* Set the i-th key, for the next rescan. */
+/* Set the i-th key, which takes effect at the next lookup_rescan. */
 void
 lookup_key(Lookup *lookup, int i, int column, StrategyNumber strategy, Datum value)
 {
@@ -86,9 +87,9 @@ lookup_row_key(Lookup *lookup, int i, int column, StrategyNumber strategy, int c
 }
 
 /*
- * Start over with the current keys.  Releases the pins held by the scan, so
- * call it before waiting for another transaction: VACUUM waits for a pinned
- * index page, and the deadlock detector does not see pins.
+ * Restart the scan with the current keys.  This releases the pins of the scan,
+ * and must be done before waiting for another transaction: VACUUM waits for a
+ * pinned index page, and the deadlock detector does not see pins.
  */
 void
 lookup_rescan(Lookup *lookup)
@@ -97,7 +98,7 @@ lookup_rescan(Lookup *lookup)
 	index_rescan(lookup->scan, lookup->keys, lookup->nkeys, NULL, 0);
 }
 
-/* Put the next row into the slot.  Returns false if there is none. */
+/* Put the next row into the slot.  Returns false if there are no more rows. */
 bool
 lookup_next(Lookup *lookup, ScanDirection direction)
 {
@@ -105,9 +106,9 @@ lookup_next(Lookup *lookup, ScanDirection direction)
 }
 
 /*
- * Advance to the next index entry, and read all of its columns, which cannot
- * be null.  Values passed by reference point into the index page.
- * xs_want_itup of the scan must be set.  Returns false at the end.
+ * Advance to the next index entry, and read all of its columns, which must be
+ * NOT NULL.  Values passed by reference point into the index page.  The scan's
+ * xs_want_itup must be set.  Returns false at the end of the scan.
  */
 bool
 lookup_next_entry(Lookup *lookup, Datum *values)
@@ -121,8 +122,8 @@ lookup_next_entry(Lookup *lookup, Datum *values)
 }
 
 /*
- * Put the row of the current index entry into the slot.  Returns false if it
- * is dead.
+ * Put the row of the current index entry into the slot.  Returns false if no
+ * version of the row is visible to the snapshot.
  */
 bool
 lookup_row(Lookup *lookup)
@@ -131,8 +132,8 @@ lookup_row(Lookup *lookup)
 }
 
 /*
- * Start over, and put the first row into the slot.  Returns false if there is
- * none.
+ * Restart the scan, and put the first row into the slot.  Returns false if no
+ * row has the current keys.
  */
 bool
 lookup_first(Lookup *lookup)
@@ -150,11 +151,12 @@ lookup_end(Lookup *lookup)
 }
 
 /*
- * Lock a row, given its ctid.  The slot receives the row, and place is set to
- * the ctid of the latest version.  Returns false if the row was not locked: it
- * was deleted, or wait is LockWaitSkip and another transaction holds it or has
- * changed it.  Error 40001 if it was changed or deleted and the isolation level
- * does not allow a newer snapshot.
+ * Lock the row whose ctid is in place.  The slot receives the row, and place is
+ * set to the ctid of the locked version.  Returns false if the row was not
+ * locked.  This happens if the row was deleted, or if wait is LockWaitSkip and
+ * another transaction has locked or changed the row.  Error 40001 if the row
+ * was changed or deleted and the isolation level does not allow a newer
+ * snapshot.
  */
 bool
 lock_row(Relation table, ItemPointer place, LockTupleMode mode, LockWaitPolicy wait, TupleTableSlot *slot)
@@ -173,7 +175,7 @@ lock_row(Relation table, ItemPointer place, LockTupleMode mode, LockWaitPolicy w
 	return true;
 }
 
-/* Raise error 40001. */
+/* Raise error 40001, with the message of the server. */
 void
 raise_serialization_failure(void)
 {

@@ -9,12 +9,13 @@ CREATE TABLE postalytics.maintenance_log (
     relation text NOT NULL,
     detail text
 );
--- Needed by publications of all tables, because the table has no primary key.
+-- A publication FOR ALL TABLES includes this table.  As there is no primary key, UPDATE
+-- and DELETE would then fail without another replica identity.
 ALTER TABLE postalytics.maintenance_log REPLICA IDENTITY FULL;
 CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
 COMMENT ON TABLE postalytics.maintenance_log IS
-    'actions of maintain(): a row for each partition that it created, dropped, detached or had to keep, for each batch of pieces or rejects that it retired, and for each table that it shrank; kept for a year';
-COMMENT ON COLUMN postalytics.maintenance_log.at IS 'when it was done';
+    'actions of maintain(): a row for each set of partitions that it created, each partition that it dropped, detached or had to keep, each batch of pieces or rejects that it retired, and each table that it shrank; kept for a year';
+COMMENT ON COLUMN postalytics.maintenance_log.at IS 'time of the action';
 COMMENT ON COLUMN postalytics.maintenance_log.action IS 'what was done, such as create, drop, detach or failed';
 COMMENT ON COLUMN postalytics.maintenance_log.relation IS 'table or partition';
 COMMENT ON COLUMN postalytics.maintenance_log.detail IS 'details, or the error';

@@ -1,7 +1,7 @@
 /*
  * partition.c
- *		The partitions of events (months) and deliveries (days): names, lookup
- *		by time, and creation.
+ *		The partitions of events (months) and deliveries (days), which are called
+ *		leaves: names, lookup by time, and creation.
  *
  * A leaf must exist before the statement that inserts into its parent starts.
  * months.c ensures that for ingest, and ensure_partition.c for ack and fetch.
@@ -34,7 +34,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define MAX_MONTH_YEAR	9999	/* has four digits in names */
+#define MAX_MONTH_YEAR	9999	/* names have four digits for the year */
 
 /*
  * Return the start of the month that contains a time.  Months are those of
@@ -56,7 +56,7 @@ month_start(TimestampTz time)
 	return (date2j(tm.tm_year, tm.tm_mon, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
-/* Return the start of the month after the one that starts at a time. */
+/* Given the start of a month, return the start of the next month. */
 TimestampTz
 next_month(TimestampTz month)
 {
@@ -74,15 +74,19 @@ date_of(TimestampTz time, const char *format)
 	return psprintf(format, tm.tm_year, tm.tm_mon, tm.tm_mday);
 }
 
-/* ---- the two kinds ---- */
+/* ---- the two kinds of leaves ---- */
 
-/* A partitioned table, and the properties of its leaves. */
+/*
+ * A partitioned table, and the properties of its leaves.  start returns the
+ * start of the leaf for a time.  Given that start, next returns the start of
+ * the next leaf.
+ */
 typedef struct Parent
 {
 	const char *name;
-	const char *leaf_format;	/* of a leaf's name: year, month and day */
-	const char *finish_leaf;	/* commands, with the leaf's name for each
-								 * %1$s */
+	const char *leaf_format;	/* format of names: year, month and day */
+	const char *finish_leaf;	/* commands, in which %1$s stands for the
+								 * leaf's name */
 	TimestampTz (*start) (TimestampTz time);
 	TimestampTz (*next) (TimestampTz start);
 	Datum		(*key) (TimestampTz time);	/* value of the partition key */
@@ -139,9 +143,9 @@ static const Parent parents[] = {
 	},
 
 	/*
-	 * Finished deliveries arrive by the hundred thousand, roughly in the
-	 * order of their ids.  A BRIN index costs almost nothing, while a primary
-	 * key would cost as much as the row.
+	 * Hundreds of thousands of finished deliveries are inserted at a time,
+	 * roughly in the order of their ids.  A BRIN index costs almost nothing,
+	 * while a primary key would cost as much as the row.
 	 */
 	[LEAF_DAY] = {
 		.name = "deliveries",
@@ -177,7 +181,8 @@ typedef enum LeafName
 {
 	NAME_FREE,
 	NAME_OF_LEAF,
-	NAME_TAKEN					/* by something that is not a partition */
+	NAME_TAKEN					/* a relation that is not a partition has the
+								 * name */
 } LeafName;
 
 static LeafName
@@ -198,7 +203,7 @@ look_up_name(const char *leaf)
 }
 
 /*
- * True if something that is not a partition has the name of the leaf for a
+ * True if a relation that is not a partition has the name of the leaf for a
  * time.
  */
 bool
@@ -208,8 +213,9 @@ leaf_name_is_taken(LeafKind kind, TimestampTz time)
 }
 
 /*
- * Return the leaf for a time, whether the extension or a user has created it;
- * InvalidOid if there is none.  The caller has opened and locked the parent.
+ * Return the leaf for a time, or InvalidOid if there is none.  A leaf that a
+ * user has created is also found.  The caller must have opened and locked the
+ * parent.
  */
 Oid
 leaf_of(Relation parent, LeafKind kind, TimestampTz time)
@@ -240,8 +246,9 @@ leaf_of(Relation parent, LeafKind kind, TimestampTz time)
 }
 
 /*
- * True if there is a leaf for a time.  Keeps ACCESS SHARE on the parent only
- * in this case, because the lock blocks a session that drops another leaf.
+ * True if there is a leaf for a time.  Locks: ACCESS SHARE on the parent, which
+ * is kept until the transaction ends if there is a leaf.  If there is none, the
+ * lock is released, because it would block a session that drops another leaf.
  */
 bool
 has_leaf(LeafKind kind, TimestampTz time)
@@ -253,21 +260,21 @@ has_leaf(LeafKind kind, TimestampTz time)
 	return has;
 }
 
-/* As has_leaf, but also see a leaf that has only just been committed. */
+/* As has_leaf, but also find a leaf that was committed a moment ago. */
 bool
 has_new_leaf(LeafKind kind, TimestampTz time)
 {
 	AcceptInvalidationMessages();
 
 	/*
-	 * A message that arrives while the entry is being built may leave it
-	 * stale.
+	 * An invalidation message that arrives while the relcache entry is being
+	 * built may leave the entry stale, so build it again.
 	 */
 	RelationCacheInvalidateEntry(parent_relation(kind));
 	return has_leaf(kind, time);
 }
 
-/* True if there are as many leaves as setting max_months allows. */
+/* True if setting max_months allows no more leaves of this kind. */
 static bool
 has_max_months(LeafKind kind)
 {
@@ -284,7 +291,7 @@ has_max_months(LeafKind kind)
 
 /* ---- creating a leaf ---- */
 
-/* Return the tablespace of the parent; '' for the database's default. */
+/* Return the name of the parent's tablespace; '' for the database's default. */
 static const char *
 parent_tablespace(const Parent *parent)
 {
@@ -293,7 +300,7 @@ parent_tablespace(const Parent *parent)
 	return OidIsValid(tablespace) ? get_tablespace_name(tablespace) : "";
 }
 
-/* Set a configuration parameter until the caller's nest level ends. */
+/* Set a configuration parameter until the caller's GUC nest level ends. */
 static void
 set_default(const char *name, const char *value)
 {
@@ -301,9 +308,10 @@ set_default(const char *name, const char *value)
 }
 
 /*
- * Lock the parent in SHARE UPDATE EXCLUSIVE mode to create a leaf for a time,
- * within timeout milliseconds.  Does not queue for the lock, because later
- * requests of other sessions would wait behind this one.
+ * Lock the parent in SHARE UPDATE EXCLUSIVE mode to create a leaf for a time.
+ * Gives up after timeout milliseconds, or when another session has created the
+ * leaf.  Does not queue for the lock, because requests of other sessions would
+ * have to wait behind this one.
  */
 ParentLock
 lock_parent(LeafKind kind, TimestampTz time, int timeout)
@@ -324,7 +332,7 @@ lock_parent(LeafKind kind, TimestampTz time, int timeout)
 	return PARENT_LOCKED;
 }
 
-/* Release the lock that lock_parent has taken. */
+/* Release the lock that lock_parent took. */
 void
 unlock_parent(LeafKind kind)
 {
@@ -343,10 +351,10 @@ static SqlQuery revoke_query = {
 
 /*
  * Create a leaf in the tablespace of its parent, whatever the session's
- * defaults are.  Queries on the parent need no privileges on the leaf, so
- * these are revoked.  Row-level security without a policy hides the leaf's
- * rows from roles that get a privilege by default or by GRANT ON ALL TABLES.
- * The names in these commands need no quotes.
+ * defaults are.  All privileges on the leaf are revoked, because queries on the
+ * parent do not need them.  Row-level security without a policy hides the
+ * leaf's rows from roles that get a privilege by default or by GRANT ON ALL
+ * TABLES.  The names in these commands need no quotes.
  */
 static void
 create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
@@ -380,12 +388,14 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 /*
  * Ensure that there is a leaf for a time.
  *
- * Locks: SHARE UPDATE EXCLUSIVE on the parent until the transaction ends, only
- * if the leaf does not exist.  A leaf that is in the catalog may still be
- * unknown to the relcache, which routes rows: a commit becomes visible first,
- * sends its invalidation messages next, and releases its locks last.  Errors:
- * 55P03 if the lock is not available within lock_timeout, or MAX_LOCK_WAIT if
- * that is not set.
+ * The relcache, which routes rows, may not yet know a leaf that is already in
+ * the catalog.  A transaction that commits becomes visible first, then sends
+ * its invalidation messages, and then releases its locks.  Therefore, the
+ * relcache is checked again after the parent is locked.
+ *
+ * Locks: SHARE UPDATE EXCLUSIVE on the parent until the transaction ends, but
+ * only if the leaf does not exist.  Errors: 55P03 if the lock is not available
+ * within lock_timeout, or within MAX_LOCK_WAIT if lock_timeout is not set.
  */
 LeafState
 ensure_leaf(LeafKind kind, TimestampTz time)
@@ -419,9 +429,9 @@ ensure_leaf(LeafKind kind, TimestampTz time)
 }
 
 /*
- * Create the leaf for a time unless it exists.  Returns true if it was
- * created.  Errors: 42P07 if its name is taken, 53400 if setting max_months
- * does not allow it.
+ * Create the leaf for a time unless it exists.  Returns true if it was created.
+ * Errors: those of ensure_leaf, 42P07 if the leaf's name is taken, 53400 if
+ * setting max_months allows no more leaves.
  */
 static bool
 create_missing_leaf(LeafKind kind, TimestampTz time)
@@ -445,9 +455,8 @@ create_missing_leaf(LeafKind kind, TimestampTz time)
 
 /*
  * Create the missing leaves for times at or after "from" and before until, and
- * return their number.  Errors: 22023 if until is not after "from", 22008 for
- * a time that no leaf can hold, 42P07 and 53400 as create_missing_leaf, 55P03
- * as ensure_leaf.
+ * return their number.  Errors: those of create_missing_leaf, 22023 if until is
+ * not after "from", 22008 for a time that no leaf can hold.
  */
 int32
 create_leaves(LeafKind kind, TimestampTz from, TimestampTz until)

@@ -1,6 +1,9 @@
 /*
  * partition.h
- *		The partitions of events and deliveries, which are called leaves.
+ *		The partitions of events and deliveries.
+ *
+ * A leaf is a partition of events, which holds the events of one month, or a
+ * partition of deliveries, which holds the deliveries finished on one day.
  */
 #ifndef POSTALYTICS_PARTITION_H
 #define POSTALYTICS_PARTITION_H
@@ -10,17 +13,17 @@
 
 typedef enum LeafKind
 {
-	LEAF_MONTH,					/* of events */
-	LEAF_DAY					/* of deliveries */
+	LEAF_MONTH,					/* leaf of events */
+	LEAF_DAY					/* leaf of deliveries */
 } LeafKind;
 
 typedef enum LeafState
 {
 	LEAF_EXISTS,
 	LEAF_CREATED,
-	LEAF_NAME_TAKEN,			/* something that is not a partition has its
-								 * name */
-	LEAF_LIMIT_REACHED			/* setting max_months does not allow it */
+	LEAF_NAME_TAKEN,			/* a relation that is not a partition has the
+								 * leaf's name */
+	LEAF_LIMIT_REACHED			/* setting max_months allows no more leaves */
 } LeafState;
 
 typedef enum ParentLock

@@ -1,10 +1,10 @@
 /*
  * partition.sql
- *		The partitions of events and deliveries.
+ *		The partitions of events and deliveries, which are called leaves.
  */
 
--- The bounds of a day of deliveries are IN ('2026-11-23'), those of a month of
--- events FROM (...) TO ('2026-12-01 ...').
+-- The bound of a leaf of deliveries is a day, such as IN ('2026-11-23').  The bounds of
+-- a leaf of events are those of a month, such as FROM (...) TO ('2026-12-01 ...').
 CREATE FUNCTION postalytics.leaves(parent regclass)
 RETURNS TABLE (leaf regclass, starts_at timestamptz, ends_at timestamptz)
 LANGUAGE sql
@@ -23,11 +23,11 @@ AS $$
     ORDER BY 3
 $$;
 COMMENT ON FUNCTION postalytics.leaves(regclass) IS
-    'internal: leaves of events or deliveries, and when each begins and ends; NULL for a bound that is not a timestamp';
+    'internal: leaves of events or deliveries, with the start and end of each; a bound that is not a timestamp is NULL';
 
--- A detached month is an ordinary table with any name, which is recognized by its
--- columns.  Tables of other owners, except superusers, are excluded, because their
--- triggers would run with the caller's privileges.
+-- A detached month is an ordinary table, which may have been renamed, so it is
+-- recognized by its columns.  A table must be owned by the owner of events or by a
+-- superuser, because its triggers would run with the caller's privileges.
 CREATE FUNCTION postalytics.detached_months()
 RETURNS SETOF regclass
 LANGUAGE sql
@@ -54,8 +54,9 @@ $$;
 COMMENT ON FUNCTION postalytics.detached_months() IS
     'internal: months that were detached from events and are still in the schema';
 
--- The months that maintain() has dropped or detached.  A late event can cause a month
--- to be created again; it would then look as if it had all of its events.
+-- The months that maintain() has dropped or detached.  A late event can cause such a
+-- month to be created again.  Without this table, the new month would seem to have all
+-- of its events.
 CREATE TABLE postalytics.retired_months (
     starts_at timestamptz NOT NULL PRIMARY KEY,
     ends_at timestamptz NOT NULL

@@ -4,10 +4,10 @@
  *		in separate transactions, and exits.
  *
  * A transaction that creates a partition keeps the parent locked until it
- * ends, and other sessions that need another partition wait for it, however
- * long it is idle.  The worker commits at once.  The library need not be
- * preloaded; the worker only needs a free slot of max_worker_processes.  If
- * there is none, the caller creates the partition itself.
+ * ends.  Other sessions that need to create a partition wait for that
+ * transaction, however long it is idle.  The worker commits at once.  The
+ * worker only needs a free slot of max_worker_processes; the library need not
+ * be preloaded.  If no slot is free, the caller creates the partition itself.
  */
 #include "postgres.h"
 
@@ -32,7 +32,7 @@ PGDLLEXPORT void postalytics_leaf_main(Datum arg);
 
 #define PARTITION_WORKER_NAME	"postalytics_status partition worker"
 
-#define MAX_LEAVES		13		/* per worker */
+#define MAX_LEAVES		13		/* that one worker creates */
 
 /*
  * Maximum lock_timeout of a worker, in milliseconds.  The caller itself may
@@ -40,7 +40,7 @@ PGDLLEXPORT void postalytics_leaf_main(Datum arg);
  */
 #define MAX_LOCK_TIMEOUT	1000
 
-/* Maximum number of retries to get a free slot, 10 milliseconds apart. */
+/* Maximum number of retries to get a free slot, at intervals of 10 ms. */
 #define MAX_TRIES		20
 
 /* The task of a worker, passed in bgw_extra. */
@@ -86,9 +86,9 @@ run_worker(const LeafTask *order)
 }
 
 /*
- * Create the leaves for these times in background workers.  The caller must check which
- * leaves exist afterwards, and create the others itself.  Returns false if a
- * worker could not be started.
+ * Create the leaves for these times in background workers.  Afterwards, the
+ * caller must check which leaves exist, and create the missing ones itself.
+ * Returns false if a worker could not be started.
  */
 bool
 create_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
@@ -111,8 +111,8 @@ create_leaves_in_worker(LeafKind kind, const TimestampTz *times, int count)
 }
 
 /*
- * Create one leaf.  An error is discarded, because the caller gets it again
- * when it creates the leaf itself.
+ * Create one leaf.  An error is discarded, because the session that started the
+ * worker gets the same error when it creates the leaf itself.
  */
 static void
 create_leaf_in_transaction(LeafKind kind, TimestampTz time)
@@ -125,7 +125,10 @@ create_leaf_in_transaction(LeafKind kind, TimestampTz time)
 	{
 		Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, true);
 
-		/* Not visible if the calling transaction created the extension. */
+		/*
+		 * The schema and events are not visible if the transaction that
+		 * started the worker has created the extension.
+		 */
 		if (OidIsValid(schema) && OidIsValid(get_relname_relid("events", schema)))
 		{
 			SavedUser	before = switch_to_owner();

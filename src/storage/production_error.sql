@@ -1,9 +1,10 @@
 /*
  * production_error.sql
- *		production_errors: pieces that were not created, and general errors.
+ *		production_errors: reports of pieces that were not created, and of general
+ *		errors.
  *
- * The feed reports them as events of type Error or None, which are not part of a
- * journey.
+ * The feed reports these errors as events of type Error or None, which are not part of
+ * a journey.
  */
 
 CREATE TABLE postalytics.production_errors (
@@ -23,9 +24,9 @@ CREATE TABLE postalytics.production_errors (
 );
 CREATE INDEX production_errors_campaign_id_idx ON postalytics.production_errors (campaign_id);
 COMMENT ON TABLE postalytics.production_errors IS
-    'production errors, which are events of type Error or None; each once, by piece, account and time';
+    'production errors, which are events of type Error or None; one row for each piece, account and time';
 COMMENT ON COLUMN postalytics.production_errors.piece_id IS 'piece, as in events';
-COMMENT ON COLUMN postalytics.production_errors.account IS 'client whose mail it is, as in events';
+COMMENT ON COLUMN postalytics.production_errors.account IS 'client to whom the mail belongs, as in events';
 COMMENT ON COLUMN postalytics.production_errors.status IS 'Error: the piece was not created; None: a general error';
 COMMENT ON COLUMN postalytics.production_errors.occurred_at IS 'time of the error, as given by the feed';
 COMMENT ON COLUMN postalytics.production_errors.received_at IS 'when the error was stored';

@@ -347,9 +347,9 @@ probe_asides(Look *look)
 }
 
 /*
- * After a scan that began at the first entry, remove the deliveries and pieces
- * put aside whose probe_at has come.  The scan has not deferred these: either it
- * has decided on them, or the next scan from the first entry will reach them.
+ * After a scan that began at the first entry and passed the place, remove the
+ * deliveries and pieces put aside whose probe_at has come.  All of them are
+ * before the place, so the scan has decided on those that it has not deferred.
  */
 static void
 forget_asides(Look *look)
@@ -386,7 +386,7 @@ look_for_due(const Sync *sync, TimestampTz now, int batch, Found *found)
 		begin_scan(&look);
 	while (!has_enough(&look) && next_delivery(&look, &subject))
 		consider(&look, subject);
-	if (look.place != NULL && look.from_start)
+	if (look.place != NULL && look.from_start && compare_due_keys(&look.end, &look.place->start) >= 0)
 		forget_asides(&look);
 	if (look.place != NULL)
 		end_at_place(look.place, now, look.has_obstacle ? &look.obstacle : NULL, &look.end,

@@ -15,8 +15,8 @@ typedef struct Notification
 	const char *list;			/* name of the list of items */
 	StringInfoData items;		/* items that fit */
 	int			before;			/* length of items without the current one */
-	int			room;			/* maximum length of items; 0 once an item
-								 * did not fit */
+	int			room;			/* maximum length of items; 0 once an item did
+								 * not fit */
 	int64		count;			/* number of all items */
 } Notification;
 

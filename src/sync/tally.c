@@ -50,8 +50,8 @@ typedef struct Tally
 	Counts		current;		/* of this transaction, not written yet */
 	Counts		written;		/* pending counts that this transaction has
 								 * written */
-	int			written_at;		/* nesting level of the transaction that
-								 * wrote them */
+	int			written_at;		/* nesting level of the transaction that wrote
+								 * them */
 } Tally;
 
 static Tally *tallies;
