@@ -81,6 +81,7 @@ tally_transaction_ended(XactEvent event, void *arg)
 		add_counts(&tally->pending, committed ? &tally->current : &tally->written);
 		memset(&tally->current, 0, sizeof(Counts));
 		memset(&tally->written, 0, sizeof(Counts));
+		tally->written_at = 0;
 	}
 	changed = false;
 }
@@ -102,6 +103,7 @@ tally_subtransaction_ended(SubXactEvent event, SubTransactionId id, SubTransacti
 			continue;
 		add_counts(&tally->pending, &tally->written);
 		memset(&tally->written, 0, sizeof(Counts));
+		tally->written_at = 0;
 	}
 }
 
@@ -224,6 +226,9 @@ tally_flush(const Sync *sync)
 	Tally	   *tally = get_tally(sync);
 	Counts		sum = tally->pending;
 
+	/* A rollback of this subtransaction would not undo the earlier rows. */
+	if (tally->written_at != 0 && GetCurrentTransactionNestLevel() > tally->written_at)
+		return;
 	if (tally->flushes >= EARLY_FLUSHES && now - tally->flushed_at < FLUSH_INTERVAL &&
 		now >= tally->flushed_at)
 		return;

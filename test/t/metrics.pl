@@ -90,6 +90,28 @@ is(metrics()->{'attempts_last_hour s'}, 0, 'counts older than an hour are left o
 $admin->do(q{UPDATE postalytics.tallies SET at = at - interval '1 day'; SELECT FROM postalytics.maintain()});
 is($admin->selectrow_array('SELECT count(*) FROM postalytics.tallies'), 0, 'maintain() deletes old counts');
 
+# Counts are written by the transaction first, and later, 10 seconds each time, by a
+# subtransaction that is rolled back.
+$admin->do(q{SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', 'x' || i, 'eventType', 4, 'eventDate', '2026-10-05'))
+	FROM generate_series(1, 100) AS i))});
+my $before = metrics()->{'attempts_last_hour s'};
+my $long_lived = session();
+my $fetch_one = q{SELECT count(*) FROM postalytics.fetch('s', 1)};
+$long_lived->do($fetch_one) for 1 .. 25;
+sleep 10;
+$long_lived->begin_work;
+$long_lived->do($fetch_one);
+sleep 10;
+$long_lived->do('SAVEPOINT a');
+$long_lived->do($fetch_one);
+$long_lived->do('ROLLBACK TO a');
+$long_lived->commit;
+$long_lived->do($fetch_one);
+sleep 10;
+$long_lived->do($fetch_one);
+is(metrics()->{'attempts_last_hour s'} - $before, 28, 'no count is written twice');
+
+$long_lived->disconnect;
 $_->disconnect for $admin, $worker, $monitor, $snapshot;
 $node->stop;
 done_testing();
