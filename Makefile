@@ -24,8 +24,8 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
 	worker/status.o worker/worker.o)
 
-# The install script consists of these, lowest layer first; the privileges, which name
-# objects of all others, come last.
+# The install script consists of these files, lowest layer first.  rights/grant.sql,
+# which names objects of all layers, comes last.
 SQL = $(addprefix src/, \
 	rights/install.sql \
 	base/table.sql base/cache.sql base/lock.sql base/acl.sql \
@@ -58,17 +58,18 @@ ISOLATION = same_month same_piece same_event progress two_fetches \
 	grant_drop account_change correct_ingest correct_wait repeat
 ISOLATION_OPTS = --inputdir=$(srcdir)/test
 
-# The server's headers cause the two warnings that are off.
+# The server's headers cause the two warnings that are turned off.
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -fvisibility=hidden
 PG_CPPFLAGS = -I$(srcdir)/src -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 
-# These install a server themselves, so PGXS need not exist yet.  fresh runs demo and
-# test on a bare system, and needs root.
+# These targets install a server themselves, so PGXS need not exist yet.  fresh runs
+# demo and test on a bare system, and needs root.
 ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
 test docs bench soak fuzz assert examples:
 	@test/run $@
-# With DATABASE=... on the command line, only loads a sample campaign there, as the caller.
+# With DATABASE=... on the command line, demo only loads a sample campaign into that
+# database, as the user who runs make.
 demo:
 ifeq ($(origin DATABASE),command line)
 	@demo/load -n "$${PIECES:-2000}" "$$DATABASE"

@@ -60,7 +60,7 @@ CREATE INDEX pieces_drop_id_idx ON postalytics.pieces (drop_id) WHERE drop_id IS
 COMMENT ON TABLE postalytics.pieces IS
     'one row for each mail piece: its journey, current status and recipient';
 COMMENT ON COLUMN postalytics.pieces.piece_id IS 'mail id, or campaign/contact; see the setting identity';
-COMMENT ON COLUMN postalytics.pieces.account IS 'client whose mail it is; empty if no account was given';
+COMMENT ON COLUMN postalytics.pieces.account IS 'client to whom the mail belongs; empty if no account was given';
 COMMENT ON COLUMN postalytics.pieces.campaign_id IS 'campaign, from the latest event that names a campaign; the drop if only the drop is known';
 COMMENT ON COLUMN postalytics.pieces.drop_id IS 'drop of the campaign, from the latest event that names a drop';
 COMMENT ON COLUMN postalytics.pieces.contact_id IS 'contact, from the latest event that names a contact';

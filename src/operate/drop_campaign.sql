@@ -20,7 +20,7 @@ AS $$
     ) AS a
 $$;
 COMMENT ON FUNCTION postalytics.pieces_of_campaign(text, text, text[]) IS
-    'internal: the pieces of an account''s campaign and those whose events or errors name it';
+    'internal: the pieces of a campaign, and the pieces in naming, whose events or production errors name the campaign';
 
 -- The caller has locked the existing deliveries, and then events.  A lock timeout
 -- limits the wait for rows that other sessions have locked since then.
@@ -71,7 +71,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.delete_campaign(text, text, text[]) IS
-    'internal: delete an account''s campaign, given its pieces; returns the number of events';
+    'internal: delete a campaign, whose pieces are in affected; returns the number of deleted events';
 
 -- Errors: 42704 if there is no such campaign, 21000 if it exists in more than one
 -- account.
@@ -113,15 +113,15 @@ $$;
 COMMENT ON FUNCTION postalytics.account_of_campaign(text, text) IS
     'internal: the account of a campaign; an error if there is not exactly one';
 
--- An event belongs to a campaign if it names the campaign, or if its piece belongs to
--- it and the event names no campaign or only a drop.  A piece that has events of
--- another campaign is kept, and derived again from those.
+-- An event belongs to a campaign if it names the campaign, or if it names no campaign
+-- or only a drop and its piece belongs to the campaign.  A piece that also has events
+-- of another campaign is kept, and is derived again from those events.
 --
--- Locks: the unfinished deliveries of these pieces, then SHARE ROW EXCLUSIVE on events,
--- until the transaction ends.  Writers are not blocked while it waits for either.
--- Errors: those of account_of_campaign, 55P03 if the lock on events is not available
--- within 10 seconds or, after that, a row lock within 1 second, 25001 unless the
--- transaction is READ COMMITTED.
+-- Locks: the unfinished deliveries of the campaign's pieces, then SHARE ROW EXCLUSIVE
+-- on events, until the transaction ends.  While the function waits for these locks,
+-- writers are not blocked.  Errors: those of account_of_campaign, 55P03 if the lock on
+-- events is not available within 10 seconds or, after that, a row lock within 1 second,
+-- 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.drop_campaign(campaign_id text, account text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql

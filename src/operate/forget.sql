@@ -3,11 +3,12 @@
  *		forget: erases a person.
  *
  * A person is a recipient of mail pieces, identified by a contact id or an e-mail
- * address in the events, under any name that field_names maps.  Rejects are searched
- * for the address anywhere in their payload, because they could not be understood.
+ * address in the events, under any name that field_names maps.  In a reject, the e-mail
+ * address is searched for in the whole payload, because the payload could not be
+ * interpreted.
  */
 
--- Tests the columns that identify a recipient, which erase_pieces clears.
+-- The columns must be those that erase_pieces clears.
 CREATE FUNCTION postalytics.has_recipient(piece postalytics.pieces)
 RETURNS boolean
 LANGUAGE sql
@@ -40,7 +41,8 @@ COMMENT ON FUNCTION postalytics.errors_of_person(text[], text, text[], text[]) I
     'internal: the production errors about a person';
 
 -- Deletes the production errors about a person or, if anonymise is true, removes only
--- what identifies the person, as erase_pieces does.  Locks: their rows, in key order.
+-- what identifies the person, as erase_pieces does.  Locks: the rows of these errors,
+-- in key order.
 CREATE FUNCTION postalytics.erase_errors(
     piece_ids text[],
     account text,
@@ -91,7 +93,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.erase_errors(text[], text, text[], text[], boolean) IS
-    'internal: erase the production errors about a person, or only what identifies the person; returns their number';
+    'internal: erase the production errors about a person, or only what identifies the person; returns the number of errors';
 
 CREATE FUNCTION postalytics.event_tables()
 RETURNS SETOF regclass
@@ -110,10 +112,10 @@ COMMENT ON FUNCTION postalytics.event_tables() IS
 -- Deletes pieces of an account and their events, including those in detached months.
 -- If anonymise is true, pieces and events stay, without the data that identifies the
 -- recipient, so that the counts in reports do not change.  A piece id that read_piece
--- (validate.c) made from campaign id and contact id is then replaced with a random one.
+-- (validate.c) made from campaign id and contact id is then replaced with a random id.
 -- Deliveries are deleted in both cases.  Returns a row for each table.
 --
--- As in lock_pieces, the settings make the planner look up each piece.
+-- As in lock_pieces, the settings make the planner look up each piece by index.
 --
 -- Locks: the unfinished deliveries of the pieces in the order of delivery_id, ROW
 -- EXCLUSIVE on events, then the rows of the pieces in key order.  Events that other
@@ -229,7 +231,8 @@ BEGIN
         FROM postalytics.pieces AS p
         WHERE (p.contact_id = pieces_of_recipient.contact_id OR postalytics.is_recipient(p.email, pieces_of_recipient.email))
           AND (pieces_of_recipient.account IS NULL OR p.account = pieces_of_recipient.account);
-        -- These have the payloads of events in retired months.
+        -- Unfinished deliveries have copies of the payloads of events in retired
+        -- months.
         RETURN QUERY
         SELECT d.piece_id, d.account
         FROM postalytics.deliveries_unfinished AS d
@@ -258,9 +261,9 @@ COMMENT ON FUNCTION postalytics.pieces_of_recipient(text, text, text, text) IS
     'internal: the pieces of which a person is the recipient, now or according to any event; may contain duplicates';
 
 -- Returns the contact ids and e-mail addresses that the pieces, or their events, give
--- for the recipient.  Rejects are searched for these.  Values that do not identify
--- anybody are ignored: a contact id that other pieces also have, and an e-mail field
--- that does not have exactly one address.
+-- for the recipient.  forget searches rejects and production errors for them.  Values
+-- that do not identify anybody are ignored: a contact id that other pieces also have,
+-- and an e-mail field that does not contain exactly one address.
 CREATE FUNCTION postalytics.names_of_recipient(piece_ids text[], account text, OUT contact_ids text[], OUT emails text[])
 LANGUAGE plpgsql
 STABLE
@@ -305,8 +308,8 @@ $$;
 COMMENT ON FUNCTION postalytics.names_of_recipient(text[], text) IS
     'internal: the contact ids and e-mail addresses of pieces, according to pieces and events';
 
--- If field_names maps an account, a reject without one can have events of any account;
--- each event then belongs to the account that it names.
+-- If field_names maps an account, a reject without an account can have events of any
+-- account, because each event then belongs to the account that it names.
 CREATE FUNCTION postalytics.may_have_events_of(reject_account text, account text)
 RETURNS boolean
 LANGUAGE sql
@@ -320,9 +323,9 @@ AS $$
                        WHERE f.field = 'account')
 $$;
 COMMENT ON FUNCTION postalytics.may_have_events_of(text, text) IS
-    'internal: true if a reject of the first account can have events of the second';
+    'internal: true if a reject of reject_account can have events of account';
 
--- If a reject consists of many events, only those of the person are removed, and the
+-- If a reject has several events, only the events of the person are removed, and the
 -- others are kept as an array.  A reject with more than 100,000 rejected events is
 -- deleted as a whole.
 CREATE FUNCTION postalytics.erase_rejects(piece_ids text[], account text, contact_ids text[], emails text[])
@@ -367,8 +370,8 @@ COMMENT ON FUNCTION postalytics.erase_rejects(text[], text, text[], text[]) IS
     'internal: remove the events of a person from the rejects of an account; returns the number of rejects';
 
 -- Counts events, deliveries, pauses and pieces that contain one of the e-mail addresses
--- anywhere: in a member that is not mapped to the recipient's address, in a worker's
--- error message, in the reason of a pause, in fields or in a URL.
+-- anywhere: in a member of a payload that is not mapped to the recipient's address, in
+-- a worker's error message, in the reason of a pause, in fields or in a URL.
 CREATE FUNCTION postalytics.count_mentions(account text, emails text[])
 RETURNS TABLE (relation text, affected bigint)
 LANGUAGE plpgsql
@@ -415,19 +418,19 @@ $$;
 COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
     'internal: numbers of events, deliveries and pieces of an account, and of pauses of any sync, that contain an e-mail address';
 
--- Erases what matches any of the arguments; NULL and empty ones are ignored.  If
--- account is NULL, the person must exist in only one.  Reads all events, including
--- those of detached months.  Blocks the ingest of the same pieces only.  Events that
--- arrive while it runs are not found, so a second call, which finds nothing, verifies
--- the erasure.
+-- Erases all data that matches the contact id, the e-mail address or the piece; NULL
+-- and empty arguments are ignored.  If account is NULL, the person must exist in only
+-- one account.  Reads all events, including those of detached months.  Blocks only the
+-- ingest of the same pieces.  Events that arrive while the function runs are not found.
+-- To verify the erasure, call the function again: it must find nothing.
 --
 -- Remaining occurrences of the person's addresses are only counted (action mention),
--- because they are in events, deliveries and pieces of somebody else, or in a member
--- that is not mapped.
+-- because they are in events, deliveries and pieces of somebody else, or in members of
+-- payloads that are not mapped.
 --
--- Locks: the rejects, then the production errors that it changes, then those of
+-- Locks: the rejects and then the production errors that it changes, then the locks of
 -- erase_pieces.  Errors: 22023 if no contact id, e-mail address or piece is given,
--- 21000 if the person exists in more than one account and none is given, 25001 unless
+-- 21000 if account is NULL and the person exists in more than one account, 25001 unless
 -- the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.forget(
     contact_id text DEFAULT NULL,
@@ -510,4 +513,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.forget(text, text, text, text, boolean) IS
-    'erase a person, given by contact id, e-mail address or piece, or with anonymise only the identifying data; returns a row for each table searched';
+    'erase a person, given by contact id, e-mail address or piece; with anonymise, erase only the identifying data; returns a row for each table searched';

@@ -49,7 +49,7 @@ static SqlQuery loss_query = {
 	.result = SPI_OK_SELECT
 };
 
-/* Describe what would be lost; NULL if there are no events. */
+/* Return a description of what would be lost; NULL if there are no events. */
 static char *
 describe_loss(void)
 {
@@ -117,9 +117,9 @@ unbind_roles(const List *roles)
  * guard_drop(), the event trigger on ddl_command_start of DROP EXTENSION and
  * DROP OWNED
  *
- * Removes the bindings of roles named in DROP OWNED.  Error 2BP01 if a role
- * that may drop the extension would drop its events.  Other roles get the
- * server's own error, which reveals nothing.
+ * Removes the bindings of roles named in DROP OWNED.  Error 2BP01 if the
+ * command would drop events and the role may drop the extension.  Other roles
+ * get the server's own error, which reveals nothing.
  */
 Datum
 postalytics_guard_drop(PG_FUNCTION_ARGS)
@@ -128,7 +128,7 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 	Node	   *statement;
 	SavedUser	caller;
 	List	   *dropped = NIL;	/* roles whose objects are dropped */
-	bool		drops = false;	/* the extension, without CASCADE */
+	bool		drops = false;	/* drops the extension without CASCADE */
 	char	   *loss = NULL;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -142,7 +142,7 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 	{
 		const DropOwnedStmt *drop = (DropOwnedStmt *) statement;
 
-		/* Before switch_to_owner: CURRENT_USER is the caller. */
+		/* This must precede switch_to_owner: CURRENT_USER is the caller. */
 		dropped = roleSpecsToIds(drop->roles);
 		drops = drop->behavior != DROP_CASCADE && list_member_oid(dropped, extension_owner());
 	}

@@ -1,10 +1,14 @@
 /*
  * maintain.sql
  *		maintain: creates partitions in advance, and retires old data.
+ *
+ * A leaf is a partition of events or deliveries.  Leaves of events contain a month, and
+ * leaves of deliveries the finished deliveries of a day.  To retire a leaf is to drop
+ * it or, if it is a month and retention_action is detach, to detach it.
  */
 
--- Days come before months: a session that has locked events must not wait for
--- another lock.
+-- Leaves of deliveries come before leaves of events, because a session that has locked
+-- events must not wait for another lock.
 CREATE FUNCTION postalytics.leaves_to_retire()
 RETURNS TABLE (leaf regclass, parent regclass)
 LANGUAGE sql
@@ -25,11 +29,10 @@ AS $$
     ORDER BY d.place, d.ends_at
 $$;
 COMMENT ON FUNCTION postalytics.leaves_to_retire() IS
-    'internal: the leaves beyond retention and history, in the order in which they are retired';
+    'internal: the leaves that are older than the settings retention and history, in the order in which they are retired';
 
--- Copies the payloads of a month's events to their unfinished deliveries.  Does not
--- wait for rows that other sessions have locked: skips them if skip is true, and fails
--- with 55P03 otherwise.
+-- Does not wait for rows that other sessions have locked.  If skip is true, skips these
+-- rows, and otherwise fails with error 55P03.
 CREATE FUNCTION postalytics.carry_payloads(leaf regclass, skip boolean)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -60,11 +63,11 @@ $$;
 COMMENT ON FUNCTION postalytics.carry_payloads(regclass, boolean) IS
     'internal: copy the payloads of a month''s events to their unfinished deliveries';
 
--- Locks: ACCESS EXCLUSIVE on events, for which it waits up to lock_timeout, or, if
--- may_queue is false, tries for a second without queueing; then ACCESS EXCLUSIVE on the
--- leaf, and rows of deliveries, without waiting.  Errors: 55P03 if a lock is not
--- available.  A caller that has locked deliveries must not queue for events, because a
--- worker locks events before it needs deliveries.
+-- Locks: ACCESS EXCLUSIVE on events, then, without waiting, ACCESS EXCLUSIVE on the
+-- leaf and the rows of deliveries.  If may_queue is true, waits up to lock_timeout for
+-- the lock on events, and otherwise tries for a second without entering the lock queue.
+-- A caller that has locked deliveries must not queue for the lock on events, because a
+-- worker locks events before deliveries.  Errors: 55P03 if a lock is not available.
 CREATE FUNCTION postalytics.retire_month(leaf regclass, retention_action text, may_queue boolean)
 RETURNS text
 LANGUAGE plpgsql
@@ -137,7 +140,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.retire_leaf(regclass, regclass, boolean) IS
-    'internal: retire one leaf; returns what was done';
+    'internal: retire one leaf; returns the row added to maintenance_log';
 
 CREATE FUNCTION postalytics.create_partitions_ahead()
 RETURNS SETOF postalytics.maintenance_log
@@ -194,12 +197,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.delete_day_old_rows(regclass, name) IS
-    'internal: delete the rows of a table whose time is more than a day ago';
+    'internal: delete the rows of a table whose column since is more than a day in the past';
 
--- Deletes old rows of maintenance_log, audit_log, production_errors and the tables that
--- limit syncs.  Locks maintenance_log, until the transaction ends, against another
--- maintain().  Does not wait: returns false if another maintain() has not ended.
--- Errors: 25001 unless the transaction is READ COMMITTED.
+-- Deletes old rows of maintenance_log, audit_log, production_errors, tallies and the
+-- tables that limit syncs.  Returns false if a lock is not available, which means that
+-- another maintain() has not ended.  Locks: SHARE UPDATE EXCLUSIVE on maintenance_log,
+-- without waiting, until the transaction ends.  Errors: 25001 unless the transaction is
+-- READ COMMITTED.
 CREATE FUNCTION postalytics.begin_maintenance()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -233,13 +237,14 @@ $$;
 COMMENT ON FUNCTION postalytics.begin_maintenance() IS
     'internal: delete old rows of small tables; false if another maintain() is running';
 
--- Safe to run at any time.  If another maintain() is running, it does nothing.  For
--- each table it retires leaves until the first one that it cannot retire, because a
--- lock is not available within a second or an object depends on the leaf.  It reads up
--- to 500 parts of pieces (retire_pieces), and deletes up to 50 batches of rejects
--- (retire_rejects); the next call continues.  Locks are held until the transaction
--- ends; the background worker uses a transaction for each leaf, part and batch, and
--- processes all of them.  Errors: 25001 unless the transaction is READ COMMITTED.
+-- The function can be called at any time.  It does nothing if another maintain() is
+-- running.  In each table, it retires leaves until the first that it cannot retire,
+-- because a lock is not available within a second or an object depends on the leaf.
+-- One call reads up to 500 parts of pieces (retire_pieces), and deletes up to 50
+-- batches of rejects (retire_rejects).  The next call continues from there.  Locks are
+-- held until the transaction ends.  The background worker instead uses a transaction
+-- for each leaf, part and batch, and processes all of them.  Errors: 25001 unless the
+-- transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql

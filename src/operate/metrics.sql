@@ -4,8 +4,8 @@
  */
 
 -- A session that waits in fetch holds a lock on the extension with objsubid 1
--- (show_waiting in fetch.c).  SECURITY DEFINER, because other sessions' times are not
--- visible to everybody.
+-- (show_waiting in fetch.c).  The function is SECURITY DEFINER, because not all roles
+-- can see the times of other sessions.
 CREATE FUNCTION postalytics.waiting_fetches(OUT waiting bigint, OUT longest interval)
 LANGUAGE sql
 SECURITY DEFINER
@@ -22,11 +22,11 @@ AS $$
       AND l.objsubid = 1
 $$;
 COMMENT ON FUNCTION postalytics.waiting_fetches() IS
-    'number of sessions that wait in fetch, and time since the oldest of their statements began';
+    'number of sessions that wait in fetch, and time since the start of the oldest statement among them';
 
--- Returns the age of the oldest transaction that has a snapshot in this database or a
--- transaction ID, or is prepared; NULL if there is none.  Replication slots and standby
--- feedback can hold back VACUUM as well, but have no start time.
+-- Considers the other transactions in this database that are prepared, or that have a
+-- snapshot or a transaction ID.  Replication slots and standby feedback can hold back
+-- VACUUM as well, but have no start time.
 CREATE FUNCTION postalytics.oldest_snapshot()
 RETURNS interval
 LANGUAGE sql
@@ -47,8 +47,8 @@ $$;
 COMMENT ON FUNCTION postalytics.oldest_snapshot() IS
     'internal: age of the oldest other transaction that may keep VACUUM from removing dead rows; NULL if there is none';
 
--- Returns the counts and latencies of each durable sync.  SECURITY DEFINER, because
--- monitors have no privileges on the tables.
+-- Returns the counts and latencies of each durable sync.  The function is SECURITY
+-- DEFINER, because monitors have no privileges on the tables.
 CREATE FUNCTION postalytics.sync_metrics()
 RETURNS TABLE (name text, labels jsonb, value double precision)
 LANGUAGE sql
@@ -112,7 +112,7 @@ SELECT s.name,
        s.value
 FROM postalytics.sync_metrics() AS s;
 COMMENT ON VIEW postalytics.metrics IS
-    'numbers for monitoring, one row per metric and labels';
+    'numbers for monitoring, one row per metric and set of labels';
 COMMENT ON COLUMN postalytics.metrics.name IS 'name of the metric';
 COMMENT ON COLUMN postalytics.metrics.labels IS 'labels of the metric: the sync, and the quantile of a latency';
 COMMENT ON COLUMN postalytics.metrics.value IS 'current value of the metric';

@@ -3,10 +3,10 @@
  *		move_account: moves the data of one account to another.
  */
 
--- Deletes the events of the old account that the new one also has, and the old
--- account's unfinished deliveries of these events for which the new account has a
--- delivery of the same sync.  Returns, for each piece, the number of these events and
--- of the visits among them, which merging the piece counts twice.
+-- Deletes the events of the old account that the new account also has.  Also deletes
+-- the unfinished deliveries of these events if the new account has a delivery of the
+-- same event for the same sync.  Returns, for each piece, the number of deleted events,
+-- and the numbers of visits among them, which merge_piece will count twice.
 CREATE FUNCTION postalytics.delete_duplicate_events(old text, new text)
 RETURNS TABLE (piece_id text, events bigint, opens bigint, completions bigint)
 LANGUAGE sql
@@ -35,10 +35,11 @@ AS $$
     GROUP BY c.piece_id
 $$;
 COMMENT ON FUNCTION postalytics.delete_duplicate_events(text, text) IS
-    'internal: delete events of the old account that the new one also has, and their duplicate deliveries';
+    'internal: delete the events of the old account that the new account also has, and duplicate deliveries of these events';
 
--- Errors: 23503 if a foreign key refers to a piece of the old account that the new one
--- also has, because its row is deleted, and users' rows with it.
+-- Errors: 23503 if a foreign key refers to a piece of the old account that the new
+-- account also has.  Merging the piece deletes its row in the old account, and ON
+-- DELETE CASCADE could delete users' rows with it.
 CREATE FUNCTION postalytics.check_piece_references(old text, new text)
 RETURNS void
 LANGUAGE plpgsql
@@ -83,11 +84,11 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_piece_references(text, text) IS
-    'internal: raise an error if a foreign key refers to a piece of the old account that the new one also has';
+    'internal: raise an error if a foreign key refers to a piece of the old account that the new account also has';
 
--- A piece that both accounts have is merged into the row of the new account, which is
--- updated in place, because foreign keys may refer to it.  Locks: first the rows of the
--- old account that are merged, so that no reference to them can be added.
+-- A piece that both accounts have is merged into the row of the new account.  That row
+-- is updated in place, because foreign keys may refer to it.  Locks: first the rows of
+-- the old account that are merged, so that no reference to them can be added.
 CREATE FUNCTION postalytics.move_pieces(old text, new text)
 RETURNS void
 LANGUAGE plpgsql
@@ -232,7 +233,8 @@ BEGIN
     WHERE e.account = old;
     GET DIAGNOSTICS moved = ROW_COUNT;
     PERFORM postalytics.move_production_errors(old, new);
-    -- Sessions remember deliveries by account and due_at; see look.c.
+    -- Sessions remember deliveries by account and due_at (place.c, aside.c).  A due_at
+    -- that is not before clock makes them find the moved deliveries.
     UPDATE postalytics.deliveries_unfinished AS d
     SET account = new,
         due_at = greatest(d.due_at, clock)
@@ -255,8 +257,8 @@ $$;
 COMMENT ON FUNCTION postalytics.move_rows(text, text) IS
     'internal: move everything from one account to another; returns the number of events';
 
--- Data that has no account belongs to the first client.  Once there is a second one, what
--- is for all accounts would mix their data.
+-- Data that has no account belongs to the first client.  Once there is a second client,
+-- syncs and roles that are for all accounts would mix the data of both clients.
 CREATE FUNCTION postalytics.check_all_accounts()
 RETURNS void
 LANGUAGE plpgsql
@@ -288,18 +290,19 @@ COMMENT ON FUNCTION postalytics.check_all_accounts() IS
     'internal: raise notices for syncs and roles that are for all accounts';
 
 -- Moves events, pieces, campaigns, production errors, rejects, deliveries, syncs and
--- bindings from one account to another, and merges what both have.  Detached months are
--- not changed.  If field_names maps an account, rejects without one are kept, because a
--- retry can assign them to any account.
+-- bindings from one account to another, and merges data that both accounts have.
+-- Detached months are not changed.  If field_names maps an account, rejects without an
+-- account are not moved, because a retry can assign them to any account.
 --
--- Locks: those of lock_bindings; the rows of the syncs that list the account, in the
--- order of name; then its unfinished deliveries, as in redrive and replay_sync; then
--- SHARE ROW EXCLUSIVE on events, until the transaction ends, which blocks the ingest of
--- all accounts.  Writers are not blocked while it waits for any of these.  Errors:
--- 22004 for NULL, 22023 if the two are the same or the new one is empty, 22001 if the
--- new one is too long, those of check_piece_references, 55P03 if the lock on events is not available within 10 seconds
--- or, after that, a row lock within 1 second, 25001 unless the transaction is READ
--- COMMITTED.
+-- Locks: those of lock_bindings; the rows of the syncs that list the old account, in
+-- the order of name; then the unfinished deliveries of the old account, in the same
+-- order as redrive and replay_sync; then SHARE ROW EXCLUSIVE on events, until the
+-- transaction ends, which blocks the ingest of all accounts.  While the function waits
+-- for these locks, writers are not blocked.  Errors: 22004 for NULL, 22023 if the
+-- accounts are the same or the new account is empty, 22001 if the new account is too
+-- long, those of check_piece_references, 55P03 if the lock on events is not available
+-- within 10 seconds or, after that, a row lock within 1 second, 25001 unless the
+-- transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.move_account(old text, new text)
 RETURNS bigint
 LANGUAGE plpgsql

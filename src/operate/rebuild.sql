@@ -3,8 +3,9 @@
  *		rebuild_pieces: derives pieces again from their stored events.
  */
 
--- Returns the account if it is given, otherwise the only one in which the pieces
--- exist; '' if there is none.  Errors: 21000 if they exist in more than one.
+-- Returns account if it is not NULL.  Otherwise, returns the only account in which the
+-- pieces exist, or '' if they do not exist.  Errors: 21000 if they exist in more than
+-- one account.
 CREATE FUNCTION postalytics.account_of_pieces(piece_ids text[], account text)
 RETURNS text
 LANGUAGE plpgsql
@@ -37,12 +38,13 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.account_of_pieces(text[], text) IS
-    'internal: the account of pieces; an error if there is more than one';
+    'internal: the account of pieces; an error if they exist in more than one account';
 
--- Locks the rows of pieces in key order, until the transaction ends, and returns their
--- ids.  A piece that has events but no row gets one, with the marks of a piece without
--- events (the short form in piece.c), which refold_pieces replaces.  A piece that is
--- not returned was inserted meanwhile by a concurrent ingest, so its row is up to date.
+-- Locks the rows of pieces in key order, until the transaction ends, and returns the
+-- ids of the pieces.  If a piece has events but no row, a row is inserted first.  Its
+-- column marks is that of a piece without events (the short form in piece.c), which
+-- refold_pieces replaces.  If a piece that has events is not returned, a concurrent
+-- ingest has inserted it meanwhile, and its row is up to date.
 --
 -- The settings make the planner look up each piece by index, regardless of the
 -- estimated size of the tables.
@@ -78,9 +80,10 @@ COMMENT ON FUNCTION postalytics.lock_pieces(text[], text) IS
     'internal: lock the rows of an account''s pieces, and return their ids';
 
 -- A piece cannot be derived again if some of its events are in a month that was dropped
--- or detached: one of its times is in such a month, and no stored event has that time;
--- or a detached month has events of the piece.  The caller has locked events, so that
--- no month is retired meanwhile.  Errors: 22023 if there is such a piece.
+-- or detached.  This is the case if a time in the row of the piece is in such a month
+-- and no stored event has that time, or if a detached month has events of the piece.
+-- The caller has locked events, so that no month is retired meanwhile.  Errors: 22023
+-- if there is such a piece.
 CREATE FUNCTION postalytics.check_not_retired(piece_ids text[], account text)
 RETURNS void
 LANGUAGE plpgsql
@@ -148,10 +151,10 @@ $$;
 COMMENT ON FUNCTION postalytics.raise_retired(text, text) IS
     'internal: raise the error that a piece had events in a retired month';
 
--- Works through the pieces in batches, in key order, and does not block the ingest of
--- other pieces.  A piece without events is deleted.  Data that came only from payloads
--- that were not kept is not changed.  NULL means no pieces, because array_agg returns
--- it for no rows.
+-- Processes the pieces in batches, in key order, and does not block the ingest of other
+-- pieces.  A piece without events is deleted.  Data that came only from payloads that
+-- were not kept is not changed.  If piece_ids is NULL, there are no pieces to derive,
+-- because array_agg returns NULL for no rows.
 --
 -- Locks: ACCESS SHARE on events, then those of lock_pieces.  Errors: those of
 -- account_of_pieces and check_not_retired, 25001 unless the transaction is READ

@@ -3,24 +3,24 @@
  *		retire_pieces, retire_rejects: retire pieces and rejects that are older than
  *		their retention, for maintain() and the background worker.
  *
- * With an index on last_event_at, updates of pieces could not be HOT, so the table is
- * read in parts instead.  The background worker uses a transaction for
- * each part, and sends notifications in between.
+ * With an index on last_event_at, updates of pieces could not be HOT.  Therefore the
+ * table is read without an index, in parts of 200 pages.  The background worker uses a
+ * transaction for each part, and sends notifications in between.
  */
 
--- The page at which the next part of pieces begins.  A dump does not contain it.
+-- Dumps do not contain the row.  After a restore, maintain() starts at page 0.
 CREATE TABLE postalytics.retirement_progress (
     next_page bigint NOT NULL
 );
 ALTER TABLE postalytics.retirement_progress REPLICA IDENTITY FULL;
 COMMENT ON TABLE postalytics.retirement_progress IS
-    'internal: the page of pieces at which maintain() continues to look for old pieces';
+    'internal: one row with the page of pieces at which maintain() continues to search for old pieces';
 COMMENT ON COLUMN postalytics.retirement_progress.next_page IS 'page number';
 INSERT INTO postalytics.retirement_progress VALUES (0);
 
--- Erases pieces as erase_pieces does, except those that cannot be erased, for example
--- because of a foreign key: if it fails, each half is tried separately.  Returns the
--- number of pieces that could not be erased, and an error message.
+-- Calls erase_pieces.  If that fails, for example because of a foreign key, tries each
+-- half of the pieces separately, so that all pieces that can be erased are erased.
+-- Returns the number of the other pieces, and an error message.
 CREATE FUNCTION postalytics.try_erase_pieces(piece_ids text[], account text, anonymise boolean, OUT failed bigint, OUT error text)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -48,11 +48,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.try_erase_pieces(text[], text, boolean) IS
-    'internal: erase pieces of an account, except those for which it fails; returns the number of those, and an error message';
+    'internal: erase those pieces of an account that can be erased; returns the number of the other pieces, and an error message';
 
 -- Locks and returns the old pieces in a range of pages.  Skips pieces that other
--- sessions have locked, those with unfinished deliveries, and those that are already
--- anonymised.  As in lock_pieces, the settings make the planner look up each piece.
+-- sessions have locked, pieces with unfinished deliveries, and pieces that are already
+-- anonymised.  As in lock_pieces, the settings make the planner look up each piece by
+-- index.
 CREATE FUNCTION postalytics.old_pieces(first_page bigint, pages bigint, max_age interval, anonymise boolean)
 RETURNS TABLE (account text, piece_ids text[])
 LANGUAGE sql
@@ -86,10 +87,10 @@ $$;
 COMMENT ON FUNCTION postalytics.old_pieces(bigint, bigint, interval, boolean) IS
     'internal: the pieces to retire in a range of pages of the table';
 
--- Retires the old ones among the next 200 pages of pieces.  more is true if there are
--- pages left; done is NULL if there was nothing to retire.  Locks: the row of
--- retirement_progress, the pieces with SKIP LOCKED, then those of erase_pieces, for
--- each of which it waits up to a second.
+-- Retires the old pieces in the next 200 pages of the table.  more is true if there are
+-- pages left; done is the row added to maintenance_log, or NULL if there was nothing to
+-- retire.  Locks: the row of retirement_progress, the pieces with SKIP LOCKED, then
+-- those of erase_pieces.  Waits up to a second for each lock.
 CREATE FUNCTION postalytics.retire_pieces(OUT more boolean, OUT done postalytics.maintenance_log)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -141,7 +142,8 @@ COMMENT ON FUNCTION postalytics.retire_pieces() IS
     'internal: retire old pieces in a part of the table; returns whether there are more parts, and what was done';
 
 -- Deletes up to 10,000 old rejects, the oldest first, except those that other sessions
--- have locked.  more is true if there may be others; done is as for retire_pieces.
+-- have locked.  more is true if there may be more old rejects; done is the row added to
+-- maintenance_log, or NULL if there was nothing to delete.
 CREATE FUNCTION postalytics.retire_rejects(OUT more boolean, OUT done postalytics.maintenance_log)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp

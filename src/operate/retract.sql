@@ -3,8 +3,9 @@
  *		retract_event: deletes a wrong event.
  */
 
--- True if, without this event, its campaign would have no event or piece left, or
--- would lose its current name.  The caller must then derive the campaign again.
+-- True if the campaign of the event has no other event and no other piece, or if only
+-- this event gives the campaign its current name.  A caller that deletes the event must
+-- then derive the campaign again.
 CREATE FUNCTION postalytics.campaign_depends_on(event postalytics.events)
 RETURNS boolean
 LANGUAGE sql
@@ -38,7 +39,8 @@ COMMENT ON FUNCTION postalytics.campaign_depends_on(postalytics.events) IS
 
 -- Derives a campaign again, and deletes it if it has no events.  If the events give no
 -- name, but the payload of one of them was not kept, the campaign keeps its old name.
--- Locks: the row; the caller prevents the insertion of events.
+-- Locks: the row of the campaign.  The caller has locked events, so that no event is
+-- inserted meanwhile.
 CREATE FUNCTION postalytics.rebuild_campaign(campaign_id text, account text)
 RETURNS void
 LANGUAGE plpgsql
@@ -75,9 +77,9 @@ COMMENT ON FUNCTION postalytics.rebuild_campaign(text, text) IS
     'internal: derive a campaign again from its stored events, and delete it if there are none';
 
 -- Deletes an event with its unfinished deliveries, and derives its piece again.
--- Returns its deliveries.  The caller has locked the existing deliveries.  Locks: ROW
--- EXCLUSIVE on events, then those of lock_pieces.  Errors: those of check_not_retired,
--- 42704 if the event no longer exists.
+-- Returns all deliveries of the event.  The caller has locked the existing deliveries.
+-- Locks: ROW EXCLUSIVE on events, then those of lock_pieces.  Errors: those of
+-- check_not_retired, 42704 if the event no longer exists.
 CREATE FUNCTION postalytics.delete_event(event postalytics.events)
 RETURNS TABLE (sync text, delivery_id bigint, state postalytics.delivery_state, deleted boolean)
 LANGUAGE plpgsql
@@ -114,8 +116,8 @@ $$;
 COMMENT ON FUNCTION postalytics.delete_event(postalytics.events) IS
     'internal: delete an event, and derive its piece again; returns its deliveries';
 
--- As delete_event, but also derives the campaign again.  The caller has locked events; a lock
--- timeout limits the wait for rows that other sessions have locked.
+-- As delete_event, but also derives the campaign again.  The caller has locked events.
+-- A lock timeout limits the wait for rows that other sessions have locked.
 CREATE FUNCTION postalytics.delete_event_of_campaign(event postalytics.events)
 RETURNS TABLE (sync text, delivery_id bigint, state postalytics.delivery_state, deleted boolean)
 LANGUAGE plpgsql
@@ -148,17 +150,18 @@ COMMENT ON FUNCTION postalytics.raise_undefined_event(text, postalytics.mail_sta
 
 -- Returns a row for each delivery of the event.  Deliveries that are waiting, leased or
 -- dead are deleted; finished ones are only returned, because the CRM may have been
--- updated.  If occurred_at has a fraction, an event at the whole second matches as
--- well, because that is how it is stored with the setting event_precision.
+-- updated.  If occurred_at has a fraction of a second, an event at the whole second
+-- matches as well, because the setting event_precision can cause events to be stored
+-- without the fraction.
 --
--- Locks: ACCESS SHARE on events; FOR KEY SHARE on all rows of syncs, against
--- replay_sync; the unfinished deliveries of the event in the order of delivery_id; if
--- the campaign has to be derived again, SHARE ROW EXCLUSIVE on events; then those of
--- delete_event.  Writers are not blocked while it waits for any of these.  Errors:
--- 42704 if there is no such event, those of account_of_pieces and check_not_retired,
--- 55P03 if the campaign has to be derived again and the lock on events is not available
--- within 10 seconds or, after that, a row lock within 1 second, 25001 unless the
--- transaction is READ COMMITTED.
+-- Locks: ACCESS SHARE on events; FOR KEY SHARE on all rows of syncs, so that
+-- replay_sync does not run meanwhile; the unfinished deliveries of the event in the
+-- order of delivery_id; if the campaign has to be derived again, SHARE ROW EXCLUSIVE on
+-- events; then those of delete_event.  While the function waits for these locks,
+-- writers are not blocked.  Errors: 42704 if there is no such event, those of
+-- account_of_pieces and check_not_retired, 55P03 if the campaign has to be derived
+-- again and the lock on events is not available within 10 seconds or, after that, a row
+-- lock within 1 second, 25001 unless the transaction is READ COMMITTED.
 CREATE FUNCTION postalytics.retract_event(
     piece_id text,
     status postalytics.mail_status,

@@ -8,15 +8,15 @@
 -- estimated size of its rows, as it can be after a long-lived snapshot has ended.
 -- Plain VACUUM can truncate the heap, but does not shrink the indexes.
 --
--- A row is taken to need at least 600 bytes, indexes included; the average row size is
--- that of the first thousand rows.  TOAST is ignored.  Uses CLUSTER, because VACUUM
--- FULL cannot run in a transaction block; then clears indisclustered, which pg_dump
--- would reproduce.
+-- The estimate is at least 600 bytes per row, including index entries, and uses the
+-- average size of the first thousand rows.  TOAST is ignored.  The function uses
+-- CLUSTER, because VACUUM FULL cannot run in a transaction block.  It then clears
+-- indisclustered, which pg_dump would otherwise reproduce.
 --
--- Returns the row added to maintenance_log, or none if the table was not rewritten.
+-- Returns the row added to maintenance_log, or no row if the table was not rewritten.
 --
--- Locks: ACCESS EXCLUSIVE on deliveries_unfinished.  If that is not granted within 100
--- ms, does nothing.
+-- Locks: ACCESS EXCLUSIVE on deliveries_unfinished.  Does nothing if the lock is not
+-- granted within 100 ms.
 CREATE FUNCTION postalytics.shrink_deliveries()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql

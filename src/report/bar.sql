@@ -1,6 +1,6 @@
 /*
  * bar.sql
- *		A bar for the terminal, and a rate.
+ *		bar and rate: show a share as a text bar and as a number.
  */
 
 CREATE FUNCTION postalytics.bar(value double precision, whole double precision, width integer DEFAULT 20)

@@ -1,7 +1,8 @@
 /*
  * calendar.c
- *		The days on which USPS delivers mail, and the window in which a piece is
- *		delivered, which depends on them.  Nothing here accesses a table.
+ *		The days on which USPS delivers mail, the window in which a piece is
+ *		delivered, and the time zones of ZIP codes.  No function here accesses a
+ *		table.
  *
  * USPS delivers mail on Monday to Saturday, except on federal holidays (5
  * U.S.C. 6103) and, when a holiday falls on a Sunday, on the Monday after it.
@@ -39,7 +40,7 @@ typedef struct Holiday
 								 * determine it */
 	int			week;			/* of the month: 1 to 4, or LAST_WEEK */
 	int			weekday;
-	int			since;			/* year */
+	int			since;			/* first year of the holiday */
 } Holiday;
 
 static const Holiday holidays[] = {
@@ -58,7 +59,7 @@ static const Holiday holidays[] = {
 
 /* Days are Julian day numbers here, as date2j returns them. */
 
-/* Return the day of a holiday in a year; 0 if it was not yet a holiday. */
+/* Return the day of a holiday in a year; 0 before the holiday's first year. */
 static int
 holiday_day(const Holiday *holiday, int year)
 {
@@ -77,8 +78,9 @@ holiday_day(const Holiday *holiday, int year)
 }
 
 /*
- * Return the day on which employees have leave for a holiday: the day before
- * one on a Saturday, and the day after one on a Sunday.
+ * Return the day on which federal employees have leave for a holiday.  This is
+ * the Friday before a holiday on a Saturday, the Monday after a holiday on a
+ * Sunday, and otherwise the holiday itself.
  */
 static int
 observed_day(int day)
@@ -94,7 +96,7 @@ observed_day(int day)
 	}
 }
 
-/* True if mail is delivered on the day. */
+/* True if USPS delivers mail on the day; see the top of this file. */
 static bool
 is_delivery_day(int day)
 {
@@ -126,8 +128,10 @@ next_delivery_day(int day)
 }
 
 /*
- * federal_holidays(year) returns setof (day, observed, name), in order of day;
- * error 22008 if the year is not between 1 and 9999
+ * federal_holidays(year) returns setof (day, observed, name)
+ *
+ * Returns the holidays of a year in order of day.  Error 22008 if the year is
+ * not between 1 and 9999.
  */
 Datum
 postalytics_federal_holidays(PG_FUNCTION_ARGS)
@@ -156,7 +160,7 @@ postalytics_federal_holidays(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* is_delivery_day(date): NULL for an infinite date */
+/* is_delivery_day(day) returns boolean: NULL for an infinite day */
 Datum
 postalytics_is_delivery_day(PG_FUNCTION_ARGS)
 {
@@ -186,10 +190,10 @@ start_of_day(int day, pg_tz *zone)
 /*
  * delivery_window(processed_at, time_zone) returns tstzrange
  *
- * Returns the two delivery days after the day on which a piece was processed
- * for delivery, from midnight to midnight in that time zone.  NULL for an
- * infinite time.  Errors: 22023 for an unknown time zone, 22008 if a timestamp
- * is out of range.
+ * Returns the time from the start of the first delivery day after processed_at
+ * to the end of the second.  Days begin at midnight in the time zone.  NULL if
+ * processed_at is infinite.  Errors: 22023 for an unknown time zone, 22008 if a
+ * timestamp is out of range.
  */
 Datum
 postalytics_delivery_window(PG_FUNCTION_ARGS)
@@ -225,7 +229,7 @@ postalytics_delivery_window(PG_FUNCTION_ARGS)
 
 typedef struct ZipZone
 {
-	int			first;			/* three digits; ends before the next entry */
+	int			first;			/* lowest prefix, as a number */
 	const char *zone;			/* NULL for military and unassigned prefixes */
 } ZipZone;
 
@@ -235,13 +239,15 @@ typedef struct ZipZone
 #define PACIFIC		"America/Los_Angeles"
 
 /*
- * Time zones by the first three digits of the ZIP code, that is, by postal
- * facility.  Prefixes that span two zones have the zone in which most of their
- * population lives.  These are 324, 368, 373, 374, 377, 378, 401, 426, 427, 465,
- * 469, 475, 476, 479, 498 and 499 (Eastern and Central), 575, 576, 585, 586,
- * 677, 678, 690, 691, 692 and 798 (Central and Mountain), 835 and 979
- * (Mountain and Pacific), 860 and 865 (Arizona, where the Navajo Nation observes
- * daylight saving time).
+ * Time zones by prefix: the first three digits of the ZIP code, which stand for
+ * a postal facility.  An entry holds from its first prefix up to the next entry.
+ *
+ * A prefix that spans two zones has the zone in which most of its population
+ * lives.  The prefixes that span two zones are 324, 368, 373, 374, 377, 378,
+ * 401, 426, 427, 465, 469, 475, 476, 479, 498 and 499 (Eastern and Central),
+ * 575, 576, 585, 586, 677, 678, 690, 691, 692 and 798 (Central and Mountain),
+ * 835 and 979 (Mountain and Pacific), 860 and 865 (Arizona, where the Navajo
+ * Nation observes daylight saving time).
  */
 static const ZipZone zip_zones[] = {
 	{0, NULL}, {5, EASTERN}, {6, "America/Puerto_Rico"}, {10, EASTERN},
@@ -259,8 +265,10 @@ static const ZipZone zip_zones[] = {
 };
 
 /*
- * zip_time_zone(zip): the time zone of a US ZIP or ZIP+4 code; NULL for
- * anything else
+ * zip_time_zone(zip) returns text
+ *
+ * Returns the time zone of a US ZIP or ZIP+4 code.  NULL if the text does not
+ * begin with five digits, or if the prefix is military or unassigned.
  */
 Datum
 postalytics_zip_time_zone(PG_FUNCTION_ARGS)

@@ -1,6 +1,6 @@
 /*
  * calendar.sql
- *		When USPS delivers mail, and when a piece is delivered.
+ *		The days on which USPS delivers mail, and when a piece is delivered.
  */
 
 CREATE FUNCTION postalytics.federal_holidays(year integer)
@@ -18,9 +18,10 @@ LANGUAGE c
 IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'postalytics_is_delivery_day';
 COMMENT ON FUNCTION postalytics.is_delivery_day(date) IS
-    'true if USPS delivers mail on that day: Monday to Saturday, except federal holidays and the Monday after one on a Sunday';
+    'true if USPS delivers mail on that day: Monday to Saturday, except federal holidays and the Monday after a holiday on a Sunday';
 
--- Immutable, as AT TIME ZONE is.
+-- The function is immutable, as AT TIME ZONE is, although it depends on the time zone
+-- data of the server.
 CREATE FUNCTION postalytics.delivery_window(processed_at timestamptz, time_zone text DEFAULT 'America/New_York')
 RETURNS tstzrange
 LANGUAGE c
@@ -37,7 +38,7 @@ AS 'MODULE_PATHNAME', 'postalytics_zip_time_zone';
 COMMENT ON FUNCTION postalytics.zip_time_zone(text) IS
     'time zone of a US ZIP code, by its first three digits; NULL for anything else';
 
--- The body is in quotes for the reason given at reached_at.
+-- The body is a string for the reason given at reached_at (piece.sql).
 CREATE FUNCTION postalytics.estimated_delivery(piece postalytics.pieces)
 RETURNS tstzrange
 LANGUAGE sql

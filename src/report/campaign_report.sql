@@ -3,9 +3,9 @@
  *		Reports on campaigns.  They read pieces and production_errors.
  */
 
--- Each rate is a share of the pieces that can have the event, so it is never
--- above 1: postal events as a share of tracked pieces, responses as a share of
--- sent pieces.
+-- Each rate is a share of the pieces that can have the event, so it is never above 1.
+-- Rates of postal events are shares of the tracked pieces, and rates of responses are
+-- shares of the sent pieces.
 CREATE VIEW postalytics.campaign_funnel
 WITH (security_invoker = true) AS
 SELECT f.account,
@@ -110,7 +110,7 @@ COMMENT ON VIEW postalytics.campaign_funnel IS
 COMMENT ON COLUMN postalytics.campaign_funnel.account IS 'account of the campaign; empty if none was given';
 COMMENT ON COLUMN postalytics.campaign_funnel.campaign_id IS 'campaign; NULL for pieces without one';
 COMMENT ON COLUMN postalytics.campaign_funnel.campaign_name IS 'name of the campaign; NULL if unknown';
-COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'all pieces; those without a campaign are in the row without campaign_id';
+COMMENT ON COLUMN postalytics.campaign_funnel.pieces IS 'number of pieces; pieces without a campaign are in the row whose campaign_id is NULL';
 COMMENT ON COLUMN postalytics.campaign_funnel.mail_piece_created IS 'pieces with an event of status MailPieceCreated';
 COMMENT ON COLUMN postalytics.campaign_funnel.addressed IS 'pieces with an event of status Addressed';
 COMMENT ON COLUMN postalytics.campaign_funnel.printed IS 'pieces with an event of status Printed';
@@ -146,7 +146,7 @@ COMMENT ON COLUMN postalytics.campaign_funnel.first_mailed_at IS 'earliest of th
 COMMENT ON COLUMN postalytics.campaign_funnel.last_mailed_at IS 'latest of the first Mailed events of pieces';
 COMMENT ON COLUMN postalytics.campaign_funnel.last_event_at IS 'time of the latest event';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'median number of days from Mailed to ProcessedForDelivery';
-COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS '90th percentile of the same';
+COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS '90th percentile of the number of days from Mailed to ProcessedForDelivery';
 
 CREATE VIEW postalytics.campaign_funnel_by_country
 WITH (security_invoker = true) AS
@@ -221,7 +221,7 @@ SELECT f.campaign_id,
 FROM postalytics.campaign_funnel AS f
 ORDER BY f.last_event_at DESC;
 COMMENT ON VIEW postalytics.campaign_progress IS
-    'progress of campaigns as text bars, the one with the latest event first; for \watch';
+    'progress of campaigns as text bars, for use with \watch; the campaign with the latest event comes first';
 COMMENT ON COLUMN postalytics.campaign_progress.campaign_id IS 'campaign; NULL for pieces without one';
 COMMENT ON COLUMN postalytics.campaign_progress.campaign IS 'name of the campaign; its id if the name is unknown';
 COMMENT ON COLUMN postalytics.campaign_progress.account IS 'account of the campaign; empty if none was given';

@@ -2,7 +2,8 @@
  * facts.sql
  *		Facts about a piece, derived from its row for the reports.
  *
- * The bodies of these functions are in quotes for the reason given at reached_at.
+ * The bodies of these functions are strings for the reason given at reached_at
+ * (piece.sql).
  */
 
 CREATE FUNCTION postalytics.was_sent(piece postalytics.pieces)
@@ -24,7 +25,7 @@ SELECT COALESCE(piece.in_transit_at, piece.in_local_area_at, piece.processed_for
                 piece.re_routed_at, piece.returned_to_sender_at) IS NOT NULL
 $$;
 COMMENT ON FUNCTION postalytics.was_scanned(postalytics.pieces) IS
-    'true if the postal service has reported a piece';
+    'true if the postal service has reported an event of a piece';
 
 CREATE FUNCTION postalytics.is_tracked(piece postalytics.pieces)
 RETURNS boolean

@@ -17,12 +17,12 @@ COMMENT ON TYPE postalytics.funnel_row IS
 COMMENT ON COLUMN postalytics.funnel_row.status IS 'status';
 COMMENT ON COLUMN postalytics.funnel_row.label IS 'display form of the status';
 COMMENT ON COLUMN postalytics.funnel_row.reached IS 'pieces that had reached the status';
-COMMENT ON COLUMN postalytics.funnel_row.at IS 'pieces whose status it was';
+COMMENT ON COLUMN postalytics.funnel_row.at IS 'pieces that were at the status';
 COMMENT ON COLUMN postalytics.funnel_row.rate IS 'reached as a share of all pieces of the campaign';
 COMMENT ON COLUMN postalytics.funnel_row.bar IS 'rate as a bar';
 COMMENT ON COLUMN postalytics.funnel_row.account IS 'account of the campaign; empty if none was given';
 
--- Calls status_as_of only for pieces that have events before and after the time.
+-- Calls status_as_of only for pieces that have events before and after as_of.
 CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity', account text DEFAULT NULL)
 RETURNS SETOF postalytics.funnel_row
 LANGUAGE sql

@@ -18,11 +18,11 @@ $$;
 COMMENT ON FUNCTION postalytics.raise_several_accounts(text) IS
     'internal: raise the error that a piece exists in more than one account';
 
--- If a piece has no later event, its status is the current one.  For retired events
--- the piece still has the first time of each status, but not later ones, so a piece
--- that was re-routed more than once may show the status after the first re-routing.
--- Errors: 21000 if no account is given and the caller can see several that have the
--- piece.
+-- If a piece has no event after as_of, its current status is returned.  If events are
+-- retired, the row of the piece still has the first time of each status, but not later
+-- times.  A piece that was re-routed more than once may therefore show the status after
+-- the first re-routing.  Errors: 21000 if account is NULL and the caller can see the
+-- piece in more than one account.
 CREATE FUNCTION postalytics.status_as_of(piece_id text, as_of timestamptz, account text DEFAULT NULL)
 RETURNS postalytics.mail_status
 LANGUAGE sql
@@ -52,7 +52,7 @@ WHERE p.piece_id = status_as_of.piece_id
 LIMIT 1
 $$;
 COMMENT ON FUNCTION postalytics.status_as_of(text, timestamptz, text) IS
-    'status of a piece at a time; NULL if it had none; in retired months only the first event of each status counts';
+    'status of a piece at a time; NULL if the piece had no status then; in retired months only the first event of each status counts';
 
 CREATE TYPE postalytics.journey_row AS (
     occurred_at timestamptz,
@@ -64,15 +64,15 @@ CREATE TYPE postalytics.journey_row AS (
 );
 COMMENT ON TYPE postalytics.journey_row IS
     'a step in the journey of a piece';
-COMMENT ON COLUMN postalytics.journey_row.occurred_at IS 'time of the event; NULL if there is none';
+COMMENT ON COLUMN postalytics.journey_row.occurred_at IS 'time of the event; NULL for a status without an event';
 COMMENT ON COLUMN postalytics.journey_row.label IS 'display form of the status';
 COMMENT ON COLUMN postalytics.journey_row.days IS 'days since the previous event';
 COMMENT ON COLUMN postalytics.journey_row.note IS 'not reported, awaited, "awaited, late" or, for a piece processed after its expected delivery day, late; otherwise NULL';
 COMMENT ON COLUMN postalytics.journey_row.status IS 'status';
 COMMENT ON COLUMN postalytics.journey_row.account IS 'account of the piece; empty if none was given';
 
--- days is the time since the previous event.  For retired events the piece still has
--- the time at which it first reached each status.
+-- The column days is the time since the previous event.  If all events of a status are
+-- retired, the time at which the piece first reached the status is used instead.
 CREATE FUNCTION postalytics.journey(piece_id text, account text DEFAULT NULL)
 RETURNS SETOF postalytics.journey_row
 LANGUAGE sql
@@ -156,15 +156,17 @@ COMMENT ON COLUMN postalytics.stuck_piece.awaited IS 'status that should follow'
 COMMENT ON COLUMN postalytics.stuck_piece.stuck_for IS 'time since status_at';
 COMMENT ON COLUMN postalytics.stuck_piece.usual IS 'limit that was exceeded: older_than, or the time within which 95% of the pieces of the campaign moved on';
 
--- A piece with a response has been delivered, regardless of its scans.
+-- A piece with a response is not stuck: it has been delivered, regardless of its scans.
 --
--- A piece that has been at its status for longer than younger_than is not expected to
--- move, because its last scan was missed.  NULL means no limit.
+-- A piece that has been at its status for longer than younger_than is left out, because
+-- it is assumed to have moved on without a scan.  If younger_than is NULL, no piece is
+-- left out for this reason.
 --
--- The usual stay at a status is the 95th percentile of the pieces of the same campaign
--- that have moved on from it, if there are at least 20.  It is computed only for
--- statuses at which pieces are waiting.  It is looked up in a map, because the plan of
--- a join would depend on an estimate of the number of stuck pieces.
+-- The usual time at a status is the 95th percentile over the pieces of the same
+-- campaign that have moved on from the status, if there are at least 20 such pieces.
+-- It is computed only for statuses at which pieces are waiting.  These times are looked
+-- up in a map, because the plan of a join would depend on an estimate of the number of
+-- stuck pieces.
 CREATE FUNCTION postalytics.stuck_pieces(
     older_than interval DEFAULT NULL,
     campaign text DEFAULT NULL,
@@ -283,13 +285,13 @@ LEFT JOIN LATERAL postalytics.payload_details(e.payload) AS d ON true
 WHERE p.re_routed_at IS NOT NULL
    OR p.returned_to_sender_at IS NOT NULL;
 COMMENT ON VIEW postalytics.returned_mail IS
-    'returned and re-routed pieces, with the error code and address of the latest such event, which are NULL once its month is retired';
+    'returned and re-routed pieces, with the error code and address in the latest event of the status; they are NULL once the month of the event is retired';
 COMMENT ON COLUMN postalytics.returned_mail.piece_id IS 'piece';
 COMMENT ON COLUMN postalytics.returned_mail.campaign_id IS 'campaign of the piece';
 COMMENT ON COLUMN postalytics.returned_mail.account IS 'account of the piece; empty if none was given';
 COMMENT ON COLUMN postalytics.returned_mail.contact_id IS 'contact of the piece';
 COMMENT ON COLUMN postalytics.returned_mail.status IS 'ReturnedToSender or ReRouted';
-COMMENT ON COLUMN postalytics.returned_mail.occurred_at IS 'time of the latest such event';
+COMMENT ON COLUMN postalytics.returned_mail.occurred_at IS 'time of the latest event of the status';
 COMMENT ON COLUMN postalytics.returned_mail.first_name IS 'first name of the recipient';
 COMMENT ON COLUMN postalytics.returned_mail.last_name IS 'last name of the recipient';
 COMMENT ON COLUMN postalytics.returned_mail.company IS 'company of the recipient';

@@ -34,7 +34,7 @@ FROM (
 ) AS r
 LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (r.campaign_id, r.account);
 COMMENT ON VIEW postalytics.campaign_responses IS
-    'one row per campaign of an account: visitors, their visits, and how many reached the goal URL or did not';
+    'one row per campaign of an account: visitors, their visits, and how many visitors reached the goal URL and how many did not';
 COMMENT ON COLUMN postalytics.campaign_responses.account IS 'account of the campaign; empty if none was given';
 COMMENT ON COLUMN postalytics.campaign_responses.campaign_id IS 'campaign; NULL for pieces without one';
 COMMENT ON COLUMN postalytics.campaign_responses.campaign_name IS 'name of the campaign; NULL if unknown';
@@ -46,9 +46,9 @@ COMMENT ON COLUMN postalytics.campaign_responses.completions IS 'number of visit
 COMMENT ON COLUMN postalytics.campaign_responses.not_completed IS 'visitors who did not visit the goal URL';
 COMMENT ON COLUMN postalytics.campaign_responses.visitors_rate IS 'visitors as a share of the sent pieces (was_sent), the same as responded_rate of campaign_funnel';
 COMMENT ON COLUMN postalytics.campaign_responses.completers_rate IS 'completers as a share of the visitors; in campaign_funnel, purl_completed_rate is their share of the sent pieces';
-COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'median number of days from Mailed to the first visit, for pieces with both in that order';
+COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'median number of days from Mailed to the first visit, for pieces whose first visit is not before Mailed';
 
--- For retired months only the first visit of each kind to a piece's URLs is known.
+-- In retired months, only the first visit to each of the two URLs of a piece is known.
 CREATE VIEW postalytics.responses_by_day
 WITH (security_invoker = true) AS
 SELECT r.account,
@@ -77,11 +77,11 @@ FROM (
 ) AS r
 GROUP BY r.account, r.campaign_id, r.occurred_at::date;
 COMMENT ON VIEW postalytics.responses_by_day IS
-    'one row per campaign of an account and day in the session''s time zone: visits to the personal URL and the goal URL; in retired months only the first of each piece';
+    'one row per campaign of an account and day in the session''s time zone: visits to the personal URL and the goal URL; in retired months, only the first visit to each URL of a piece';
 COMMENT ON COLUMN postalytics.responses_by_day.account IS 'account of the campaign; empty if none was given';
 COMMENT ON COLUMN postalytics.responses_by_day.campaign_id IS 'campaign; NULL for pieces without one';
 COMMENT ON COLUMN postalytics.responses_by_day.day IS 'day, in the time zone of the session';
 COMMENT ON COLUMN postalytics.responses_by_day.visits IS 'number of visits to the personal URL';
-COMMENT ON COLUMN postalytics.responses_by_day.visitors IS 'pieces with such a visit';
+COMMENT ON COLUMN postalytics.responses_by_day.visitors IS 'pieces with a visit to the personal URL';
 COMMENT ON COLUMN postalytics.responses_by_day.completions IS 'number of visits to the goal URL';
-COMMENT ON COLUMN postalytics.responses_by_day.completers IS 'pieces with such a visit';
+COMMENT ON COLUMN postalytics.responses_by_day.completers IS 'pieces with a visit to the goal URL';

@@ -1,10 +1,10 @@
 """crowd.py [dead]
 	Prints the cost of a fetch of 100 in buffers and milliseconds, and its ratio to
-	the cost on an otherwise empty table: beside a million waiting deliveries, of
-	which one piece has ten thousand, a hundred syncs and sixteen workers; then
-	beside dead rows (2,900,000 by default) that a snapshot keeps.  Medians of
-	long-lived sessions, on the server that PGHOST names, in a database with
-	queue.sql and sync s."""
+	the cost on an otherwise empty table.  The first fetches are by sixteen workers,
+	beside a million waiting deliveries of a hundred syncs, of which one piece has
+	ten thousand.  The others are beside dead rows (2,900,000 by default) that a
+	snapshot keeps.  The costs are medians over long-lived sessions.  PGHOST names
+	the server; the database must have queue.sql and sync s."""
 
 import re
 import statistics
@@ -30,7 +30,7 @@ class Worker:
         self.db.execute("SELECT postalytics.ack('s', %s::bigint[])", [self.ids])
 
     def fetch(self, batch=100):
-        """Finish the leased deliveries, fetch, and return milliseconds."""
+        """Finish the leased deliveries, then return the milliseconds of a fetch."""
         self.ack()
         began = time.perf_counter()
         rows = self.db.execute("SELECT delivery_id FROM postalytics.fetch('s', %s)", [batch]).fetchall()
@@ -39,7 +39,7 @@ class Worker:
         return took
 
     def buffers(self):
-        """The same, but return the buffers that the fetch touches."""
+        """As fetch, but return the number of buffers that the fetch touches."""
         self.ack()
         plan = self.db.execute(
             "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) INSERT INTO fetched SELECT delivery_id FROM postalytics.fetch('s', 100)"
@@ -50,7 +50,7 @@ class Worker:
 
 
 def replay(db, copies=1, prefix=""):
-    """Make the events' deliveries due again, or those of pieces that have no events."""
+    """Insert due deliveries of all events or, with a prefix, of pieces without events."""
     for i in range(copies):
         db.execute(
             "INSERT INTO postalytics.deliveries_unfinished (sync, piece_id, account, status, occurred_at, due_at)"
@@ -62,7 +62,7 @@ def replay(db, copies=1, prefix=""):
 
 
 def measure(workers, rounds):
-    """Medians of the buffers and of the milliseconds."""
+    """Return the medians of the buffers and of the milliseconds."""
     admin.execute("CHECKPOINT")
     buffers = [worker.buffers() for worker in workers for _ in range(3)]
     took = [workers[i % len(workers)].fetch() for i in range(rounds * len(workers))]
@@ -105,7 +105,7 @@ for other in workers[1:]:
     other.db.close()
 admin.execute("TRUNCATE postalytics.deliveries_unfinished")
 
-# A snapshot that keeps the dead rows of the deliveries that the worker finishes.
+# This snapshot keeps the dead rows of the deliveries that the worker finishes.
 snapshot = psycopg.connect()
 snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 snapshot.execute("SELECT")
@@ -120,7 +120,7 @@ while dead < DEAD:
     dead += len(rows)
     if not rows:
         replay(admin, 1, f"dead {dead} ")
-while worker.ids:  # the rest
+while worker.ids:  # finish the remaining deliveries
     worker.fetch(500)
 replay(admin)
 report(f"one worker, {dead:,} dead rows", measure([worker], 60), usual)

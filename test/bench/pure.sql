@@ -1,13 +1,13 @@
 /*
  * pure.sql
- *		The rival: ingest's work in SQL alone, as well as we can write it, with kept
- *		plans.  One statement: events read once and inserted, the new ones folded into
- *		pieces and campaigns, owed to the syncs that want them, and those
- *		notified.  It knows one shape of the feed and rejects nothing.
+ *		The rival: the work of ingest written in SQL as well as we can, with saved
+ *		plans.  One statement reads the events once, inserts them, merges the new
+ *		events into pieces and campaigns, creates deliveries, and notifies their
+ *		syncs.  It supports one form of the feed and rejects no events.
  *
- *		Comes through lib's pure(): @json@ is the type to read with, json or
- *		jsonb, unless the lines after "--table:" take the place of those marked
- *		"-- records", and JSON_TABLE reads it.
+ *		pure() in lib edits this file before it is run.  It replaces @json@ with the
+ *		type that is read, json or jsonb.  To read with JSON_TABLE instead, it
+ *		deletes the lines marked "-- records" and uses the lines after "--table:".
  */
 DROP SCHEMA IF EXISTS pure CASCADE;
 CREATE SCHEMA pure;
@@ -36,7 +36,8 @@ BEGIN
 END
 $$;
 
--- first and last: times of the nine statuses that make the current one
+-- Returns the current status from the time of ReturnedToSender, the latest time of
+-- ReRouted, and the latest times of the other statuses, earliest status first.
 CREATE FUNCTION pure.status(returned timestamptz, rerouted timestamptz, last timestamptz[])
 RETURNS postalytics.mail_status
 LANGUAGE sql

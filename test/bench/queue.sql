@@ -1,8 +1,9 @@
 /*
  * queue.sql
- *		The same lease semantics written in SQL on one table, as well as we can.
- *		What is finished stays, with a partial index on what is not, so that a
- *		lease is a HOT update; fetch locks and leases in one statement.
+ *		The lease semantics of the extension, written in SQL on one table, as well
+ *		as we can.  Finished deliveries stay in the table, and partial indexes
+ *		contain the unfinished ones, so that a lease is a HOT update.  hand.take, the
+ *		counterpart of fetch, locks and leases in one statement.
  */
 
 CREATE SCHEMA hand;
@@ -27,7 +28,7 @@ WITH (fillfactor = 70);
 CREATE INDEX ON hand.deliveries (sync, due_at) WHERE finished_at IS NULL;
 CREATE INDEX ON hand.deliveries (piece_id, sync, occurred_at) WHERE finished_at IS NULL;
 
--- What ours settles beside it, unless and latest_only, this one cannot.
+-- Unlike fetch, does not support the columns unless and latest_only of syncs.
 CREATE FUNCTION hand.take(sync text, batch integer, lease interval)
 RETURNS SETOF postalytics.delivery
 LANGUAGE plpgsql
@@ -100,7 +101,7 @@ BEGIN
 END
 $$;
 
--- What they are of, and who is to have them.
+-- The events of the deliveries, and the sync that receives them.
 SELECT FROM postalytics.ingest((
     SELECT json_agg(json_build_object(
         'mailId', i % 25000, 'eventType', (ARRAY[11,4,5,6])[1 + i / 25000],
@@ -110,7 +111,7 @@ SELECT FROM postalytics.ingest((
     FROM generate_series(0, 99999) AS i));
 SELECT FROM postalytics.create_sync('s');
 
--- A hundred thousand that are due, in both.
+-- Makes 100,000 deliveries due in both tables.
 CREATE PROCEDURE hand.refill()
 LANGUAGE sql
 AS $$
@@ -121,7 +122,8 @@ AS $$
     ORDER BY occurred_at;
 $$;
 
--- Fetch and ack all that is due, a transaction each hundred; the slowest fetch.
+-- Fetches and acks all due deliveries, with a transaction for each hundred.  Returns
+-- the time of the slowest fetch.
 CREATE PROCEDURE hand.ours(OUT slowest interval)
 LANGUAGE plpgsql
 AS $$

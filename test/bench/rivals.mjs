@@ -2,7 +2,7 @@
 //		Times 20,000 trivial jobs with graphile-worker, with hand-written SQL that has
 //		the same lease semantics (queue.sql), and with fetch and ack, one after
 //		another.  All clients run in this process, on the server named by PGHOST.
-//		Prints a line for each: its name and jobs per second.
+//		Prints a line for each of these runs: its name and the jobs per second.
 
 import { createRequire } from "node:module";
 
@@ -15,7 +15,7 @@ const pool = new pg.Pool({ max: 12 }).on("error", () => {});
 pool.on("connect", (client) => client.on("error", () => {}));
 const logger = new Logger(() => () => {});
 
-// Times what finishes all jobs.
+// Times work, which finishes all jobs, and prints the jobs per second.
 async function timed(name, work) {
   const began = process.hrtime.bigint();
   await work();
@@ -62,9 +62,9 @@ async function graphile(name, preset) {
       },
     });
     await all;
-    await runner.stop(); // which completes what is still in batches
+    await runner.stop(); // completes the jobs that are still in batches
   });
-  // It may still be completing the last job.
+  // The runner may still be completing the last job.
   for (let tries = 0; ; tries++) {
     const { rows } = await pool.query("SELECT count(*)::int AS left FROM graphile_worker._private_jobs");
     if (rows[0].left === 0) break;
