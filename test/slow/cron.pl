@@ -10,7 +10,7 @@ my $node = PostgreSQL::Test::Cluster->new('cron');
 $node->init;
 my $share = `$ENV{PG_CONFIG} --sharedir`;
 chomp $share;
-plan skip_all => 'there is no pg_cron for this server version here' unless -f "$share/extension/pg_cron.control";
+plan skip_all => 'pg_cron is not installed for this server version' unless -f "$share/extension/pg_cron.control";
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.database_name = 'postgres'\ncron.use_background_workers = on");
 $node->start;

@@ -55,7 +55,7 @@ nothing_left('pg_cancel_backend');
 SKIP:
 {
 	my $disk = "$ENV{TESTDIR}/small_disk";
-	skip 'there is no small disk: test/run mounts one when it can', 4 unless -e "$disk/mounted";
+	skip 'no small disk: test/run could not mount one', 4 unless -e "$disk/mounted";
 	$node->safe_psql('postgres', "CREATE TABLESPACE small LOCATION '$disk/space'") if mkdir "$disk/space";
 	$node->safe_psql('postgres', 'DROP EXTENSION postalytics_status CASCADE');
 	$node->safe_psql('postgres', q{SET default_tablespace = small; CREATE EXTENSION postalytics_status; SELECT postalytics.configure('latest', '36500d')});

@@ -109,7 +109,7 @@ is($node->safe_psql('postgres', "SET lock_timeout = '1s'; SELECT postalytics.ack
 my @left = map { $node->safe_psql('postgres', $_) } (q{SELECT state, count(*) FROM postalytics.deliveries GROUP BY 1 ORDER BY 1},
 	q{SELECT detail FROM postalytics.maintenance_log WHERE action = 'no history'});
 is_deeply(\@left, [ 'leased|8', 'deliveries finished without history: 1' ], 'the delivery has no history, and maintenance_log says so');
-like(slurp_file($node->logfile), qr/finished 1 delivery without history/, 'as does the server log');
+like(slurp_file($node->logfile), qr/could not keep history of 1 finished delivery/, 'as does the server log');
 ask($maintainer, "ROLLBACK; SELECT 'rolled back'");
 is(answer($maintainer), 'rolled back', 'the partition is gone again');
 $maintainer->{run}->kill_kill;

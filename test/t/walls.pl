@@ -265,7 +265,7 @@ refused('manager', "DELETE FROM postalytics.syncs", qr/permission denied for tab
 # The payload of a reject cannot prevent the retry of others, however deep its nesting.
 run('feed', q!SELECT postalytics.ingest((repeat('{"data":', 4000) || '1' || repeat('}', 4000))::json)!);
 run('feed', q!SELECT postalytics.ingest((repeat('[', 2500) || '{"to":' || repeat('{"x":', 1500) || '1' || repeat('}', 1501) || repeat(']', 2500))::json)!);
-is(join(',', map { @$_ } @{ $superuser->selectall_arrayref("SELECT DISTINCT reason FROM postalytics.rejects WHERE reason LIKE 'nested%'") }), 'nested more than 100 levels deep', 'nesting has a limit');
+is(join(',', map { @$_ } @{ $superuser->selectall_arrayref("SELECT DISTINCT reason FROM postalytics.rejects WHERE reason LIKE '%nested%'") }), 'event is nested more than 100 levels deep', 'nesting has a limit');
 run($me, q{DO $$ BEGIN PERFORM postalytics.retry_rejects(); END $$});
 
 # A session works with JIT, whether it used it before the library was loaded or in
