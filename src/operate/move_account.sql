@@ -114,6 +114,7 @@ BEGIN
           AND a.attnum > 0
           AND NOT a.attisdropped
           AND a.attgenerated = ''
+          AND a.attidentity <> 'a'
           AND a.attname NOT IN ('piece_id', 'account');
         EXECUTE format('UPDATE postalytics.pieces AS n
                         SET (%1$s) = (SELECT %1$s FROM postalytics.merge_piece(o, n, false))

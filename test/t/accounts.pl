@@ -220,7 +220,7 @@ is(join('|', $db{together}->selectrow_array(q{SELECT account, first_name, zip, l
 # Rows of users that refer to merged pieces are neither deleted nor left behind.
 $db{together}->do(q{CREATE TABLE call_list (piece text, of text, remark text,
 	FOREIGN KEY (piece, of) REFERENCES pieces (piece_id, account) ON DELETE CASCADE ON UPDATE CASCADE);
-	ALTER TABLE pieces ADD remark text;
+	ALTER TABLE pieces ADD remark text, ADD serial bigint GENERATED ALWAYS AS IDENTITY;
 	SELECT ingest(q), ingest(q, 'a') FROM (SELECT '[{"mailId": "both", "eventType": 11, "eventDate": "2026-10-01"}]'::json) AS q (q);
 	SELECT ingest('{"mailId": "one", "eventType": 11, "eventDate": "2026-10-01"}');
 	UPDATE pieces SET remark = 'of ' || account WHERE piece_id = 'both';
