@@ -20,7 +20,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
 	report/bar.o report/calendar.o report/payload.o \
-	operate/guard.o \
+	operate/guard.o operate/library_version.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
 	worker/status.o worker/worker.o)
 
@@ -43,7 +43,7 @@ SQL = $(addprefix src/, \
 	report/response_report.sql \
 	operate/configure.sql operate/move_account.sql operate/rebuild.sql \
 	operate/retract.sql operate/forget.sql operate/retire_pieces.sql operate/shrink.sql operate/maintain.sql \
-	operate/drop_campaign.sql operate/metrics.sql operate/guard.sql \
+	operate/drop_campaign.sql operate/metrics.sql operate/guard.sql operate/check_setup.sql \
 	worker/status.sql \
 	rights/grant.sql)
 INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql

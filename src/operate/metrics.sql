@@ -82,7 +82,16 @@ AS $$
         ('attempts_last_hour', COALESCE(t.attempts, 0)::double precision),
         ('successes_last_hour', COALESCE(t.successes, 0)::double precision),
         ('failures_last_hour', COALESCE(t.failures, 0)::double precision),
-        ('oldest_due_seconds', COALESCE(date_part('epoch', clock_timestamp() - d.due_at), 0))) AS m (name, value)
+        ('oldest_due_seconds', COALESCE(date_part('epoch', clock_timestamp() - d.due_at), 0)),
+        ('dead_deliveries', (SELECT count(*)
+                             FROM postalytics.deliveries_unfinished AS g
+                             WHERE g.sync = s.name
+                               AND g.due_at = 'infinity')::double precision),
+        ('paused', (SELECT count(*)
+                    FROM postalytics.pauses AS p
+                    WHERE p.sync = s.name
+                      AND p.until > now()
+                    LIMIT 1)::double precision)) AS m (name, value)
     WHERE s.durable
     UNION ALL
     SELECT 'latency_seconds',
@@ -94,6 +103,54 @@ AS $$
 $$;
 COMMENT ON FUNCTION postalytics.sync_metrics() IS
     'internal: the metrics of each durable sync';
+
+CREATE FUNCTION postalytics.is_preloaded()
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'postalytics_status' = ANY (string_to_array(translate(current_setting('shared_preload_libraries'), ' "', ''), ','))
+$$;
+COMMENT ON FUNCTION postalytics.is_preloaded() IS
+    'internal: true if the library is in shared_preload_libraries';
+
+-- Returns the metrics that the catalogs contain.  Counts of events and rejects are those
+-- of the sequences of their ids: they never decrease, and have gaps.
+CREATE FUNCTION postalytics.database_metrics()
+RETURNS TABLE (name text, labels jsonb, value double precision)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.name, '{}'::jsonb, m.value
+    FROM (VALUES
+        ('event_ids', COALESCE(pg_sequence_last_value('postalytics.event_id_seq'), 0)::double precision),
+        ('reject_ids', COALESCE(pg_sequence_last_value('postalytics.reject_id_seq'), 0)::double precision),
+        ('maintenance_failures_last_day', (SELECT count(*)
+                                           FROM postalytics.maintenance_log AS l
+                                           WHERE l.action = 'failed'
+                                             AND l.at > now() - '1 day'::interval)::double precision),
+        ('worker_expected', postalytics.is_preloaded()::integer::double precision),
+        ('worker_running', (SELECT count(*)
+                            FROM pg_stat_activity AS a
+                            WHERE a.backend_type = 'postalytics_status worker'
+                              AND a.datname = current_database())::double precision)) AS m (name, value)
+    UNION ALL
+    SELECT 'month_bytes',
+           jsonb_build_object('month', to_char(l.starts_at AT TIME ZONE 'UTC', 'YYYY-MM')),
+           sum(pg_total_relation_size(l.leaf))::double precision
+    FROM postalytics.leaves('postalytics.events') AS l
+    GROUP BY 2
+    UNION ALL
+    SELECT 'table_bytes',
+           jsonb_build_object('table', t.name),
+           pg_total_relation_size(('postalytics.' || t.name)::regclass)::double precision
+    FROM unnest('{pieces,rejects,deliveries_unfinished}'::text[]) AS t (name)
+$$;
+COMMENT ON FUNCTION postalytics.database_metrics() IS
+    'internal: the metrics of the database as a whole';
 
 CREATE VIEW postalytics.metrics
 WITH (security_invoker = true) AS
@@ -110,9 +167,14 @@ UNION ALL
 SELECT s.name,
        s.labels,
        s.value
-FROM postalytics.sync_metrics() AS s;
+FROM postalytics.sync_metrics() AS s
+UNION ALL
+SELECT d.name,
+       d.labels,
+       d.value
+FROM postalytics.database_metrics() AS d;
 COMMENT ON VIEW postalytics.metrics IS
     'numbers for monitoring, one row per metric and set of labels';
 COMMENT ON COLUMN postalytics.metrics.name IS 'name of the metric';
-COMMENT ON COLUMN postalytics.metrics.labels IS 'labels of the metric: the sync, and the quantile of a latency';
+COMMENT ON COLUMN postalytics.metrics.labels IS 'labels of the metric: the sync and the quantile of a latency, the month, or the table';
 COMMENT ON COLUMN postalytics.metrics.value IS 'current value of the metric';

@@ -235,7 +235,7 @@ AS $$
                       postalytics.bar(double precision, double precision, integer),
                       postalytics.rate(bigint, bigint)'),
         ('read all', 'SELECT ON postalytics.field_names, postalytics.status_names, postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
-        ('read all', 'EXECUTE ON FUNCTION postalytics.known_settings(), postalytics.worker_status(), postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics()'),
+        ('read all', 'EXECUTE ON FUNCTION postalytics.known_settings(), postalytics.worker_status(), postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics(), postalytics.database_metrics()'),
         ('sync', 'EXECUTE ON FUNCTION
                       postalytics.fetch(text, integer, interval, interval, bigint[]),
                       postalytics.ack(text, bigint[], integer[]),
@@ -257,15 +257,15 @@ AS $$
                       postalytics.discard(text, text, text[], text[], text[], text[], timestamptz, timestamptz),
                       postalytics.retry_rejects(), postalytics.configure(text, text),
                       postalytics.setting(text), postalytics.known_settings(),
-                      postalytics.maintain(), postalytics.ensure_partitions(timestamptz, timestamptz),
-                      postalytics.worker_status(), postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics(),
+                      postalytics.maintain(), postalytics.ensure_partitions(timestamptz, timestamptz), postalytics.check_setup(),
+                      postalytics.worker_status(), postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics(), postalytics.database_metrics(),
                       postalytics.rebuild_pieces(text[], text),
                       postalytics.retract_event(text, postalytics.mail_status, timestamptz, text),
                       postalytics.forget(text, text, text, text, boolean),
                       postalytics.drop_campaign(text, text)'),
         ('monitor', 'SELECT ON postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
         ('monitor', 'EXECUTE ON FUNCTION postalytics.setting(text), postalytics.known_settings(), postalytics.worker_status(),
-                      postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics()')
+                      postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics(), postalytics.database_metrics()')
     ) AS p (kind, privilege)
     WHERE p.kind = sql_privileges.kind
 $$;
@@ -622,3 +622,12 @@ GRANT EXECUTE ON FUNCTION
     postalytics.readable_accounts(),
     postalytics.is_manager()
 TO PUBLIC;
+
+-- Numbers only, for monitoring systems whose role is a member of pg_monitor.
+GRANT SELECT ON postalytics.metrics TO pg_monitor;
+GRANT EXECUTE ON FUNCTION
+    postalytics.waiting_fetches(),
+    postalytics.oldest_snapshot(),
+    postalytics.sync_metrics(),
+    postalytics.database_metrics()
+TO pg_monitor;

@@ -84,6 +84,30 @@ is(metrics()->{oldest_snapshot_seconds}, 0, 'and again no snapshot');
 $admin->do('VACUUM postalytics.deliveries_unfinished');
 cmp_ok(metrics()->{dead_rows}, '<', 100, 'few dead rows after VACUUM');
 
+# The database as a whole, for members of pg_monitor, who see nothing else.
+$admin->do(q{CREATE ROLE prometheus LOGIN; GRANT pg_monitor TO prometheus;
+	INSERT INTO postalytics.maintenance_log (action, relation, detail) VALUES ('failed', 'postalytics.events', 'no space');
+	SELECT postalytics.nack('s', ARRAY(SELECT delivery_id FROM postalytics.fetch('s', 3)), 'no', dead => true);
+	SELECT postalytics.pause_sync('quiet', '1 hour');
+	SELECT postalytics.ingest('{"mailId": 1}')});
+my $prometheus = session('prometheus');
+my %of = map { $_->[0] => $_->[1] } @{ $prometheus->selectall_arrayref(q{SELECT name || COALESCE(' ' || (labels ->> 'sync'), '') || COALESCE(' ' || (labels ->> 'table'), ''), value
+	FROM postalytics.metrics WHERE labels ->> 'month' IS NULL}) };
+cmp_ok($of{event_ids}, '>=', 1000, 'ids of events');
+is($of{reject_ids}, 1, 'ids of rejects');
+is($of{maintenance_failures_last_day}, 1, 'failures of maintain()');
+is("$of{worker_expected} $of{worker_running}", '0 0', 'no background worker, and none expected');
+is($of{'dead_deliveries s'}, 3, 'dead deliveries');
+is("$of{'paused s'} $of{'paused quiet'}", '0 1', 'a paused sync');
+cmp_ok($of{"table_bytes $_"}, '>', 0, "size of $_") for qw(pieces rejects deliveries_unfinished);
+is(join(' ', map { @$_ } @{ $prometheus->selectall_arrayref(q{SELECT labels ->> 'month' FROM postalytics.metrics WHERE name = 'month_bytes'}) }), '2026-10', 'size of each month');
+for my $query ('TABLE postalytics.pieces', 'TABLE postalytics.syncs', 'SELECT postalytics.maintain()')
+{
+	eval { $prometheus->do($query) };
+	is($prometheus->state, '42501', "a member of pg_monitor is refused: $query");
+}
+$prometheus->disconnect;
+
 # maintain() deletes old counts.
 $admin->do(q{UPDATE postalytics.tallies SET at = at - interval '61 min'});
 is(metrics()->{'attempts_last_hour s'}, 0, 'counts older than an hour are left out');
