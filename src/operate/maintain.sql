@@ -122,9 +122,11 @@ DECLARE
     name text := leaf::text;
     action text := 'drop';
     detail text;
+    amount text;
 BEGIN
     PERFORM postalytics.check_read_committed('maintain');
     BEGIN
+        amount := format('rows: about %s, bytes: %s', (SELECT greatest(c.reltuples, 0) FROM pg_class AS c WHERE c.oid = leaf), pg_total_relation_size(leaf));
         IF parent = 'postalytics.events'::regclass THEN
             action := postalytics.setting('retention_action');
             detail := postalytics.retire_month(leaf, action, may_queue);
@@ -136,7 +138,7 @@ BEGIN
             action := 'failed';
             detail := SQLERRM;
     END;
-    RETURN postalytics.log_maintenance(action, name, detail);
+    RETURN postalytics.log_maintenance(action, name, detail, amount);
 END
 $$;
 COMMENT ON FUNCTION postalytics.retire_leaf(regclass, regclass, boolean) IS

@@ -22,13 +22,25 @@ COMMENT ON COLUMN postalytics.maintenance_log.detail IS 'details, or the error';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.maintenance_log', '');
 
-CREATE FUNCTION postalytics.log_maintenance(action text, relation text, detail text DEFAULT NULL)
+-- An action that removes data is also recorded in the server log, there with the amount.
+CREATE FUNCTION postalytics.log_maintenance(action text, relation text, detail text DEFAULT NULL, amount text DEFAULT NULL)
 RETURNS postalytics.maintenance_log
-LANGUAGE sql
-BEGIN ATOMIC
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    done postalytics.maintenance_log;
+BEGIN
     INSERT INTO postalytics.maintenance_log (action, relation, detail)
     VALUES (action, relation, detail)
-    RETURNING *;
-END;
-COMMENT ON FUNCTION postalytics.log_maintenance(text, text, text) IS
+    RETURNING *
+    INTO done;
+    IF action = ANY ('{drop,detach,delete,anonymise}') THEN
+        RAISE LOG 'maintain() performed "%" on relation "%"', action, relation
+            USING DETAIL = concat_ws(', ', amount, detail);
+    END IF;
+    RETURN done;
+END
+$$;
+COMMENT ON FUNCTION postalytics.log_maintenance(text, text, text, text) IS
     'internal: record an action of maintain()';

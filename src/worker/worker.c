@@ -51,6 +51,9 @@ static WorkerSlot *my_slot;
 static void
 release_slot(int code, Datum arg)
 {
+	ereport(LOG,
+			(errmsg("background worker of extension \"%s\" stopped in database with OID %u",
+					EXTENSION_NAME, MyDatabaseId)));
 	LWLockAcquire(wake_shared->lock, LW_EXCLUSIVE);
 	if (my_slot->pid == MyProcPid)
 	{
@@ -384,6 +387,10 @@ postalytics_worker_main(Datum arg)
 				 errmsg("too many databases with extension \"%s\"", EXTENSION_NAME),
 				 errdetail("At most %d databases can have a background worker.", MAX_WORKERS),
 				 errhint("Set \"%s.worker_databases\" to the databases that need one.", EXTENSION_NAME)));
+
+	ereport(LOG,
+			(errmsg("background worker of extension \"%s\" started in database with OID %u",
+					EXTENSION_NAME, MyDatabaseId)));
 
 	/*
 	 * Names are looked up in pg_catalog, and the queue must be read through

@@ -355,5 +355,10 @@ $standby->promote;
 ok($standby->poll_query_until('postgres', 'SELECT running FROM postalytics.worker_status()'), 'a promoted one has both');
 
 $_->stop for $standby, $node;
+# The server log has a line for each start and stop of the worker, and for what it removed.
+my $log = slurp_file($node->logfile);
+cmp_ok(scalar(() = $log =~ /LOG:  background worker of extension "postalytics_status" started in database with OID \d+$/mg), '>', 1, 'starts are logged');
+cmp_ok(scalar(() = $log =~ /LOG:  background worker of extension "postalytics_status" stopped in database with OID \d+$/mg), '>', 1, 'and stops');
+like($log, qr/LOG:  maintain\(\) performed "anonymise" on relation "postalytics\.pieces"\n.*DETAIL:  pieces: \d+$/m, 'and what maintain() removed, with counts');
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP:/, 'there is no PANIC or failed assertion in the log');
 done_testing();
