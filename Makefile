@@ -20,7 +20,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
 	report/bar.o report/calendar.o report/payload.o \
-	operate/guard.o operate/library_version.o \
+	operate/guard.o operate/library.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
 	worker/status.o worker/worker.o)
 

@@ -4,8 +4,8 @@
  *
  * Each check is a function that returns its findings, and no row if all is well.  The
  * severity of a finding is error if data is lost, delayed or visible to the wrong role,
- * warning if that may happen, and notice otherwise.  The checks read the catalogs.  Of
- * the data, they read only samples, and rows that an index finds.
+ * warning if that may happen, and notice otherwise.  Of the data, the checks read only
+ * samples and index entries.
  */
 
 CREATE TYPE postalytics.setup_finding AS (
@@ -48,13 +48,9 @@ AS $$
     UNION ALL
     SELECT 'error', 'background worker',
            'The library is in shared_preload_libraries, but this database has no background worker.',
-           'See worker_status() and the server log. You might need to increase max_worker_processes, or to add the database to postalytics_status.worker_databases.'
-    WHERE postalytics.is_preloaded()
-      AND NOT pg_is_in_recovery()
-      AND NOT EXISTS (SELECT
-                      FROM pg_stat_activity AS a
-                      WHERE a.backend_type = 'postalytics_status worker'
-                        AND a.datname = current_database())
+           'See worker_status() and the server log. You might need to increase max_worker_processes.'
+    WHERE postalytics.worker_expected()
+      AND NOT postalytics.worker_runs()
     UNION ALL
     SELECT 'notice', 'background worker',
            'The library is not in shared_preload_libraries, so workers are not notified when a delivery comes due, and transactions that store events call NOTIFY themselves.',
@@ -63,17 +59,15 @@ AS $$
       AND EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.enabled AND s.durable)
     UNION ALL
     SELECT 'notice', 'search_path',
-           'No search_path setting of a role or database contains schema postalytics, so sessions that do not set it find neither the functions nor the operators.',
-           format('ALTER DATABASE %I SET search_path = "$user", public, postalytics;', current_database())
-    WHERE NOT EXISTS (SELECT
-                      FROM pg_db_role_setting AS s
-                      CROSS JOIN unnest(s.setconfig) AS c (setting)
-                      WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))
-                        AND c.setting LIKE 'search\_path=%postalytics%')
+           'The search_path of your role in this database does not contain schema postalytics.',
+           format('If you do not want to qualify all names: ALTER DATABASE %I SET search_path = %s, postalytics;', current_database(), s.reset_val)
+    FROM pg_settings AS s
+    WHERE s.name = 'search_path'
+      AND s.reset_val !~ '(^|[ ,"])postalytics($|[ ,"])'
     UNION ALL
     SELECT 'warning', 'old snapshot',
            format('A transaction has kept VACUUM from removing dead rows for %s.', date_trunc('second', o.age)),
-           'Find it in pg_stat_activity (xact_start) or pg_prepared_xacts, and end it.'
+           'Find it in pg_stat_activity (xact_start) or pg_prepared_xacts. Unless it is a dump or a report that has to take so long, end it.'
     FROM postalytics.oldest_snapshot() AS o (age)
     WHERE o.age > '1 hour'
 $$;
@@ -89,42 +83,43 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'warning', 'maintenance',
-           format('The partition of %s for %s is missing, so maintain() has not run lately.', p.parent, p.period),
+           format('The partition of %s for %s is missing, so maintain() has not run lately, or never.', p.parent, p.period),
            'Call maintain() every day: with the background worker, pg_cron or cron.'
     FROM (
-        SELECT 'events' AS parent, to_char(now() AT TIME ZONE 'UTC' + m.months * interval '1 month', 'YYYY-MM') AS period,
-               date_trunc('month', now() AT TIME ZONE 'UTC') + m.months * interval '1 month' AS starts_at
-        FROM (SELECT LEAST(postalytics.setting('premake_months')::integer, 1)) AS m (months)
+        SELECT 'events' AS parent, to_char(m.starts_at, 'YYYY-MM') AS period, m.starts_at
+        FROM (SELECT date_trunc('month', now() AT TIME ZONE 'UTC')
+                     + (LEAST(postalytics.setting('premake_months')::integer, 2) - 1) * interval '1 month') AS m (starts_at)
+        WHERE postalytics.setting('premake_months')::integer >= 1
         UNION ALL
-        SELECT 'deliveries', to_char(now() AT TIME ZONE 'UTC' + interval '1 day', 'YYYY-MM-DD'),
-               date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day'
+        SELECT 'deliveries', to_char(d.starts_at, 'YYYY-MM-DD'), d.starts_at
+        FROM (SELECT date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day') AS d (starts_at)
         WHERE postalytics.setting('history')::interval > '0'
           AND EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.durable)
     ) AS p
-    WHERE EXISTS (SELECT FROM postalytics.events)
+    WHERE pg_sequence_last_value('postalytics.event_id_seq') IS NOT NULL
       AND NOT EXISTS (SELECT
                       FROM postalytics.leaves(('postalytics.' || p.parent)::regclass) AS l
                       WHERE p.starts_at AT TIME ZONE 'UTC' >= l.starts_at
                         AND p.starts_at AT TIME ZONE 'UTC' < l.ends_at)
     UNION ALL
-    SELECT 'error', 'maintenance',
-           format('maintain() failed for %s on %s: %s', m.relation, m.at::date, m.detail),
-           'See maintenance_log, and remove the cause.'
+    SELECT 'warning', 'maintenance',
+           format('maintain() failed for %s at %s: %s', m.relation, date_trunc('second', m.at), m.detail),
+           'Remove the cause. The finding disappears a day after the last failure.'
     FROM (SELECT DISTINCT ON (m.relation) m.relation, m.at, m.action, m.detail
           FROM postalytics.maintenance_log AS m
-          WHERE m.at > now() - interval '3 days'
+          WHERE m.at > now() - interval '1 day'
           ORDER BY m.relation, m.at DESC) AS m
     WHERE m.action = 'failed'
     UNION ALL
     SELECT 'warning', 'settings',
-           format('Events are accepted for %s, but months are retired after %s: an event that arrives again after that is new.',
+           format('Events are accepted for %s, but months are retired after %s: an event that is sent again after that is stored again.',
                   postalytics.setting('earliest'), postalytics.setting('retention')),
            format('SELECT configure(''earliest'', %L);', postalytics.setting('retention'))
     WHERE postalytics.setting('retention')::interval > '0'
-      AND postalytics.setting('earliest')::interval > postalytics.setting('retention')::interval
+      AND now() - postalytics.setting('earliest')::interval < now() - postalytics.setting('retention')::interval - interval '1 day'
     UNION ALL
     SELECT 'notice', 'settings',
-           'Months of events are retired, but recipients stay in pieces.',
+           'Months of events are retired, but data about recipients is kept in pieces.',
            'Set piece_retention, for example SELECT configure(''piece_retention'', ''3 years'');'
     WHERE postalytics.setting('retention')::interval > '0'
       AND postalytics.setting('piece_retention')::interval = '0'
@@ -138,6 +133,8 @@ $$;
 COMMENT ON FUNCTION postalytics.check_maintenance() IS
     'internal: findings about maintenance and retention';
 
+-- A sync has no worker if a delivery has been due, and nothing has been leased, for an
+-- hour in which the sync was neither paused nor limited by its rate.
 CREATE FUNCTION postalytics.check_syncs()
 RETURNS SETOF postalytics.setup_finding
 LANGUAGE sql
@@ -145,47 +142,68 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'warning', 'sync matches nothing',
-           format('No event of campaign "%s" of sync "%s" has arrived.', c.id, s.name),
+           format('No stored event belongs to campaign "%s", to which sync "%s" is restricted.', c.id, s.name),
            'Campaigns are given by their id, which is listed in table campaigns.'
     FROM postalytics.syncs AS s
     CROSS JOIN unnest(s.campaigns) AS c (id)
     WHERE s.enabled
-      AND NOT EXISTS (SELECT FROM postalytics.campaigns AS k WHERE k.campaign_id = c.id)
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.campaigns AS k
+                      WHERE k.campaign_id = c.id
+                        AND (s.accounts IS NULL OR k.account = ANY (s.accounts)))
       AND NOT EXISTS (SELECT FROM postalytics.pieces AS p WHERE p.drop_id = c.id)
     UNION ALL
     SELECT 'warning', 'sync matches nothing',
-           format('No event of account "%s" of sync "%s" has arrived.', a.account, s.name),
+           format('No stored campaign belongs to account "%s", to which sync "%s" is restricted.', a.account, s.name),
            'The account of an event is that of the role that sends it; see table bindings.'
     FROM postalytics.syncs AS s
     CROSS JOIN unnest(s.accounts) AS a (account)
     WHERE s.enabled
       AND NOT EXISTS (SELECT FROM postalytics.campaigns AS k WHERE k.account = a.account)
-      AND NOT EXISTS (SELECT FROM postalytics.pieces AS p WHERE p.account = a.account)
     UNION ALL
     SELECT 'error', 'sync without worker',
-           format('Sync "%s" has deliveries that have been due for %s, and no worker has fetched for an hour.', h.name,
-                  date_trunc('second', now() - h.oldest_due_at)),
+           format('A delivery of sync "%s" has been due for %s, and none has been leased for an hour.', s.name,
+                  date_trunc('second', now() - d.due_at)),
            'Start its worker, or disable or drop the sync.'
-    FROM postalytics.sync_health AS h
-    WHERE h.enabled
-      AND h.paused_until IS NULL
-      AND h.oldest_due_at < now() - interval '1 hour'
+    FROM postalytics.syncs AS s
+    CROSS JOIN LATERAL (
+        SELECT d.due_at
+        FROM postalytics.deliveries_unfinished AS d
+        WHERE d.sync = s.name
+          AND d.due_at <= now()
+        ORDER BY d.due_at
+        LIMIT 1
+    ) AS d
+    WHERE s.enabled
+      AND (s.rate IS NULL OR s.per <= '1 hour')
+      AND d.due_at < now() - interval '1 hour'
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.pauses AS p
+                      WHERE p.sync = s.name
+                        AND p.until > now() - interval '1 hour')
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.breaker_events AS b
+                      WHERE b.sync = s.name
+                        AND b.until > now() - interval '1 hour')
       AND NOT EXISTS (SELECT
                       FROM postalytics.tallies AS t
-                      WHERE t.sync = h.name
+                      WHERE t.sync = s.name
                         AND t.at > now() - interval '1 hour'
                         AND t.attempts > 0)
     UNION ALL
     SELECT 'warning', 'dead deliveries',
-           format('Sync "%s" has %s dead deliveries.', h.name, h.dead),
+           format('Dead deliveries of sync "%s": %s.', d.sync, d.dead),
            'See dead_letters, remove the cause, then call redrive or discard.'
-    FROM postalytics.sync_health AS h
-    WHERE h.dead > 0
+    FROM (SELECT d.sync, count(*) AS dead
+          FROM postalytics.deliveries_unfinished AS d
+          WHERE d.due_at = 'infinity'
+          GROUP BY d.sync) AS d
 $$;
 COMMENT ON FUNCTION postalytics.check_syncs() IS
     'internal: findings about syncs';
 
--- Samples the events of the latest months, as create_sync does.
+-- Samples the events of the latest months, as create_sync does.  The accounts are not
+-- named, because managers may not read payloads.
 CREATE FUNCTION postalytics.check_payload_accounts()
 RETURNS SETOF postalytics.setup_finding
 LANGUAGE plpgsql
@@ -194,32 +212,78 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     leaf regclass;
-    stated text[];
+    named text[];
+    all_named text[] := '{}';
 BEGIN
     FOR leaf IN
         SELECT l.leaf
         FROM postalytics.leaves('postalytics.events') AS l
         WHERE l.starts_at <= now()
         ORDER BY l.ends_at DESC
-        LIMIT 2
+        LIMIT 4
     LOOP
         EXECUTE format('SELECT array_agg(DISTINCT a.account)
                         FROM (SELECT e.account, e.payload FROM %s AS e LIMIT 10000) AS e
                         CROSS JOIN LATERAL postalytics.payload_account(e.payload) AS a (account)
                         WHERE e.account = ''''
                           AND a.account <> ''''', leaf)
-        INTO stated;
-        IF cardinality(stated) > 1 THEN
-            RETURN NEXT ROW('warning', 'accounts',
-                format('Payloads name %s accounts, such as "%s" and "%s", but their events have no account.', cardinality(stated), stated[1], stated[2]),
-                'Bind a role for each client with grant_ingest, pass the account to ingest, or map its path in field_names.')::postalytics.setup_finding;
-            RETURN;
-        END IF;
+        INTO named;
+        all_named := ARRAY(SELECT unnest(all_named) UNION SELECT unnest(named));
     END LOOP;
+    IF cardinality(all_named) > 1 THEN
+        RETURN NEXT ROW('warning', 'accounts',
+            format('Payloads of events that have no account name %s different accounts.', cardinality(all_named)),
+            'Bind a role for each client with grant_ingest, pass the account to ingest, or map its path in field_names.')::postalytics.setup_finding;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION postalytics.check_payload_accounts() IS
     'internal: a finding if payloads name several accounts that their events do not have';
+
+-- The privileges on objects of the extension, except those of its owner, of superusers,
+-- and of the install script.  is_explained is true if a binding of the role includes the
+-- privilege, or if the role has BYPASSRLS, as a role that dumps the database has.
+CREATE FUNCTION postalytics.granted_privileges()
+RETURNS TABLE (grantee text, privilege text, object text, is_explained boolean)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT
+           CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(COALESCE(r.rolname, a.grantee::text)) END,
+           a.privilege_type,
+           o.name,
+           EXISTS (SELECT
+                   FROM postalytics.binding_kinds(a.grantee) AS k
+                   CROSS JOIN postalytics.sql_privileges(k.kind) AS p (privilege)
+                   WHERE split_part(p.privilege, ' ON ', 1) ~ ('\m' || a.privilege_type || '\M')
+                     AND p.privilege ~ ('postalytics\.' || o.name || '\M'))
+           OR (COALESCE(r.rolbypassrls, false) AND a.privilege_type IN ('SELECT', 'USAGE'))
+    FROM (SELECT 'pg_proc'::regclass AS catalog, p.oid, p.proname::text AS name, p.proacl AS acl, p.proowner AS owner
+          FROM pg_proc AS p
+          WHERE p.pronamespace = 'postalytics'::regnamespace
+          UNION ALL
+          SELECT 'pg_class'::regclass, c.oid, c.relname::text, c.relacl, c.relowner
+          FROM pg_class AS c
+          WHERE c.relnamespace = 'postalytics'::regnamespace
+            AND c.relkind IN ('r', 'p', 'v', 'S')
+          UNION ALL
+          SELECT 'pg_namespace'::regclass, n.oid, n.nspname::text, n.nspacl, n.nspowner
+          FROM pg_namespace AS n
+          WHERE n.nspname = 'postalytics') AS o
+    CROSS JOIN LATERAL aclexplode(o.acl) AS a
+    LEFT JOIN pg_roles AS r ON r.oid = a.grantee
+    WHERE a.grantee <> o.owner
+      AND NOT COALESCE(r.rolsuper, false)
+      AND NOT (o.catalog = 'pg_namespace'::regclass AND a.grantee = 0 AND a.privilege_type = 'USAGE')
+      AND NOT EXISTS (SELECT
+                      FROM pg_init_privs AS i
+                      CROSS JOIN LATERAL aclexplode(i.initprivs) AS ia
+                      WHERE (i.classoid, i.objoid, i.objsubid) = (o.catalog, o.oid, 0)
+                        AND (ia.grantee, ia.privilege_type) = (a.grantee, a.privilege_type))
+$$;
+COMMENT ON FUNCTION postalytics.granted_privileges() IS
+    'internal: privileges on objects of the extension, and whether bindings explain them';
 
 CREATE FUNCTION postalytics.check_roles()
 RETURNS SETOF postalytics.setup_finding
@@ -227,95 +291,100 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'error', 'TRIGGER privilege',
-           format('Role %s has the privilege TRIGGER on %s, so it can run code as other roles.',
-                  CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, c.oid::regclass),
-           format('REVOKE TRIGGER ON %s FROM %s;', c.oid::regclass,
-                  CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
-    FROM pg_class AS c
-    CROSS JOIN LATERAL aclexplode(c.relacl) AS a
-    WHERE c.relnamespace = 'postalytics'::regnamespace
-      AND a.privilege_type = 'TRIGGER'
-      AND a.grantee <> c.relowner
+    SELECT 'error', 'dangerous privilege',
+           format('Role %s has the privilege %s on %s: %s.', g.grantee, g.privilege, g.object,
+                  CASE g.privilege
+                      WHEN 'TRIGGER' THEN 'it can run code as other roles'
+                      WHEN 'TRUNCATE' THEN 'it can delete the data of all accounts'
+                      ELSE 'it can create objects in the schema'
+                  END),
+           format('REVOKE %s ON %s FROM %s;', g.privilege,
+                  CASE WHEN g.privilege = 'CREATE' THEN 'SCHEMA postalytics' ELSE 'postalytics.' || g.object END, g.grantee)
+    FROM postalytics.granted_privileges() AS g
+    WHERE g.privilege IN ('TRIGGER', 'TRUNCATE', 'CREATE')
     UNION ALL
-    SELECT 'error', 'CREATE privilege',
-           format('Role %s can create objects in schema postalytics.', CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END),
-           format('REVOKE CREATE ON SCHEMA postalytics FROM %s;', CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
-    FROM pg_namespace AS n
-    CROSS JOIN LATERAL aclexplode(n.nspacl) AS a
-    WHERE n.nspname = 'postalytics'
-      AND a.privilege_type = 'CREATE'
-      AND a.grantee <> n.nspowner
+    SELECT CASE WHEN bool_and(g.privilege = 'SELECT') THEN 'warning' ELSE 'error' END, 'privilege without binding',
+           format('No binding explains privileges of role %s on %s.', g.grantee,
+                  min(g.object) || CASE WHEN count(DISTINCT g.object) > 1 THEN format(' and %s other objects', count(DISTINCT g.object) - 1) ELSE '' END),
+           'Functions for managers need only a privilege, and without a binding no row of an account can be read. Revoke the privileges, and use the grant functions of the extension.'
+    FROM postalytics.granted_privileges() AS g
+    WHERE NOT g.is_explained
+      AND g.privilege NOT IN ('TRIGGER', 'TRUNCATE', 'CREATE')
+    GROUP BY g.grantee
     UNION ALL
-    SELECT 'error', 'backup role',
-           format('Role %I may read all data, but row-level security applies to it, so pg_dump fails under this role.', r.rolname),
-           format('ALTER ROLE %I BYPASSRLS;', r.rolname)
+    SELECT 'error', 'policies',
+           format('Role %s can read all accounts without a binding.', quote_ident(pg_get_userbyid(x.role))),
+           'SELECT maintain();'
+    FROM (SELECT DISTINCT u.role
+          FROM postalytics.policy_roles() AS p
+          CROSS JOIN unnest(p.roles) AS u (role)
+          WHERE u.role <> ALL (postalytics.readers_of_all())) AS x
+    UNION ALL
+    SELECT 'warning', 'policies',
+           'Policies for roles that may read all accounts are missing, as after a restore, so queries of these roles are slower.',
+           'SELECT maintain();'
+    WHERE EXISTS (SELECT
+                  FROM postalytics.policy_roles() AS p
+                  WHERE NOT postalytics.readers_of_all() <@ p.roles)
+    UNION ALL
+    SELECT 'notice', 'backup role',
+           format('Role %I is a member of pg_read_all_data, but row-level security applies to it, so pg_dump fails under this role.', r.rolname),
+           format('If the role runs pg_dump: ALTER ROLE %I BYPASSRLS; it can then read all accounts. Otherwise, nothing.', r.rolname)
     FROM pg_roles AS r
     WHERE r.rolcanlogin
       AND NOT r.rolsuper
       AND NOT r.rolbypassrls
-      AND pg_has_role(r.oid, 'pg_read_all_data', 'MEMBER')
+      AND pg_has_role(r.oid, 'pg_read_all_data', 'USAGE')
+      AND has_database_privilege(r.oid, current_database(), 'CONNECT')
     UNION ALL
-    SELECT 'warning', 'policies',
-           format('The policy readers_of_all of %s does not have the roles that may read all accounts, so their queries are slower.', p.relation),
-           'SELECT maintain();'
-    FROM postalytics.policy_roles() AS p
-    WHERE p.roles <> postalytics.readers_of_all()
-    UNION ALL
-    SELECT 'notice', 'role without purpose',
-           format('Role %I is bound (%s), but it cannot log in and has no members.', r.rolname, string_agg(DISTINCT b.privilege, ', ')),
-           format('Grant it to a role that can log in, or revoke its bindings.')
-    FROM postalytics.bindings AS b
+    SELECT 'notice', 'unused role',
+           format('Role %I has bindings, but it cannot log in and has no members.', r.rolname),
+           'Grant it to a role that can log in, or revoke its bindings.'
+    FROM (SELECT DISTINCT b.role
+          FROM postalytics.bindings AS b) AS b
     JOIN pg_roles AS r ON r.oid = b.role
     WHERE NOT r.rolcanlogin
       AND NOT EXISTS (SELECT FROM pg_auth_members AS m WHERE m.roleid = r.oid)
-    GROUP BY r.rolname
     UNION ALL
-    SELECT 'warning', 'privilege without binding',
-           format('Role %I has the privilege %s on %s without a binding, so it has no effect.', r.rolname, a.privilege_type, o.name),
-           format('Call %s for the role.', o.remedy)
-    FROM (SELECT 'ingest'::text, 'postalytics.ingest'::text, p.proacl, 'grant_ingest'::text
-          FROM pg_proc AS p
-          WHERE p.pronamespace = 'postalytics'::regnamespace
-            AND p.proname = 'ingest'
-          UNION ALL
-          SELECT 'read', 'postalytics.pieces', c.relacl, 'grant_read'
-          FROM pg_class AS c
-          WHERE c.oid = 'postalytics.pieces'::regclass) AS o (privilege, name, acl, remedy)
-    CROSS JOIN LATERAL aclexplode(o.acl) AS a
-    JOIN pg_roles AS r ON r.oid = a.grantee
-    WHERE a.privilege_type IN ('EXECUTE', 'SELECT')
-      AND NOT pg_has_role(r.oid, (SELECT c.relowner FROM pg_class AS c WHERE c.oid = 'postalytics.events'::regclass), 'USAGE')
-      AND NOT EXISTS (SELECT
-                      FROM postalytics.bindings AS b
-                      WHERE b.privilege = o.privilege
-                        AND EXISTS (SELECT FROM pg_roles AS g WHERE g.oid = b.role)
-                        AND pg_has_role(r.oid, b.role, 'USAGE'))
+    SELECT 'warning', 'dropped role',
+           format('A role with bindings, whose OID was %s, was dropped. Another role can get this OID.', b.role::oid),
+           format('DELETE FROM postalytics.bindings WHERE role = %s;', b.role::oid)
+    FROM (SELECT DISTINCT b.role
+          FROM postalytics.bindings AS b) AS b
+    WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = b.role)
 $$;
 COMMENT ON FUNCTION postalytics.check_roles() IS
     'internal: findings about roles and privileges';
 
+-- A check that fails, for example because a table is locked, does not prevent the others.
 -- SECURITY DEFINER, because managers have no privileges on the data that is checked.
 CREATE FUNCTION postalytics.check_setup()
 RETURNS SETOF postalytics.setup_finding
-LANGUAGE sql
-STABLE
+LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $$
+DECLARE
+    each text;
+    findings postalytics.setup_finding[] := '{}';
+    found postalytics.setup_finding[];
+BEGIN
+    FOREACH each IN ARRAY '{check_server,check_maintenance,check_syncs,check_payload_accounts,check_roles}'::text[] LOOP
+        BEGIN
+            EXECUTE format('SELECT array_agg(f) FROM postalytics.%I() AS f', each) INTO found;
+            findings := findings || found;
+        EXCEPTION
+            WHEN OTHERS THEN
+                findings := findings || ROW('warning', each, format('The check failed: %s.', SQLERRM),
+                                            'Call check_setup again later.')::postalytics.setup_finding;
+        END;
+    END LOOP;
+    RETURN QUERY
     SELECT f.*
-    FROM (
-        SELECT * FROM postalytics.check_server()
-        UNION ALL
-        SELECT * FROM postalytics.check_maintenance()
-        UNION ALL
-        SELECT * FROM postalytics.check_syncs()
-        UNION ALL
-        SELECT * FROM postalytics.check_payload_accounts()
-        UNION ALL
-        SELECT * FROM postalytics.check_roles()
-    ) AS f (severity, name, finding, remedy)
-    ORDER BY array_position('{error,warning,notice}', f.severity), f.name, f.finding
+    FROM unnest(findings) AS f
+    ORDER BY array_position('{error,warning,notice}', f.severity), f.name, f.finding;
+END
 $$;
 COMMENT ON FUNCTION postalytics.check_setup() IS
-    'what is wrong or risky in this installation, and what to do about it, most severe first; no row if all is well';
+    'report what is wrong or risky in this installation, and what to do about it, most severe first; returns no row if all is well';

@@ -38,6 +38,7 @@ AS $$
           FROM pg_stat_activity AS a
           WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
             AND a.datname = current_database()
+            AND a.backend_type <> 'autovacuum worker'
             AND a.pid <> pg_backend_pid()
           UNION ALL
           SELECT p.prepared
@@ -82,16 +83,21 @@ AS $$
         ('attempts_last_hour', COALESCE(t.attempts, 0)::double precision),
         ('successes_last_hour', COALESCE(t.successes, 0)::double precision),
         ('failures_last_hour', COALESCE(t.failures, 0)::double precision),
-        ('oldest_due_seconds', COALESCE(date_part('epoch', clock_timestamp() - d.due_at), 0)),
+        ('oldest_due_seconds', CASE WHEN s.enabled THEN COALESCE(date_part('epoch', clock_timestamp() - d.due_at), 0) ELSE 0 END),
         ('dead_deliveries', (SELECT count(*)
                              FROM postalytics.deliveries_unfinished AS g
                              WHERE g.sync = s.name
                                AND g.due_at = 'infinity')::double precision),
-        ('paused', (SELECT count(*)
-                    FROM postalytics.pauses AS p
-                    WHERE p.sync = s.name
-                      AND p.until > now()
-                    LIMIT 1)::double precision)) AS m (name, value)
+        ('paused', (EXISTS (SELECT
+                            FROM postalytics.pauses AS p
+                            WHERE p.sync = s.name
+                              AND p.until > now())
+                    OR (s.breaker IS NOT NULL
+                        AND COALESCE((SELECT b.until > now()
+                                      FROM postalytics.breaker_events AS b
+                                      WHERE b.sync = s.name
+                                      ORDER BY b.at DESC
+                                      LIMIT 1), false)))::integer::double precision)) AS m (name, value)
     WHERE s.durable
     UNION ALL
     SELECT 'latency_seconds',
@@ -106,17 +112,70 @@ COMMENT ON FUNCTION postalytics.sync_metrics() IS
 
 CREATE FUNCTION postalytics.is_preloaded()
 RETURNS boolean
+LANGUAGE c
+STABLE
+AS 'MODULE_PATHNAME', 'postalytics_is_preloaded';
+COMMENT ON FUNCTION postalytics.is_preloaded() IS
+    'internal: true if the library is preloaded';
+
+CREATE FUNCTION postalytics.worker_expected()
+RETURNS boolean
+LANGUAGE c
+STABLE
+AS 'MODULE_PATHNAME', 'postalytics_worker_expected';
+COMMENT ON FUNCTION postalytics.worker_expected() IS
+    'internal: true if this database should have a background worker';
+
+CREATE FUNCTION postalytics.worker_runs()
+RETURNS boolean
 LANGUAGE sql
 STABLE
+SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'postalytics_status' = ANY (string_to_array(translate(current_setting('shared_preload_libraries'), ' "', ''), ','))
+    SELECT EXISTS (SELECT
+                   FROM pg_stat_activity AS a
+                   WHERE a.backend_type = 'postalytics_status worker'
+                     AND a.datname = current_database())
 $$;
-COMMENT ON FUNCTION postalytics.is_preloaded() IS
-    'internal: true if the library is in shared_preload_libraries';
+COMMENT ON FUNCTION postalytics.worker_runs() IS
+    'internal: true if this database has a background worker';
 
--- Returns the metrics that the catalogs contain.  Counts of events and rejects are those
--- of the sequences of their ids: they never decrease, and have gaps.
+-- Returns no row for a month while another session has locked it exclusively.
+CREATE FUNCTION postalytics.month_sizes()
+RETURNS TABLE (month text, bytes bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    leaf oid;
+BEGIN
+    FOR leaf IN
+        SELECT i.inhrelid
+        FROM pg_inherits AS i
+        WHERE i.inhparent = 'postalytics.events'::regclass
+    LOOP
+        BEGIN
+            SELECT regexp_replace(c.relname, '^events_(\d{4})_(\d\d)$', '\1-\2'), pg_total_relation_size(c.oid)
+            INTO month, bytes
+            FROM pg_class AS c
+            WHERE c.oid = leaf;
+            IF bytes IS NOT NULL THEN
+                RETURN NEXT;
+            END IF;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                CONTINUE;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.month_sizes() IS
+    'internal: size of each month of events';
+
+-- The numbers of events and rejects are the last values of the sequences of their ids,
+-- which have gaps.
 CREATE FUNCTION postalytics.database_metrics()
 RETURNS TABLE (name text, labels jsonb, value double precision)
 LANGUAGE sql
@@ -132,17 +191,13 @@ AS $$
                                            FROM postalytics.maintenance_log AS l
                                            WHERE l.action = 'failed'
                                              AND l.at > now() - '1 day'::interval)::double precision),
-        ('worker_expected', postalytics.is_preloaded()::integer::double precision),
-        ('worker_running', (SELECT count(*)
-                            FROM pg_stat_activity AS a
-                            WHERE a.backend_type = 'postalytics_status worker'
-                              AND a.datname = current_database())::double precision)) AS m (name, value)
+        ('worker_expected', postalytics.worker_expected()::integer::double precision),
+        ('worker_running', postalytics.worker_runs()::integer::double precision)) AS m (name, value)
     UNION ALL
     SELECT 'month_bytes',
-           jsonb_build_object('month', to_char(l.starts_at AT TIME ZONE 'UTC', 'YYYY-MM')),
-           sum(pg_total_relation_size(l.leaf))::double precision
-    FROM postalytics.leaves('postalytics.events') AS l
-    GROUP BY 2
+           jsonb_build_object('month', l.month),
+           l.bytes::double precision
+    FROM postalytics.month_sizes() AS l
     UNION ALL
     SELECT 'table_bytes',
            jsonb_build_object('table', t.name),

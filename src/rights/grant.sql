@@ -623,7 +623,8 @@ GRANT EXECUTE ON FUNCTION
     postalytics.is_manager()
 TO PUBLIC;
 
--- Numbers only, for monitoring systems whose role is a member of pg_monitor.
+-- Numbers, and the names of syncs and months, for monitoring systems whose role is a
+-- member of pg_monitor.
 GRANT SELECT ON postalytics.metrics TO pg_monitor;
 GRANT EXECUTE ON FUNCTION
     postalytics.waiting_fetches(),

@@ -25,6 +25,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/varlena.h"
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(postalytics_setting);
@@ -57,6 +58,26 @@ settings_init(void)
 							   &setting_worker_databases, "*",
 							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	MarkGUCPrefixReserved(EXTENSION_NAME);
+}
+
+/* True if parameter worker_databases allows a background worker for a database. */
+bool
+worker_is_allowed(const char *database)
+{
+	char	   *names = pstrdup(setting_worker_databases);
+	List	   *list;
+	ListCell   *cell;
+
+	if (strcmp(names, "*") == 0)
+		return true;
+	if (!SplitIdentifierString(names, ',', &list))
+		return false;
+	foreach(cell, list)
+	{
+		if (strcmp(lfirst(cell), database) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* ---- settings ---- */

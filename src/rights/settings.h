@@ -37,6 +37,7 @@ typedef struct Settings
 extern int	setting_notify_interval;	/* milliseconds */
 extern int	setting_maintenance_interval;	/* seconds */
 extern char *setting_worker_databases;
+extern bool worker_is_allowed(const char *database);
 
 extern void settings_init(void);
 extern const Settings *current_settings(void);

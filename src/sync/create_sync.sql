@@ -116,6 +116,7 @@ BEGIN
         SELECT l.leaf
         FROM postalytics.leaves('postalytics.events') AS l
         WHERE sync.accounts IS NOT NULL
+          AND l.starts_at <= now()
         ORDER BY l.ends_at DESC
         LIMIT 4
     LOOP

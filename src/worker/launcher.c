@@ -84,26 +84,6 @@ find_worker(Oid database)
 	return worker;
 }
 
-/* True if the setting worker_databases allows a worker for a database. */
-static bool
-is_allowed_database(const char *database)
-{
-	char	   *names = pstrdup(setting_worker_databases);
-	List	   *list;
-	ListCell   *cell;
-
-	if (strcmp(names, "*") == 0)
-		return true;
-	if (!SplitIdentifierString(names, ',', &list))
-		return false;
-	foreach(cell, list)
-	{
-		if (strcmp(lfirst(cell), database) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* Return a list, in TopMemoryContext, of the databases that may have a worker. */
 static List *
 list_databases(void)
@@ -121,7 +101,7 @@ list_databases(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate && is_allowed_database(NameStr(database->datname)))
+		if (database->datallowconn && !database->datistemplate && worker_is_allowed(NameStr(database->datname)))
 		{
 			MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
 

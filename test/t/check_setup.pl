@@ -32,36 +32,51 @@ for my $case (
 		qr/^error\|version\|The library has version 1\.0\.0, and the extension has version 0\.9\.9\.$/,
 		q{UPDATE pg_extension SET extversion = '1.0.0' WHERE extname = 'postalytics_status'} ],
 	[ 'ALTER DATABASE crm RESET search_path', qr/^notice\|search_path\|/, 'ALTER DATABASE crm SET search_path = "$user", public, postalytics' ],
-	[ q{ALTER FUNCTION postalytics.oldest_snapshot() RENAME TO real_snapshot;
-		CREATE FUNCTION postalytics.oldest_snapshot() RETURNS interval RETURN interval '2 hours'},
+	[ q{CREATE TABLE saved AS SELECT pg_get_functiondef('postalytics.oldest_snapshot'::regproc) AS definition;
+		CREATE OR REPLACE FUNCTION postalytics.oldest_snapshot() RETURNS interval LANGUAGE sql AS $$ SELECT interval '2 hours' $$},
 		qr/^warning\|old snapshot\|A transaction has kept VACUUM from removing dead rows for 02:00:00\.$/,
-		q{DROP FUNCTION postalytics.oldest_snapshot(); ALTER FUNCTION postalytics.real_snapshot() RENAME TO oldest_snapshot} ],
+		q{DO $$ BEGIN EXECUTE (SELECT definition FROM saved); END $$} ],
 	[ q{DO $$ BEGIN EXECUTE format('DROP TABLE postalytics.events_%s', to_char(now() AT TIME ZONE 'UTC' + interval '1 month', 'YYYY_MM')); END $$},
-		qr/^warning\|maintenance\|The partition of events for \d{4}-\d\d is missing, so maintain\(\) has not run lately\.$/, 'SELECT maintain()' ],
+		qr/^warning\|maintenance\|The partition of events for \d{4}-\d\d is missing, so maintain\(\) has not run lately, or never\.$/, 'SELECT maintain()' ],
 	[ q{INSERT INTO maintenance_log (action, relation, detail) VALUES ('failed', 'postalytics.events', 'no space')},
-		qr/^error\|maintenance\|maintain\(\) failed for postalytics\.events on \S+: no space$/,
+		qr/^warning\|maintenance\|maintain\(\) failed for postalytics\.events at [^:]+:\d\d:\S+: no space$/,
 		q{INSERT INTO maintenance_log (action, relation, detail) VALUES ('create', 'postalytics.events', 'partitions: 1')} ],
 	[ q{SELECT configure('retention', '2 years'), configure('piece_retention', '3 years'), configure('reject_retention', '90 days')},
 		qr/^warning\|settings\|Events are accepted for 10 years, but months are retired after 2 years/, q{SELECT configure('earliest', '2 years')} ],
-	[ q{SELECT configure('piece_retention', NULL)}, qr/^notice\|settings\|Months of events are retired, but recipients stay in pieces\.$/,
+	[ q{SELECT configure('piece_retention', NULL)}, qr/^notice\|settings\|Months of events are retired, but data about recipients is kept in pieces\.$/,
 		q{SELECT configure('piece_retention', '3 years')} ],
 	[ q{SELECT configure('reject_retention', NULL)}, qr/^notice\|settings\|Recipients are removed from old pieces, but rejects/,
 		q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"} ],
-	[ q{SELECT create_sync('c', campaigns => '{none}', durable => false)}, qr/^warning\|sync matches nothing\|No event of campaign "none" of sync "c" has arrived\.$/, q{SELECT drop_sync('c')} ],
-	[ q{SELECT create_sync('a', accounts => '{none}', durable => false)}, qr/^warning\|sync matches nothing\|No event of account "none" of sync "a" has arrived\.$/, q{SELECT drop_sync('a')} ],
+	[ q{SELECT create_sync('c', campaigns => '{none}', durable => false)}, qr/^warning\|sync matches nothing\|No stored event belongs to campaign "none", to which sync "c" is restricted\.$/, q{SELECT drop_sync('c')} ],
+	[ q{SELECT create_sync('a', accounts => '{none}', durable => false)}, qr/^warning\|sync matches nothing\|No stored campaign belongs to account "none", to which sync "a" is restricted\.$/, q{SELECT drop_sync('a')} ],
 	[ q{SELECT create_sync('w', since => '2026-01-01'); SELECT maintain(); UPDATE deliveries_unfinished SET due_at = now() - interval '2 hours'},
-		qr/^error\|sync without worker\|Sync "w" has deliveries that have been due for 02:00:\d\d, and no worker has fetched for an hour\.\n\Q$sync_notice\E[^\n]*$/,
+		qr/^error\|sync without worker\|A delivery of sync "w" has been due for 02:00:\d\d, and none has been leased for an hour\.\n\Q$sync_notice\E[^\n]*$/,
 		q{SELECT FROM postalytics.fetch('w'); SELECT drop_sync('w')} ],
 	[ q{SELECT create_sync('d', since => '2026-01-01'); SELECT maintain(); SELECT nack('d', array_agg(delivery_id), 'no', dead => true) FROM postalytics.fetch('d')},
-		qr/^warning\|dead deliveries\|Sync "d" has 1 dead deliveries\.\n\Q$sync_notice\E[^\n]*$/, q{SELECT discard('d', 'test'); SELECT drop_sync('d')} ],
+		qr/^warning\|dead deliveries\|Dead deliveries of sync "d": 1\.\n\Q$sync_notice\E[^\n]*$/, q{SELECT discard('d', 'test'); SELECT drop_sync('d')} ],
 	[ q{SELECT ingest(format('{"mailId": "x%s", "eventType": 11, "eventDate": "%s", "meta": {"accountId": "a%s"}}', i, now(), i)::json) FROM generate_series(1, 2) AS i},
-		qr/^warning\|accounts\|Payloads name 2 accounts, such as "a1" and "a2", but their events have no account\.$/, q{DELETE FROM events WHERE piece_id LIKE 'x%'} ],
-	[ 'GRANT TRIGGER ON pieces TO reader', qr/^error\|TRIGGER privilege\|Role reader has the privilege TRIGGER on postalytics\.pieces/, 'REVOKE TRIGGER ON postalytics.pieces FROM reader' ],
-	[ 'GRANT CREATE ON SCHEMA postalytics TO PUBLIC', qr/^error\|CREATE privilege\|Role PUBLIC can create objects/, 'REVOKE CREATE ON SCHEMA postalytics FROM PUBLIC' ],
-	[ 'CREATE ROLE dumper LOGIN; GRANT pg_read_all_data TO dumper', qr/^error\|backup role\|Role dumper may read all data/, 'ALTER ROLE dumper BYPASSRLS' ],
-	[ 'DROP POLICY readers_of_all ON pieces', qr/^warning\|policies\|The policy readers_of_all of postalytics\.pieces/, 'SELECT maintain()' ],
-	[ q{CREATE ROLE nobody; SELECT grant_monitor('nobody')}, qr/^notice\|role without purpose\|Role nobody is bound \(monitor\)/, 'GRANT nobody TO reader' ],
-	[ 'CREATE ROLE direct LOGIN; GRANT SELECT ON pieces TO direct', qr/^warning\|privilege without binding\|Role direct has the privilege SELECT on postalytics\.pieces/, 'REVOKE SELECT ON postalytics.pieces FROM direct' ])
+		qr/^warning\|accounts\|Payloads of events that have no account name 2 different accounts\.$/, q{DELETE FROM events WHERE piece_id LIKE 'x%'} ],
+	[ 'GRANT TRIGGER ON pieces TO reader', qr/^error\|dangerous privilege\|Role reader has the privilege TRIGGER on pieces: it can run code as other roles\.$/, 'REVOKE TRIGGER ON postalytics.pieces FROM reader' ],
+	[ 'GRANT TRUNCATE ON pieces TO PUBLIC', qr/^error\|dangerous privilege\|Role PUBLIC has the privilege TRUNCATE on pieces/, 'REVOKE TRUNCATE ON postalytics.pieces FROM PUBLIC' ],
+	[ 'GRANT CREATE ON SCHEMA postalytics TO PUBLIC', qr/^error\|dangerous privilege\|Role PUBLIC has the privilege CREATE on postalytics/, 'REVOKE CREATE ON SCHEMA postalytics FROM PUBLIC' ],
+	[ 'GRANT EXECUTE ON FUNCTION configure(text, text), maintain() TO PUBLIC', qr/^error\|privilege without binding\|No binding explains privileges of role PUBLIC on configure and 1 other objects\.$/,
+		'REVOKE EXECUTE ON FUNCTION postalytics.configure(text, text), postalytics.maintain() FROM PUBLIC' ],
+	[ 'GRANT EXECUTE ON FUNCTION configure(text, text) TO client', qr/^error\|privilege without binding\|No binding explains privileges of role client on configure\.$/,
+		'REVOKE EXECUTE ON FUNCTION postalytics.configure(text, text) FROM client' ],
+	[ 'CREATE ROLE direct LOGIN; GRANT SELECT ON pieces TO direct', qr/^warning\|privilege without binding\|No binding explains privileges of role direct on pieces\.$/,
+		'ALTER ROLE direct BYPASSRLS' ],
+	[ 'CREATE ROLE dumper LOGIN; GRANT pg_read_all_data TO dumper', qr/^notice\|backup role\|Role dumper is a member of pg_read_all_data/, 'ALTER ROLE dumper BYPASSRLS' ],
+	[ 'DROP POLICY readers_of_all ON pieces', qr/^warning\|policies\|Policies for roles that may read all accounts are missing/, 'SELECT maintain()' ],
+	[ q{DELETE FROM bindings WHERE role = 'reader'::regrole; REVOKE ALL ON ALL TABLES IN SCHEMA postalytics FROM reader; REVOKE ALL ON ALL FUNCTIONS IN SCHEMA postalytics FROM reader},
+		qr/^error\|policies\|Role reader can read all accounts without a binding\.$/, 'SELECT maintain()' ],
+	[ q{CREATE ROLE nobody; SELECT grant_monitor('nobody')}, qr/^notice\|unused role\|Role nobody has bindings/, 'GRANT nobody TO reader' ],
+	[ q{CREATE ROLE gone; SELECT grant_read('gone', 'acme'); ALTER TABLE bindings DISABLE TRIGGER configuration_changed; ALTER EVENT TRIGGER postalytics_guard_drop DISABLE;
+		DROP OWNED BY gone; DROP ROLE gone; ALTER EVENT TRIGGER postalytics_guard_drop ENABLE; ALTER TABLE bindings ENABLE ALWAYS TRIGGER configuration_changed},
+		qr/^warning\|dropped role\|A role with bindings, whose OID was \d+, was dropped/, 'DELETE FROM postalytics.bindings WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = role)' ],
+	[ q{ALTER FUNCTION postalytics.check_syncs() RENAME TO real_check; CREATE FUNCTION postalytics.check_syncs() RETURNS SETOF postalytics.setup_finding LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$;
+		GRANT TRIGGER ON pieces TO reader},
+		qr/^error\|dangerous privilege\|[^\n]*\nwarning\|check_syncs\|The check failed: broken\.$/,
+		q{DROP FUNCTION postalytics.check_syncs(); ALTER FUNCTION postalytics.real_check() RENAME TO check_syncs; REVOKE TRIGGER ON postalytics.pieces FROM reader} ])
 {
 	my ($cause, $expected, $cure) = @$case;
 	my ($name) = "$expected" =~ /\\\|([^\\]*)\\\|/;
@@ -72,10 +87,29 @@ for my $case (
 	is(findings(), '', "$name: the remedy removes it");
 }
 
+# What is locked is reported, and does not keep monitoring waiting.
+{
+	my ($in, $out) = ("BEGIN; LOCK TABLE postalytics.events_2026_10 IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n", '');
+	my $locker = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('crm') ], '<', \$in, '>', \$out, '2>&1', IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	$locker->pump until $out =~ /locked/;
+	like(findings(), qr/^warning\|check_payload_accounts\|The check failed: canceling statement due to lock timeout\.$/m, 'a check that meets a lock is reported');
+	is($node->safe_psql('crm', q{SELECT count(*) > 8, count(*) FILTER (WHERE labels ->> 'month' = '2026-10') FROM metrics}), 't|0', 'and metrics leave out the month that is locked');
+	$locker->kill_kill;
+}
+
+# Other healthy installations.
+$node->safe_psql('crm', q{SELECT configure('history', '0'), configure('premake_months', '0'), create_sync('later', wait => '3 days', enabled => false)});
+is(findings(), '', 'a disabled sync, no history, no months in advance');
+$node->safe_psql('crm', q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT drop_sync('later'); SELECT maintain()});
+
 # The background worker.
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'postalytics_status'\npostalytics_status.worker_databases = 'none'");
 $node->restart;
+is(findings(), '', 'a database that is to have no background worker');
+$node->append_conf('postgresql.conf', "postalytics_status.worker_databases = 'crm'\nmax_worker_processes = 1");
+$node->restart;
 like(findings(), qr/^error\|background worker\|The library is in shared_preload_libraries, but this database has no background worker\.$/, 'the background worker is missing');
+$node->append_conf('postgresql.conf', 'max_worker_processes = 8');
 $node->append_conf('postgresql.conf', "postalytics_status.worker_databases = '*'");
 $node->restart;
 ok($node->poll_query_until('crm', 'SELECT running FROM worker_status()'), 'the background worker runs');
