@@ -38,7 +38,7 @@ typedef struct EventSource
  * because the callers already know the account or do not need it.
  */
 static inline EventSource
-event_source(const char *json, uint32 length)
+source_of_event(const char *json, uint32 length)
 {
 	EventSource source = {.json = json,.length = length,.account = ""};
 

@@ -36,7 +36,7 @@ PG_FUNCTION_INFO_V1(postalytics_rejected_events);
 static bool
 read_stored_payload(text *payload, EventSource *source, EventRecord *record)
 {
-	*source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+	*source = source_of_event(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 	return event_read_fields(record, source);
 }
 
@@ -362,7 +362,7 @@ includes(const Texts *texts, const char *value, int length)
 static bool
 event_is_about(const EventSource *source, const RejectedEvent *event, const Person *person)
 {
-	EventSource part = event_source(source->json + event->payload.offset, event->payload.length);
+	EventSource part = source_of_event(source->json + event->payload.offset, event->payload.length);
 	EventRecord record;
 	const char *contact;
 	int			length;
@@ -541,7 +541,7 @@ postalytics_rejected_events(PG_FUNCTION_ARGS)
 	payload = PG_GETARG_TEXT_PP(0);
 	if (search_events(payload, &account, 0, &person, result, &found) > MAX_EVENTS)
 	{
-		EventSource source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+		EventSource source = source_of_event(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 		Span		whole = {0, source.length};
 
 		tuplestore_clear(result->setResult);

@@ -148,8 +148,8 @@ read_payload(TupleTableSlot *slot)
 	if (payload == NULL)
 		return NULL;
 	source = palloc(sizeof(EventSource));
-	*source = event_source(pnstrdup(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload)),
-						   VARSIZE_ANY_EXHDR(payload));
+	*source = source_of_event(pnstrdup(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload)),
+							  VARSIZE_ANY_EXHDR(payload));
 	record = palloc(sizeof(EventRecord));
 	return event_read_fields(record, source) ? record : NULL;
 }

@@ -47,7 +47,7 @@ static const TableColumn error_columns[N_ERROR_COLUMNS] = {
 static void
 set_details(Row row, const EventRecord *record)
 {
-	EventSource part = event_source(record->source->json + record->payload.offset, record->payload.length);
+	EventSource part = source_of_event(record->source->json + record->payload.offset, record->payload.length);
 	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
 	EventRecord again;
 

@@ -109,7 +109,7 @@ typedef struct ParsedPayload
 static bool
 parse_payload(ParsedPayload *parsed, text *payload)
 {
-	parsed->source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+	parsed->source = source_of_event(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 	if (!event_read_fields(&parsed->record, &parsed->source))
 		return false;
 	parsed->record.payload.length = parsed->source.length;

@@ -230,7 +230,7 @@ spill_record(Spill *spill)
 	bool		isnull;
 	text	   *payload = DatumGetTextPCopy(slot_getattr(spill->slot, SPILL_PAYLOAD, &isnull));
 
-	*source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+	*source = source_of_event(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 	record->source = source;
 	if (!restore_fields(record, DatumGetByteaPP(slot_getattr(spill->slot, SPILL_FIELDS, &isnull))) &&
 		!event_read_fields(record, source))

@@ -41,7 +41,7 @@ Datum
 postalytics_payload_details(PG_FUNCTION_ARGS)
 {
 	text	   *payload = PG_GETARG_TEXT_PP(0);
-	EventSource source = event_source(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
+	EventSource source = source_of_event(VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload));
 	Span		details[N_ALL_FIELDS - N_FIELDS] = {0};
 	EventRecord record;
 	TupleDesc	tupdesc;
