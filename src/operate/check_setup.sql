@@ -60,7 +60,9 @@ AS $$
     UNION ALL
     SELECT 'notice', 'search_path',
            'The search_path of your role in this database does not contain schema postalytics.',
-           format('If you do not want to qualify all names: ALTER DATABASE %I SET search_path = %s, postalytics;', current_database(), s.reset_val)
+           format('If you do not want to qualify all names: ALTER %s SET search_path = %s;',
+                  CASE WHEN s.source LIKE '%user%' THEN format('ROLE %I', session_user) ELSE format('DATABASE %I', current_database()) END,
+                  concat_ws(', ', NULLIF(s.reset_val, ''), 'postalytics'))
     FROM pg_settings AS s
     WHERE s.name = 'search_path'
       AND s.reset_val !~ '(^|[ ,"])postalytics($|[ ,"])'
@@ -114,19 +116,19 @@ AS $$
     SELECT 'warning', 'settings',
            format('Events are accepted for %s, but months are retired after %s: an event that is sent again after that is stored again.',
                   postalytics.setting('earliest'), postalytics.setting('retention')),
-           format('SELECT configure(''earliest'', %L);', postalytics.setting('retention'))
+           format('SELECT postalytics.configure(''earliest'', %L);', postalytics.setting('retention'))
     WHERE postalytics.setting('retention')::interval > '0'
       AND now() - postalytics.setting('earliest')::interval < now() - postalytics.setting('retention')::interval - interval '1 day'
     UNION ALL
     SELECT 'notice', 'settings',
            'Months of events are retired, but data about recipients is kept in pieces.',
-           'Set piece_retention, for example SELECT configure(''piece_retention'', ''3 years'');'
+           'Set piece_retention, for example SELECT postalytics.configure(''piece_retention'', ''3 years'');'
     WHERE postalytics.setting('retention')::interval > '0'
       AND postalytics.setting('piece_retention')::interval = '0'
     UNION ALL
     SELECT 'notice', 'settings',
            'Recipients are removed from old pieces, but rejects, which can name them, are kept.',
-           'Set reject_retention, for example SELECT configure(''reject_retention'', ''90 days'');'
+           'Set reject_retention, for example SELECT postalytics.configure(''reject_retention'', ''90 days'');'
     WHERE postalytics.setting('piece_retention')::interval > '0'
       AND postalytics.setting('reject_retention')::interval = '0'
 $$;
@@ -151,9 +153,12 @@ AS $$
                       FROM postalytics.campaigns AS k
                       WHERE k.campaign_id = c.id
                         AND (s.accounts IS NULL OR k.account = ANY (s.accounts)))
-      AND NOT EXISTS (SELECT FROM postalytics.pieces AS p WHERE p.drop_id = c.id)
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.pieces AS p
+                      WHERE p.drop_id = c.id
+                        AND (s.accounts IS NULL OR p.account = ANY (s.accounts)))
     UNION ALL
-    SELECT 'warning', 'sync matches nothing',
+    SELECT 'notice', 'sync matches nothing',
            format('No stored campaign belongs to account "%s", to which sync "%s" is restricted.', a.account, s.name),
            'The account of an event is that of the role that sends it; see table bindings.'
     FROM postalytics.syncs AS s
@@ -171,11 +176,21 @@ AS $$
         FROM postalytics.deliveries_unfinished AS d
         WHERE d.sync = s.name
           AND d.due_at <= now()
+          AND (d.lease_until > now()) IS NOT TRUE
         ORDER BY d.due_at
         LIMIT 1
     ) AS d
     WHERE s.enabled
       AND (s.rate IS NULL OR s.per <= '1 hour')
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.in_flight AS f
+                      WHERE f.sync = s.name
+                        AND f.until > now())
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.audit_log AS l
+                      WHERE l.action = 'enable_sync'
+                        AND l.object = s.name
+                        AND l.at > now() - interval '1 hour')
       AND d.due_at < now() - interval '1 hour'
       AND NOT EXISTS (SELECT
                       FROM postalytics.pauses AS p
@@ -194,10 +209,14 @@ AS $$
     SELECT 'warning', 'dead deliveries',
            format('Dead deliveries of sync "%s": %s.', d.sync, d.dead),
            'See dead_letters, remove the cause, then call redrive or discard.'
-    FROM (SELECT d.sync, count(*) AS dead
-          FROM postalytics.deliveries_unfinished AS d
-          WHERE d.due_at = 'infinity'
-          GROUP BY d.sync) AS d
+    FROM postalytics.syncs AS s
+    CROSS JOIN LATERAL (
+        SELECT s.name AS sync, count(*) AS dead
+        FROM postalytics.deliveries_unfinished AS d
+        WHERE d.sync = s.name
+          AND d.due_at = 'infinity'
+    ) AS d
+    WHERE d.dead > 0
 $$;
 COMMENT ON FUNCTION postalytics.check_syncs() IS
     'internal: findings about syncs';
@@ -240,50 +259,93 @@ $$;
 COMMENT ON FUNCTION postalytics.check_payload_accounts() IS
     'internal: a finding if payloads name several accounts that their events do not have';
 
--- The privileges on objects of the extension, except those of its owner, of superusers,
--- and of the install script.  is_explained is true if a binding of the role includes the
--- privilege, or if the role has BYPASSRLS, as a role that dumps the database has.
-CREATE FUNCTION postalytics.granted_privileges()
-RETURNS TABLE (grantee text, privilege text, object text, is_explained boolean)
+-- Splits what sql_privileges returns into the privileges on single objects, without those
+-- on columns.
+CREATE FUNCTION postalytics.object_privileges(kind text)
+RETURNS TABLE (privilege text, catalog regclass, object oid)
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT DISTINCT
-           CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(COALESCE(r.rolname, a.grantee::text)) END,
-           a.privilege_type,
-           o.name,
-           EXISTS (SELECT
-                   FROM postalytics.binding_kinds(a.grantee) AS k
-                   CROSS JOIN postalytics.sql_privileges(k.kind) AS p (privilege)
-                   WHERE split_part(p.privilege, ' ON ', 1) ~ ('\m' || a.privilege_type || '\M')
-                     AND p.privilege ~ ('postalytics\.' || o.name || '\M'))
-           OR (COALESCE(r.rolbypassrls, false) AND a.privilege_type IN ('SELECT', 'USAGE'))
-    FROM (SELECT 'pg_proc'::regclass AS catalog, p.oid, p.proname::text AS name, p.proacl AS acl, p.proowner AS owner
-          FROM pg_proc AS p
-          WHERE p.pronamespace = 'postalytics'::regnamespace
-          UNION ALL
-          SELECT 'pg_class'::regclass, c.oid, c.relname::text, c.relacl, c.relowner
-          FROM pg_class AS c
-          WHERE c.relnamespace = 'postalytics'::regnamespace
-            AND c.relkind IN ('r', 'p', 'v', 'S')
-          UNION ALL
-          SELECT 'pg_namespace'::regclass, n.oid, n.nspname::text, n.nspacl, n.nspowner
-          FROM pg_namespace AS n
-          WHERE n.nspname = 'postalytics') AS o
-    CROSS JOIN LATERAL aclexplode(o.acl) AS a
-    LEFT JOIN pg_roles AS r ON r.oid = a.grantee
-    WHERE a.grantee <> o.owner
-      AND NOT COALESCE(r.rolsuper, false)
-      AND NOT (o.catalog = 'pg_namespace'::regclass AND a.grantee = 0 AND a.privilege_type = 'USAGE')
-      AND NOT EXISTS (SELECT
-                      FROM pg_init_privs AS i
-                      CROSS JOIN LATERAL aclexplode(i.initprivs) AS ia
-                      WHERE (i.classoid, i.objoid, i.objsubid) = (o.catalog, o.oid, 0)
-                        AND (ia.grantee, ia.privilege_type) = (a.grantee, a.privilege_type))
+    SELECT w.word[1],
+           CASE WHEN l.list LIKE 'FUNCTION%' THEN 'pg_proc'::regclass ELSE 'pg_class'::regclass END,
+           CASE WHEN l.list LIKE 'FUNCTION%' THEN to_regprocedure(o.name[1])::oid ELSE to_regclass(o.name[1])::oid END
+    FROM postalytics.sql_privileges(kind) AS p (privilege)
+    CROSS JOIN LATERAL (SELECT split_part(p.privilege, ' ON ', 1), substr(p.privilege, strpos(p.privilege, ' ON ') + 4)) AS l (privileges, list)
+    CROSS JOIN LATERAL regexp_matches(l.privileges, '(\w+)\s*(\([^)]*\))?', 'g') AS w (word)
+    CROSS JOIN LATERAL regexp_matches(l.list, 'postalytics\.\w+\s*(?:\([^()]*\))?', 'g') AS o (name)
+    WHERE w.word[2] IS NULL
 $$;
-COMMENT ON FUNCTION postalytics.granted_privileges() IS
-    'internal: privileges on objects of the extension, and whether bindings explain them';
+COMMENT ON FUNCTION postalytics.object_privileges(text) IS
+    'internal: the privileges on single objects that a kind of binding, PUBLIC or pg_monitor includes';
+
+-- The privileges on objects of the extension and on partitions, except those of their
+-- owner, of superusers, and those that a binding of the role explains.  A role with
+-- BYPASSRLS, such as one that dumps the database, may read.
+CREATE FUNCTION postalytics.unexplained_privileges()
+RETURNS TABLE (grantee text, privilege text, object text)
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH members AS (
+        SELECT d.classid, d.objid
+        FROM pg_depend AS d
+        JOIN pg_extension AS x ON x.oid = d.refobjid
+        WHERE x.extname = 'postalytics_status'
+          AND d.refclassid = 'pg_extension'::regclass
+          AND d.deptype = 'e'
+        UNION
+        SELECT 'pg_class'::regclass, i.inhrelid
+        FROM pg_inherits AS i
+        WHERE i.inhparent IN ('postalytics.events'::regclass, 'postalytics.deliveries'::regclass)
+    ), granted AS MATERIALIZED (
+        SELECT DISTINCT o.catalog, o.oid, o.name, a.grantee, a.privilege_type AS privilege
+        FROM (SELECT 'pg_proc'::regclass AS catalog, p.oid, p.proname::text AS name, COALESCE(p.proacl, acldefault('f', p.proowner)) AS acl, p.proowner AS owner
+              FROM pg_proc AS p
+              JOIN members AS m ON (m.classid, m.objid) = ('pg_proc'::regclass, p.oid)
+              UNION ALL
+              SELECT 'pg_class'::regclass, c.oid, c.relname::text, c.relacl, c.relowner
+              FROM pg_class AS c
+              JOIN members AS m ON (m.classid, m.objid) = ('pg_class'::regclass, c.oid)
+              UNION ALL
+              SELECT 'pg_namespace'::regclass, n.oid, n.nspname::text, n.nspacl, n.nspowner
+              FROM pg_namespace AS n
+              WHERE n.nspname = 'postalytics') AS o
+        CROSS JOIN LATERAL aclexplode(o.acl) AS a
+        WHERE a.grantee <> o.owner
+          AND NOT (o.catalog = 'pg_namespace'::regclass AND a.privilege_type = 'USAGE')
+    ), kinds AS (
+        SELECT g.grantee, k.kind
+        FROM (SELECT DISTINCT g.grantee FROM granted AS g) AS g
+        CROSS JOIN LATERAL (
+            SELECT b.kind
+            FROM postalytics.binding_kinds(g.grantee) AS b
+            UNION
+            SELECT 'PUBLIC'
+            WHERE g.grantee = 0
+            UNION
+            SELECT 'pg_monitor'
+            WHERE g.grantee = 'pg_monitor'::regrole
+        ) AS k
+    ), explained AS MATERIALIZED (
+        SELECT k.kind, p.privilege, p.catalog, p.object
+        FROM (SELECT DISTINCT k.kind FROM kinds AS k) AS k
+        CROSS JOIN LATERAL postalytics.object_privileges(k.kind) AS p
+    )
+    SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(COALESCE(r.rolname::text, g.grantee::text)) END, g.privilege, quote_ident(g.name)
+    FROM granted AS g
+    LEFT JOIN pg_roles AS r ON r.oid = g.grantee
+    WHERE NOT COALESCE(r.rolsuper, false)
+      AND NOT (COALESCE(r.rolbypassrls, false) AND g.privilege = 'SELECT')
+      AND NOT EXISTS (SELECT
+                      FROM kinds AS k
+                      JOIN explained AS e ON e.kind = k.kind
+                      WHERE k.grantee = g.grantee
+                        AND (e.privilege, e.catalog, e.object) = (g.privilege, g.catalog, g.oid))
+$$;
+COMMENT ON FUNCTION postalytics.unexplained_privileges() IS
+    'internal: privileges on objects of the extension that no binding explains';
 
 CREATE FUNCTION postalytics.check_roles()
 RETURNS SETOF postalytics.setup_finding
@@ -291,30 +353,46 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'error', 'dangerous privilege',
-           format('Role %s has the privilege %s on %s: %s.', g.grantee, g.privilege, g.object,
-                  CASE g.privilege
-                      WHEN 'TRIGGER' THEN 'it can run code as other roles'
-                      WHEN 'TRUNCATE' THEN 'it can delete the data of all accounts'
-                      ELSE 'it can create objects in the schema'
-                  END),
-           format('REVOKE %s ON %s FROM %s;', g.privilege,
-                  CASE WHEN g.privilege = 'CREATE' THEN 'SCHEMA postalytics' ELSE 'postalytics.' || g.object END, g.grantee)
-    FROM postalytics.granted_privileges() AS g
-    WHERE g.privilege IN ('TRIGGER', 'TRUNCATE', 'CREATE')
-    UNION ALL
-    SELECT CASE WHEN bool_and(g.privilege = 'SELECT') THEN 'warning' ELSE 'error' END, 'privilege without binding',
-           format('No binding explains privileges of role %s on %s.', g.grantee,
-                  min(g.object) || CASE WHEN count(DISTINCT g.object) > 1 THEN format(' and %s other objects', count(DISTINCT g.object) - 1) ELSE '' END),
-           'Functions for managers need only a privilege, and without a binding no row of an account can be read. Revoke the privileges, and use the grant functions of the extension.'
-    FROM postalytics.granted_privileges() AS g
-    WHERE NOT g.is_explained
-      AND g.privilege NOT IN ('TRIGGER', 'TRUNCATE', 'CREATE')
-    GROUP BY g.grantee
+    SELECT CASE
+               WHEN bool_or(u.privilege IN ('EXECUTE', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER', 'CREATE')) THEN 'error'
+               WHEN bool_or(u.privilege = 'SELECT') THEN 'warning'
+               ELSE 'notice'
+           END,
+           'privilege',
+           format('Role %s has privileges that no binding explains: %s on %s.', u.grantee, string_agg(DISTINCT u.privilege, ', '),
+                  min(u.object) || CASE WHEN count(DISTINCT u.object) > 1 THEN format(' and %s other objects', count(DISTINCT u.object) - 1) ELSE '' END),
+           CASE
+               WHEN bool_or(u.privilege IN ('TRIGGER', 'TRUNCATE', 'CREATE'))
+               THEN 'Revoke them: a role with TRIGGER runs code as other roles, and TRUNCATE deletes the data of all accounts.'
+               ELSE 'Revoke them, and use the grant functions of the extension: functions for managers check no binding, and without a binding no row of an account can be read.'
+           END
+    FROM postalytics.unexplained_privileges() AS u
+    GROUP BY u.grantee
     UNION ALL
     SELECT 'error', 'policies',
-           format('Role %s can read all accounts without a binding.', quote_ident(pg_get_userbyid(x.role))),
-           'SELECT maintain();'
+           format('Row-level security of table %s is disabled.', c.oid::regclass),
+           format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', c.oid::regclass)
+    FROM pg_class AS c
+    WHERE c.oid = ANY (postalytics.account_tables() || '{postalytics.bindings,postalytics.audit_log,postalytics.configuration,postalytics.field_names,postalytics.status_names,postalytics.syncs,postalytics.pauses,postalytics.breaker_events}'::regclass[])
+      AND NOT c.relrowsecurity
+    UNION ALL
+    SELECT 'error', 'policies',
+           format('Table %s has another policy, %I, which can show rows of all accounts.', p.polrelid::regclass, p.polname),
+           format('DROP POLICY %I ON %s;', p.polname, p.polrelid::regclass)
+    FROM pg_policy AS p
+    WHERE p.polrelid = ANY (postalytics.account_tables() || '{postalytics.bindings,postalytics.audit_log,postalytics.configuration,postalytics.field_names,postalytics.status_names,postalytics.syncs,postalytics.pauses,postalytics.breaker_events}'::regclass[])
+      AND p.polpermissive
+      AND p.polname NOT IN ('readers', 'managers', 'readers_of_all')
+    UNION ALL
+    SELECT 'error', 'policies',
+           format('Policy readers of table %s is missing, so readers see no rows.', t.relation),
+           'Compare the table with one of a new database, and create the policy again.'
+    FROM unnest(postalytics.account_tables()) AS t (relation)
+    WHERE NOT EXISTS (SELECT FROM pg_policy AS p WHERE (p.polrelid, p.polname) = (t.relation, 'readers'))
+    UNION ALL
+    SELECT 'error', 'policies',
+           format('Role %s can read all accounts without a binding.', CASE x.role WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.role)) END),
+           'SELECT postalytics.maintain();'
     FROM (SELECT DISTINCT u.role
           FROM postalytics.policy_roles() AS p
           CROSS JOIN unnest(p.roles) AS u (role)
@@ -322,7 +400,7 @@ AS $$
     UNION ALL
     SELECT 'warning', 'policies',
            'Policies for roles that may read all accounts are missing, as after a restore, so queries of these roles are slower.',
-           'SELECT maintain();'
+           'SELECT postalytics.maintain();'
     WHERE EXISTS (SELECT
                   FROM postalytics.policy_roles() AS p
                   WHERE NOT postalytics.readers_of_all() <@ p.roles)

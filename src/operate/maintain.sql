@@ -126,7 +126,7 @@ DECLARE
 BEGIN
     PERFORM postalytics.check_read_committed('maintain');
     BEGIN
-        amount := format('rows: about %s, bytes: %s', (SELECT greatest(c.reltuples, 0) FROM pg_class AS c WHERE c.oid = leaf), pg_total_relation_size(leaf));
+        amount := format('rows: about %s, bytes: %s', (SELECT greatest(c.reltuples, 0)::bigint FROM pg_class AS c WHERE c.oid = leaf), pg_total_relation_size(leaf));
         IF parent = 'postalytics.events'::regclass THEN
             action := postalytics.setting('retention_action');
             detail := postalytics.retire_month(leaf, action, may_queue);

@@ -141,26 +141,33 @@ $$;
 COMMENT ON FUNCTION postalytics.worker_runs() IS
     'internal: true if this database has a background worker';
 
--- Returns no row for a month while another session has locked it exclusively.
-CREATE FUNCTION postalytics.month_sizes()
-RETURNS TABLE (month text, bytes bigint)
+-- Returns no row for a table that another session has locked exclusively, nor for what is
+-- left after a second.
+CREATE FUNCTION postalytics.table_sizes()
+RETURNS TABLE (name text, labels jsonb, bytes bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '100ms'
 AS $$
 DECLARE
-    leaf oid;
+    started_at timestamptz := clock_timestamp();
+    each record;
 BEGIN
-    FOR leaf IN
-        SELECT i.inhrelid
+    FOR each IN
+        SELECT c.oid, 'table_bytes' AS name, jsonb_build_object('table', c.relname) AS labels
+        FROM pg_class AS c
+        WHERE c.oid IN ('postalytics.pieces'::regclass, 'postalytics.rejects'::regclass, 'postalytics.deliveries_unfinished'::regclass)
+        UNION ALL
+        SELECT c.oid, 'month_bytes', jsonb_build_object('month', regexp_replace(c.relname, '^events_(\d{4})_(\d\d)$', '\1-\2'))
         FROM pg_inherits AS i
+        JOIN pg_class AS c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'postalytics.events'::regclass
     LOOP
+        EXIT WHEN clock_timestamp() > started_at + '1 second'::interval;
         BEGIN
-            SELECT regexp_replace(c.relname, '^events_(\d{4})_(\d\d)$', '\1-\2'), pg_total_relation_size(c.oid)
-            INTO month, bytes
-            FROM pg_class AS c
-            WHERE c.oid = leaf;
+            name := each.name;
+            labels := each.labels;
+            bytes := pg_total_relation_size(each.oid);
             IF bytes IS NOT NULL THEN
                 RETURN NEXT;
             END IF;
@@ -171,8 +178,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION postalytics.month_sizes() IS
-    'internal: size of each month of events';
+COMMENT ON FUNCTION postalytics.table_sizes() IS
+    'internal: sizes of the months of events, and of the largest tables, as metrics';
 
 -- The numbers of events and rejects are the last values of the sequences of their ids,
 -- which have gaps.
@@ -194,15 +201,10 @@ AS $$
         ('worker_expected', postalytics.worker_expected()::integer::double precision),
         ('worker_running', postalytics.worker_runs()::integer::double precision)) AS m (name, value)
     UNION ALL
-    SELECT 'month_bytes',
-           jsonb_build_object('month', l.month),
-           l.bytes::double precision
-    FROM postalytics.month_sizes() AS l
-    UNION ALL
-    SELECT 'table_bytes',
-           jsonb_build_object('table', t.name),
-           pg_total_relation_size(('postalytics.' || t.name)::regclass)::double precision
-    FROM unnest('{pieces,rejects,deliveries_unfinished}'::text[]) AS t (name)
+    SELECT t.name,
+           t.labels,
+           t.bytes::double precision
+    FROM postalytics.table_sizes() AS t
 $$;
 COMMENT ON FUNCTION postalytics.database_metrics() IS
     'internal: the metrics of the database as a whole';

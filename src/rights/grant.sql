@@ -265,12 +265,42 @@ AS $$
                       postalytics.drop_campaign(text, text)'),
         ('monitor', 'SELECT ON postalytics.settings, postalytics.maintenance_log, postalytics.metrics'),
         ('monitor', 'EXECUTE ON FUNCTION postalytics.setting(text), postalytics.known_settings(), postalytics.worker_status(),
-                      postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics(), postalytics.database_metrics()')
+                      postalytics.waiting_fetches(), postalytics.oldest_snapshot(), postalytics.sync_metrics(), postalytics.database_metrics()'),
+        ('PUBLIC', 'SELECT ON postalytics.statuses'),
+        ('PUBLIC', 'EXECUTE ON FUNCTION
+                      postalytics.precedes(postalytics.mail_status, postalytics.mail_status),
+                      postalytics.follows(postalytics.mail_status, postalytics.mail_status),
+                      postalytics.precedes_or_equals(postalytics.mail_status, postalytics.mail_status),
+                      postalytics.follows_or_equals(postalytics.mail_status, postalytics.mail_status),
+                      postalytics.comparable(postalytics.mail_status, postalytics.mail_status),
+                      postalytics.label(postalytics.mail_status),
+                      postalytics.track(postalytics.mail_status),
+                      postalytics.feed_code(postalytics.mail_status),
+                      postalytics.is_terminal(postalytics.mail_status),
+                      postalytics.is_repeatable(postalytics.mail_status),
+                      postalytics.applies_in(postalytics.mail_status, text),
+                      postalytics.to_mail_status(text),
+                      postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz),
+                      postalytics.current_status_combine(internal, internal),
+                      postalytics.current_status_serialize(internal),
+                      postalytics.current_status_deserialize(bytea, internal),
+                      postalytics.current_status_final(internal),
+                      postalytics.current_status(postalytics.mail_status, timestamptz)'),
+        -- The CHECK constraints of syncs and the policies call these as the current user.
+        ('PUBLIC', 'EXECUTE ON FUNCTION
+                      postalytics.are_known_statuses(postalytics.mail_status[]),
+                      postalytics.reads_all(),
+                      postalytics.readable_accounts(),
+                      postalytics.is_manager()'),
+        -- Numbers, and the names of syncs and months, for monitoring systems.
+        ('pg_monitor', 'SELECT ON postalytics.metrics'),
+        ('pg_monitor', 'EXECUTE ON FUNCTION postalytics.waiting_fetches(), postalytics.oldest_snapshot(),
+                      postalytics.sync_metrics(), postalytics.database_metrics()')
     ) AS p (kind, privilege)
     WHERE p.kind = sql_privileges.kind
 $$;
 COMMENT ON FUNCTION postalytics.sql_privileges(text) IS
-    'internal: the SQL privileges that a kind of binding includes';
+    'internal: the SQL privileges that a kind of binding, PUBLIC or pg_monitor includes';
 
 -- A binding with privilege read and no account is of kind read and also of kind read
 -- all, which includes further privileges.
@@ -591,44 +621,18 @@ BEGIN
 END
 $$;
 
+-- The privileges that PUBLIC and pg_monitor have.
 GRANT USAGE ON SCHEMA postalytics TO PUBLIC;
-GRANT SELECT ON postalytics.statuses TO PUBLIC;
-GRANT EXECUTE ON FUNCTION
-    postalytics.precedes(postalytics.mail_status, postalytics.mail_status),
-    postalytics.follows(postalytics.mail_status, postalytics.mail_status),
-    postalytics.precedes_or_equals(postalytics.mail_status, postalytics.mail_status),
-    postalytics.follows_or_equals(postalytics.mail_status, postalytics.mail_status),
-    postalytics.comparable(postalytics.mail_status, postalytics.mail_status),
-    postalytics.label(postalytics.mail_status),
-    postalytics.track(postalytics.mail_status),
-    postalytics.feed_code(postalytics.mail_status),
-    postalytics.is_terminal(postalytics.mail_status),
-    postalytics.is_repeatable(postalytics.mail_status),
-    postalytics.applies_in(postalytics.mail_status, text),
-    postalytics.to_mail_status(text),
-    postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz),
-    postalytics.current_status_combine(internal, internal),
-    postalytics.current_status_serialize(internal),
-    postalytics.current_status_deserialize(bytea, internal),
-    postalytics.current_status_final(internal),
-    postalytics.current_status(postalytics.mail_status, timestamptz)
-TO PUBLIC;
-
--- The CHECK constraints of syncs and the policies call these functions as the current
--- user.
-GRANT EXECUTE ON FUNCTION
-    postalytics.are_known_statuses(postalytics.mail_status[]),
-    postalytics.reads_all(),
-    postalytics.readable_accounts(),
-    postalytics.is_manager()
-TO PUBLIC;
-
--- Numbers, and the names of syncs and months, for monitoring systems whose role is a
--- member of pg_monitor.
-GRANT SELECT ON postalytics.metrics TO pg_monitor;
-GRANT EXECUTE ON FUNCTION
-    postalytics.waiting_fetches(),
-    postalytics.oldest_snapshot(),
-    postalytics.sync_metrics(),
-    postalytics.database_metrics()
-TO pg_monitor;
+DO $$
+DECLARE
+    each record;
+BEGIN
+    FOR each IN
+        SELECT k.kind, p.privilege
+        FROM unnest('{PUBLIC,pg_monitor}'::text[]) AS k (kind)
+        CROSS JOIN postalytics.sql_privileges(k.kind) AS p (privilege)
+    LOOP
+        EXECUTE pg_catalog.format('GRANT %s TO %s', each.privilege, each.kind);
+    END LOOP;
+END
+$$;
