@@ -24,6 +24,13 @@
 #include "varatt.h"
 #endif
 
+/* 19 moves get_database_name */
+#if PG_VERSION_NUM >= 190000
+#include "utils/lsyscache.h"
+#else
+#include "commands/dbcommands.h"
+#endif
+
 /*
  * Since 16, the server's macros export the functions that SQL calls.  All other
  * functions are hidden (-fvisibility=hidden), because their names could clash

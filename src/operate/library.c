@@ -6,7 +6,6 @@
 
 #include "access/xlog.h"
 #include "base/compat.h"
-#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "rights/settings.h"
