@@ -171,15 +171,7 @@ AS $$
                   date_trunc('second', now() - d.due_at)),
            'Start its worker, or disable or drop the sync.'
     FROM postalytics.syncs AS s
-    CROSS JOIN LATERAL (
-        SELECT d.due_at
-        FROM postalytics.deliveries_unfinished AS d
-        WHERE d.sync = s.name
-          AND d.due_at <= now()
-          AND (d.lease_until > now()) IS NOT TRUE
-        ORDER BY d.due_at
-        LIMIT 1
-    ) AS d
+    CROSS JOIN LATERAL postalytics.oldest_due(s.name) AS d (due_at)
     WHERE s.enabled
       AND (s.rate IS NULL OR s.per <= '1 hour')
       AND NOT EXISTS (SELECT
@@ -207,15 +199,10 @@ AS $$
                         AND t.attempts > 0)
     UNION ALL
     SELECT 'warning', 'dead deliveries',
-           format('Dead deliveries of sync "%s": %s.', d.sync, d.dead),
+           format('Dead deliveries of sync "%s": %s.', s.name, d.dead),
            'See dead_letters, remove the cause, then call redrive or discard.'
     FROM postalytics.syncs AS s
-    CROSS JOIN LATERAL (
-        SELECT s.name AS sync, count(*) AS dead
-        FROM postalytics.deliveries_unfinished AS d
-        WHERE d.sync = s.name
-          AND d.due_at = 'infinity'
-    ) AS d
+    CROSS JOIN LATERAL postalytics.dead_deliveries(s.name) AS d (dead)
     WHERE d.dead > 0
 $$;
 COMMENT ON FUNCTION postalytics.check_syncs() IS
@@ -353,6 +340,11 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
+    WITH secured AS (
+        SELECT unnest(postalytics.account_tables()
+                      || ARRAY['postalytics.bindings', 'postalytics.audit_log', 'postalytics.configuration', 'postalytics.field_names',
+                               'postalytics.status_names', 'postalytics.syncs', 'postalytics.pauses', 'postalytics.breaker_events']::regclass[]) AS relation
+    )
     SELECT CASE
                WHEN bool_or(u.privilege IN ('EXECUTE', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER', 'CREATE')) THEN 'error'
                WHEN bool_or(u.privilege = 'SELECT') THEN 'warning'
@@ -373,14 +365,14 @@ AS $$
            format('Row-level security of table %s is disabled.', c.oid::regclass),
            format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', c.oid::regclass)
     FROM pg_class AS c
-    WHERE c.oid = ANY (postalytics.account_tables() || '{postalytics.bindings,postalytics.audit_log,postalytics.configuration,postalytics.field_names,postalytics.status_names,postalytics.syncs,postalytics.pauses,postalytics.breaker_events}'::regclass[])
+    WHERE c.oid IN (SELECT t.relation FROM secured AS t)
       AND NOT c.relrowsecurity
     UNION ALL
     SELECT 'error', 'policies',
            format('Table %s has another policy, %I, which can show rows of all accounts.', p.polrelid::regclass, p.polname),
            format('DROP POLICY %I ON %s;', p.polname, p.polrelid::regclass)
     FROM pg_policy AS p
-    WHERE p.polrelid = ANY (postalytics.account_tables() || '{postalytics.bindings,postalytics.audit_log,postalytics.configuration,postalytics.field_names,postalytics.status_names,postalytics.syncs,postalytics.pauses,postalytics.breaker_events}'::regclass[])
+    WHERE p.polrelid IN (SELECT t.relation FROM secured AS t)
       AND p.polpermissive
       AND p.polname NOT IN ('readers', 'managers', 'readers_of_all')
     UNION ALL

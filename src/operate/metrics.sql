@@ -48,6 +48,37 @@ $$;
 COMMENT ON FUNCTION postalytics.oldest_snapshot() IS
     'internal: age of the oldest other transaction that may keep VACUUM from removing dead rows; NULL if there is none';
 
+CREATE FUNCTION postalytics.oldest_due(sync text)
+RETURNS timestamptz
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT d.due_at
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.sync = oldest_due.sync
+      AND d.due_at <= now()
+      AND (d.lease_until > now()) IS NOT TRUE
+    ORDER BY d.due_at
+    LIMIT 1
+$$;
+COMMENT ON FUNCTION postalytics.oldest_due(text) IS
+    'internal: earliest due_at of the deliveries of a sync that are due and not leased; NULL if there are none';
+
+CREATE FUNCTION postalytics.dead_deliveries(sync text)
+RETURNS bigint
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT count(*)
+    FROM postalytics.deliveries_unfinished AS d
+    WHERE d.sync = dead_deliveries.sync
+      AND d.due_at = 'infinity'
+$$;
+COMMENT ON FUNCTION postalytics.dead_deliveries(text) IS
+    'internal: number of dead deliveries of a sync';
+
 -- Returns the counts and latencies of each durable sync.  The function is SECURITY
 -- DEFINER, because monitors have no privileges on the tables.
 CREATE FUNCTION postalytics.sync_metrics()
@@ -70,24 +101,12 @@ AS $$
         WHERE t.at > now() - '1 hour'::interval
         GROUP BY t.sync
     ) AS t ON t.sync = s.name
-    LEFT JOIN LATERAL (
-        SELECT d.due_at
-        FROM postalytics.deliveries_unfinished AS d
-        WHERE d.sync = s.name
-          AND d.due_at <= now()
-          AND (d.lease_until > now()) IS NOT TRUE
-        ORDER BY d.due_at
-        LIMIT 1
-    ) AS d ON true
     CROSS JOIN LATERAL (VALUES
         ('attempts_last_hour', COALESCE(t.attempts, 0)::double precision),
         ('successes_last_hour', COALESCE(t.successes, 0)::double precision),
         ('failures_last_hour', COALESCE(t.failures, 0)::double precision),
-        ('oldest_due_seconds', CASE WHEN s.enabled THEN COALESCE(date_part('epoch', clock_timestamp() - d.due_at), 0) ELSE 0 END),
-        ('dead_deliveries', (SELECT count(*)
-                             FROM postalytics.deliveries_unfinished AS g
-                             WHERE g.sync = s.name
-                               AND g.due_at = 'infinity')::double precision),
+        ('oldest_due_seconds', CASE WHEN s.enabled THEN COALESCE(date_part('epoch', clock_timestamp() - postalytics.oldest_due(s.name)), 0) ELSE 0 END),
+        ('dead_deliveries', postalytics.dead_deliveries(s.name)::double precision),
         ('paused', (EXISTS (SELECT
                             FROM postalytics.pauses AS p
                             WHERE p.sync = s.name
@@ -191,7 +210,12 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT m.name, '{}'::jsonb, m.value
-    FROM (VALUES
+    FROM postalytics.waiting_fetches() AS w
+    CROSS JOIN LATERAL (VALUES
+        ('waiting_fetches', w.waiting::double precision),
+        ('oldest_waiting_fetch_seconds', COALESCE(date_part('epoch', w.longest), 0)),
+        ('dead_rows', pg_stat_get_dead_tuples('postalytics.deliveries_unfinished'::regclass)::double precision),
+        ('oldest_snapshot_seconds', COALESCE(date_part('epoch', postalytics.oldest_snapshot()), 0)),
         ('event_ids', COALESCE(pg_sequence_last_value('postalytics.event_id_seq'), 0)::double precision),
         ('reject_ids', COALESCE(pg_sequence_last_value('postalytics.reject_id_seq'), 0)::double precision),
         ('maintenance_failures_last_day', (SELECT count(*)
@@ -211,16 +235,6 @@ COMMENT ON FUNCTION postalytics.database_metrics() IS
 
 CREATE VIEW postalytics.metrics
 WITH (security_invoker = true) AS
-SELECT m.name,
-       '{}'::jsonb AS labels,
-       m.value
-FROM postalytics.waiting_fetches() AS w
-CROSS JOIN LATERAL (VALUES
-    ('waiting_fetches', w.waiting::double precision),
-    ('oldest_waiting_fetch_seconds', COALESCE(pg_catalog.date_part('epoch', w.longest), 0)),
-    ('dead_rows', pg_catalog.pg_stat_get_dead_tuples('postalytics.deliveries_unfinished'::pg_catalog.regclass)::double precision),
-    ('oldest_snapshot_seconds', COALESCE(pg_catalog.date_part('epoch', postalytics.oldest_snapshot()), 0))) AS m (name, value)
-UNION ALL
 SELECT s.name,
        s.labels,
        s.value
