@@ -96,7 +96,7 @@ COMMENT ON COLUMN postalytics.deliveries.account IS 'account of the event; empty
 COMMENT ON COLUMN postalytics.deliveries.status IS 'status of the event; NULL for a production error';
 COMMENT ON COLUMN postalytics.deliveries.occurred_at IS 'time of the event';
 COMMENT ON COLUMN postalytics.deliveries.created_at IS 'when the delivery was created';
-COMMENT ON COLUMN postalytics.deliveries.due_at IS 'when the delivery is due: occurred_at plus the sync''s wait, but not before it was created; after a failed attempt, when the next attempt may start';
+COMMENT ON COLUMN postalytics.deliveries.due_at IS 'when the delivery is due: occurred_at plus the sync''s wait, but not before it was created; after a failed attempt, when the next attempt may start; infinity if it is dead';
 COMMENT ON COLUMN postalytics.deliveries.state IS 'state of the delivery';
 COMMENT ON COLUMN postalytics.deliveries.attempt IS 'number of fetches since it was created, or last redriven or replayed';
 COMMENT ON COLUMN postalytics.deliveries.is_test IS 'true if test_sync made it';
@@ -109,24 +109,22 @@ COMMENT ON COLUMN postalytics.deliveries.payload IS 'internal: payload of the ev
 COMMENT ON COLUMN postalytics.deliveries.reason IS 'why it is dead, as in dead_letters, or why it was discarded';
 COMMENT ON TABLE postalytics.deliveries_unfinished IS
     'the deliveries that are waiting, leased or dead';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.delivery_id IS 'id of the delivery, stable over all attempts';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.sync IS 'name of the sync';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.piece_id IS 'piece of the event';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.account IS 'account of the event; empty if none was given';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.status IS 'status of the event; NULL for a production error';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.occurred_at IS 'time of the event';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.created_at IS 'when the delivery was created';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.due_at IS 'when it may be leased; infinity if it is dead';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.state IS 'state of the delivery';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.attempt IS 'number of times it was leased since it was created, or last redriven or replayed';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.is_test IS 'true if test_sync made it';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.lease_until IS 'end of the lease';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.leases IS 'internal: the sessions that leased it, in order';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.finished_at IS 'always NULL';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.failed_at IS 'when an attempt last failed';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.errors IS 'errors of failed attempts';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.payload IS 'internal: JSON of the event if events no longer has it';
-COMMENT ON COLUMN postalytics.deliveries_unfinished.reason IS 'why it is dead';
+
+-- Comments are not inherited.
+DO $$
+DECLARE
+    each record;
+BEGIN
+    FOR each IN
+        SELECT a.attname, pg_catalog.col_description(a.attrelid, a.attnum) AS comment
+        FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = 'postalytics.deliveries'::pg_catalog.regclass
+          AND a.attnum > 0
+    LOOP
+        EXECUTE pg_catalog.format('COMMENT ON COLUMN postalytics.deliveries_unfinished.%I IS %L', each.attname, each.comment);
+    END LOOP;
+END
+$$;
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries', '');
 SELECT pg_catalog.pg_extension_config_dump('postalytics.deliveries_unfinished', '');
