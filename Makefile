@@ -6,7 +6,7 @@ EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
 OBJS = $(addprefix src/, postalytics_status.o \
-	base/cache.o base/extension.o base/query.o base/table.o \
+	base/cache.o base/extension.o base/query.o base/table.o base/version.o \
 	lifecycle/current_status.o lifecycle/lifecycle.o lifecycle/order_support.o \
 	rights/binding.o rights/settings.o \
 	feed/batch.o feed/call.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/person.o feed/status_name.o feed/validate.o \
@@ -20,7 +20,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
 	report/bar.o report/calendar.o report/payload.o \
-	operate/guard.o operate/library.o \
+	operate/guard.o operate/preload.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
 	worker/status.o worker/worker.o)
 
@@ -28,7 +28,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 # which names objects of all layers, comes last.
 SQL = $(addprefix src/, \
 	rights/install.sql \
-	base/table.sql base/cache.sql base/lock.sql base/acl.sql \
+	base/version.sql base/table.sql base/cache.sql base/lock.sql base/acl.sql \
 	lifecycle/lifecycle.sql lifecycle/current_status.sql \
 	rights/settings.sql rights/audit.sql rights/binding.sql \
 	feed/field_name.sql feed/status_name.sql feed/payload_account.sql feed/person.sql \
@@ -64,9 +64,10 @@ PG_CPPFLAGS = -I$(srcdir)/src -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 
 # These targets install a server themselves, so PGXS need not exist yet.  fresh runs
-# demo and test on a bare system, and needs root.
-ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent,$(MAKECMDGOALS)),)
-test docs bench soak fuzz assert examples:
+# demo and test on a bare system, and packages builds and tries the Debian packages; both
+# need root.  release is described in DEVELOPERS.md.
+ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages dist release release-check,$(MAKECMDGOALS)),)
+test docs bench soak fuzz assert examples release-check:
 	@test/run $@
 # With DATABASE=... on the command line, demo only loads a sample campaign into that
 # database, as the user who runs make.
@@ -82,8 +83,13 @@ bench-rivals:
 	@test/run rivals
 bench-queue:
 	@test/run queue
-fresh matrix indent:
+fresh matrix indent packages:
 	@test/$@
+# The archive for PGXN, of the last commit.
+dist:
+	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ --output=$(EXTENSION)-$(EXTVERSION).zip HEAD
+release:
+	@test/release $(NEXT)
 else
 
 PG_CONFIG ?= pg_config
@@ -98,4 +104,4 @@ $(INSTALL_SQL): $(SQL)
 
 endif
 
-.PHONY: demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent
+.PHONY: demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages dist release release-check

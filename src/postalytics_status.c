@@ -1,6 +1,8 @@
 /*
  * postalytics_status.c
  *		Contains only the library's magic block and _PG_init.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * acl.sql
  *		Revokes the privileges that were granted by default privileges.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- object is written as in REVOKE, such as TABLE postalytics.events.  acl and owner are

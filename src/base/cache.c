@@ -5,6 +5,8 @@
  *
  * A statement trigger on the table invalidates its relcache entry, which
  * reaches every session at commit.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

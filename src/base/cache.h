@@ -1,6 +1,8 @@
 /*
  * cache.h
  *		Small tables that each session keeps in memory.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_CACHE_H
 #define POSTALYTICS_CACHE_H

@@ -1,6 +1,8 @@
 /*
  * cache.sql
  *		The trigger function of tables that sessions keep in memory.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.configuration_changed()

@@ -3,6 +3,8 @@
  *		Differences between PostgreSQL 15 to 19, and nothing else.
  *
  * The comments name the major version in which a difference was introduced.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_COMPAT_H
 #define POSTALYTICS_COMPAT_H

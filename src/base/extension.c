@@ -3,20 +3,69 @@
  *		Finds the extension's relations and owner, and switches to the owner.
  *
  * table.c checks the columns and keys of the relations.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "base/compat.h"
 #include "base/extension.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+/* The symbol of function interface(), without the number. */
+#define INTERFACE_SYMBOL	"postalytics_interface_"
+
+/*
+ * Check that the extension in this schema was created for the interface of this
+ * library, by the symbol of function interface().  Error 55000 if it was not.
+ */
+static void
+check_interface(Oid schema)
+{
+	static const char expected[] = INTERFACE_SYMBOL CppAsString2(EXTENSION_INTERFACE);
+	oidvector  *none = buildoidvector(NULL, 0);
+	HeapTuple	function = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum("interface"),
+										   PointerGetDatum(none), ObjectIdGetDatum(schema));
+	text	   *symbol;
+	int			required = 0;
+	bool		isnull;
+
+	pfree(none);
+	if (!HeapTupleIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function %s.interface() does not exist", EXTENSION_SCHEMA)));
+	symbol = DatumGetTextPP(SysCacheGetAttr(PROCNAMEARGSNSP, function, Anum_pg_proc_prosrc, &isnull));
+	if (VARSIZE_ANY_EXHDR(symbol) == sizeof(expected) - 1 &&
+		memcmp(VARDATA_ANY(symbol), expected, sizeof(expected) - 1) == 0)
+	{
+		ReleaseSysCache(function);
+		return;
+	}
+
+	(void) sscanf(text_to_cstring(symbol), INTERFACE_SYMBOL "%d", &required);
+	ReleaseSysCache(function);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("library version %s does not support interface %d of extension \"%s\"",
+					POSTALYTICS_VERSION, required, EXTENSION_NAME),
+			 errdetail("It supports only interface %d.", EXTENSION_INTERFACE),
+			 required < EXTENSION_INTERFACE ?
+			 errhint("Run ALTER EXTENSION %s UPDATE.", EXTENSION_NAME) :
+			 errhint("If the library is in shared_preload_libraries, restart the server; otherwise reconnect.")));
+}
+
 /*
  * Return the OID of one of the extension's relations, given its name.  Error
- * 42P01 if it does not exist.
+ * 42P01 if it does not exist, 55000 if the extension requires another library
+ * (check_interface).
  */
 Oid
 extension_relation(const char *name)
@@ -30,6 +79,7 @@ extension_relation(const char *name)
 				 errmsg("relation \"%s.%s\" does not exist",
 						EXTENSION_SCHEMA, name),
 				 errhint("Run CREATE EXTENSION %s.", EXTENSION_NAME)));
+	check_interface(schema);
 	return relation;
 }
 

@@ -2,6 +2,8 @@
  * lock.sql
  *		Locks that do not block other sessions for long, and the check of the
  *		isolation level that these locks require.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- After waiting for a lock, a command must read what other transactions committed

@@ -4,6 +4,8 @@
  *
  * All functions need an SPI connection.  storage/lookup.c finds rows by key
  * without a query.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * query.h
  *		SQL statements that are run from C, through SPI.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_QUERY_H
 #define POSTALYTICS_QUERY_H

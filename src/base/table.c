@@ -5,6 +5,8 @@
  *
  * Users may add columns, triggers and indexes.  After any other change, an
  * error is better than values in the wrong columns.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

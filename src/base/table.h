@@ -1,6 +1,8 @@
 /*
  * table.h
  *		The extension's tables as C code expects them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_TABLE_H
 #define POSTALYTICS_TABLE_H

@@ -1,6 +1,8 @@
 /*
  * table.sql
  *		The check that Citus has not distributed the extension's tables.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.check_not_distributed()

@@ -5,6 +5,8 @@
  *
  * Ids are always compared by their bytes: in the keys of tables, in the order
  * in which a call takes locks, and in memory.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_TEXT_H
 #define POSTALYTICS_TEXT_H

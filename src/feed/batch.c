@@ -1,6 +1,8 @@
 /*
  * batch.c
  *		Collects event records and rejects in a separate memory context.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

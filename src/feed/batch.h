@@ -1,6 +1,8 @@
 /*
  * batch.h
  *		The events and rejects that were read from one or more texts.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_BATCH_H
 #define POSTALYTICS_BATCH_H

@@ -5,6 +5,8 @@
  * A call is either a call of ingest, or a statement on inbox, which may need
  * several batches.  When rejects are retried, each of them counts as a separate
  * call, except that max_new_months applies to all of them together.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * call.h
  *		Counts campaigns, rejects and new months of a call against its limits.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_CALL_H
 #define POSTALYTICS_CALL_H

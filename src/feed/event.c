@@ -4,6 +4,8 @@
  *
  * A record points into the text that it was read from.  reader.c creates
  * records, and validate.c determines their piece, account, status and times.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * event.h
  *		One event of the feed, as it was read from JSON.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_EVENT_H
 #define POSTALYTICS_EVENT_H

@@ -2,6 +2,8 @@
  * field_name.c
  *		The names of the feed's fields: built-in names, and those that users
  *		have added to table field_names.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * field_name.h
  *		The fields of an event, and the names under which the feed gives them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_FIELD_NAME_H
 #define POSTALYTICS_FIELD_NAME_H

@@ -1,6 +1,8 @@
 /*
  * field_name.sql
  *		field_names: names that users add for fields of the feed.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- A path that ends in '*' matches all paths that begin with the text before it.

@@ -3,6 +3,8 @@
  *		Reads the account from a payload, for diagnostics only.
  *
  * This account does not determine the account of the event.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

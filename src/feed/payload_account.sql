@@ -1,6 +1,8 @@
 /*
  * payload_account.sql
  *		The account that a payload names.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.payload_account(payload json)

@@ -2,6 +2,8 @@
  * person.c
  *		Determines whether a payload is about a person whose data is to be
  *		erased.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

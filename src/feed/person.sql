@@ -1,6 +1,8 @@
 /*
  * person.sql
  *		Determines whether a payload is about a person.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.payload_fields(payload json, OUT campaign_name text, OUT contact_id text, OUT email text)

@@ -7,6 +7,8 @@
  * an object that contains events under data, events or items.  A section is an
  * object nested in an event, whose members are read like those of the event.  For
  * example, the object under "to" in {"to": {"city": "Salem"}} is a section.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * reader.h
  *		Reads events from JSON.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_READER_H
 #define POSTALYTICS_READER_H

@@ -5,6 +5,8 @@
  * An event type means a status of the lifecycle, a production error, or an event to
  * ignore.  Spellings that users have added to table status_names take precedence
  * over the built-in spellings.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -4,6 +4,8 @@
  *
  * The meaning of an event type is a status of the lifecycle, or one of the
  * constants below.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_STATUS_NAME_H
 #define POSTALYTICS_STATUS_NAME_H

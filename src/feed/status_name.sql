@@ -1,6 +1,8 @@
 /*
  * status_name.sql
  *		status_names: names that users add for statuses of the feed.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.status_names (

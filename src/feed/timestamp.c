@@ -4,6 +4,8 @@
  *
  * The server's own input function would also accept words such as "yesterday",
  * and depends on DateStyle and TimeZone.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * timestamp.h
  *		Timestamps as the feed writes them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_TIMESTAMP_H
 #define POSTALYTICS_TIMESTAMP_H

@@ -2,6 +2,8 @@
  * validate.c
  *		Validates an event: determines its piece, account, status and times
  *		from its fields, or the reason to reject the event.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * validate.h
  *		Validates events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_VALIDATE_H
 #define POSTALYTICS_VALIDATE_H

@@ -2,6 +2,8 @@
  * value.c
  *		Converts JSON values to text, and checks whether the database can store
  *		the values.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * value.h
  *		Values of JSON members as text that the database can hold.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_VALUE_H
 #define POSTALYTICS_VALUE_H

@@ -6,6 +6,8 @@
  * store.c, the trigger in inserted.c, and refold.c pass all their rows through
  * this file.  The memory used for a piece is released after the piece's last
  * row, so that memory use does not grow with the number of pieces.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * derive.h
  *		Derives journeys, campaigns and deliveries from events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_DERIVE_H
 #define POSTALYTICS_DERIVE_H

@@ -2,6 +2,8 @@
  * inbox.c
  *		The triggers of the view inbox, which ingest the rows of a statement
  *		together.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * inbox.sql
  *		inbox: the view through which INSERT and COPY ingest events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE VIEW postalytics.inbox

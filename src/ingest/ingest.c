@@ -1,6 +1,8 @@
 /*
  * ingest.c
  *		ingest: stores the events of a JSON value, each event once.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

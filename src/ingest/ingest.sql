@@ -1,6 +1,8 @@
 /*
  * ingest.sql
  *		ingest: stores events given as JSON.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TYPE postalytics.ingest_result AS (

@@ -5,6 +5,8 @@
  *
  * The trigger reads the transition table without a query, so that one pass is
  * enough to derive everything.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

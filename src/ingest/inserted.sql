@@ -4,6 +4,8 @@
  *
  * A restore inserts into the partitions of events and not into events itself, so
  * the trigger does not fire.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.events_inserted()

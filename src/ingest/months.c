@@ -2,6 +2,8 @@
  * months.c
  *		Creates the missing months that the events of a call need, and opens
  *		months for writing without a query.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

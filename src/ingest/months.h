@@ -4,6 +4,8 @@
  *
  * A month is a monthly partition of events.  storage/partition.h calls
  * partitions leaves.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_MONTHS_H
 #define POSTALYTICS_MONTHS_H

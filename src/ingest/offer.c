@@ -11,6 +11,8 @@
  * function offered_events.  The trigger fired by the query sees only the
  * stored columns.  It calls offered_record for data that is not stored, such
  * as the payload if payloads are not kept.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -4,6 +4,8 @@
  *
  * An offer is the list of the events of a call in the order of their keys.
  * Some of them may be stored already.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_OFFER_H
 #define POSTALYTICS_OFFER_H

@@ -1,6 +1,8 @@
 /*
  * offer.sql
  *		offered_events: returns the events of a call to the query that inserts them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.offered_events()

@@ -1,6 +1,8 @@
 /*
  * production_error.c
  *		Stores the production errors of a call, each error once.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

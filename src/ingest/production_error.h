@@ -1,6 +1,8 @@
 /*
  * production_error.h
  *		The production errors of a call.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PRODUCTION_ERROR_H
 #define POSTALYTICS_PRODUCTION_ERROR_H

@@ -1,6 +1,8 @@
 /*
  * progress.c
  *		Shows the progress of a long call in pg_stat_progress_copy.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

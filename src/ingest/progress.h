@@ -1,6 +1,8 @@
 /*
  * progress.h
  *		Progress of a long call.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PROGRESS_H
 #define POSTALYTICS_PROGRESS_H

@@ -2,6 +2,8 @@
  * refold.c
  *		Derives pieces and campaigns again from their stored events, which is
  *		called refolding.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

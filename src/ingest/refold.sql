@@ -2,6 +2,8 @@
  * refold.sql
  *		refold_pieces, refold_campaign: derive pieces and campaigns again from stored
  *		events, which is called refolding.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- The settings make the planner look up each piece by index, regardless of the

@@ -7,6 +7,8 @@
  *
  * If a source, which is one JSON value, has too many rejects, they are folded:
  * one reject is stored for all of them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

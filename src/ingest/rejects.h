@@ -1,6 +1,8 @@
 /*
  * rejects.h
  *		The table rejects.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_REJECTS_H
 #define POSTALYTICS_REJECTS_H

@@ -1,6 +1,8 @@
 /*
  * rejects.sql
  *		rejects: the events that were rejected.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE SEQUENCE postalytics.reject_id_seq;

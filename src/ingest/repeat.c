@@ -8,6 +8,8 @@
  * stored event is appended to the stored payload, under the column names of
  * inbox, so that a rebuild finds the section there.  Data that the stored event
  * has is not changed.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * repeat.h
  *		Repeated events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_REPEAT_H
 #define POSTALYTICS_REPEAT_H

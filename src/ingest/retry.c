@@ -1,6 +1,8 @@
 /*
  * retry.c
  *		retry_rejects: ingests the rejects again.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * retry.sql
  *		retry_rejects: ingests the rejects again.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.retry_rejects()

@@ -7,6 +7,8 @@
  * several parts, each sorted separately, it could deadlock with another
  * statement.  A sorted tuple has the key of an event, its payload, and the
  * positions of the fields in the payload.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

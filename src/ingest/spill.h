@@ -4,6 +4,8 @@
  *
  * A spill holds the events of a statement in a tuplesort, which writes them to
  * disk if necessary.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_SPILL_H
 #define POSTALYTICS_SPILL_H

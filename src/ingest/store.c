@@ -7,6 +7,8 @@
  * unless users have added something to the table that requires a query, such
  * as a trigger.  In that case one INSERT statement inserts the rows, and the
  * trigger events_inserted derives pieces, campaigns and deliveries.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

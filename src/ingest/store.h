@@ -1,6 +1,8 @@
 /*
  * store.h
  *		Stores events and everything that is derived from them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_STORE_H
 #define POSTALYTICS_STORE_H

@@ -6,6 +6,8 @@
  * A row changes only if an event gives the campaign another name, or a name on a
  * later day.  If the row also had counts or the time of the last event, all
  * writers would have to wait for each other.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * campaign.h
  *		The table campaigns.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_CAMPAIGN_H
 #define POSTALYTICS_CAMPAIGN_H

@@ -1,6 +1,8 @@
 /*
  * campaign.sql
  *		campaigns: the campaigns that events name, and their names.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.campaigns (

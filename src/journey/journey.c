@@ -7,6 +7,8 @@
  * neither the order of arrival nor the grouping into calls matters.  piece.c merges
  * a row made from new events with the stored row.  Sections and marks are
  * explained in piece.h.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * journey.h
  *		Computes the rows of pieces from events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_JOURNEY_H
 #define POSTALYTICS_JOURNEY_H

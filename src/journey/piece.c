@@ -6,6 +6,8 @@
  * Marks ensure this by recording which event decided each part of the row.
  * journey.c computes rows from events.  Sections and marks are explained in
  * piece.h.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * piece.h
  *		The table pieces.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PIECE_H
 #define POSTALYTICS_PIECE_H

@@ -12,6 +12,8 @@
  * descent of the index.
  *
  * The columns that reports count come first, because a row is read from its start.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.pieces (

@@ -5,6 +5,8 @@
  * The state of the aggregate is TimestampTz[N_STATUSES], the time of the last
  * event of each status.  status_from_times determines the result from it.  An
  * event whose status or time is NULL is ignored, as in other aggregates.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

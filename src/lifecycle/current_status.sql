@@ -1,6 +1,8 @@
 /*
  * current_status.sql
  *		The aggregate current_status, which every role may use.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.current_status_accum(internal, postalytics.mail_status, timestamptz)

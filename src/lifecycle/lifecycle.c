@@ -4,6 +4,8 @@
  *		that gives a piece its current status.
  *
  * Nothing in this file accesses a table.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * lifecycle.h
  *		The statuses of a mail piece.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_LIFECYCLE_H
 #define POSTALYTICS_LIFECYCLE_H

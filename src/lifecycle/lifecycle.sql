@@ -2,6 +2,8 @@
  * lifecycle.sql
  *		The type mail_status, its partial order, and the properties of statuses, which
  *		every role may use.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TYPE postalytics.mail_status AS ENUM (

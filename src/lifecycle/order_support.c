@@ -2,6 +2,8 @@
  * order_support.c
  *		Planner support for the operators of the lifecycle's partial order: replaces
  *		a call with a constant by an expression that can use indexes and statistics.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -6,6 +6,8 @@
  * severity of a finding is error if data is lost, delayed or visible to the wrong role,
  * warning if that may happen, and notice otherwise.  Of the data, the checks read only
  * samples and index entries.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TYPE postalytics.setup_finding AS (
@@ -21,30 +23,27 @@ COMMENT ON COLUMN postalytics.setup_finding.name IS 'name of the check';
 COMMENT ON COLUMN postalytics.setup_finding.finding IS 'what was found';
 COMMENT ON COLUMN postalytics.setup_finding.remedy IS 'what to do about it';
 
-CREATE FUNCTION postalytics.library_version()
-RETURNS text
-LANGUAGE c
-STABLE
-AS 'MODULE_PATHNAME', 'postalytics_library_version';
-COMMENT ON FUNCTION postalytics.library_version() IS
-    'version of the library that this session has loaded';
-
 CREATE FUNCTION postalytics.check_server()
 RETURNS SETOF postalytics.setup_finding
 LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'error', 'version',
-           format('The library has version %s, and the extension has version %s.', postalytics.library_version(), x.extversion),
+    SELECT CASE WHEN v.is_other_series THEN 'error' WHEN v.library_is_older THEN 'warning' ELSE 'notice' END, 'version',
+           format('The library has version %s, and the extension has version %s.', postalytics.library_version(), v.extension),
            CASE
+               WHEN NOT v.library_is_older
+               THEN 'ALTER EXTENSION postalytics_status UPDATE;'
                WHEN postalytics.is_preloaded()
-               THEN 'Restart the server, then run ALTER EXTENSION postalytics_status UPDATE in each database.'
-               ELSE 'Reconnect, or run ALTER EXTENSION postalytics_status UPDATE.'
+               THEN 'Restart the server.'
+               ELSE 'Reconnect. If that does not help, install the files of the version of the extension.'
            END
-    FROM pg_extension AS x
-    WHERE x.extname = 'postalytics_status'
-      AND x.extversion <> postalytics.library_version()
+    FROM (SELECT x.extversion AS extension,
+                 split_part(x.extversion, '.', 1) <> split_part(postalytics.library_version(), '.', 1) AS is_other_series,
+                 string_to_array(postalytics.library_version(), '.')::integer[] < string_to_array(x.extversion, '.')::integer[] AS library_is_older
+          FROM pg_extension AS x
+          WHERE x.extname = 'postalytics_status') AS v
+    WHERE v.extension <> postalytics.library_version()
     UNION ALL
     SELECT 'error', 'background worker',
            'The library is in shared_preload_libraries, but this database has no background worker.',
@@ -131,9 +130,27 @@ AS $$
            'Set reject_retention, for example SELECT postalytics.configure(''reject_retention'', ''90 days'');'
     WHERE postalytics.setting('piece_retention')::interval > '0'
       AND postalytics.setting('reject_retention')::interval = '0'
+    UNION ALL
+    SELECT 'notice', 'backup',
+           CASE t.tested
+               WHEN 'never'
+               THEN 'No restore of a backup has been recorded.'
+               ELSE format('The last recorded restore of a backup was on %s.', t.tested)
+           END,
+           'Try to restore a backup, then SELECT postalytics.configure(''restore_tested'', current_date::text);'
+    FROM postalytics.setting('restore_tested') AS t (tested)
+    WHERE CASE t.tested
+              WHEN 'never'
+              THEN true
+              ELSE t.tested::date < now() - interval '1 year'
+          END
+      AND pg_sequence_last_value('postalytics.event_id_seq') IS NOT NULL
+      AND EXISTS (SELECT
+                  FROM postalytics.leaves('postalytics.events') AS l
+                  WHERE l.ends_at < now() - interval '30 days')
 $$;
 COMMENT ON FUNCTION postalytics.check_maintenance() IS
-    'internal: findings about maintenance and retention';
+    'internal: findings about maintenance, retention and backups';
 
 -- A sync has no worker if a delivery has been due, and nothing has been leased, for an
 -- hour in which the sync was neither paused nor limited by its rate.

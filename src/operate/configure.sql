@@ -1,6 +1,8 @@
 /*
  * configure.sql
  *		configure: changes a setting.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Locks: if identity changes, SHARE on events until the transaction ends.  Errors:

@@ -1,6 +1,8 @@
 /*
  * drop_campaign.sql
  *		drop_campaign: deletes everything about a campaign.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.pieces_of_campaign(campaign_id text, account text, naming text[])

@@ -6,6 +6,8 @@
  * address in the events, under any name that field_names maps.  In a reject, the e-mail
  * address is searched for in the whole payload, because the payload could not be
  * interpreted.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- The columns must be those that erase_pieces clears.

@@ -5,6 +5,8 @@
  *
  * The partitions are not members of the extension, so the server would drop
  * them silently.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

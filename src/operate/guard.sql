@@ -1,6 +1,8 @@
 /*
  * guard.sql
  *		guard_drop: prevents a plain DROP EXTENSION from dropping all events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.guard_drop()

@@ -5,6 +5,8 @@
  * A leaf is a partition of events or deliveries.  Leaves of events contain a month, and
  * leaves of deliveries the finished deliveries of a day.  To retire a leaf is to drop
  * it or, if it is a month and retention_action is detach, to detach it.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Leaves of deliveries come before leaves of events, because a session that has locked

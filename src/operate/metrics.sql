@@ -1,6 +1,8 @@
 /*
  * metrics.sql
  *		metrics: numbers for monitoring.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- A session that waits in fetch holds a lock on the extension with objsubid 1

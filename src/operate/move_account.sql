@@ -1,6 +1,8 @@
 /*
  * move_account.sql
  *		move_account: moves the data of one account to another.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Deletes the events of the old account that the new account also has.  Also deletes

@@ -1,6 +1,8 @@
 /*
  * rebuild.sql
  *		rebuild_pieces: derives pieces again from their stored events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Returns account if it is not NULL.  Otherwise, returns the only account in which the

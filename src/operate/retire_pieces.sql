@@ -6,6 +6,8 @@
  * With an index on last_event_at, updates of pieces could not be HOT.  Therefore the
  * table is read without an index, in parts of 200 pages.  The background worker uses a
  * transaction for each part, and sends notifications in between.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Dumps do not contain the row.  After a restore, maintain() starts at page 0.

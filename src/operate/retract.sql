@@ -1,6 +1,8 @@
 /*
  * retract.sql
  *		retract_event: deletes a wrong event.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- True if the campaign of the event has no other event and no other piece, or if only

@@ -2,6 +2,8 @@
  * shrink.sql
  *		shrink_deliveries: returns unused space of deliveries_unfinished to the
  *		operating system.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Rewrites deliveries_unfinished if it is larger than 16 MB plus four times the

@@ -1,6 +1,8 @@
 /*
  * bar.c
  *		Draws a bar as text, for reports that are shown in a terminal.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

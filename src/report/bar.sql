@@ -1,6 +1,8 @@
 /*
  * bar.sql
  *		bar and rate: show a share as a text bar and as a number.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.bar(value double precision, whole double precision, width integer DEFAULT 20)

@@ -8,6 +8,8 @@
  * U.S.C. 6103) and, when a holiday falls on a Sunday, on the Monday after it.
  * When a holiday falls on a Saturday, federal employees have the Friday before
  * off, but mail is delivered on that Friday, as on 2020-07-03 and 2023-11-10.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

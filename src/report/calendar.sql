@@ -1,6 +1,8 @@
 /*
  * calendar.sql
  *		The days on which USPS delivers mail, and when a piece is delivered.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.federal_holidays(year integer)

@@ -1,6 +1,8 @@
 /*
  * campaign_report.sql
  *		Reports on campaigns.  They read pieces and production_errors.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Each rate is a share of the pieces that can have the event, so it is never above 1.

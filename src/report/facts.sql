@@ -4,6 +4,8 @@
  *
  * The bodies of these functions are strings for the reason given at reached_at
  * (piece.sql).
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.was_sent(piece postalytics.pieces)

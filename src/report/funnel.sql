@@ -1,6 +1,8 @@
 /*
  * funnel.sql
  *		funnel: the state of a campaign at a time.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TYPE postalytics.funnel_row AS (

@@ -1,6 +1,8 @@
 /*
  * payload.c
  *		Extracts address details from a stored payload, for the reports.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * payload.sql
  *		Address details in a payload.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.payload_details(

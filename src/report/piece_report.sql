@@ -1,6 +1,8 @@
 /*
  * piece_report.sql
  *		Reports on single pieces.  They read events for what pieces does not hold.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.raise_several_accounts(piece_id text)

@@ -1,6 +1,8 @@
 /*
  * response_report.sql
  *		Reports on responses.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE VIEW postalytics.campaign_responses

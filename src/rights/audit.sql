@@ -4,6 +4,8 @@
  *
  * Names, ids and addresses of recipients, and ids of their mail pieces, are not
  * recorded.  maintain() deletes rows older than the setting audit_retention.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.audit_log (

@@ -8,6 +8,8 @@
  * current user, and are made before a function calls switch_to_owner.
  * The session user would be wrong in an index expression that autovacuum
  * evaluates, or in a SECURITY DEFINER function.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

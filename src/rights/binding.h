@@ -1,6 +1,8 @@
 /*
  * binding.h
  *		The privileges of roles, and the accounts for which they hold.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_BINDING_H
 #define POSTALYTICS_BINDING_H

@@ -6,6 +6,8 @@
  * for which account or sync the role may use them.  Functions for managers and monitors
  * need only a GRANT.  The functions in grant.sql add and remove GRANTs and bindings
  * together.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- A dump contains only the bindings of roles that exist.  A role that was dropped would

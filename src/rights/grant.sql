@@ -9,6 +9,8 @@
  *
  * This file comes last in the script, because it refers to objects of all parts of the
  * extension.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- ---- account tables ----

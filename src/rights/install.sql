@@ -7,6 +7,8 @@
  * objects of the extension or the server, and run as the extension's owner.  A schema
  * may exist before the extension, because a restore first creates the schema and sets
  * its owner.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 SET LOCAL search_path = pg_catalog, pg_temp;

@@ -8,6 +8,8 @@
  * owner and managers can change them (with configure), and every session sees a
  * change once it is committed.  The table holds only values that differ from
  * the default.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 
@@ -21,6 +23,7 @@
 #include "funcapi.h"
 #include "rights/settings.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -98,6 +101,7 @@ typedef enum SettingId
 	SETTING_PIECE_RETENTION_ACTION,
 	SETTING_REJECT_RETENTION,
 	SETTING_AUDIT_RETENTION,
+	SETTING_RESTORE_TESTED,
 	SETTING_MAX_WAIT,
 	SETTING_MAX_MONTHS,
 	SETTING_MAX_NEW_MONTHS,
@@ -234,6 +238,27 @@ is_duration(const SettingInfo *info, const char *value)
 		!is_less(&duration, &least) && !is_less(&most, &duration);
 }
 
+/* True for a date of the form 2026-10-06, or "never". */
+static bool
+is_date(const SettingInfo *info, const char *value)
+{
+	unsigned int year;
+	unsigned int month;
+	unsigned int day;
+	char		rest;
+	int			same_year;
+	int			same_month;
+	int			same_day;
+
+	if (strcmp(value, info->choices[0]) == 0)
+		return true;
+	if (strlen(value) != strlen("2026-10-06") ||
+		sscanf(value, "%4u-%2u-%2u%c", &year, &month, &day, &rest) != 3)
+		return false;
+	j2date(date2j(year, month, day), &same_year, &same_month, &same_day);
+	return same_year == year && same_month == month && same_day == day;
+}
+
 static const SettingInfo setting_info[N_SETTINGS] = {
 	[SETTING_IDENTITY] = {
 		.name = "identity",
@@ -354,6 +379,14 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 		.is_valid = is_duration,
 		.min = "1 day",
 		.max = "1000 years"
+	},
+	[SETTING_RESTORE_TESTED] = {
+		.name = "restore_tested",
+		.default_value = "never",
+		.description = "Records when a restore of a backup was last tried. check_setup() reports if it is more than a year ago.",
+		.allowed = "never, or a date such as 2026-10-06",
+		.is_valid = is_date,
+		.choices = {"never"}
 	},
 	[SETTING_MAX_WAIT] = {
 		.name = "max_wait",

@@ -1,6 +1,8 @@
 /*
  * settings.h
  *		Settings of the database, and configuration parameters of the server.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_SETTINGS_H
 #define POSTALYTICS_SETTINGS_H

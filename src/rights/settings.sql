@@ -3,6 +3,8 @@
  *		The settings of this database.
  *
  * configure(), which changes them, is in operate/configure.sql.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.configuration (
@@ -44,7 +46,7 @@ CREATE FUNCTION postalytics.known_settings(
     OUT description text)
 RETURNS SETOF record
 LANGUAGE c
-ROWS 21
+ROWS 22
 AS 'MODULE_PATHNAME', 'postalytics_known_settings';
 COMMENT ON FUNCTION postalytics.known_settings() IS
     'internal: names, defaults, allowed values and descriptions of all settings';

@@ -8,6 +8,8 @@
  * a C function.  Triggers, rules, check constraints, generated columns and
  * row-level security are not applied, so a table that has any of them must be
  * written by a query.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

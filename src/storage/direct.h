@@ -1,6 +1,8 @@
 /*
  * direct.h
  *		Inserts and updates of rows without a query.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_DIRECT_H
 #define POSTALYTICS_DIRECT_H

@@ -6,6 +6,8 @@
  * For ingest, ack and fetch, a background worker creates the partitions if it
  * can be started, because the caller would keep the parent locked until its
  * transaction ends.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

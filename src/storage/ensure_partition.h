@@ -1,6 +1,8 @@
 /*
  * ensure_partition.h
  *		Partitions that must exist before rows are inserted.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_ENSURE_PARTITION_H
 #define POSTALYTICS_ENSURE_PARTITION_H

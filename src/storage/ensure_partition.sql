@@ -1,6 +1,8 @@
 /*
  * ensure_partition.sql
  *		Creates partitions that do not exist yet.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.ensure_partitions("from" timestamptz, until timestamptz)

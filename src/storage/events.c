@@ -3,6 +3,8 @@
  *		The columns of the table events.
  *
  * See partition.c for its partitions.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * events.h
  *		The table events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_EVENTS_H
 #define POSTALYTICS_EVENTS_H

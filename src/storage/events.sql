@@ -6,6 +6,8 @@
  * key, index or identity column.  If the parent had a key, a restore would create the
  * leaves' keys twice: the extension's script creates the parent, and the dump contains
  * the leaves with their keys.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE SEQUENCE postalytics.event_id_seq;

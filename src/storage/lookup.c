@@ -6,6 +6,8 @@
  * statistics at the time of planning.  A session that lives for months needs
  * lookups whose cost depends only on the rows found, so the callers specify the
  * index.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * lookup.h
  *		Rows found through one index and locked, without a query.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_LOOKUP_H
 #define POSTALYTICS_LOOKUP_H

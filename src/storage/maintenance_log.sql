@@ -1,6 +1,8 @@
 /*
  * maintenance_log.sql
  *		maintenance_log: actions of maintain().
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.maintenance_log (

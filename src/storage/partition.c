@@ -5,6 +5,8 @@
  *
  * A leaf must exist before the statement that inserts into its parent starts.
  * months.c ensures that for ingest, and ensure_partition.c for ack and fetch.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -4,6 +4,8 @@
  *
  * A leaf is a partition of events, which holds the events of one month, or a
  * partition of deliveries, which holds the deliveries finished on one day.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PARTITION_H
 #define POSTALYTICS_PARTITION_H

@@ -1,6 +1,8 @@
 /*
  * partition.sql
  *		The partitions of events and deliveries, which are called leaves.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- The bound of a leaf of deliveries is a day, such as IN ('2026-11-23').  The bounds of

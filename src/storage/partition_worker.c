@@ -8,6 +8,8 @@
  * transaction, however long it is idle.  The worker commits at once.  The
  * worker only needs a free slot of max_worker_processes; the library need not
  * be preloaded.  If no slot is free, the caller creates the partition itself.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

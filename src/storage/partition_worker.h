@@ -1,6 +1,8 @@
 /*
  * partition_worker.h
  *		Partitions created by a background worker.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PARTITION_WORKER_H
 #define POSTALYTICS_PARTITION_WORKER_H

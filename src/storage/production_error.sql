@@ -5,6 +5,8 @@
  *
  * The feed reports these errors as events of type Error or None, which are not part of
  * a journey.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.production_errors (

@@ -6,6 +6,8 @@
  * A claim is a delivery id, with or without an attempt, that the caller passes
  * to say that the delivery is leased to it.  Claims that are not valid are
  * ignored.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

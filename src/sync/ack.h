@@ -1,6 +1,8 @@
 /*
  * ack.h
  *		Acknowledgement of deliveries by the workers that fetched them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_ACK_H
 #define POSTALYTICS_ACK_H

@@ -1,6 +1,8 @@
 /*
  * ack.sql
  *		ack and nack, for workers.  fetch.sql explains their settings.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.ack(sync text, delivery_ids bigint[], attempts integer[] DEFAULT NULL)

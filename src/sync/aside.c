@@ -5,6 +5,8 @@
  * These are due but cannot be leased yet.  Each has its own time at which the
  * session probes it, that is, decides on it again.  The session's index scans can
  * therefore begin at a later position.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -4,6 +4,8 @@
  *
  * An aside is a delivery or piece that is due but cannot be leased yet.  It has
  * its own time at which the session decides on it again, which is called a probe.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_ASIDE_H
 #define POSTALYTICS_ASIDE_H

@@ -9,6 +9,8 @@
  * trips again, and the pause is twice as long, up to an hour.  The first success
  * closes the breaker.  Failures during a pause are not counted, because they
  * belong to earlier leases.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * breaker.h
  *		Circuit breakers, which pause a sync after consecutive failures.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_BREAKER_H
 #define POSTALYTICS_BREAKER_H

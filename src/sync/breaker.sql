@@ -5,6 +5,8 @@
  * The latest row of a sync is in effect.  A change of state inserts a new row and
  * updates none, so that a worker that is idle in transaction after nack holds no lock
  * for which another worker would wait.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.breaker_events (

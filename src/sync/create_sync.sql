@@ -1,6 +1,8 @@
 /*
  * create_sync.sql
  *		Functions that create, enable, disable and drop syncs.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Errors: 22023 and 22004 if the sync is not valid.

@@ -1,6 +1,8 @@
 /*
  * dead_letter.sql
  *		Dead deliveries: the view dead_letters, and the functions redrive and discard.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE VIEW postalytics.dead_letters

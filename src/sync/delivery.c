@@ -7,6 +7,8 @@
  * their ctid, so that no plan depends on the state of the queue when the plan was
  * made.  Rows are locked without waiting (SKIP LOCKED) or in the order of
  * delivery_id, so that workers cannot deadlock.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * delivery.h
  *		The table deliveries, and functions that fetch, ack and nack share.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_DELIVERY_H
 #define POSTALYTICS_DELIVERY_H

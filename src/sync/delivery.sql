@@ -12,6 +12,8 @@
  * A lease changes no indexed column, so due_at stays the same during a lease.  An index
  * scan by due_at skips the leased deliveries, which are few.  The due_at of a postponed
  * delivery is set to a later time, and that of a dead delivery to 'infinity'.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TYPE postalytics.delivery_state AS ENUM (

@@ -4,6 +4,8 @@
  *		with its event, its piece and its campaign.
  *
  * The partitions of events are called leaves; see partition.h.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

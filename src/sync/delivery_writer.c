@@ -1,6 +1,8 @@
 /*
  * delivery_writer.c
  *		Writes the deliveries of new events, in the transaction that inserts them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

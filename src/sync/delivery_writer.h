@@ -1,6 +1,8 @@
 /*
  * delivery_writer.h
  *		Functions that write the deliveries of new events.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_DELIVERY_WRITER_H
 #define POSTALYTICS_DELIVERY_WRITER_H

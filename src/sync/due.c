@@ -8,6 +8,8 @@
  * ended, no more deliveries with a due_at before T can become visible.  look.c
  * relies on this when it starts a scan at a remembered position (place.c).
  * nextval() takes the same lock, so due_clock causes no additional blocking.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

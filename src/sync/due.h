@@ -1,6 +1,8 @@
 /*
  * due.h
  *		The times at which deliveries are due, and the transactions that set due_at.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_DUE_H
 #define POSTALYTICS_DUE_H

@@ -1,6 +1,8 @@
 /*
  * due.sql
  *		due_clock and due_at: when deliveries are due.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.due_clock()

@@ -6,6 +6,8 @@
  * look.c finds the deliveries, verdict.c decides what to do with them, and this
  * file applies these decisions, which are called verdicts.  A look is one scan for
  * the due deliveries of a sync.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

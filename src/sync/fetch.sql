@@ -4,6 +4,8 @@
  *
  * The settings of these functions make their queries use the indexes, regardless of the
  * statistics: a queue may be empty when it is analyzed, and full when it is queried.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TYPE postalytics.delivery AS (

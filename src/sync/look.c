@@ -13,6 +13,8 @@
  * that position are put aside (aside.c): they are due but could not be leased
  * before.  Unless the scan begins at the first entry, the look first decides on
  * these again, which is called a probe.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -4,6 +4,8 @@
  *
  * A look is one scan of deliveries_unfinished_due_idx for due deliveries of a
  * sync.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_LOOK_H
 #define POSTALYTICS_LOOK_H

@@ -5,6 +5,8 @@
  *
  * An event is for a sync if the sync accepts the status, the campaign or drop, and
  * the account of the event.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * match.h
  *		Matching of new events against the syncs.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_MATCH_H
 #define POSTALYTICS_MATCH_H

@@ -1,6 +1,8 @@
 /*
  * match.sql
  *		Matching of events against a sync.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.is_for(

@@ -2,6 +2,8 @@
  * notification.c
  *		Builds notifications, as JSON that fits into a payload.  A statement
  *		sends one notification to a channel, regardless of its number of rows.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * notification.h
  *		Notifications, as JSON.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_NOTIFICATION_H
 #define POSTALYTICS_NOTIFICATION_H

@@ -1,6 +1,8 @@
 /*
  * notification.sql
  *		Notifications of syncs.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.notify_sync(sync text, count bigint)

@@ -1,6 +1,8 @@
 /*
  * notify.c
  *		notify(), a trigger function for the users' own tables.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * notify.sql
  *		notify(), the trigger for the users' own tables.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.notify()

@@ -8,6 +8,8 @@
  * deliveries may be leased, to pace_end, which records how many were leased.  A
  * fetch that is rolled back still counts towards the rate, because its worker may
  * already have called the CRM.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

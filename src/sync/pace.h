@@ -1,6 +1,8 @@
 /*
  * pace.h
  *		Limits on the deliveries that a sync leases.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PACE_H
 #define POSTALYTICS_PACE_H

@@ -10,6 +10,8 @@
  * until VACUUM removes them.  It reads in_flight with a dirty snapshot: uncommitted
  * rows count, the rows of aborted transactions do not, and a deleted row counts until
  * the deletion commits.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.recent_leases (

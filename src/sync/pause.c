@@ -1,6 +1,8 @@
 /*
  * pause.c
  *		Reads and writes the pauses of a sync.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * pause.h
  *		Pauses of syncs.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PAUSE_H
 #define POSTALYTICS_PAUSE_H

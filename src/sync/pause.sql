@@ -5,6 +5,8 @@
  * Each pause is a new row, and rows are never updated, so that a worker that is idle in
  * transaction after nack holds no lock for which another pause would wait.  The pause
  * that ends last is in effect.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.pauses (

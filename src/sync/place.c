@@ -24,6 +24,8 @@
  * scan, so that a due_at changed by hand, or a change of the system clock, does
  * not delay a delivery indefinitely.  The more entries a full scan reads in vain,
  * the later the next full scan starts.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

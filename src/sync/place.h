@@ -5,6 +5,8 @@
  * A place is the position in deliveries_unfinished_due_idx at which a session's
  * next scan for due deliveries of a sync begins, with the state from which this
  * position is computed.  Such a scan is called a look (look.c).
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PLACE_H
 #define POSTALYTICS_PLACE_H

@@ -1,6 +1,8 @@
 /*
  * replay.sql
  *		Functions that create deliveries of stored events, and test deliveries.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Writes deliveries for stored production errors, as make_deliveries does for events.

@@ -1,6 +1,8 @@
 /*
  * sibling.c
  *		Finds the deliveries of a sync for the same piece.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

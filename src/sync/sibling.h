@@ -1,6 +1,8 @@
 /*
  * sibling.h
  *		The deliveries of a sync for the same piece, which are called siblings.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_SIBLING_H
 #define POSTALYTICS_SIBLING_H

@@ -1,6 +1,8 @@
 /*
  * subject.h
  *		What a look decides on: a delivery, or all deliveries of a piece.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_SUBJECT_H
 #define POSTALYTICS_SUBJECT_H

@@ -3,6 +3,8 @@
  *		Keeps the table syncs in each session's memory.
  *
  * match.c decides which events a sync is for.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * sync.h
  *		The syncs, as each session caches them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_SYNC_H
 #define POSTALYTICS_SYNC_H

@@ -1,6 +1,8 @@
 /*
  * sync.sql
  *		The table syncs: which events are delivered to a CRM, and how.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 -- Errors: 22023 for a text that is not a spelling of a status.

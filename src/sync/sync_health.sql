@@ -1,6 +1,8 @@
 /*
  * sync_health.sql
  *		sync_health: the state of each sync.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE VIEW postalytics.sync_health

@@ -11,6 +11,8 @@
  * The counts of a transaction that is rolled back are discarded, except by
  * ROLLBACK PREPARED.  The rollback of a savepoint also discards the transaction's
  * other unwritten counts.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -1,6 +1,8 @@
 /*
  * tally.h
  *		Counts of a session's attempts, successes and failures.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_TALLY_H
 #define POSTALYTICS_TALLY_H

@@ -4,6 +4,8 @@
  *
  * Sessions insert rows with their counts (tally.c).  maintain() deletes the rows after
  * a day.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE TABLE postalytics.tallies (

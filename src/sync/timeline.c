@@ -3,6 +3,8 @@
  *		Reads the tables of a sync's limits and pauses through their indexes.
  *
  * Every fetch reads these tables, so reading them with queries would cost too much.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -3,6 +3,8 @@
  *		The tables of a sync's limits and pauses, which are called timelines.
  *
  * Each of them has an index on the sync and a time.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_TIMELINE_H
 #define POSTALYTICS_TIMELINE_H

@@ -6,6 +6,8 @@
  * released before the transaction ends, so that a worker that is idle in
  * transaction does not block others.  Rows that are written during a turn must
  * therefore be read with a snapshot that includes uncommitted rows.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -6,6 +6,8 @@
  * These decisions are called verdicts.  look.c finds the deliveries, and fetch.c
  * applies the verdicts.  In an ordered sync, only the head of a piece, its
  * earliest waiting or leased delivery, can be leased.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -5,6 +5,8 @@
  * A look is one scan for the due deliveries of a sync (look.c).  A verdict is the
  * decision on one of them.  A judge is the state that all decisions of a look
  * share.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_VERDICT_H
 #define POSTALYTICS_VERDICT_H

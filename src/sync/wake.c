@@ -7,6 +7,8 @@
  * transaction that writes deliveries does not NOTIFY.  It remembers the syncs of
  * the deliveries, and notifies the worker after commit, when the rows are visible.
  * The worker then notifies the channels of these syncs, the woken syncs.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

@@ -4,6 +4,8 @@
  *
  * A woken sync is a sync of which sessions have notified the worker since the
  * worker last took the woken syncs from its slot.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_WAKE_H
 #define POSTALYTICS_WAKE_H

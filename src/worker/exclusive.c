@@ -2,6 +2,8 @@
  * exclusive.c
  *		Pauses the background worker of a database during a command that needs
  *		exclusive use of the database, such as DROP DATABASE.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

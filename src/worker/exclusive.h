@@ -1,6 +1,8 @@
 /*
  * exclusive.h
  *		Commands that need exclusive use of a database.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_EXCLUSIVE_H
 #define POSTALYTICS_EXCLUSIVE_H

@@ -5,6 +5,8 @@
  *
  * The launcher is connected to no database.  A worker finds out whether its
  * database has the extension, and exits if it does not.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

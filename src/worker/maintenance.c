@@ -6,6 +6,8 @@
  *
  * A leaf is a partition that holds rows.  To retire a leaf is to drop it or,
  * depending on the setting retention_action, to detach it.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

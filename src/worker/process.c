@@ -2,6 +2,8 @@
  * process.c
  *		Functions that the background worker and the launcher share, for signals,
  *		sleeping and transactions.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

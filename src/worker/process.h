@@ -1,6 +1,8 @@
 /*
  * process.h
  *		Functions that the background processes share.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #ifndef POSTALYTICS_PROCESS_H
 #define POSTALYTICS_PROCESS_H

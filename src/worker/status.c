@@ -2,6 +2,8 @@
  * status.c
  *		SQL functions that show the state of the background worker, or ask the
  *		launcher to start a worker.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

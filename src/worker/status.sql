@@ -1,6 +1,8 @@
 /*
  * status.sql
  *		The state of the background worker, if the library is preloaded.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 
 CREATE FUNCTION postalytics.worker_status(

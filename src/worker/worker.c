@@ -6,6 +6,8 @@
  *
  * A worker holds no lock and no snapshot while it sleeps.  README describes
  * its states.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 

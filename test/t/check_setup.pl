@@ -15,7 +15,8 @@ $node->safe_psql('crm', q{
 	CREATE EXTENSION postalytics_status;
 	ALTER DATABASE crm SET search_path = "$user", public, postalytics});
 $node->safe_psql('crm', q{
-	SELECT ingest('{"mailId": 1, "eventType": 11, "eventDate": "2026-10-05", "meta": {"campaignId": "77120"}}');
+	SELECT ingest('{"mailId": 1, "eventType": 11, "eventDate": "2025-10-05", "meta": {"campaignId": "77120"}}');
+	SELECT configure('restore_tested', current_date::text);
 	CREATE ROLE feeder LOGIN; SELECT grant_ingest('feeder');
 	CREATE ROLE manager LOGIN; SELECT grant_manage('manager');
 	CREATE ROLE reader LOGIN; SELECT grant_read('reader');
@@ -25,12 +26,18 @@ $node->safe_psql('crm', q{
 sub findings { return $node->safe_psql('crm', 'SELECT severity, name, finding FROM postalytics.check_setup()', extra_params => $_[0] // []) }
 is(findings(), '', 'a good installation has no findings');
 
+my $version = $node->safe_psql('crm', 'SELECT postalytics.library_version()');
+my ($major) = split /\./, $version;
+
 # Each has a cause, the findings, and the remedy.
 my $sync_notice = 'notice|background worker|The library is not in shared_preload_libraries';
 for my $case (
-	[ q{UPDATE pg_extension SET extversion = '0.9.9' WHERE extname = 'postalytics_status'},
-		qr/^error\|version\|The library has version 1\.0\.0, and the extension has version 0\.9\.9\.$/,
-		q{UPDATE pg_extension SET extversion = '1.0.0' WHERE extname = 'postalytics_status'} ],
+	(map {
+		my ($severity, $other) = @$_;
+		[ qq{UPDATE pg_extension SET extversion = '$other' WHERE extname = 'postalytics_status'},
+			qr/^$severity\|version\|The library has version \Q$version\E, and the extension has version \Q$other\E\.$/,
+			qq{UPDATE pg_extension SET extversion = '$version' WHERE extname = 'postalytics_status'} ]
+	} [ notice => "$major.-1.0" ], [ warning => "$major.999.0" ], [ error => ($major + 1) . '.0.0' ]),
 	[ 'ALTER DATABASE crm RESET search_path', qr/^notice\|search_path\|/, 'ALTER DATABASE crm SET search_path = "$user", public, postalytics' ],
 	[ q{CREATE TABLE saved AS SELECT pg_get_functiondef('postalytics.oldest_snapshot'::regproc) AS definition;
 		CREATE OR REPLACE FUNCTION postalytics.oldest_snapshot() RETURNS interval LANGUAGE sql AS $$ SELECT interval '2 hours' $$},
@@ -46,13 +53,16 @@ for my $case (
 	[ q{SELECT configure('piece_retention', NULL)}, qr/^notice\|settings\|Months of events are retired, but data about recipients is kept in pieces\.$/,
 		q{SELECT configure('piece_retention', '3 years')} ],
 	[ q{SELECT configure('reject_retention', NULL)}, qr/^notice\|settings\|Recipients are removed from old pieces, but rejects/,
-		q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"} ],
+		q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT configure('restore_tested', current_date::text)} ],
+	[ q{SELECT configure('restore_tested', NULL)}, qr/^notice\|backup\|No restore of a backup has been recorded\.$/, q{SELECT configure('restore_tested', current_date::text)} ],
+	[ q{SELECT configure('restore_tested', (current_date - 367)::text)}, qr/^notice\|backup\|The last recorded restore of a backup was on \d{4}-\d\d-\d\d\.$/,
+		q{SELECT configure('restore_tested', current_date::text)} ],
 	[ q{SELECT create_sync('c', campaigns => '{none}', durable => false)}, qr/^warning\|sync matches nothing\|No stored event belongs to campaign "none", to which sync "c" is restricted\.$/, q{SELECT drop_sync('c')} ],
 	[ q{SELECT create_sync('a', accounts => '{none}', durable => false)}, qr/^notice\|sync matches nothing\|No stored campaign belongs to account "none", to which sync "a" is restricted\.$/, q{SELECT drop_sync('a')} ],
-	[ q{SELECT create_sync('w', since => '2026-01-01'); SELECT maintain(); UPDATE deliveries_unfinished SET due_at = now() - interval '2 hours'},
+	[ q{SELECT create_sync('w', since => '2025-01-01'); SELECT maintain(); UPDATE deliveries_unfinished SET due_at = now() - interval '2 hours'},
 		qr/^error\|sync without worker\|A delivery of sync "w" has been due for 02:00:\d\d, and none has been leased for an hour\.\n\Q$sync_notice\E[^\n]*$/,
 		q{SELECT FROM postalytics.fetch('w'); SELECT drop_sync('w')} ],
-	[ q{SELECT create_sync('d', since => '2026-01-01'); SELECT maintain(); SELECT nack('d', array_agg(delivery_id), 'no', dead => true) FROM postalytics.fetch('d')},
+	[ q{SELECT create_sync('d', since => '2025-01-01'); SELECT maintain(); SELECT nack('d', array_agg(delivery_id), 'no', dead => true) FROM postalytics.fetch('d')},
 		qr/^warning\|dead deliveries\|Dead deliveries of sync "d": 1\.\n\Q$sync_notice\E[^\n]*$/, q{SELECT discard('d', 'test'); SELECT drop_sync('d')} ],
 	[ q{SELECT ingest(format('{"mailId": "x%s", "eventType": 11, "eventDate": "%s", "meta": {"accountId": "a%s"}}', i, now(), i)::json) FROM generate_series(1, 2) AS i},
 		qr/^warning\|accounts\|Payloads of events that have no account name 2 different accounts\.$/, q{DELETE FROM events WHERE piece_id LIKE 'x%'} ],
@@ -96,18 +106,18 @@ for my $case (
 
 # What is locked is reported, and does not keep monitoring waiting.
 {
-	my ($in, $out) = ("BEGIN; LOCK TABLE postalytics.events_2026_10, postalytics.rejects IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n", '');
+	my ($in, $out) = ("BEGIN; LOCK TABLE postalytics.events_2025_10, postalytics.rejects IN ACCESS EXCLUSIVE MODE; SELECT 'locked';\n", '');
 	my $locker = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('crm') ], '<', \$in, '>', \$out, '2>&1', IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 	$locker->pump until $out =~ /locked/;
 	like(findings(), qr/^warning\|check_payload_accounts\|The check failed: canceling statement due to lock timeout\.$/m, 'a check that meets a lock is reported');
-	is($node->safe_psql('crm', q{SELECT count(*) > 8, count(*) FILTER (WHERE labels ->> 'month' = '2026-10' OR labels ->> 'table' = 'rejects') FROM metrics}), 't|0', 'and metrics leave out what is locked');
+	is($node->safe_psql('crm', q{SELECT count(*) > 8, count(*) FILTER (WHERE labels ->> 'month' = '2025-10' OR labels ->> 'table' = 'rejects') FROM metrics}), 't|0', 'and metrics leave out what is locked');
 	$locker->kill_kill;
 }
 
 # Other healthy installations.
 $node->safe_psql('crm', q{SELECT configure('history', '0'), configure('premake_months', '0'), create_sync('later', wait => '3 days', enabled => false)});
 is(findings(), '', 'a disabled sync, no history, no months in advance');
-$node->safe_psql('crm', q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT drop_sync('later'); SELECT maintain()});
+$node->safe_psql('crm', q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT configure('restore_tested', current_date::text), drop_sync('later'); SELECT maintain()});
 
 # The background worker.
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'postalytics_status'\npostalytics_status.worker_databases = 'none'");

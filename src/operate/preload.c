@@ -1,6 +1,9 @@
 /*
- * library.c
- *		What check_setup and metrics ask about the loaded library.
+ * preload.c
+ *		Whether the library is preloaded, and a background worker expected, for
+ *		check_setup and metrics.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
  */
 #include "postgres.h"
 
@@ -10,18 +13,9 @@
 #include "miscadmin.h"
 #include "rights/settings.h"
 #include "sync/wake.h"
-#include "utils/builtins.h"
 
-PG_FUNCTION_INFO_V1(postalytics_library_version);
 PG_FUNCTION_INFO_V1(postalytics_is_preloaded);
 PG_FUNCTION_INFO_V1(postalytics_worker_expected);
-
-/* library_version() returns text */
-Datum
-postalytics_library_version(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_TEXT_P(cstring_to_text(POSTALYTICS_VERSION));
-}
 
 /* is_preloaded() returns boolean */
 Datum
