@@ -36,7 +36,7 @@ for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } @releas
 	my $granted = $node->safe_psql($database, "SELECT has_function_privilege('r$version', 'postalytics.next_due(text)', 'EXECUTE')");
 	is($granted, 't', "$version: grants are kept");
 	is(join("\n", map { $node->safe_psql($database, $_) } @rows), $before, "$version: rows are kept");
-	is($node->safe_psql($database, q{SELECT postalytics.configure('latest', '36500d');
+	is($node->safe_psql($database, q{DO $$ BEGIN PERFORM postalytics.configure('latest', '36500d'); END $$;
 		SELECT * FROM postalytics.ingest('[{"mailId": "new", "eventDate": "2027-10-06", "eventType": 4}, {"mailId": 1}]')}),
 		'1|0|1', "$version: ingest works");
 	$node->safe_psql($database, "DROP OWNED BY \"r$version\"");

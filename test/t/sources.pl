@@ -1,0 +1,32 @@
+# The files that must repeat the version have that of META.json, whose metadata is
+# complete, and each source file names the copyright.
+use strict;
+use warnings;
+use JSON::PP;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = $ENV{TESTDIR};
+my $meta = decode_json(slurp_file("$top/META.json"));
+my $version = $meta->{version};
+like($version, qr/^\d+\.\d+\.\d+$/, 'META.json has a version');
+my $provided = $meta->{provides}{postalytics_status};
+is($provided->{version}, $version, 'the extension in META.json has it');
+ok(-f "$top/$provided->{$_}", "META.json: the $_ exists") for qw(file docfile);
+for my $member (qw(name abstract maintainer license))
+{
+	ok($meta->{$member}, "META.json has the $member");
+}
+is($meta->{'meta-spec'}{version}, '1.0.0', 'META.json names its specification');
+like(slurp_file("$top/postalytics_status.control"), qr/^default_version = '\Q$version\E'$/m, 'the control file has the version');
+like(slurp_file("$top/CHANGELOG.md"), qr/\A[^[]*(?:\[[^]]*\]\([^)]*\)[^[]*)*## \[\Q$version\E\] - (?:unreleased|\d{4}-\d\d-\d\d)$/m, 'CHANGELOG.md begins with it');
+like(slurp_file("$top/debian/changelog"), qr/\Apostalytics-status \(\Q$version\E\) /, 'as does debian/changelog');
+my ($major) = split /\./, $version;
+like(slurp_file("$top/src/base/extension.h"), qr/^#define EXTENSION_INTERFACE $major$/m, 'the number of the interface is the major version');
+
+for my $file (glob "$top/src/*.[ch] $top/src/*/*.[ch] $top/src/*/*.sql")
+{
+	like(slurp_file($file), qr{\A/\*\n(?: \*.*\n)* \* Copyright \(c\) \d{4}, the postalytics_status developers\n}, substr($file, length($top) + 1) . ' names the copyright');
+}
+
+done_testing();
