@@ -14,6 +14,7 @@ SELECT configure('max_fields_size', '100');
 SELECT configure('max_rejects', '-1');
 SELECT configure('piece_retention', '90');
 SELECT configure('piece_retention_action', 'drop');
+SELECT configure('restore_tested', '2026- 1-06');
 SELECT configure('restore_tested', '2026-02-29');
 SELECT name, value, allowed FROM settings WHERE name LIKE 'max\_%' OR name LIKE '%\_retention%' ORDER BY 1;
 

@@ -23,8 +23,9 @@
 #define INTERFACE_SYMBOL	"postalytics_interface_"
 
 /*
- * Check that the extension in this schema was created for the interface of this
- * library, by the symbol of function interface().  Error 55000 if it was not.
+ * Check that the extension in this schema requires the interface that this library
+ * provides, by comparing the C symbol of the function interface().  Errors: 55000 if
+ * the interfaces differ, 42883 if the function does not exist.
  */
 static void
 check_interface(Oid schema)
@@ -62,15 +63,10 @@ check_interface(Oid schema)
 			 errhint("If the library is in shared_preload_libraries, restart the server; otherwise reconnect.")));
 }
 
-/*
- * Return the OID of one of the extension's relations, given its name.  Error
- * 42P01 if it does not exist, 55000 if the extension requires another library
- * (check_interface).
- */
-Oid
-extension_relation(const char *name)
+/* Return the OID of a relation in the extension's schema.  Error 42P01 if it does not exist. */
+static Oid
+find_relation(Oid schema, const char *name)
 {
-	Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, false);
 	Oid			relation = get_relname_relid(name, schema);
 
 	if (!OidIsValid(relation))
@@ -79,22 +75,38 @@ extension_relation(const char *name)
 				 errmsg("relation \"%s.%s\" does not exist",
 						EXTENSION_SCHEMA, name),
 				 errhint("Run CREATE EXTENSION %s.", EXTENSION_NAME)));
+	return relation;
+}
+
+/*
+ * Return the OID of one of the extension's relations, given its name.  Error
+ * 42P01 if it does not exist, 55000 if the extension requires another interface
+ * (see check_interface).
+ */
+Oid
+extension_relation(const char *name)
+{
+	Oid			schema = get_namespace_oid(EXTENSION_SCHEMA, false);
+	Oid			relation = find_relation(schema, name);
+
 	check_interface(schema);
 	return relation;
 }
 
 /*
  * Return the extension's owner, who is found as the owner of events, because
- * all members of the extension have the same owner.
+ * all members of the extension have the same owner.  The interface is not
+ * checked, so that an extension with another interface can be dropped.
  */
 Oid
 extension_owner(void)
 {
-	HeapTuple	events = SearchSysCache1(RELOID, ObjectIdGetDatum(extension_relation("events")));
+	Oid			relation = find_relation(get_namespace_oid(EXTENSION_SCHEMA, false), "events");
+	HeapTuple	events = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
 	Oid			owner;
 
 	if (!HeapTupleIsValid(events))
-		elog(ERROR, "cache lookup failed for relation %u", extension_relation("events"));
+		elog(ERROR, "cache lookup failed for relation %u", relation);
 	owner = ((Form_pg_class) GETSTRUCT(events))->relowner;
 	ReleaseSysCache(events);
 	return owner;

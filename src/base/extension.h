@@ -11,11 +11,12 @@
 #define EXTENSION_SCHEMA	"postalytics"
 
 /*
- * The number of the interface by which SQL calls the library.  Installing files and
- * ALTER EXTENSION are separate steps, and sessions keep the library that they have
- * loaded, so a library serves all SQL versions with the same number, which is the
- * major version, and refuses others.  SQL has the number in the symbol of function
- * interface().
+ * Number of the interface between the extension's SQL objects and the library;
+ * equal to the major version.  Files are installed and ALTER EXTENSION is run at
+ * different times, and sessions keep the library that they have loaded.  Therefore, a
+ * library supports every version of the extension that has the same number, and
+ * rejects others.  The C symbol of the SQL function interface() ends with the number
+ * that the extension requires.
  */
 #define EXTENSION_INTERFACE 1
 

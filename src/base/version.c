@@ -15,7 +15,7 @@ PG_FUNCTION_INFO_V1(postalytics_interface_1);
 PG_FUNCTION_INFO_V1(postalytics_library_version);
 PG_FUNCTION_INFO_V1(postalytics_require_library);
 
-/* interface() returns integer: the symbol has the number in its name */
+/* interface() returns integer; the symbol ends with the number, see check_interface */
 Datum
 postalytics_interface_1(PG_FUNCTION_ARGS)
 {
@@ -29,7 +29,10 @@ postalytics_library_version(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(POSTALYTICS_VERSION));
 }
 
-/* Return a number that orders versions of the form "1.0.0"; -1 for other text. */
+/*
+ * Convert a version such as "1.0.0" to a number that sorts in version order.
+ * Returns -1 if the text has another form.
+ */
 static int64
 version_number(const char *version)
 {

@@ -35,8 +35,8 @@ AS $$
                WHEN NOT v.library_is_older
                THEN 'ALTER EXTENSION postalytics_status UPDATE;'
                WHEN postalytics.is_preloaded()
-               THEN 'Restart the server.'
-               ELSE 'Reconnect. If that does not help, install the files of the version of the extension.'
+               THEN 'Restart the server. If the versions still differ, install the files of the version that the extension has.'
+               ELSE 'Reconnect. If the versions still differ, install the files of the version that the extension has.'
            END
     FROM (SELECT x.extversion AS extension,
                  split_part(x.extversion, '.', 1) <> split_part(postalytics.library_version(), '.', 1) AS is_other_series,
@@ -134,15 +134,15 @@ AS $$
     SELECT 'notice', 'backup',
            CASE t.tested
                WHEN 'never'
-               THEN 'No restore of a backup has been recorded.'
-               ELSE format('The last recorded restore of a backup was on %s.', t.tested)
+               THEN 'No test of restoring a backup has been recorded.'
+               ELSE format('The last recorded test of restoring a backup was on %s.', t.tested)
            END,
-           'Try to restore a backup, then SELECT postalytics.configure(''restore_tested'', current_date::text);'
+           'Restore a backup into an empty cluster, then run SELECT postalytics.configure(''restore_tested'', to_char(now(), ''YYYY-MM-DD''));'
     FROM postalytics.setting('restore_tested') AS t (tested)
     WHERE CASE t.tested
               WHEN 'never'
               THEN true
-              ELSE t.tested::date < now() - interval '1 year'
+              ELSE t.tested::date NOT BETWEEN now() - interval '1 year' AND now() + interval '1 day'
           END
       AND pg_sequence_last_value('postalytics.event_id_seq') IS NOT NULL
       AND EXISTS (SELECT

@@ -148,6 +148,8 @@ postalytics_guard_drop(PG_FUNCTION_ARGS)
 		dropped = roleSpecsToIds(drop->roles);
 		drops = drop->behavior != DROP_CASCADE && list_member_oid(dropped, extension_owner());
 	}
+	if (dropped == NIL && !drops)
+		return PointerGetDatum(NULL);
 	caller = switch_to_owner();
 	if (dropped != NIL)
 		unbind_roles(dropped);

@@ -1,7 +1,7 @@
 /*
  * preload.c
- *		Whether the library is preloaded, and a background worker expected, for
- *		check_setup and metrics.
+ *		Reports whether the library is preloaded, and whether a background worker is
+ *		expected; used by check_setup and metrics.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */

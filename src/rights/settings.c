@@ -238,25 +238,24 @@ is_duration(const SettingInfo *info, const char *value)
 		!is_less(&duration, &least) && !is_less(&most, &duration);
 }
 
-/* True for a date of the form 2026-10-06, or "never". */
+/* True for a date of the form 2026-10-06 that exists, or "never". */
 static bool
 is_date(const SettingInfo *info, const char *value)
 {
-	unsigned int year;
-	unsigned int month;
-	unsigned int day;
-	char		rest;
-	int			same_year;
-	int			same_month;
-	int			same_day;
+	int			date[3];
+	int			same[3];
 
 	if (strcmp(value, info->choices[0]) == 0)
 		return true;
-	if (strlen(value) != strlen("2026-10-06") ||
-		sscanf(value, "%4u-%2u-%2u%c", &year, &month, &day, &rest) != 3)
+	if (strlen(value) != strlen("2026-10-06") || value[4] != '-' || value[7] != '-' ||
+		strspn(value, "0123456789") != 4 || strspn(value + 5, "0123456789") != 2 ||
+		strspn(value + 8, "0123456789") != 2)
 		return false;
-	j2date(date2j(year, month, day), &same_year, &same_month, &same_day);
-	return same_year == year && same_month == month && same_day == day;
+	date[0] = atoi(value);
+	date[1] = atoi(value + 5);
+	date[2] = atoi(value + 8);
+	j2date(date2j(date[0], date[1], date[2]), &same[0], &same[1], &same[2]);
+	return date[0] > 0 && memcmp(date, same, sizeof(date)) == 0;
 }
 
 static const SettingInfo setting_info[N_SETTINGS] = {
@@ -383,7 +382,7 @@ static const SettingInfo setting_info[N_SETTINGS] = {
 	[SETTING_RESTORE_TESTED] = {
 		.name = "restore_tested",
 		.default_value = "never",
-		.description = "Records when a restore of a backup was last tried. check_setup() reports if it is more than a year ago.",
+		.description = "Sets the date on which restoring a backup was last tested. check_setup() reports if it is more than a year ago.",
 		.allowed = "never, or a date such as 2026-10-06",
 		.is_valid = is_date,
 		.choices = {"never"}

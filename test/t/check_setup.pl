@@ -16,7 +16,7 @@ $node->safe_psql('crm', q{
 	ALTER DATABASE crm SET search_path = "$user", public, postalytics});
 $node->safe_psql('crm', q{
 	SELECT ingest('{"mailId": 1, "eventType": 11, "eventDate": "2025-10-05", "meta": {"campaignId": "77120"}}');
-	SELECT configure('restore_tested', current_date::text);
+	SELECT configure('restore_tested', to_char(now(), 'YYYY-MM-DD'));
 	CREATE ROLE feeder LOGIN; SELECT grant_ingest('feeder');
 	CREATE ROLE manager LOGIN; SELECT grant_manage('manager');
 	CREATE ROLE reader LOGIN; SELECT grant_read('reader');
@@ -53,10 +53,10 @@ for my $case (
 	[ q{SELECT configure('piece_retention', NULL)}, qr/^notice\|settings\|Months of events are retired, but data about recipients is kept in pieces\.$/,
 		q{SELECT configure('piece_retention', '3 years')} ],
 	[ q{SELECT configure('reject_retention', NULL)}, qr/^notice\|settings\|Recipients are removed from old pieces, but rejects/,
-		q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT configure('restore_tested', current_date::text)} ],
-	[ q{SELECT configure('restore_tested', NULL)}, qr/^notice\|backup\|No restore of a backup has been recorded\.$/, q{SELECT configure('restore_tested', current_date::text)} ],
-	[ q{SELECT configure('restore_tested', (current_date - 367)::text)}, qr/^notice\|backup\|The last recorded restore of a backup was on \d{4}-\d\d-\d\d\.$/,
-		q{SELECT configure('restore_tested', current_date::text)} ],
+		q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT configure('restore_tested', to_char(now(), 'YYYY-MM-DD'))} ],
+	[ q{SELECT configure('restore_tested', NULL)}, qr/^notice\|backup\|No test of restoring a backup has been recorded\.$/, q{SELECT configure('restore_tested', to_char(now(), 'YYYY-MM-DD'))} ],
+	[ q{SELECT configure('restore_tested', to_char(now() - interval '367 days', 'YYYY-MM-DD'))}, qr/^notice\|backup\|The last recorded test of restoring a backup was on \d{4}-\d\d-\d\d\.$/,
+		q{SELECT configure('restore_tested', to_char(now(), 'YYYY-MM-DD'))} ],
 	[ q{SELECT create_sync('c', campaigns => '{none}', durable => false)}, qr/^warning\|sync matches nothing\|No stored event belongs to campaign "none", to which sync "c" is restricted\.$/, q{SELECT drop_sync('c')} ],
 	[ q{SELECT create_sync('a', accounts => '{none}', durable => false)}, qr/^notice\|sync matches nothing\|No stored campaign belongs to account "none", to which sync "a" is restricted\.$/, q{SELECT drop_sync('a')} ],
 	[ q{SELECT create_sync('w', since => '2025-01-01'); SELECT maintain(); UPDATE deliveries_unfinished SET due_at = now() - interval '2 hours'},
@@ -117,7 +117,7 @@ for my $case (
 # Other healthy installations.
 $node->safe_psql('crm', q{SELECT configure('history', '0'), configure('premake_months', '0'), create_sync('later', wait => '3 days', enabled => false)});
 is(findings(), '', 'a disabled sync, no history, no months in advance');
-$node->safe_psql('crm', q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT configure('restore_tested', current_date::text), drop_sync('later'); SELECT maintain()});
+$node->safe_psql('crm', q{SELECT configure(name, NULL) FROM settings WHERE value <> "default"; SELECT configure('restore_tested', to_char(now(), 'YYYY-MM-DD')), drop_sync('later'); SELECT maintain()});
 
 # The background worker.
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'postalytics_status'\npostalytics_status.worker_databases = 'none'");

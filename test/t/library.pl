@@ -1,7 +1,7 @@
-# The files of a new version are installed while sessions ingest and work: with and
-# without the library in shared_preload_libraries, there is no error before ALTER
-# EXTENSION, and none after it.  A library that is too old for an update script, or has
-# another interface, is refused with a clear error.
+# The files of a new version are installed while sessions ingest events and process
+# deliveries: with and without the library in shared_preload_libraries, there is no error
+# before ALTER EXTENSION, and none after it.  A library that is too old for an update
+# script, or has another interface, is refused with a clear error.
 use strict;
 use warnings;
 use File::Copy;
@@ -124,7 +124,7 @@ is(extension_version($plain), $current, 'and has changed nothing');
 $plain->safe_psql('postgres', $update);
 is($plain->safe_psql('postgres', 'SELECT postalytics.made_up(), max(made_up) FROM postalytics.pieces'), '17|', 'a new session can');
 goes_on($plain, 'both libraries work with the new version');
-is(finding($plain), '', 'check_setup in a new session is content');
+is(finding($plain), '', 'check_setup in a new session reports nothing');
 like(ask(q{SELECT severity, finding, remedy FROM postalytics.check_setup() WHERE name = 'version'}),
 	qr/^warning\|The library has version \Q$current\E, and the extension has version \Q$next\E\.\|Reconnect\./, 'and in an old one says reconnect');
 stop_sessions(@old, @new);
@@ -136,6 +136,9 @@ for my $call ("SELECT postalytics.ingest('[]')", q{SELECT postalytics.fetch('crm
 	my ($status, $output, $error) = $plain->psql('postgres', $call);
 	like($error, qr/ERROR:  library version \Q$next\E does not support interface 999 of extension "postalytics_status"\nDETAIL:  It supports only interface \d+\.\nHINT:  If the library/, "$call: another interface");
 }
+$plain->safe_psql('postgres', 'CREATE EXTENSION pgcrypto; DROP EXTENSION pgcrypto') if -f "$sharedir/extension/pgcrypto.control";
+$plain->safe_psql('postgres', 'CREATE ROLE somebody; DROP OWNED BY somebody; DROP EXTENSION postalytics_status CASCADE');
+pass('the extension, and others, can be dropped');
 $in .= "\\q\n";
 $session->finish;
 $plain->stop;
@@ -165,7 +168,7 @@ goes_on($preloaded, 'preloaded: sessions continue after the update');
 my $notified = $preloaded->safe_psql('postgres', 'SELECT notifications FROM postalytics.worker_status()');
 ok($preloaded->poll_query_until('postgres', sprintf $worker, $notified), 'preloaded: as does the worker');
 is($preloaded->safe_psql('postgres', 'SELECT pid FROM postalytics.worker_status()'), $pid, 'preloaded: which is the same process');
-is(finding($preloaded), '', 'preloaded: check_setup is content');
+is(finding($preloaded), '', 'preloaded: check_setup reports nothing');
 stop_sessions(@new);
 $preloaded->stop;
 my @errors = grep { /(ERROR|FATAL|PANIC):/ && !/\Q$current\E is too old for version|due to administrator command/ } split /\n/, slurp_file($preloaded->logfile);

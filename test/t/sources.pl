@@ -1,5 +1,5 @@
-# The files that must repeat the version have that of META.json, whose metadata is
-# complete, and each source file names the copyright.
+# META.json is complete, the other files that contain the version agree with it, and each
+# source file has a copyright notice.
 use strict;
 use warnings;
 use JSON::PP;
