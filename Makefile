@@ -64,9 +64,9 @@ PG_CPPFLAGS = -I$(srcdir)/src -DPOSTALYTICS_VERSION='"$(EXTVERSION)"'
 EXTRA_CLEAN = $(DATA_built)
 
 # These targets install a server themselves, so PGXS need not exist yet.  fresh runs
-# demo and test on a bare system, and packages builds and tries the Debian packages; both
-# need root.  release is described in DEVELOPERS.md.
-ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages dist release release-check,$(MAKECMDGOALS)),)
+# demo and test on a bare system, packages builds and tries the Debian packages, and
+# containers the images; they need root.  release is described in DEVELOPERS.md.
+ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages containers dist release release-check,$(MAKECMDGOALS)),)
 test docs bench soak fuzz assert examples release-check:
 	@test/run $@
 # With DATABASE=... on the command line, demo only loads a sample campaign into that
@@ -83,7 +83,7 @@ bench-rivals:
 	@test/run rivals
 bench-queue:
 	@test/run queue
-fresh matrix indent packages:
+fresh matrix indent packages containers:
 	@test/$@
 # The archive for PGXN, of the last commit.
 dist:
@@ -104,4 +104,4 @@ $(INSTALL_SQL): $(SQL)
 
 endif
 
-.PHONY: demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages dist release release-check
+.PHONY: demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages containers dist release release-check
