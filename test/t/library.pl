@@ -15,6 +15,12 @@ my $tmp = PostgreSQL::Test::Utils::tempdir();
 my $pg_config = $ENV{PG_CONFIG};
 chomp(my ($libdir, $sharedir) = (`$pg_config --pkglibdir`, `$pg_config --sharedir`));
 
+# Each server of this test has files of its own, which not every server can be told.
+my $config = $ENV{TEMP_CONFIG} ? slurp_file($ENV{TEMP_CONFIG}) : '';
+my ($parameter, $below, $also) = $config =~ /^extension_control_path/m ? ('extension_control_path', $sharedir, ':$system') :
+  $config =~ /^extension_destdir/m ? ('extension_destdir', '', '') :
+  plan skip_all => 'this server has neither extension_control_path nor extension_destdir';
+
 # Build the next version, with the object files of this one.
 system('bash', '-ec', q{mkdir "$2"; cd "$1"; cp -pr Makefile META.json CHANGELOG.md postalytics_status.control debian src "$2"
 	[ ! -d releases ] || cp -pr releases "$2"; mkdir "$2/test"; cp test/release test/next_version "$2/test"
@@ -47,9 +53,7 @@ sub new_server
 	put_files("$ENV{TESTDIR}/stage", "$tmp/$name");
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init;
-	my $is_18 = `$pg_config --version` =~ / (\d+)/ && $1 >= 18;
-	$node->append_conf('postgresql.conf', join '', map { "$_\n" } "dynamic_library_path = '$tmp/$name$libdir:\$libdir'",
-		$is_18 ? "extension_control_path = '$tmp/$name$sharedir:\$system'" : "extension_destdir = '$tmp/$name'", @conf);
+	$node->append_conf('postgresql.conf', join '', map { "$_\n" } "dynamic_library_path = '$tmp/$name$libdir:\$libdir'", "$parameter = '$tmp/$name$below$also'", @conf);
 	$node->start;
 	$node->safe_psql('postgres', q{CREATE EXTENSION postalytics_status; SELECT postalytics.create_sync('crm')});
 	return $node;
