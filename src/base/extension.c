@@ -60,7 +60,7 @@ check_interface(Oid schema)
 			 errdetail("It supports only interface %d.", EXTENSION_INTERFACE),
 			 required < EXTENSION_INTERFACE ?
 			 errhint("Run ALTER EXTENSION %s UPDATE.", EXTENSION_NAME) :
-			 errhint("If the library is in shared_preload_libraries, restart the server; otherwise reconnect.")));
+			 errhint(RELOAD_HINT)));
 }
 
 /* Return the OID of a relation in the extension's schema.  Error 42P01 if it does not exist. */

@@ -20,6 +20,10 @@
  */
 #define EXTENSION_INTERFACE 1
 
+/* The hint of errors that a later library would not raise. */
+#define RELOAD_HINT \
+	"If the library is in shared_preload_libraries, restart the server; otherwise reconnect."
+
 /* The user and security context that restore_user restores. */
 typedef struct SavedUser
 {

@@ -71,6 +71,6 @@ postalytics_require_library(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("library version %s is too old for version %s of extension \"%s\"",
 						POSTALYTICS_VERSION, version, EXTENSION_NAME),
-				 errhint("If the library is in shared_preload_libraries, restart the server; otherwise reconnect.")));
+				 errhint(RELOAD_HINT)));
 	PG_RETURN_VOID();
 }
