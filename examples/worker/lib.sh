@@ -21,7 +21,7 @@ start_all()
 {
 	workers=
 	name=python; start python3 worker.py python "$folder/tell" "$folder/python.delivered"
-	name=node; start node worker.js node "$folder/tell" "$folder/node.delivered"
+	name=node; start node worker.js node command "$folder/tell" "$folder/node.delivered"
 	name=c; start "$folder/worker" c "$folder/tell $folder/c.delivered"
 }
 ingest() { psql -XAtqc "SELECT FROM postalytics.ingest((SELECT json_agg(json_build_object('mailId', '$1' || i, 'eventDate', '2026-10-06', 'eventType', 4)) FROM generate_series(1, $2) AS i))"; }

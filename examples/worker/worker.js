@@ -1,34 +1,58 @@
-// Passes each delivery of a sync to a command: node worker.js SYNC COMMAND...
+// Passes the deliveries of a sync to a target: node worker.js SYNC TARGET [ARGUMENT...]
+//
+// The PG* variables specify the database.  A target is a module in targets/ whose default
+// export is a function of the arguments.  It returns an object with either
+//
+//   deliver(delivery, db)       called for each delivery, for up to `parallel` at a time (1)
+//   deliverAll(deliveries, db)  called for up to `batch` deliveries; returns an array with
+//                               the error of each that failed
+//
+// and may have `batch`, the number of deliveries that are fetched together (20), and
+// `lease`, the time that they may take (1 minute).  A delivery is a row of fetch, with its
+// payload as text.  An error means that the delivery failed.  Properties of the
+// error: retryIn (seconds until it is tried again; by default the usual wait), dead (it is
+// not tried again), pause (seconds for which the whole sync is paused), disable (the sync
+// is disabled).
 import pg from 'pg'
-import { spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const [sync, command, ...args] = process.argv.slice(2)
-let delivered = [] // delivered but not acknowledged
+const [sync, name, ...args] = process.argv.slice(2)
+let acknowledged = [] // delivered, but not yet acknowledged
 let stopping = false
 let wake = () => {}
-process.on('SIGTERM', () => { stopping = true; wake() })
+for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => { stopping = true; wake() })
+pg.types.setTypeParser(pg.types.builtins.JSON, String) // parsing would round large integers
 
-async function acknowledge(db) {
-  if (delivered.length === 0) return
-  await db.query('SELECT postalytics.ack($1, $2, $3)', [sync, delivered.map((row) => row.delivery_id), delivered.map((row) => row.attempt)])
-  delivered = []
+class NotStarted extends Error {
+  retryIn = 0
 }
 
-async function deliver(db, rows) {
-  for (const [n, row] of rows.entries()) {
-    await sleep(0) // lets signal handlers run
-    if (stopping) { // give back the deliveries that are not started
-      await db.query("SELECT postalytics.nack($1, $2, 'worker stopped', retry_in => '0')", [sync, rows.slice(n).map((row) => row.delivery_id)])
-      return
+async function acknowledge(db) {
+  if (acknowledged.length === 0) return
+  await db.query('SELECT postalytics.ack($1, $2, $3)', [sync, acknowledged.map((row) => row.delivery_id), acknowledged.map((row) => row.attempt)])
+  acknowledged = []
+}
+
+// Call deliver for each row, but not after SIGTERM or after an error that stops the sync.
+function oneByOne({ deliver, parallel = 1 }) {
+  return async (rows, db) => {
+    const errors = []
+    let next = 0, stopped = false
+    const take = async () => {
+      while (next < rows.length) {
+        const n = next++
+        await sleep(0) // lets signal handlers run
+        errors[n] = stopping || stopped ? new NotStarted('not started') : await deliver(rows[n], db).then(() => null, (error) => error)
+        stopped ||= Boolean(errors[n]?.pause || errors[n]?.disable)
+      }
     }
-    const done = spawnSync(command, args, { input: row.payload, encoding: 'utf8' })
-    if (done.status === 0) delivered.push(row)
-    else await db.query('SELECT postalytics.nack($1, $2, $3)', [sync, [row.delivery_id], done.stderr || 'failed'])
+    await Promise.all(Array.from({ length: parallel }, take))
+    return errors
   }
 }
 
-async function work(db) {
+async function work(db, target) {
+  const deliverAll = target.deliverAll?.bind(target) ?? oneByOne(target)
   let heard = false
   db.on('notification', () => { heard = true; wake() }).on('error', () => wake())
   await db.connect()
@@ -37,21 +61,46 @@ async function work(db) {
   while (!stopping) {
     heard = false
     await acknowledge(db) // also what was delivered before the connection was lost
-    const { rows } = await db.query('SELECT delivery_id, attempt, payload::text FROM postalytics.fetch($1, 10)', [sync])
-    await deliver(db, rows)
+    const { rows } = await db.query('SELECT * FROM postalytics.fetch($1, $2, lease => $3)', [sync, target.batch ?? 20, target.lease ?? '1 minute'])
+    const errors = rows.length === 0 ? [] : await deliverAll(rows, db).catch((error) => rows.map(() => error))
+    acknowledged = rows.filter((_, n) => !errors[n])
+    await acknowledge(db)
+    await giveBack(db, rows, errors)
     if (rows.length > 0) continue
     const next = await db.query('SELECT COALESCE(extract(epoch FROM postalytics.next_due($1) - now()), 60)::float AS due', [sync])
     const woken = new Promise((resolve) => (wake = resolve))
     if (!heard && !stopping) await Promise.race([woken, sleep(1000 * Math.min(Math.max(next.rows[0].due, 0.1), 60))]) // fetch at least once a minute
   }
-  await acknowledge(db)
+}
+
+// Record the failures, those with the same error in one call.
+async function giveBack(db, rows, errors) {
+  const seconds = (value) => (value === undefined ? null : `${value} seconds`)
+  const failures = new Map()
+  for (const [n, error] of errors.entries()) if (error) failures.set(error.message, [...failures.get(error.message) ?? [], n])
+  for (const failed of failures.values()) {
+    const error = errors[failed[0]]
+    if (!(error instanceof NotStarted)) console.error(`${failed.length} failed: ${error.message}`)
+    await db.query('SELECT postalytics.nack($1, $2, $3, retry_in => $4, dead => $5, attempts => $6, pause => $7)', [
+      sync, failed.map((n) => rows[n].delivery_id), error.message || 'failed', seconds(error.retryIn ?? error.pause),
+      error.dead ?? false, failed.map((n) => rows[n].attempt), seconds(error.pause)])
+    if (error.disable) await db.query('SELECT postalytics.disable_sync($1)', [sync])
+  }
 }
 
 const list = (value, none) => (value || none).split(',')
+let target
+try {
+  if (!/^[a-z]+$/.test(name ?? '')) throw new Error('usage: node worker.js SYNC TARGET [ARGUMENT...]')
+  target = await (await import(`./targets/${name}.js`)).default(...args)
+} catch (error) {
+  console.error(error.message)
+  process.exit(2)
+}
 for (let n = 0; !stopping; n++) { // try the hosts in turn
   const hosts = list(process.env.PGHOST, 'localhost'), ports = list(process.env.PGPORT, '5432')
-  const db = new pg.Client({ host: hosts[n % hosts.length], port: +ports[n % ports.length], connectionTimeoutMillis: 10000 })
-  await work(db).catch((error) => console.error('retrying:', error.message))
+  const db = new pg.Client({ host: hosts[n % hosts.length], port: +ports[n % ports.length], connectionTimeoutMillis: 10000, keepAlive: true })
+  await work(db, target).catch((error) => console.error('retrying:', error.message))
   await db.end().catch(() => {})
   if (!stopping) await sleep(1000)
 }

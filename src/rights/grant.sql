@@ -242,7 +242,7 @@ AS $$
                       postalytics.fetch(text, integer, interval, interval, bigint[]),
                       postalytics.ack(text, bigint[], integer[]),
                       postalytics.nack(text, bigint[], text, interval, boolean, integer[], interval),
-                      postalytics.next_due(text)'),
+                      postalytics.next_due(text), postalytics.disable_sync(text)'),
         ('manage', 'SELECT, INSERT, UPDATE, DELETE ON postalytics.field_names, postalytics.status_names'),
         ('manage', 'SELECT, UPDATE (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered,
                                     durable, max_attempts, notify_events, rate, per, max_leased, breaker, errors) ON postalytics.syncs'),
@@ -539,7 +539,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.grant_sync(name, text) IS
-    'let a role fetch, ack and nack the deliveries of one sync, and see nothing else';
+    'let a role fetch, ack and nack the deliveries of one sync, and disable the sync, and see nothing else';
 
 CREATE FUNCTION postalytics.revoke_sync(role name, sync text)
 RETURNS void

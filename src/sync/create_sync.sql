@@ -253,21 +253,11 @@ $$;
 COMMENT ON FUNCTION postalytics.enable_sync(text) IS
     'enable a sync, which continues with its existing deliveries';
 
--- Errors: 42704 if there is no such sync.
 CREATE FUNCTION postalytics.disable_sync(name text)
 RETURNS void
-LANGUAGE plpgsql
-SECURITY DEFINER
+LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    sync postalytics.syncs := postalytics.find_sync(name);
-BEGIN
-    UPDATE postalytics.syncs AS s
-    SET enabled = false
-    WHERE s.name = sync.name;
-END
-$$;
+AS 'MODULE_PATHNAME', 'postalytics_disable_sync';
 COMMENT ON FUNCTION postalytics.disable_sync(text) IS
     'disable a sync: no deliveries are created for new events, and fetch returns none; existing deliveries are kept';
 

@@ -105,17 +105,13 @@ required_argument(FunctionCallInfo fcinfo, int i, const char *name)
 }
 
 /*
- * Return the sync that the first argument names, if the current user may fetch
- * from the sync.  The error for other users does not reveal whether the sync
- * exists, unless they may manage syncs.  Errors: 22004 for NULL, 42501 if the user
- * lacks the privilege, 42704 if the sync does not exist, 22023 if it is not
- * durable.
+ * Return the sync of this name, if the current user was granted access to it.  The
+ * error for other users does not reveal whether the sync exists, unless they may
+ * manage syncs.  Errors: 42501 if granted is false, 42704 if the sync does not exist.
  */
 const Sync *
-sync_argument(FunctionCallInfo fcinfo)
+granted_sync(const char *name, bool granted)
 {
-	const char *name = TextDatumGetCString(required_argument(fcinfo, 0, "sync"));
-	bool		granted = may_use_sync(name);
 	bool		may_know = granted || may_manage();
 	const Sync *sync = may_know ? find_sync(name) : NULL;
 
@@ -125,6 +121,20 @@ sync_argument(FunctionCallInfo fcinfo)
 				 may_know ? errmsg("permission denied for sync \"%s\"", name) :
 				 errmsg("permission denied for sync \"%s\", or it does not exist", name),
 				 errhint("The owner of the extension can grant access with %s.grant_sync.", EXTENSION_SCHEMA)));
+	return sync;
+}
+
+/*
+ * Return the sync that the first argument names, if the current user may fetch
+ * from the sync.  Errors: 22004 for NULL, those of granted_sync, 22023 if the sync is
+ * not durable.
+ */
+const Sync *
+sync_argument(FunctionCallInfo fcinfo)
+{
+	const char *name = TextDatumGetCString(required_argument(fcinfo, 0, "sync"));
+	const Sync *sync = granted_sync(name, may_use_sync(name));
+
 	check_durable(sync);
 	return sync;
 }

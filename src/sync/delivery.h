@@ -47,6 +47,7 @@ extern Datum delivery_attribute(TupleTableSlot *slot, int column, bool *isnull);
 extern void read_delivery(TupleTableSlot *slot, DeliveryRow *row);
 extern int64 session_id(void);
 extern Datum required_argument(FunctionCallInfo fcinfo, int i, const char *name);
+extern const Sync *granted_sync(const char *name, bool granted);
 extern const Sync *sync_argument(FunctionCallInfo fcinfo);
 extern TimestampTz time_after(TimestampTz start, Datum interval, const char *name);
 extern Datum tid_array(Datum *tids, int count);

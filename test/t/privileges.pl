@@ -190,9 +190,13 @@ for my $sync ('another', 'nowhere')
 {
 	answers('sync', $_, sprintf($denied, $sync), "a worker: $_")
 	  for map { sprintf $_, $sync } "SELECT postalytics.fetch('%s')", "SELECT postalytics.ack('%s', '{1}')",
-	  "SELECT postalytics.nack('%s', '{1}', 'x')", "SELECT postalytics.next_due('%s')";
+	  "SELECT postalytics.nack('%s', '{1}', 'x')", "SELECT postalytics.next_due('%s')",
+  "SELECT postalytics.disable_sync('%s')";
 }
 answers('sync', "SELECT DISTINCT account FROM postalytics.fetch('own')", 'a', 'it fetches from its own sync');
+answers('sync', "SELECT postalytics.disable_sync('own')", '', 'it disables its own sync');
+answers('sync', "SELECT postalytics.enable_sync('own')", 'ERROR:  permission denied for function enable_sync', 'which it cannot enable again');
+answers('manage', 'SELECT postalytics.enable_sync(name), postalytics.disable_sync(name), postalytics.enable_sync(name) FROM postalytics.syncs', '', 'a manager disables and enables every sync');
 answers('owner', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'the owner gets a more specific error');
 answers('owner', "SELECT DISTINCT account FROM postalytics.fetch('shared') ORDER BY 1", 'a,b', 'and is not bound to an account');
 $owner->do(q{GRANT EXECUTE ON FUNCTION postalytics.fetch TO manage});
