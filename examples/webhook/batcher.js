@@ -1,5 +1,10 @@
 // Passes requests that arrive within a few milliseconds to ingest together, in one
 // transaction, so that under load one commit serves many requests.
+
+// Class 22 (data exception) and class 54 (program limit exceeded) are errors of a body,
+// which would fail again.
+export const isOfBody = (error) => /^(22|54)/.test(error.code ?? '')
+
 export class Batcher {
   #queue = []
   #running = 0
@@ -9,10 +14,6 @@ export class Batcher {
   // called if events were rejected.
   constructor(pool, { wait, most, rejected }) {
     Object.assign(this, { pool, wait, most, rejected })
-  }
-
-  get waiting() {
-    return this.#queue.length
   }
 
   // Resolves when the body's events are committed.
@@ -61,7 +62,7 @@ export class Batcher {
 
   // A body that the server cannot accept must not make the others fail.
   async #oneByOne(batch, error) {
-    if (batch.length === 1) return batch[0].reject(error)
+    if (batch.length === 1 || !isOfBody(error)) return batch.forEach((each) => each.reject(error))
     for (const each of batch) await this.#send([each]).catch(each.reject)
   }
 }

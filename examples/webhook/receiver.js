@@ -1,39 +1,102 @@
 // Receives the vendor's per-campaign webhooks and passes them to ingest.
 //
-//   ACCOUNTS='{"5510": "secret"}' node receiver.js
+//   ACCOUNTS='{"5510": "a-long-random-secret"}' node receiver.js
 //
 // The PG* variables specify the database.  A request is POST /webhook/<secret>, or
 // POST /webhook with the account and its secret as Basic auth.  It is answered with 200
-// once the events are committed, and with 400 if the body is not JSON.
+// once the events are committed.  README.md lists the other answers.
 import Fastify from 'fastify'
-import { timingSafeEqual } from 'node:crypto'
 import pg from 'pg'
-import { Batcher } from './batcher.js'
+import { readAccounts } from './accounts.js'
+import { Batcher, isOfBody } from './batcher.js'
 
-const accounts = Object.entries(JSON.parse(process.env.ACCOUNTS ?? '{}'))
-const pool = new pg.Pool({ max: 4 })
+const BODY_LIMIT = Number(process.env.BODY_LIMIT ?? 1024 * 1024) // bytes of a request
+const QUEUE_LIMIT = Number(process.env.QUEUE_LIMIT ?? 32 * 1024 * 1024) // bytes of all requests that are not answered
+const OVERHEAD = 4096 // bytes that a request takes beside its body, roughly
+const STATEMENT_TIMEOUT = Number(process.env.STATEMENT_TIMEOUT ?? 10_000) // milliseconds
+const REQUEST_TIMEOUT = Number(process.env.REQUEST_TIMEOUT ?? 20_000) // milliseconds until a request must have arrived
+const CHECK = 5000 // milliseconds between two looks whether the database is there
+
+let accounts, find
+try {
+  ({ accounts, find } = readAccounts(process.env.ACCOUNTS))
+} catch (error) {
+  console.error(error.message)
+  process.exit(2)
+}
+
 // Paths are not logged, because they contain the secret.
 const req = ({ method, ip }) => ({ method, ip })
-const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'info', serializers: { req } }, bodyLimit: 10 * 1024 * 1024 })
-const batcher = new Batcher(pool, {
-  wait: Number(process.env.BATCH_MS ?? 3),
-  most: Number(process.env.BATCH_MOST ?? 500),
-  rejected: (account, count) => server.log.warn({ account, count }, 'rejected: see postalytics.rejects'),
+const server = Fastify({
+  logger: { level: process.env.LOG_LEVEL ?? 'info', serializers: { req } },
+  bodyLimit: BODY_LIMIT,
+  requestTimeout: REQUEST_TIMEOUT,
+  http: { headersTimeout: Math.min(REQUEST_TIMEOUT, 10_000), connectionsCheckingInterval: 1000 },
+  frameworkErrors: (error, request, reply) => reply.code(400).send({ error: 'bad request' }),
 })
+server.setNotFoundHandler((request, reply) => reply.code(404).send({ error: 'not found' }))
+server.setErrorHandler((error, request, reply) => reply.code(error.statusCode ?? 500).send({ error: error.statusCode < 500 ? error.message : 'internal error' }))
 
-let lastStored = null
-pool.on('error', (error) => server.log.error(error, 'a database connection was lost'))
+// Whether the database was there at the last attempt, and what went wrong.  A change is
+// logged, not each request that suffers from it.
+const database = { error: 'not yet tried', lastStored: null }
+function note(error) {
+  const message = error ? error.message || error.code : null
+  if (message === database.error) return
+  database.error = message
+  if (message) server.log.error(`the database is not there: ${message}`)
+  else server.log.info('the database is there')
+}
 
-const same = (a, b) => a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b))
+// Events of an account with a role of its own go through connections of that role.
+function batcherOf(role) {
+  const pool = new pg.Pool({ max: 4, connectionTimeoutMillis: 5000, statement_timeout: STATEMENT_TIMEOUT, query_timeout: STATEMENT_TIMEOUT + 2000, keepAlive: true, ...role })
+  pool.on('error', note)
+  return new Batcher(pool, {
+    wait: Number(process.env.BATCH_MS ?? 3),
+    most: Number(process.env.BATCH_MOST ?? 500),
+    rejected: (account, count) => server.log.warn({ account, count }, 'rejected: see postalytics.rejects'),
+  })
+}
+const shared = batcherOf({})
+for (const account of accounts) {
+  account.batcher = account.user ? batcherOf({ user: account.user, password: account.password }) : shared
+  account.bytes = 0
+}
 
-// Return the account of a request, by the secret in its path or by Basic auth.
-function accountOf(request) {
-  const basic = /^Basic (.+)$/.exec(request.headers.authorization ?? '')
-  if (request.params.secret !== undefined) {
-    return accounts.find(([, secret]) => same(secret, request.params.secret))?.[0]
+async function look() {
+  await shared.pool.query("SELECT postalytics.ingest('[]')").then(() => note(), note) // the only call that its role may make
+  setTimeout(look, CHECK).unref()
+}
+
+// The account of a request, by the secret in its path or by Basic auth.
+function accountOf({ params, headers }) {
+  if (params.secret !== undefined) return find(undefined, params.secret)
+  const [, basic] = /^Basic ([A-Za-z0-9+/=]+)$/.exec(headers.authorization ?? '') ?? []
+  const [name, ...secret] = Buffer.from(basic ?? '', 'base64').toString().split(':')
+  return find(name, secret.join(':'))
+}
+
+// Before the body is read, refuse strangers, and requests for which there is no room.  One
+// of several accounts can fill half of the queue.
+let bytes = 0
+async function admit(request, reply) {
+  const account = accountOf(request)
+  if (account === undefined) {
+    return reply.code(401).headers({ 'www-authenticate': 'Basic', connection: 'close' }).send({ error: 'unknown secret' })
   }
-  const [account, ...secret] = Buffer.from(basic?.[1] ?? '', 'base64').toString().split(':')
-  return accounts.find(([name, expected]) => name === account && same(expected, secret.join(':')))?.[0]
+  const size = OVERHEAD + Number(request.headers['content-length'] ?? BODY_LIMIT)
+  const isFull = bytes + size > QUEUE_LIMIT
+  if (isFull || accounts.length > 1 && account.bytes + size > QUEUE_LIMIT / 2) {
+    return reply.code(isFull ? 503 : 429).headers({ 'retry-after': '2', connection: 'close' }).send({ error: 'too many requests are waiting: send it again' })
+  }
+  Object.assign(request, { account, size })
+  bytes += size
+  account.bytes += size
+  reply.raw.once('close', () => { // whether it was answered or the client has gone
+    bytes -= size
+    account.bytes -= size
+  })
 }
 
 // Keep the body as text, because parsing it would round large integers.
@@ -41,43 +104,37 @@ server.removeAllContentTypeParsers()
 server.addContentTypeParser('*', { parseAs: 'string' }, (request, body, done) => done(null, body))
 
 async function receive(request, reply) {
-  const account = accountOf(request)
-  if (account === undefined) {
-    return reply.code(401).header('www-authenticate', 'Basic').send({ error: 'unknown secret' })
-  }
   try {
     JSON.parse(request.body ?? '')
   } catch (error) {
     return reply.code(400).send({ error: `not JSON: ${error.message}` })
   }
   try {
-    const answer = await batcher.ingest(request.body, account)
-    lastStored = new Date()
+    const answer = await request.account.batcher.ingest(request.body, request.account.name)
+    database.lastStored = new Date()
+    note()
     return answer
   } catch (error) {
-    // Class 22 (data exception) and class 54 (program limit exceeded) are errors of the
-    // body, which would fail again.
-    const bad = error.code?.startsWith('22') || error.code?.startsWith('54')
-    request.log.error(error)
-    return reply.code(bad ? 400 : 503).send({ error: bad ? error.message : 'the database is not there: send it again' })
+    if (isOfBody(error)) return reply.code(400).send({ error: error.message })
+    note(error)
+    return reply.code(503).header('retry-after', '5').send({ error: 'the database is not there: send it again' })
   }
 }
 
-server.post('/webhook/:secret', receive)
-server.post('/webhook', receive)
-server.get('/health', async (request, reply) => {
-  try {
-    await pool.query("SELECT postalytics.ingest('[]')") // the only call that its role may make
-    return { ok: true, waiting: batcher.waiting, last_stored: lastStored }
-  } catch (error) {
-    return reply.code(503).send({ ok: false, error: error.message })
-  }
+server.post('/webhook/:secret', { onRequest: admit }, receive)
+server.post('/webhook', { onRequest: admit }, receive)
+// Strangers learn only whether it works, and cause no query.
+server.get('/health', (request, reply) => {
+  const known = accountOf(request) && { error: database.error, waiting: bytes, last_stored: database.lastStored }
+  reply.code(database.error ? 503 : 200).send({ ok: !database.error, ...known })
 })
 
 for (const signal of ['SIGTERM', 'SIGINT']) {
   process.once(signal, async () => {
+    setTimeout(() => server.server.closeAllConnections(), 10_000).unref() // slow clients
     await server.close() // finishes pending requests, accepts no new ones
-    await pool.end()
+    process.exit()
   })
 }
 await server.listen({ port: Number(process.env.PORT ?? 3000), host: process.env.HOST ?? '127.0.0.1' })
+look()

@@ -1,6 +1,8 @@
 // Tests the receiver under load, and while it and the server are killed with SIGKILL.
 import assert from 'node:assert/strict'
-import { spawn, execFileSync } from 'node:child_process'
+import { spawn, spawnSync, execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { connect } from 'node:net'
 import { after, test } from 'node:test'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,15 +11,17 @@ import pg from 'pg'
 
 const port = execFileSync('../free-port').toString().trim()
 const base = `http://127.0.0.1:${port}`
-const accounts = JSON.stringify({ 5510: 'a-secret', 5511: 'another' })
+const accounts = JSON.stringify({ 5510: 'a-secret-for-5510', 5511: 'another-for-5511-é', 5512: { secret: 'bound-for-5512-x', user: 'webhook_5512', password: 'bound' } })
 let receiver
 
 // The receiver connects as the role that its README describes.
 const role = { 'receiver.js': { PGUSER: 'webhook', PGPASSWORD: 'webhook' } }
-async function start(program = 'receiver.js') {
+let log = ''
+async function start(program = 'receiver.js', more = {}) {
   receiver = spawn('node', [program], {
-    env: { ...process.env, ...role[program], PORT: port, ACCOUNTS: accounts, LOG_LEVEL: 'silent' }, stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, ...role[program], PORT: port, ACCOUNTS: accounts, REQUEST_TIMEOUT: 3000, STATEMENT_TIMEOUT: 2000, ...more }, stdio: ['ignore', 'pipe', 'inherit'],
   })
+  receiver.stdout.on('data', (data) => { log += data })
   for (let i = 0; i < 100; i++) {
     if (await fetch(base).catch(() => null)) return
     await sleep(100)
@@ -59,7 +63,7 @@ const event = (id, more = {}) => JSON.stringify({
   mailId: id, eventDate: '2026-10-06T14:21:09.487', eventType: 4,
   to: { id: 9921734, firstName: 'Dolores', lastName: 'Okafor-Lindqvist', country: 'US' }, meta: { campaignId: 77120 }, ...more,
 })
-const post = (body, path = '/webhook/a-secret', headers = {}) => fetch(base + path, { method: 'POST', body, headers })
+const post = (body, path = '/webhook/a-secret-for-5510', headers = {}) => fetch(base + path, { method: 'POST', body, headers })
 
 after(() => receiver.kill())
 await start()
@@ -70,23 +74,76 @@ test('takes what it can, and says why it cannot', async () => {
   assert.equal((await post(`{"data": [${event('four')}]}`)).status, 200)
   assert.equal((await post('[]')).status, 200)
   assert.equal((await post(event('n').replace('"n"', '12345678901234567890'))).status, 200)
-  assert.equal((await post(event('five'), '/webhook', { authorization: `Basic ${btoa('5511:another')}` })).status, 200)
+  assert.equal((await post(event('five'), '/webhook', { authorization: `Basic ${Buffer.from('5511:another-for-5511-é').toString('base64')}` })).status, 200)
   const bad = await post('{"mailId": ')
   assert.equal(bad.status, 400)
   assert.match((await bad.json()).error, /^not JSON/)
   assert.equal((await post(event('x'), '/webhook/wrong')).status, 401)
-  assert.equal((await post(event('x'), '/webhook', { authorization: `Basic ${btoa('5511:a-secret')}` })).status, 401)
-  // The server refuses it by its length, and may close the connection while it is still
+  assert.equal((await post(event('x'), '/webhook', { authorization: `Basic ${btoa('5511:a-secret-for-5510')}` })).status, 401)
+  // The receiver refuses it by its length, and may close the connection while it is still
   // being sent.
-  assert.equal((await post(`"${'x'.repeat(11e6)}"`).catch(() => ({ status: 413 }))).status, 413)
+  assert.equal((await post(`"${'x'.repeat(2e6)}"`).catch(() => ({ status: 413 }))).status, 413)
   assert.equal((await post('{"mailId": 1}')).status, 200)
   const rows = await ask('SELECT piece_id, account FROM postalytics.events ORDER BY 1')
   assert.deepEqual(rows.map((row) => `${row.piece_id} ${row.account}`),
     ['12345678901234567890 5510', 'five 5511', 'four 5510', 'one 5510', 'three 5510', 'two 5510'])
   assert.equal((await ask('SELECT FROM postalytics.rejects')).length, 1)
-  const health = await (await fetch(`${base}/health`)).json()
+  const health = await (await fetch(`${base}/health`, { headers: { authorization: `Basic ${btoa('5510:a-secret-for-5510')}` } })).json()
   assert.equal(health.ok, true)
   assert.ok(Date.parse(health.last_stored) > Date.now() - 60_000)
+})
+
+test('does not start with a configuration that lets strangers in', () => {
+  const run = (value) => {
+    const { status, stderr } = spawnSync('node', ['receiver.js'], { env: { ...process.env, ACCOUNTS: value, PORT: port }, encoding: 'utf8' })
+    assert.equal(status, 2)
+    assert.equal(stderr.trim().split('\n').length, 1, stderr)
+    return stderr
+  }
+  assert.match(run(''), /^ACCOUNTS is not set/)
+  for (const value of ['{"D": ""}', '{"D": "short"}', '{"D": null}', '{"D": 1234567890123456789}', '{"D": {"user": "x"}}']) assert.match(run(value), /^ACCOUNTS has a secret of fewer than 16/)
+  for (const value of ['[]', '{}', 'null', '"x"']) assert.match(run(value), /^ACCOUNTS names no account/)
+  const broken = run('{"D": "a-secret-that-is-long"')
+  assert.match(broken, /^ACCOUNTS is not JSON/)
+  assert.doesNotMatch(broken, /a-secret/)
+  assert.match(run('{"D": "a-secret-that-is-long", "E": "a-secret-that-is-long"}'), /^ACCOUNTS has the same secret twice/)
+})
+
+test('strangers get nothing, and their bodies are not read', async () => {
+  for (const path of ['/webhook/', '/webhook', '/webhook/a-secret-for-551%C3%A9', '/webhook/%C3%A9-secret-for-5510', '/webhook/a-secret-for-5510x', '/webhook/toString', '/webhook/__proto__']) {
+    assert.equal((await post(event('stranger'), path)).status, 401, path)
+  }
+  for (const path of ['/webhook/a-secret-for-5510/', '/a-secret-for-5510', '/webhook/a-secret-for-5510/more']) assert.equal((await post('{}', path)).status, 404, path)
+  assert.equal((await post('{}', '/webhook/%ff')).status, 400)
+  // The answer arrives while the body is still to be sent.
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => {})
+  socket.write('POST /webhook/wrong HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n')
+  const [answer] = await once(socket, 'data')
+  assert.match(String(answer), /^HTTP\/1\.1 401/)
+  socket.destroy()
+  assert.deepEqual(await ask("SELECT FROM postalytics.events WHERE piece_id = 'stranger'"), [])
+  assert.doesNotMatch(log, /secret-for|stranger/) // in no log line
+})
+
+test('a stranger sees whether it works, and causes no query', async () => {
+  const calls = async () => (await ask("SELECT xact_commit::int AS n FROM pg_stat_database WHERE datname = current_database()"))[0].n
+  const answers = await Promise.all(Array.from({ length: 200 }, () => fetch(`${base}/health`).then((answer) => answer.json())))
+  assert.deepEqual(new Set(answers.map((answer) => JSON.stringify(answer))), new Set(['{"ok":true}']))
+  await sleep(1500) // statistics of the receiver's sessions
+  const before = await calls()
+  await Promise.all(Array.from({ length: 500 }, () => fetch(`${base}/health`)))
+  await sleep(1500)
+  assert.ok(await calls() - before < 100, 'queries')
+})
+
+test('an account with a role of its own is bound to it', async () => {
+  assert.equal((await post(event('of 5512'), '/webhook/bound-for-5512-x')).status, 200)
+  assert.deepEqual(await ask("SELECT account FROM postalytics.events WHERE piece_id = 'of 5512'"), [{ account: '5512' }])
+  const db = new pg.Client({ user: 'webhook_5512', password: 'bound' })
+  await db.connect()
+  await assert.rejects(db.query("SELECT postalytics.ingest('[]', '5510')"), { code: '42501' })
+  await db.end()
 })
 
 // A body that PostgreSQL cannot accept must not affect others in the same batch.
@@ -98,7 +155,7 @@ test('a bad body fails alone', async () => {
 
 let sent = 0
 const load = (seconds) => autocannon({
-  url: `${base}/webhook/a-secret`, connections: 128, duration: seconds,
+  url: `${base}/webhook/a-secret-for-5510`, connections: 128, duration: seconds,
   requests: [{ method: 'POST', setupRequest: (request) => ({ ...request, body: event(`load ${sent++}`) }) }],
 })
 
@@ -149,6 +206,51 @@ test('kill -9 of receiver and server loses nothing that was answered', async () 
   const missing = await ask('SELECT a FROM unnest($1::text[]) AS a LEFT JOIN postalytics.events AS e ON e.piece_id = a WHERE e.piece_id IS NULL', [answered])
   assert.ok(answered.length > 300, `${answered.length} answered`)
   assert.deepEqual(missing, [])
+})
+
+// Requests that arrive slowly, or do not end, neither stay nor take room from others.
+test('slow clients are closed, and others are served meanwhile', async () => {
+  const slow = Array.from({ length: 200 }, () => {
+    const socket = connect(port, '127.0.0.1')
+    socket.on('error', () => {})
+    socket.write('POST /webhook/a-secret-for-5510 HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{')
+    return once(socket.resume(), 'close')
+  })
+  await sleep(300)
+  for (let i = 0; i < 20; i++) assert.equal((await post(event(`beside ${i}`))).status, 200)
+  await Promise.all(slow)
+  assert.equal((await post(event('after them'))).status, 200)
+})
+
+test('large bodies do not fill the memory', async () => {
+  const body = `[${event('large', { note: 'x'.repeat(900_000) })}]`
+  const statuses = await Promise.all(Array.from({ length: 200 }, (_, i) => post(body, i % 2 ? '/webhook/a-secret-for-5510' : '/webhook/bound-for-5512-x').then((answer) => {
+    if (answer.status !== 200) assert.ok(Number(answer.headers.get('retry-after')) > 0)
+    return answer.status
+  }, () => 503)))
+  assert.ok(statuses.includes(503) || statuses.includes(429), 'some are refused')
+  assert.ok(statuses.includes(200), 'others are stored')
+  assert.deepEqual(statuses.filter((status) => ![200, 429, 503].includes(status)), [])
+  const peak = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${receiver.pid}/status`, 'utf8'))[1]) / 1024
+  assert.ok(peak < 400, `${peak} MB`)
+  assert.equal((await post(event('afterwards'))).status, 200)
+})
+
+test('a server that stands still costs 503, and one line in the log', async () => {
+  const [{ data_directory: folder }] = await ask('SHOW data_directory')
+  const server = Number(readFileSync(`${folder}/postmaster.pid`, 'utf8').split('\n')[0])
+  const family = execFileSync('ps', ['-o', 'pid=', '--ppid', String(server)]).toString().trim().split(/\s+/).map(Number).concat(server)
+  log = ''
+  for (const pid of family) process.kill(pid, 'SIGSTOP')
+  const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => post(event(`stopped ${i}`))))
+  const health = await fetch(`${base}/health`)
+  for (const pid of family) process.kill(pid, 'SIGCONT')
+  assert.equal(health.status, 503)
+  assert.deepEqual(new Set(answers.map(({ status, headers }) => `${status} ${headers.get('retry-after')}`)), new Set(['503 5']))
+  for (let i = 0; i < 100 && (await post(event('continued'))).status !== 200; i++) await sleep(100)
+  assert.equal((await fetch(`${base}/health`)).status, 200)
+  assert.ok(log.match(/the database is not there/g).length <= 3, log)
+  assert.doesNotMatch(log, /\n\s+at /) // no stack traces
 })
 
 test('stops when it has answered', async () => {

@@ -196,7 +196,7 @@ for my $sync ('another', 'nowhere')
 answers('sync', "SELECT DISTINCT account FROM postalytics.fetch('own')", 'a', 'it fetches from its own sync');
 answers('sync', "SELECT postalytics.disable_sync('own')", '', 'it disables its own sync');
 answers('sync', "SELECT postalytics.enable_sync('own')", 'ERROR:  permission denied for function enable_sync', 'which it cannot enable again');
-answers('manage', 'SELECT postalytics.enable_sync(name), postalytics.disable_sync(name), postalytics.enable_sync(name) FROM postalytics.syncs', '', 'a manager disables and enables every sync');
+answers('manage', 'SELECT postalytics.enable_sync(name), postalytics.disable_sync(name), postalytics.enable_sync(name) FROM postalytics.syncs', ',,,', 'a manager disables and enables every sync');
 answers('owner', "SELECT postalytics.fetch('nowhere')", 'ERROR:  sync "nowhere" does not exist', 'the owner gets a more specific error');
 answers('owner', "SELECT DISTINCT account FROM postalytics.fetch('shared') ORDER BY 1", 'a,b', 'and is not bound to an account');
 $owner->do(q{GRANT EXECUTE ON FUNCTION postalytics.fetch TO manage});
