@@ -1,4 +1,4 @@
-"""Stands in for the vendor's API: api.py PORT EVENTS.
+"""Stands in for the vendor's API: api.py PORT EVENTS [PORT].
 
 Returns the newest events first.  To test its clients, it adds seven events after
 each of the first 25 pages, repeats every fiftieth event, answers some requests with
@@ -6,6 +6,7 @@ each of the first 25 pages, repeats every fiftieth event, answers some requests 
 that exceed 3 a second or 180 a minute.  POST /events adds a new event, and
 POST /events?late adds an old one.
 """
+import email.utils
 import http.server
 import json
 import sys
@@ -13,7 +14,7 @@ import threading
 import time
 import urllib.parse
 
-port, count = int(sys.argv[1]), int(sys.argv[2])
+port, count = int(sys.argv[1]), int(sys.argv[2])  # and the port of a host to which it redirects
 NAMES = ["Mail Piece Created", "Printed", "Mailed", "In Transit", "In Local Area", "Processed for Delivery", "pURL Opened"]
 
 
@@ -80,10 +81,18 @@ class Api(http.server.BaseHTTPRequestHandler):
             too_fast += sum(now - 0.95 < each for each in times) > 3 or sum(now - 59.5 < each for each in times) > 180
             if self.headers.get("Authorization") != "Basic a2V5Og==":
                 self.answer(401, {"error": "wrong key"})
+            elif url.path == "/campaigns/redirected/events":
+                self.answer(307, {}, Location=f"http://127.0.0.1:{sys.argv[3]}/stolen")
+            elif url.path == "/campaigns/strange/events":
+                self.answer(200, {"data": "none"})
             elif url.path != "/campaigns/77120/events":
                 self.answer(404, {"error": "no such campaign"})
             elif asked == 12:
                 self.answer(429, {"error": "slow down"}, Retry_After="0.2")
+            elif asked == 13:
+                self.answer(429, {"error": "slow down"}, Retry_After=email.utils.formatdate(time.time() + 2, usegmt=True))
+            elif asked == 14:
+                self.answer(503, {"error": "slow down"}, Retry_After="soon")
             elif asked % 17 == 0:
                 self.answer(503, {"error": "in maintenance"})
             else:

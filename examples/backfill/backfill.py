@@ -15,12 +15,14 @@ import base64
 import collections
 import datetime
 import email.utils
+import http.client
 import json
 import os
 import signal
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import psycopg
@@ -37,6 +39,8 @@ parser.add_argument("--follow", action="store_true", help="keep looking for new 
 parser.add_argument("--every", type=float, default=300, help="seconds between two looks (300)")
 parser.add_argument("--again", action="store_true", help="read all pages")
 options = parser.parse_args()
+if not KEY:
+    sys.exit("API_KEY is not set")
 
 # Times of the last requests.  The first ones stand for those of a previous run that
 # may have ended just now.
@@ -51,37 +55,59 @@ def wait_for_turn():
     request_times.append(time.monotonic())
 
 
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect: urllib would take the key along, to any host."""
+
+    def redirect_request(self, request, body, code, message, headers, url):
+        return None
+
+
+opener = urllib.request.build_opener(NoRedirect)
+
+
 def retry_after(error):
-    """Return the seconds until the time in Retry-After, or None if there is no such header."""
-    value = error.headers.get("Retry-After")
+    """Return the seconds that Retry-After asks for, as a number or a date, or None if it is missing or wrong."""
+    value = error.headers.get("Retry-After", "")
     try:
-        return value and float(value)
+        return max(float(value), 0)
     except ValueError:
-        return (email.utils.parsedate_to_datetime(value) - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+        pass
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+        return max((date.astimezone() - datetime.datetime.now(datetime.timezone.utc)).total_seconds(), 0)
+    except (TypeError, ValueError):
+        return None
 
 
 def get(campaign, page):
     """Return a page of events and the total number, which is None if the API omits it.
 
-    Retries temporary errors.
+    Retries temporary errors, after the wait that the API asks for, up to an hour.
     """
-    url = f"{API}/campaigns/{campaign}/events?PageNumber={page}&PageSize={PAGE_SIZE}"
+    url = f"{API}/campaigns/{urllib.parse.quote(campaign, safe='')}/events?PageNumber={page}&PageSize={PAGE_SIZE}"
     headers = {"Authorization": "Basic " + base64.b64encode(KEY.encode() + b":").decode()}
     for attempt in range(8):
         wait = 2**attempt / 4
         wait_for_turn()
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as response:
+            with opener.open(urllib.request.Request(url, headers=headers), timeout=30) as response:
                 document = json.load(response)
-            return (document, None) if isinstance(document, list) else (document["data"], document.get("totalCount"))
+            events = document if isinstance(document, list) else document.get("data")
+            if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+                sys.exit(f"campaign {campaign}: the API gives no list of events: {json.dumps(document)[:200]}")
+            return events, document.get("totalCount") if isinstance(document, dict) else None
         except urllib.error.HTTPError as error:
+            reason = f"HTTP {error.code}: {error.read(200).decode(errors='replace')}"
+            if error.code < 400:
+                sys.exit(f"campaign {campaign}: HTTP {error.code}: a redirect to {error.headers.get('Location')}, which is not followed")
             if error.code != 429 and error.code < 500:
-                sys.exit(f"campaign {campaign}: HTTP {error.code}: {error.read(200).decode(errors='replace')}")
-            wait = retry_after(error) or wait
-        except OSError:
-            pass
-        time.sleep(min(max(wait, 0), 60))
-    raise OSError(f"campaign {campaign}, page {page}: the API does not answer")
+                sys.exit(f"campaign {campaign}: {reason}")
+            asked = retry_after(error)
+            wait = wait if asked is None else asked
+        except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
+            reason = str(error) or type(error).__name__
+        time.sleep(min(wait, 3600))
+    raise OSError(f"campaign {campaign}, page {page}: the API does not answer: {reason}")
 
 
 def date_of(event):
@@ -162,11 +188,11 @@ for stop in signal.SIGINT, signal.SIGTERM:
 while options.follow:
     try:
         read_all_campaigns()
-    except (OSError, psycopg.OperationalError) as error:
+    except (OSError, psycopg.Error) as error:
         print(f"retrying: {error}", file=sys.stderr)
     options.again = False
     time.sleep(options.every)
 try:
     sys.exit(1 if read_all_campaigns() else 0)
-except OSError as error:
+except (OSError, psycopg.Error) as error:
     sys.exit(f"{error}; what came is stored, call again to go on")
