@@ -312,7 +312,7 @@ test('relay', async (t) => {
   const environment = { RELAY_SECRET: secrets.join(' ') }
   const of = (piece) => received.filter(({ body }) => body.data.piece_id === piece)
   await setUp('relay')
-  const worker = start('relay', environment, `${api.url}/hook`)
+  const worker = start('relay', environment, `${api.url.replace('//', '//user:pass%40word@')}/hook`)
 
   await t.test('a message is signed with each secret, and has what fetch returns', async () => {
     await ingest(event('r1', 4, dolores, { listId: 12345678901234567 }))
@@ -321,6 +321,7 @@ test('relay', async (t) => {
     for (const secret of secrets) new Webhook(secret).verify(text, headers)
     assert.throws(() => new Webhook('whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA').verify(text, headers))
     assert.throws(() => new Webhook(secrets[0]).verify(text.replace('r1', 'r2'), headers))
+    assert.equal(headers.authorization, `Basic ${btoa('user:pass@word')}`)
     assert.equal(body.type, 'mail_piece.InTransit')
     assert.equal(body.timestamp, '2026-10-04T12:00:00.000Z')
     assert.equal(body.data.label, 'In Transit')

@@ -3,12 +3,17 @@
 //
 // RELAY_SECRET is the secret, as in whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, or several
 // with blanks between them: the message is signed with each, so that a secret can be
-// replaced without a break.
+// replaced without a break.  The URL may have a user and a password.
 import { Webhook } from 'standardwebhooks'
 import { Refused, required, retryAfter, TIMEOUT } from './http.js'
 
-export default function (url) {
-  if (!URL.canParse(url) || !['http:', 'https:'].includes(new URL(url).protocol)) throw new Error('usage: node worker.js SYNC relay URL')
+export default function (address) {
+  if (!URL.canParse(address) || !['http:', 'https:'].includes(new URL(address).protocol)) throw new Error('usage: node worker.js SYNC relay URL')
+  const url = new URL(address)
+  // User and password in the URL are sent as Basic auth.
+  const user = [url.username, url.password].map(decodeURIComponent).join(':')
+  const authorization = url.username && { authorization: `Basic ${Buffer.from(user).toString('base64')}` }
+  url.username = url.password = ''
   const webhooks = required('RELAY_SECRET').trim().split(/\s+/).map((secret) => {
     if (!/^(whsec_)?[A-Za-z0-9+/]{32,}={0,2}$/.test(secret)) throw new Error('RELAY_SECRET must be at least 24 random bytes in base64: whsec_ and the output of "openssl rand -base64 24"')
     return new Webhook(secret)
@@ -25,6 +30,7 @@ export default function (url) {
       const answer = await fetch(url, {
         method: 'POST',
         headers: {
+          ...authorization,
           'content-type': 'application/json',
           'webhook-id': id,
           'webhook-timestamp': String(Math.floor(now / 1000)),
