@@ -1,7 +1,9 @@
 /*
  * setup.sql
- *		Creates two roles for Zapier's PostgreSQL app: one that can only insert
- *		events, and one that can only read the deliveries of a sync.
+ *		Creates two roles for Zapier's PostgreSQL app: zapier_in, which can only insert
+ *		events, and zapier_out, which can only read the deliveries of sync zapier.  With
+ *		-v account=5510, the roles and the sync are those of one account: zapier_5510_in,
+ *		zapier_5510_out and zapier_5510.  Can be run again.
  *
  * Zapier's "New Row" remembers the largest id it has seen and asks for larger ones.  If
  * ids were assigned when events are written, rows would become visible out of order,
@@ -9,17 +11,37 @@
  * some.  So ids are assigned when Zapier polls, to the events committed by then, and
  * only one poll runs at a time.
  */
-CREATE ROLE zapier_in LOGIN PASSWORD 'change me';
-SELECT postalytics.grant_ingest('zapier_in');
+\if :{?account}
+\else
+	\set account ''
+\endif
+SELECT name,
+       name || '_in' AS incoming,
+       name || '_out' AS outgoing,
+       name || '_owner' AS owner
+FROM concat_ws('_', 'zapier', NULLIF(:'account', '')) AS name
+\gset
 
-CREATE ROLE zapier_out LOGIN PASSWORD 'change me, too';
-SELECT postalytics.create_sync('zapier');
-SELECT postalytics.grant_sync('zapier_out', 'zapier');
+SELECT format('CREATE ROLE %I %s', n.role, n.option)
+FROM (VALUES (:'incoming', 'LOGIN'), (:'outgoing', 'LOGIN'), (:'owner', 'NOLOGIN')) AS n (role, option)
+WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = n.role)
+\gexec
+SELECT
+FROM postalytics.create_sync(:'name', accounts => CASE WHEN :'account' <> '' THEN ARRAY[:'account'] END)
+WHERE NOT EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.name = :'name');
+SELECT postalytics.grant_ingest(:'incoming', NULLIF(:'account', ''));
 
-CREATE SCHEMA zapier;
-GRANT USAGE ON SCHEMA zapier TO zapier_out;
+-- The function that fetches runs as a role that can do nothing else: it has this sync, and
+-- owns this schema.
+SELECT postalytics.grant_sync(:'owner', :'name');
+SELECT format('CREATE SCHEMA %I AUTHORIZATION %I', :'name', :'owner')
+WHERE NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = :'name')
+\gexec
+SET ROLE :"owner";
+SET search_path = :"name";
+SET client_min_messages = warning;
 
-CREATE TABLE zapier.delivered (
+CREATE TABLE IF NOT EXISTS delivered (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     delivered_at timestamptz NOT NULL DEFAULT now(),
     piece_id text NOT NULL,
@@ -37,25 +59,26 @@ CREATE TABLE zapier.delivered (
     fields jsonb
 );
 
--- Moves the due deliveries of the sync into zapier.delivered, and acknowledges them in the
--- same transaction.  Locks: EXCLUSIVE on zapier.delivered, so that polls wait for each other.
-CREATE FUNCTION zapier.poll()
-RETURNS SETOF zapier.delivered
+-- Moves the due deliveries of the sync into delivered, and acknowledges them in the same
+-- transaction.  Locks: EXCLUSIVE on delivered, so that polls wait for each other.
+CREATE OR REPLACE FUNCTION poll()
+RETURNS SETOF delivered
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
+SET search_path = :"name", pg_temp
 AS $$
 DECLARE
+    sync text := current_schema(); -- they have the same name
     fetched_ids bigint[];
 BEGIN
-    LOCK TABLE zapier.delivered IN EXCLUSIVE MODE;
+    LOCK TABLE delivered IN EXCLUSIVE MODE;
     LOOP
         WITH delivery AS (
             SELECT *
-            FROM postalytics.fetch('zapier', 1000)
+            FROM postalytics.fetch(sync, 1000)
         ), moved AS (
-            INSERT INTO zapier.delivered (piece_id, status, occurred_at, account, campaign_id, campaign_name, contact_id,
-                                     first_name, last_name, company, email, country, fields)
+            INSERT INTO delivered (piece_id, status, occurred_at, account, campaign_id, campaign_name, contact_id,
+                                   first_name, last_name, company, email, country, fields)
             SELECT d.piece_id, d.label, d.occurred_at, d.account, d.campaign_id, d.campaign_name, d.contact_id,
                    d.first_name, d.last_name, d.company, d.email, d.country, d.fields
             FROM delivery AS d
@@ -65,21 +88,26 @@ BEGIN
         INTO fetched_ids
         FROM delivery AS d;
         EXIT WHEN fetched_ids IS NULL;
-        PERFORM postalytics.ack('zapier', fetched_ids);
+        PERFORM postalytics.ack(sync, fetched_ids);
     END LOOP;
-    DELETE FROM zapier.delivered AS t
+    DELETE FROM delivered AS t
     WHERE t.delivered_at < now() - '7 days'::interval;
     RETURN QUERY
     SELECT *
-    FROM zapier.delivered AS t
+    FROM delivered AS t
     ORDER BY t.id DESC;
 END
 $$;
-REVOKE EXECUTE ON FUNCTION zapier.poll() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION zapier.poll() TO zapier_out;
+REVOKE EXECUTE ON FUNCTION poll() FROM PUBLIC;
 
-CREATE VIEW zapier.mail_events AS
+CREATE OR REPLACE VIEW mail_events AS
 SELECT *
-FROM zapier.poll();
-GRANT SELECT ON zapier.mail_events TO zapier_out;
-COMMENT ON VIEW zapier.mail_events IS 'events delivered to sync zapier in the last seven days, newest first, for "New Row" ordered by id';
+FROM poll();
+COMMENT ON VIEW mail_events IS 'events delivered in the last seven days, newest first, for "New Row" ordered by id';
+
+GRANT USAGE ON SCHEMA :"name" TO :"outgoing";
+GRANT EXECUTE ON FUNCTION poll() TO :"outgoing";
+GRANT SELECT ON mail_events TO :"outgoing";
+RESET ROLE;
+RESET search_path;
+RESET client_min_messages;

@@ -5,8 +5,14 @@ import threading
 import psycopg
 
 server = {"host": os.environ["PGHOST"], "port": os.environ["PGPORT"], "dbname": os.environ["PGDATABASE"]}
-incoming = psycopg.connect(user="zapier_in", password="change me", autocommit=True, **server)
-outgoing = psycopg.connect(user="zapier_out", password="change me, too", autocommit=True, **server)
+
+
+def connect(role, **options):
+    return psycopg.connect(user=role, password=role, **server, **options)
+
+
+incoming = connect("zapier_in", autocommit=True)
+outgoing = connect("zapier_out", autocommit=True)
 n = 0
 
 
@@ -70,7 +76,7 @@ def event(connection, piece):
 
 
 poller = Poller()
-held = psycopg.connect(user="zapier_in", password="change me", **server)
+held = connect("zapier_in")
 event(held, "held open")  # inserted first, committed last
 for i in range(5):
     event(incoming, f"after {i}")
@@ -83,7 +89,7 @@ check(poller.seen.count("held open") == 1 and len(poller.seen) == 7, "and what t
 
 
 def bring(name):
-    with psycopg.connect(user="zapier_in", password="change me", **server) as connection:
+    with connect("zapier_in") as connection:
         for i in range(100):
             event(connection, f"{name} {i}")
             if i % 7 == 0:
@@ -97,4 +103,22 @@ while any(bringer.is_alive() for bringer in bringers):
     poller.poll()
 poller.poll()
 check(len(poller.seen) == 807 and len(set(poller.seen)) == 807, "nothing is missed and nothing delivered twice under load", len(poller.seen))
+
+# A client's own roles reach that client's account alone.
+client_in, client_out = connect("zapier_5510_in", autocommit=True), connect("zapier_5510_out", autocommit=True)
+event(client_in, "of 5510")
+client_rows = client_out.execute("SELECT piece_id, account FROM zapier_5510.mail_events").fetchall()
+check(client_rows == [("of 5510", "5510")], "a client's Zaps see the account's events", client_rows)
+check(all(refused(connection, command) for connection, command in (
+    (client_in, "INSERT INTO postalytics.inbox (mail_id, event_date, event_type, account) VALUES ('1', '2026-10-06', '4', '5511')"),
+    (client_out, "SELECT * FROM zapier.mail_events"), (client_out, "SELECT postalytics.fetch('zapier_5510')"),
+    (client_out, "SELECT * FROM zapier_5510.delivered"))), "and nothing else")
+
+# The function runs as a role that is no superuser and can do nothing but fetch from the sync.
+with psycopg.connect(autocommit=True) as owner:
+    powers = owner.execute("""SELECT r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolcanlogin, b.privileges
+                              FROM pg_proc AS p JOIN pg_roles AS r ON r.oid = p.proowner
+                              CROSS JOIN LATERAL (SELECT array_agg(privilege || ' ' || sync) AS privileges FROM postalytics.bindings WHERE role = r.oid) AS b
+                              WHERE p.oid IN ('zapier.poll'::regproc, 'zapier_5510.poll'::regproc) ORDER BY 2""").fetchall()
+check(powers == [(False, ["sync zapier"]), (False, ["sync zapier_5510"])], "poll runs as a role that can only fetch", powers)
 print(f"1..{n}")
