@@ -3,113 +3,145 @@
 //
 //   node server.js
 //
-// The PG* variables specify the database, and PORT the port to listen on.
+// The PG* variables specify the database.  PORT and HOST are the address to listen on
+// (3001 of 127.0.0.1), BOARD_TOKEN is the password of the page, and BOARD_HOSTS are the
+// names under which browsers reach it, with commas between them, if not localhost.
 import Fastify from 'fastify'
 import pg from 'pg'
 import { createReadStream } from 'node:fs'
 import { createRequire } from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { guard } from './guard.js'
+import { Reports } from './reports.js'
 
-const LATEST = 12 // events shown
-const PAUSE = 500 // milliseconds between two reads of the reports
-const REST = 10_000 // milliseconds after which it reads them without a notification, since ack and nack do not notify this sync
+const PAUSE = 500 // milliseconds between two reads of the reports, at least
+const REST = 10_000 // milliseconds after which it reads them without a notification
+const BEAT = 1500 // milliseconds between two looks whether the database is there
+const ANSWER = 1500 // milliseconds in which it must answer
 
-const pool = new pg.Pool({ max: 2 })
-const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'warn' } })
+const { PORT: port = '3001', HOST: host = '127.0.0.1', BOARD_TOKEN: token = '', BOARD_HOSTS: names = '' } = process.env
+const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'warn' }, bodyLimit: 1024, requestTimeout: 10_000 })
+try {
+  guard(server, { host, token, names: names.split(',').filter(Boolean) })
+} catch (error) {
+  console.error(error.message)
+  process.exit(2)
+}
+
+const pool = new pg.Pool({ max: 2, connectionTimeoutMillis: 5000, statement_timeout: 20_000, query_timeout: 25_000, keepAlive: true })
+const reports = new Reports(pool)
 const watching = new Set()
-pool.on('error', (error) => server.log.error(error.message)) // the next query uses another connection
-let state
-let latest = []
-
-async function readReports() {
-  const ask = async (text) => (await pool.query(text)).rows
-  const campaigns = await ask(`
-    SELECT campaign_id AS id, COALESCE(campaign_name, campaign_id, 'without a campaign') AS name, pieces, last_event_at
-    FROM postalytics.campaign_funnel
-    ORDER BY last_event_at DESC
-    LIMIT 50`)
-  const countries = await ask(`
-    SELECT campaign_id AS id, COALESCE(country, '') AS country, pieces, mailed, in_transit, in_local_area,
-           processed_for_delivery, re_routed, returned_to_sender, responded
-    FROM postalytics.campaign_funnel_by_country`)
-  const syncs = await ask('SELECT name, enabled, waiting, due, dead, last_error FROM postalytics.sync_health ORDER BY name')
-  return { campaigns, countries, syncs, latest }
-}
-
-// Keep the latest events by arrival, whether they were read or came in a notification.
-function add(events) {
-  const known = new Map([...latest, ...events].map((event) => [event.event_id, event]))
-  latest = [...known.values()].sort((a, b) => b.event_id - a.event_id).slice(0, LATEST)
-}
-
-async function addStored() {
-  const { rows } = await pool.query(`
-    SELECT event_id::float8, piece_id, postalytics.label(status) AS label, occurred_at
-    FROM postalytics.events
-    WHERE occurred_at > now() - interval '3 months'
-    ORDER BY event_id DESC
-    LIMIT ${LATEST}`)
-  add(rows)
-}
-
-function send(response) {
-  response.write(`data: ${JSON.stringify(state)}\n\n`)
-}
-
-// Read the reports after a notification, at most every PAUSE and at least every REST.
+let report = { campaigns: [], days: [], syncs: [], latest: [] }
+// down: why the database is not there, or null
+let down = 'not yet connected'
 let stale = true
 let wake = () => {}
+pool.on('error', () => {}) // the next query uses another connection
+
+const state = () => JSON.stringify({ down, actions: token !== '', ...report })
+function sendAll(text) {
+  for (const response of watching) response.write(text)
+}
+const sendState = () => sendAll(`data: ${state()}\n\n`)
+
+// Note whether the database is there.  Only a change is logged and sent.
+function note(reason) {
+  if (reason === down) return
+  if (reason && down === null || down === 'not yet connected') server.log[reason ? 'error' : 'info'](reason ? `the database is not there: ${reason}` : 'connected')
+  else if (!reason) server.log.warn('the database is back')
+  down = reason
+  sendState()
+}
+
+function refresh() {
+  stale = true
+  wake()
+}
+
+// Read the reports after a notification, at most every PAUSE and at least every REST.  A
+// read that takes long is followed by as long a pause.
 async function keepRefreshing() {
   for (;;) {
     if (!stale) await Promise.race([new Promise((resolve) => { wake = resolve }), sleep(REST)])
     stale = false
+    const start = Date.now()
     try {
-      state = await readReports()
-      for (const response of watching) send(response)
+      if (down === null) report = await reports.read()
+      sendState()
     } catch (error) {
-      server.log.error(error)
+      if (down === null) server.log.error(`the reports cannot be read: ${error.message}`)
       stale = true
     }
-    await sleep(PAUSE)
+    await sleep(Math.max(PAUSE, stale ? BEAT : Date.now() - start))
   }
 }
 
+// Listen, and look every BEAT whether the database still answers.
 async function listen() {
-  for (;;) {
-    const client = new pg.Client()
-    try {
-      const lost = new Promise((resolve) => client.on('error', resolve).on('end', resolve))
-      client.on('notification', ({ payload }) => {
-        add(JSON.parse(payload).events)
-        stale = true
-        wake()
-      })
-      await client.connect()
-      await client.query('LISTEN postalytics_board')
-      await addStored() // because earlier notifications are not sent again
-      stale = true
-      wake()
-      await lost
-    } catch (error) {
-      server.log.error(error)
+  const client = new pg.Client({ connectionTimeoutMillis: ANSWER, query_timeout: ANSWER, keepAlive: true })
+  let lost
+  try {
+    client.on('error', (error) => { lost ??= error }) // the next query fails
+    client.on('notification', refresh) // anybody can send one, so its payload is not used
+    await client.connect()
+    await client.query('LISTEN postalytics_board')
+    note(null)
+    refresh()
+    for (;;) {
+      await client.query('SELECT')
+      await sleep(BEAT)
     }
-    await sleep(1000)
+  } catch (error) {
+    const { message, code } = lost ?? error
+    note(/timeout/i.test(message) ? 'it does not answer' : message || code)
+  }
+  client.connection.stream.destroy() // end() would wait for a server that stands still
+}
+
+async function keepListening() {
+  for (let wait = 500; ; wait = Math.min(2 * wait, 8000)) {
+    const start = Date.now()
+    await listen()
+    if (Date.now() - start > 20_000) wait = 500
+    await sleep(wait)
   }
 }
 
-const chart = createRequire(import.meta.url).resolve('chart.js/auto').replace(/auto\/auto\.\w+$/, 'dist/chart.umd.js')
-const file = (path, type) => (request, reply) => reply.type(type).send(createReadStream(path))
-server.get('/', file(new URL('index.html', import.meta.url), 'text/html; charset=utf-8'))
-server.get('/board.js', file(new URL('board.js', import.meta.url), 'text/javascript; charset=utf-8'))
-server.get('/chart.js', file(chart, 'text/javascript; charset=utf-8'))
+const chart = createRequire(import.meta.url).resolve('chart.js/auto').replace(/auto\/auto\.\w+$/, 'dist/chart.umd.min.js')
+const local = (name) => new URL(name, import.meta.url)
+for (const [path, file, type] of [['/', local('index.html'), 'text/html'], ['/board.js', local('board.js'), 'text/javascript'],
+  ['/board.css', local('board.css'), 'text/css'], ['/chart.js', chart, 'text/javascript']]) {
+  server.get(path, (request, reply) => reply.type(`${type}; charset=utf-8`).send(createReadStream(file)))
+}
 server.get('/stream', (request, reply) => {
   reply.hijack()
-  reply.raw.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' })
+  reply.raw.writeHead(200, { ...reply.getHeaders(), 'content-type': 'text/event-stream' })
   watching.add(reply.raw)
-  request.raw.on('close', () => watching.delete(reply.raw))
-  if (state) send(reply.raw)
+  reply.raw.on('error', () => {}).on('close', () => watching.delete(reply.raw))
+  reply.raw.write(`data: ${state()}\n\n`)
+})
+setInterval(() => sendAll('event: beat\ndata: \n\n'), BEAT).unref() // so that the page sees that this process stands still
+
+// What can be done with a sync; setup.sql has the functions.
+const ACTIONS = { pause: 'SELECT board.pause($1)', resume: 'SELECT board.resume($1)', redrive: 'SELECT board.redrive($1)' }
+server.post('/syncs/:name/:action', async ({ params: { name, action } }, reply) => {
+  // Only for syncs that the role of the board sees.
+  if (!Object.hasOwn(ACTIONS, action) || !report.syncs.some((sync) => sync.name === name)) return reply.code(404).send({ error: 'not found' })
+  try {
+    await pool.query(ACTIONS[action], [name])
+    refresh()
+    return { ok: true }
+  } catch (error) {
+    return reply.code(error.code === '42704' ? 404 : 503).send({ error: error.code === '42704' ? 'no such sync' : 'the database did not do it' })
+  }
 })
 
-await server.listen({ port: Number(process.env.PORT ?? 3001), host: process.env.HOST ?? '127.0.0.1' })
-listen()
+for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => process.exit())
+try {
+  await server.listen({ port: Number(port), host })
+} catch (error) {
+  console.error(error.message)
+  process.exit(2)
+}
+keepListening()
 keepRefreshing()

@@ -53,7 +53,7 @@ static void work(PGconn *db, const char *sync, const char *command)
 
 int main(int argc, char **argv)
 {
-	for (signal(SIGTERM, stop); argc == 3 && !stopping; sleep(!stopping))
+	for (signal(SIGTERM, stop), signal(SIGINT, stop); argc == 3 && !stopping; sleep(!stopping))
 	{
 		PGconn	   *db = PQconnectdb("connect_timeout=10");
 		char		listen[200];

@@ -50,7 +50,8 @@ def work(db):
     acknowledge(db)
 
 
-signal.signal(signal.SIGTERM, stop)
+for number in signal.SIGTERM, signal.SIGINT:
+    signal.signal(number, stop)
 while not stopping:
     try:
         with psycopg.connect("", autocommit=True, connect_timeout=10) as db:
