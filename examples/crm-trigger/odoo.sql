@@ -1,15 +1,14 @@
 /*
  * odoo.sql
- *		Joins pieces to the contacts of Odoo.  Run this in Odoo's database, as its
- *		owner, who needs grant_read.
+ *		Joins pieces to the contacts of Odoo.  Run this in Odoo's database, as the
+ *		role with which Odoo connects, which needs grant_read.  Can be run again.
  *
  * The mailing list has the contact's id in its field odoo_id.  A piece without that
  * field belongs to the contact with its e-mail address, if there is only one.
  */
-CREATE INDEX pieces_odoo_id_idx ON postalytics.pieces ((fields ->> 'odoo_id'));
-CREATE INDEX res_partner_email_lower_idx ON public.res_partner (pg_catalog.lower(email)) WHERE active;
+CREATE INDEX IF NOT EXISTS res_partner_email_lower_idx ON public.res_partner (pg_catalog.lower(email)) WHERE active;
 
-CREATE VIEW public.partner_mail AS
+CREATE OR REPLACE VIEW public.partner_mail AS
 SELECT COALESCE(i.id, e.id) AS partner_id,
        p.piece_id,
        c.name AS campaign,
@@ -18,7 +17,7 @@ SELECT COALESCE(i.id, e.id) AS partner_id,
        p.response,
        p.returned_to_sender_at IS NOT NULL AS address_is_wrong
 FROM postalytics.pieces AS p
-LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = p.campaign_id
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = p.campaign_id AND c.account = p.account
 LEFT JOIN public.res_partner AS i ON i.id::text = p.fields ->> 'odoo_id'
 LEFT JOIN LATERAL (
     SELECT pg_catalog.min(r.id) AS id
@@ -30,7 +29,7 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW public.partner_mail IS 'mail pieces, each with the contact it went to, or NULL if unknown';
 
 -- Notifies channel partner of changed contacts, so that the mailing list can be updated.
-CREATE TRIGGER partner_changed
+CREATE OR REPLACE TRIGGER partner_changed
 AFTER UPDATE ON public.res_partner
 REFERENCING NEW TABLE AS changed
 FOR EACH STATEMENT

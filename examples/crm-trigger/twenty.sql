@@ -1,15 +1,15 @@
 /*
  * twenty.sql
- *		Joins pieces to the people of Twenty.  Run this in Twenty's database, with
- *		the schema of its workspace in search_path.
+ *		Joins pieces to the people of Twenty.  Run this in Twenty's database, as the
+ *		role with which Twenty connects, which needs grant_read, with the schema of its
+ *		workspace in search_path.  Can be run again.
  *
  * This is like odoo.sql, with the field twenty_id.  Ids are of type uuid, and a deleted
  * person remains as a row whose deletedAt is set.
  */
-CREATE INDEX pieces_twenty_id_idx ON postalytics.pieces ((fields ->> 'twenty_id'));
-CREATE INDEX person_email_lower_idx ON person (lower("emailsPrimaryEmail")) WHERE "deletedAt" IS NULL;
+CREATE INDEX IF NOT EXISTS person_email_lower_idx ON person (lower("emailsPrimaryEmail")) WHERE "deletedAt" IS NULL;
 
-CREATE VIEW person_mail AS
+CREATE OR REPLACE VIEW person_mail AS
 SELECT COALESCE(i.id, e.id) AS person_id,
        p.piece_id,
        c.name AS campaign,
@@ -18,7 +18,7 @@ SELECT COALESCE(i.id, e.id) AS person_id,
        p.response,
        p.returned_to_sender_at IS NOT NULL AS address_is_wrong
 FROM postalytics.pieces AS p
-LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = p.campaign_id
+LEFT JOIN postalytics.campaigns AS c ON c.campaign_id = p.campaign_id AND c.account = p.account
 LEFT JOIN person AS i ON i.id::text = p.fields ->> 'twenty_id'
 LEFT JOIN LATERAL (
     SELECT min(r.id::text)::uuid AS id
@@ -29,7 +29,7 @@ LEFT JOIN LATERAL (
 ) AS e ON i.id IS NULL;
 COMMENT ON VIEW person_mail IS 'mail pieces, each with the person it went to, or NULL if unknown';
 
-CREATE TRIGGER person_changed
+CREATE OR REPLACE TRIGGER person_changed
 AFTER UPDATE ON person
 REFERENCING NEW TABLE AS changed
 FOR EACH STATEMENT

@@ -294,6 +294,9 @@ AS $$
                       postalytics.reads_all(),
                       postalytics.readable_accounts(),
                       postalytics.is_manager()'),
+        -- A trigger on a table of the caller's own.  It only sends notifications, which every
+        -- role can do.
+        ('PUBLIC', 'EXECUTE ON FUNCTION postalytics.notify()'),
         -- Numbers, and the names of syncs and months, for monitoring systems.
         ('pg_monitor', 'SELECT ON postalytics.metrics'),
         ('pg_monitor', 'EXECUTE ON FUNCTION postalytics.waiting_fetches(), postalytics.oldest_snapshot(),
