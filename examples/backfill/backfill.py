@@ -32,11 +32,11 @@ KEY = os.environ.get("API_KEY", "")
 PAGE_SIZE = 100  # the maximum of the API
 LIMITS = [(3, 1), (180, 60)]  # (requests, seconds)
 
-parser = argparse.ArgumentParser(description="bring the events of campaigns from the vendor's API")
+parser = argparse.ArgumentParser(description="copy the events of campaigns from the vendor's API")
 parser.add_argument("campaigns", nargs="+", metavar="CAMPAIGN", help="the id of a campaign's drop")
 parser.add_argument("--account", default="")
 parser.add_argument("--follow", action="store_true", help="keep looking for new events")
-parser.add_argument("--every", type=float, default=300, help="seconds between two looks (300)")
+parser.add_argument("--every", type=float, default=300, help="seconds between two passes (300)")
 parser.add_argument("--again", action="store_true", help="read all pages")
 options = parser.parse_args()
 if not KEY:
@@ -94,7 +94,7 @@ def get(campaign, page):
                 document = json.load(response)
             events = document if isinstance(document, list) else document.get("data")
             if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-                sys.exit(f"campaign {campaign}: the API gives no list of events: {json.dumps(document)[:200]}")
+                sys.exit(f"campaign {campaign}: the API did not return a list of events: {json.dumps(document)[:200]}")
             return events, document.get("totalCount") if isinstance(document, dict) else None
         except urllib.error.HTTPError as error:
             reason = f"HTTP {error.code}: {error.read(200).decode(errors='replace')}"
@@ -195,4 +195,4 @@ while options.follow:
 try:
     sys.exit(1 if read_all_campaigns() else 0)
 except (OSError, psycopg.Error) as error:
-    sys.exit(f"{error}; what came is stored, call again to go on")
+    sys.exit(f"{error}; the events read so far are stored; run the command again to continue")

@@ -1,15 +1,15 @@
 // The client side of the page: shows each state that the server sends.
-const STAGES = [
+const FUNNEL = [
   ['mailed', 'Mailed'], ['in_transit', 'In Transit'], ['in_local_area', 'In Local Area'], ['processed_for_delivery', 'In mailboxes'],
   ['responded', 'Responded'], ['re_routed', 'Re-Routed'], ['returned_to_sender', 'Returned'],
 ]
 const COUNTRIES = [['US', 'United States', '--way'], ['CA', 'Canada', '--canada'], ['', 'Elsewhere', '--quiet']]
 const SCANS = ['in_transit', 'in_local_area', 'processed_for_delivery', 're_routed', 'returned_to_sender'] // not reported in Canada
-const STATES = [['Mail Piece Created', 'quiet'], ['Addressed', 'quiet'], ['Printed', 'quiet'], ['Mailed', 'way'], ['In Transit', 'way'], ['In Local Area', 'way'],
+const STATUSES = [['Mail Piece Created', 'quiet'], ['Addressed', 'quiet'], ['Printed', 'quiet'], ['Mailed', 'way'], ['In Transit', 'way'], ['In Local Area', 'way'],
   ['In mailboxes', 'arrived'], ['Re-Routed', 'returned'], ['Returned To Sender', 'returned']]
 const FIGURES = [['mailed', 'Mailed', 'way', 'of all pieces'], ['in_mailboxes', 'In mailboxes', 'arrived', 'of those that can be tracked'],
   ['responded', 'Responded', 'responded', 'of those mailed'], ['returned', 'Returned', 'returned', 'of those that can be tracked']]
-const SILENCE = 4500 // milliseconds after which the board's own server is taken to stand still
+const SILENCE = 4500 // milliseconds after which the board's own server is taken not to respond
 
 const $ = (id) => document.getElementById(id)
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
@@ -34,7 +34,7 @@ function time(value) {
 }
 
 const base = { maintainAspectRatio: false, animation: { duration: 250 }, plugins: { legend: { position: 'bottom', align: 'start', labels: { boxWidth: 12, boxHeight: 12 } } } }
-const funnel = new Chart($('funnel'), { type: 'bar', data: { labels: STAGES.map(([, label]) => label), datasets: [] },
+const funnel = new Chart($('funnel'), { type: 'bar', data: { labels: FUNNEL.map(([, label]) => label), datasets: [] },
   options: { ...base, indexAxis: 'y', scales: { x: { stacked: true, ticks: { precision: 0, maxTicksLimit: 6 } }, y: { stacked: true, grid: { display: false } } } } })
 const days = new Chart($('days'), { type: 'bar', data: { labels: [], datasets: [] },
   options: { ...base, interaction: { mode: 'index', intersect: false }, scales: { x: { grid: { display: false }, ticks: { maxRotation: 0, maxTicksLimit: 8 } }, y: { beginAtZero: true, ticks: { precision: 0, maxTicksLimit: 5 } } } } })
@@ -64,10 +64,10 @@ function showFunnel() {
   const count = (country, stage) => (country === 'CA' && SCANS.includes(stage) ? null
     : rows.filter((each) => (['US', 'CA'].includes(each.country) ? each.country : '') === country).reduce((sum, each) => sum + each[stage], 0))
   const present = COUNTRIES.filter(([country]) => count(country, 'pieces') > 0)
-  funnel.data.datasets = present.map(([country, label, name]) => ({ label, backgroundColor: colour(name), borderRadius: 3, data: STAGES.map(([stage]) => count(country, stage)) }))
+  funnel.data.datasets = present.map(([country, label, name]) => ({ label, backgroundColor: colour(name), borderRadius: 3, data: FUNNEL.map(([stage]) => count(country, stage)) }))
   funnel.update()
   $('counts').tHead.replaceChildren(row('th', [['status'], ...present.map(([, label]) => [label, 'number'])]))
-  $('counts').tBodies[0].replaceChildren(...[['pieces', 'Pieces'], ...STAGES].map(([stage, label]) =>
+  $('counts').tBodies[0].replaceChildren(...[['pieces', 'Pieces'], ...FUNNEL].map(([stage, label]) =>
     row('td', [[label], ...present.map(([country]) => [count(country, stage) === null ? '–' : number(count(country, stage)), 'number'])])))
 }
 
@@ -82,12 +82,12 @@ function showDays() {
   days.update()
 }
 
-function showStates(campaign) {
-  const most = Math.max(1, ...(campaign?.states ?? []))
-  $('states').replaceChildren(...STATES.map(([label, className], n) => {
+function showStatuses(campaign) {
+  const most = Math.max(1, ...(campaign?.statuses ?? []))
+  $('statuses').replaceChildren(...STATUSES.map(([label, className], n) => {
     const fill = element('i')
-    fill.style.width = `${100 * (campaign?.states[n] ?? 0) / most}%`
-    return element('li', { className }, element('span', { text: label }), element('span', { text: number(campaign?.states[n] ?? 0) }), element('div', { className: 'bar' }, fill))
+    fill.style.width = `${100 * (campaign?.statuses[n] ?? 0) / most}%`
+    return element('li', { className }, element('span', { text: label }), element('span', { text: number(campaign?.statuses[n] ?? 0) }), element('div', { className: 'bar' }, fill))
   }))
 }
 
@@ -113,16 +113,16 @@ function showSyncs() {
 
 async function act(name, action) {
   const answer = await fetch(`syncs/${encodeURIComponent(name)}/${action}`, { method: 'POST', headers: { 'x-board': '1' } }).catch(() => null)
-  $('done').textContent = answer?.ok ? `${action} ${name}: done` : `${action} ${name}: ${(await answer?.json().catch(() => null))?.error ?? 'the board does not answer'}`
+  $('done').textContent = answer?.ok ? `${action} ${name}: done` : `${action} ${name}: ${(await answer?.json().catch(() => null))?.error ?? 'the board does not respond'}`
 }
 
 function showCampaign() {
   const campaign = state.campaigns.find((each) => key(each) === chosen)
-  $('about').replaceChildren(...(campaign ? [`${number(campaign.pieces)} pieces`, ...(campaign.account ? [` · account ${campaign.account}`] : []),
+  $('about').replaceChildren(...(campaign ? [`${number(campaign.pieces)} ${campaign.pieces === 1 ? 'piece' : 'pieces'}`, ...(campaign.account ? [` · account ${campaign.account}`] : []),
     ...(campaign.median_days == null ? [] : [` · ${campaign.median_days.toFixed(1)} days to the mailbox`]), ...(campaign.last_event_at ? [' · last event ', time(campaign.last_event_at)] : [])] : ['no campaign yet']))
   showFigures(campaign)
   showFunnel()
-  showStates(campaign)
+  showStatuses(campaign)
   showDays()
 }
 
@@ -140,12 +140,12 @@ function show() {
   showSyncs()
 }
 
-// The page is live if its server speaks and the database is there.
+// The page is live if its server responds and the database is available.
 let lastHeard = 0
 let down = 'connecting'
 function showLive() {
   const silent = Date.now() - lastHeard > SILENCE
-  const reason = silent ? 'the board’s server does not answer' : down && `the database is not there: ${down}`
+  const reason = silent ? 'the board’s server does not respond' : down && `the database is not available: ${down}`
   $('live').textContent = reason || 'live'
   $('live').className = reason ? 'down' : ''
   document.body.classList.toggle('stale', Boolean(reason))

@@ -20,7 +20,8 @@ export function guard(server, { host, token, names }) {
   if (token === '' && !LOOPBACK.includes(host)) throw new Error(`BOARD_TOKEN is not set: it is needed to listen on ${host}`)
   if (token !== '' && token.length < SHORTEST) throw new Error(`BOARD_TOKEN has fewer than ${SHORTEST} characters`)
   const expected = digest(token)
-  // A page of another site may have its name point here: it sends that name as Host.
+  // DNS rebinding: another site can make its own name resolve to this address, and the
+  // browser then sends that name as Host.
   const hosts = new Set([...LOOPBACK, '[::1]', ...names])
 
   server.setNotFoundHandler((request, reply) => reply.code(404).send({ error: 'not found' }))
@@ -32,11 +33,11 @@ export function guard(server, { host, token, names }) {
     if (token !== '') {
       const [, basic = ''] = /^Basic ([A-Za-z0-9+/=]+)$/.exec(request.headers.authorization ?? '') ?? []
       const password = Buffer.from(basic, 'base64').toString().replace(/^[^:]*:/, '')
-      if (!timingSafeEqual(digest(password), expected)) return reply.code(401).header('www-authenticate', 'Basic realm="board", charset="UTF-8"').send({ error: 'the password is BOARD_TOKEN' })
+      if (!timingSafeEqual(digest(password), expected)) return reply.code(401).header('www-authenticate', 'Basic realm="board", charset="UTF-8"').send({ error: 'the password is the value of BOARD_TOKEN' })
     }
     if (request.method === 'GET' || request.method === 'HEAD') return
     // Actions need the token, and a header that no page of another site can send.
     if (token === '') return reply.code(403).send({ error: 'actions need BOARD_TOKEN' })
-    if (request.headers['x-board'] !== '1') return reply.code(403).send({ error: 'not from the board' })
+    if (request.headers['x-board'] !== '1') return reply.code(403).send({ error: 'the header x-board is missing' })
   })
 }

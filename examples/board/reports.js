@@ -13,13 +13,13 @@ export class Reports {
   async read() {
     const rows = async (text) => (await this.pool.query(text)).rows
     return {
-      // The newest first.  share: of the pieces for which the status can be reported.
+      // Newest first.  Each rate is relative to the pieces for which the status can be reported.
       campaigns: await rows(`
         SELECT account, campaign_id AS id, COALESCE(campaign_name, campaign_id, 'Without a campaign') AS name,
                pieces::float8, mailed::float8, processed_for_delivery::float8 AS in_mailboxes, responded::float8, returned_to_sender::float8 AS returned,
                mailed_rate::float8, processed_for_delivery_rate::float8 AS in_mailboxes_rate, responded_rate::float8, returned_to_sender_rate::float8 AS returned_rate,
                ARRAY[at_mail_piece_created, at_addressed, at_printed, at_mailed, at_in_transit, at_in_local_area,
-                     at_processed_for_delivery, at_re_routed, at_returned_to_sender]::float8[] AS states, median_days::float8, last_event_at
+                     at_processed_for_delivery, at_re_routed, at_returned_to_sender]::float8[] AS statuses, median_days::float8, last_event_at
         FROM postalytics.campaign_funnel
         ORDER BY last_event_at DESC NULLS LAST, name, account, id
         LIMIT ${CAMPAIGNS}`),

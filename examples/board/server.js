@@ -16,7 +16,7 @@ import { Reports } from './reports.js'
 
 const PAUSE = 500 // milliseconds between two reads of the reports, at least
 const REST = 10_000 // milliseconds after which it reads them without a notification
-const BEAT = 1500 // milliseconds between two looks whether the database is there
+const BEAT = 1500 // milliseconds between two checks of the database
 const ANSWER = 1500 // milliseconds in which it must answer
 
 const { PORT: port = '3001', HOST: host = '127.0.0.1', BOARD_TOKEN: token = '', BOARD_HOSTS: names = '' } = process.env
@@ -32,7 +32,7 @@ const pool = new pg.Pool({ max: 2, connectionTimeoutMillis: 5000, statement_time
 const reports = new Reports(pool)
 const watching = new Set()
 let report = { campaigns: [], days: [], syncs: [], latest: [] }
-// down: why the database is not there, or null
+// Why the database is not available, or null.
 let down = 'not yet connected'
 let stale = true
 let wake = () => {}
@@ -44,11 +44,11 @@ function sendAll(text) {
 }
 const sendState = () => sendAll(`data: ${state()}\n\n`)
 
-// Note whether the database is there.  Only a change is logged and sent.
+// Note whether the database is available.  Only a change is logged and sent.
 function note(reason) {
   if (reason === down) return
-  if (reason && down === null || down === 'not yet connected') server.log[reason ? 'error' : 'info'](reason ? `the database is not there: ${reason}` : 'connected')
-  else if (!reason) server.log.warn('the database is back')
+  if (reason && down === null || down === 'not yet connected') server.log[reason ? 'error' : 'info'](reason ? `the database is not available: ${reason}` : 'connected')
+  else if (!reason) server.log.warn('the database is available again')
   down = reason
   sendState()
 }
@@ -76,7 +76,7 @@ async function keepRefreshing() {
   }
 }
 
-// Listen, and look every BEAT whether the database still answers.
+// Listen, and check every BEAT whether the database still responds.
 async function listen() {
   const client = new pg.Client({ connectionTimeoutMillis: ANSWER, query_timeout: ANSWER, keepAlive: true })
   let lost
@@ -93,9 +93,9 @@ async function listen() {
     }
   } catch (error) {
     const { message, code } = lost ?? error
-    note(/timeout/i.test(message) ? 'it does not answer' : message || code)
+    note(/timeout/i.test(message) ? 'it does not respond' : message || code)
   }
-  client.connection.stream.destroy() // end() would wait for a server that stands still
+  client.connection.stream.destroy() // end() would wait for a server that does not respond
 }
 
 async function keepListening() {
@@ -120,7 +120,7 @@ server.get('/stream', (request, reply) => {
   reply.raw.on('error', () => {}).on('close', () => watching.delete(reply.raw))
   reply.raw.write(`data: ${state()}\n\n`)
 })
-setInterval(() => sendAll('event: beat\ndata: \n\n'), BEAT).unref() // so that the page sees that this process stands still
+setInterval(() => sendAll('event: beat\ndata: \n\n'), BEAT).unref() // the page reports a failure when these stop
 
 // What can be done with a sync; setup.sql has the functions.
 const ACTIONS = { pause: 'SELECT board.pause($1)', resume: 'SELECT board.resume($1)', redrive: 'SELECT board.redrive($1)' }
@@ -132,7 +132,7 @@ server.post('/syncs/:name/:action', async ({ params: { name, action } }, reply) 
     refresh()
     return { ok: true }
   } catch (error) {
-    return reply.code(error.code === '42704' ? 404 : 503).send({ error: error.code === '42704' ? 'no such sync' : 'the database did not do it' })
+    return reply.code(error.code === '42704' ? 404 : 503).send({ error: error.code === '42704' ? 'no such sync' : 'the action failed' })
   }
 })
 

@@ -1,13 +1,19 @@
 /*
  * setup.sql
  *		Creates what the board needs: a role that can read and call three functions, and a
- *		sync that only sends notifications.  Can be run again.
+ *		sync that only sends notifications.  With -v account=5510, the board shows only this
+ *		account.  Can be run again, by a superuser.
  */
+\if :{?account}
+\else
+	\set account ''
+\endif
 SELECT format('CREATE ROLE %I %s', n.role, n.option)
 FROM (VALUES ('board', 'LOGIN'), ('board_owner', 'NOLOGIN')) AS n (role, option)
 WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = n.role)
 \gexec
-SELECT postalytics.grant_read('board'), postalytics.grant_manage('board_owner');
+SELECT postalytics.revoke_read('board');
+SELECT postalytics.grant_read('board', NULLIF(:'account', '')), postalytics.grant_manage('board_owner');
 SELECT
 FROM postalytics.create_sync('board', durable => false)
 WHERE NOT EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.name = 'board');

@@ -53,7 +53,7 @@ async function family() {
 await ingest(event(1, 11, 'US', 1, 'Spring recall'), event(1, 4, 'US', 1), event(2, 11, 'CA', 1)) // before the server starts
 start()
 
-test('shows what there is', async () => {
+test('shows existing events', async () => {
   for (let i = 0; i < 100 && !(await page.goto(base).catch(() => null)); i++) await sleep(100)
   await shows('#live', 'live')
   await shows('#about', '2 pieces')
@@ -64,7 +64,7 @@ test('shows what there is', async () => {
   assert.deepEqual((await cells('#latest')).map((row) => row.slice(1)).sort(), [['In Transit', '1'], ['Mailed', '1'], ['Mailed', '2']])
 })
 
-test('an ingest shows by itself', async () => {
+test('new events appear without a reload', async () => {
   await ingest(event(3, 6, 'US', 1), event(3, 7, 'US', 1))
   await shows('#in_mailboxes', '1')
   await shows('#responded .count', '1')
@@ -72,10 +72,10 @@ test('an ingest shows by itself', async () => {
   const bars = await page.evaluate(() => Chart.getChart('funnel').data.datasets.map(({ label, data }) => [label, data[0], data[3]]))
   assert.deepEqual(bars, [['United States', 1, 1], ['Canada', 1, null]])
   assert.deepEqual(await page.evaluate(() => Chart.getChart('days').data.datasets.map(({ label, data }) => [label, ...data])), [['In mailboxes', 1], ['Responded', 1]])
-  assert.match(await text('#states'), /In mailboxes\s+1/)
+  assert.match(await text('#statuses'), /In mailboxes\s+1/)
 })
 
-test('deliveries show with what can be done, and nothing of a person', async () => {
+test('syncs have buttons, and no personal data is sent', async () => {
   await db.query("SELECT postalytics.create_sync('crm', statuses => '{ReturnedToSender}')")
   await ingest(event(5, 3, 'US', 1))
   await shows('#syncs tbody', 'crm')
@@ -99,11 +99,11 @@ test('deliveries show with what can be done, and nothing of a person', async () 
   assert.doesNotMatch(sent, /@|Dolores|Okafor/)
 })
 
-test('another campaign is chosen, and stays; names are text', async () => {
+test('the chosen campaign is kept, and names are not parsed as HTML', async () => {
   await ingest(event(6, 11, 'US', 2, '<img src=x onerror="document.title=1">'), event(60, 11, 'US', 3, `A long name that does not fit ${'x'.repeat(200)}`))
   await page.waitForFunction(() => document.querySelector('#campaign').options.length === 3)
   await page.$eval('#campaign', (select) => { select.value = [...select.options].find(({ text }) => text.startsWith('<img')).value; select.dispatchEvent(new Event('change')) })
-  await shows('#about', '1 pieces')
+  await shows('#about', '1 piece')
   await ingest(event(7, 11, 'US', 2))
   await shows('#about', '2 pieces')
   assert.equal(await page.title(), 'Campaign board')
@@ -146,14 +146,14 @@ test('is readable on a phone, and in the dark', async () => {
   assert.deepEqual(await low(), [])
 })
 
-test('a notification from anybody does not end it', async () => {
+test('an unexpected notification does not stop the server', async () => {
   for (const payload of ['boo', '', '{"events": 5}', 'null']) await db.query(`SELECT pg_notify('postalytics_board', $1)`, [payload])
   await sleep(1000)
   assert.equal(server.exitCode, null)
   assert.match(await text('#live'), /live/)
 })
 
-test('is red within five seconds when the database is gone or stands still', async () => {
+test('is red within five seconds when the database is gone or does not respond', async () => {
   const processes = await family()
   const redWithin = async (words, seconds) => {
     const start = Date.now()
@@ -165,13 +165,13 @@ test('is red within five seconds when the database is gone or stands still', asy
   const stopped = processes()
   for (const pid of stopped) process.kill(pid, 'SIGSTOP')
   try {
-    await redWithin('it does not answer', 5)
+    await redWithin('it does not respond', 5)
     await sleep(4000)
   } finally {
     for (const pid of stopped) process.kill(pid, 'SIGCONT')
   }
   await shows('#live', 'live')
-  assert.equal(log.trim().split('\n').length, 2, log) // it is not there, and it is back
+  assert.equal(log.trim().split('\n').length, 2, log) // not available, and available again
   log = ''
   await db.query("ALTER ROLE board NOLOGIN")
   await db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'board'")
@@ -185,9 +185,9 @@ test('is red within five seconds when the database is gone or stands still', asy
   await shows('#responded .count', '2')
 })
 
-test('and when its own server stands still', async () => {
+test('is red when its own server does not respond', async () => {
   server.kill('SIGSTOP')
-  await shows('#live', 'server does not answer', 6000)
+  await shows('#live', 'server does not respond', 6000)
   server.kill('SIGCONT')
   await shows('#live', 'live')
   assert.deepEqual(wrong, [])

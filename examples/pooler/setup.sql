@@ -9,6 +9,7 @@ WHERE NOT EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.name = 'crm');
 SELECT 'CREATE ROLE crm_worker LOGIN'
 WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = 'crm_worker')
 \gexec
--- When a worker or the pooler is gone, a fetch that waits for it must not lease deliveries.
+-- A fetch with max_wait continues in the server after its client has gone, and would lease
+-- deliveries that nobody processes.  This ends it within a second.
 ALTER ROLE crm_worker SET client_connection_check_interval = '1s';
 SELECT postalytics.grant_ingest('crm_worker'), postalytics.grant_sync('crm_worker', 'crm');

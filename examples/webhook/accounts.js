@@ -8,8 +8,9 @@ const SHORTEST = 16 // characters of a secret
 
 const digest = (text) => createHash('sha256').update(text).digest()
 
-// Return a function that returns the account of a name (undefined for any) and a secret.
-// It compares digests, which takes the same time for every secret, and compares all.
+// Return a function that finds the account with a secret, and with a name unless that is
+// undefined.  It compares digests, and always all of them, so that its run time reveals
+// nothing.
 function finder(accounts) {
   return (name, secret) => {
     const given = digest(secret)

@@ -1,9 +1,9 @@
 // Passes requests that arrive within a few milliseconds to ingest together, in one
 // transaction, so that under load one commit serves many requests.
 
-// Class 22 (data exception) and class 54 (program limit exceeded) are errors of a body,
-// which would fail again.
-export const isOfBody = (error) => /^(22|54)/.test(error.code ?? '')
+// Class 22 (data exception) and class 54 (program limit exceeded) are caused by the body,
+// so a retry would fail again.
+export const isBodyError = (error) => /^(22|54)/.test(error.code ?? '')
 
 export class Batcher {
   #queue = []
@@ -62,7 +62,7 @@ export class Batcher {
 
   // A body that the server cannot accept must not make the others fail.
   async #oneByOne(batch, error) {
-    if (batch.length === 1 || !isOfBody(error)) return batch.forEach((each) => each.reject(error))
+    if (batch.length === 1 || !isBodyError(error)) return batch.forEach((each) => each.reject(error))
     for (const each of batch) await this.#send([each]).catch(each.reject)
   }
 }

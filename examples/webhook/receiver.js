@@ -8,14 +8,14 @@
 import Fastify from 'fastify'
 import pg from 'pg'
 import { readAccounts } from './accounts.js'
-import { Batcher, isOfBody } from './batcher.js'
+import { Batcher, isBodyError } from './batcher.js'
 
 const BODY_LIMIT = Number(process.env.BODY_LIMIT ?? 1024 * 1024) // bytes of a request
 const QUEUE_LIMIT = Number(process.env.QUEUE_LIMIT ?? 32 * 1024 * 1024) // bytes of all requests that are not answered
 const OVERHEAD = 4096 // bytes that a request takes beside its body, roughly
 const STATEMENT_TIMEOUT = Number(process.env.STATEMENT_TIMEOUT ?? 10_000) // milliseconds
 const REQUEST_TIMEOUT = Number(process.env.REQUEST_TIMEOUT ?? 20_000) // milliseconds until a request must have arrived
-const CHECK = 5000 // milliseconds between two looks whether the database is there
+const CHECK = 5000 // milliseconds between two checks of the database
 
 let accounts, find
 try {
@@ -37,15 +37,15 @@ const server = Fastify({
 server.setNotFoundHandler((request, reply) => reply.code(404).send({ error: 'not found' }))
 server.setErrorHandler((error, request, reply) => reply.code(error.statusCode ?? 500).send({ error: error.statusCode < 500 ? error.message : 'internal error' }))
 
-// Whether the database was there at the last attempt, and what went wrong.  A change is
+// Whether the database was available at the last attempt, and what went wrong.  A change is
 // logged, not each request that suffers from it.
 const database = { error: 'not yet tried', lastStored: null }
 function note(error) {
   const message = error ? error.message || error.code : null
   if (message === database.error) return
   database.error = message
-  if (message) server.log.error(`the database is not there: ${message}`)
-  else server.log.info('the database is there')
+  if (message) server.log.error(`the database is not available: ${message}`)
+  else server.log.info('the database is available')
 }
 
 // Events of an account with a role of its own go through connections of that role.
@@ -64,9 +64,9 @@ for (const account of accounts) {
   account.bytes = 0
 }
 
-async function look() {
+async function check() {
   await shared.pool.query("SELECT postalytics.ingest('[]')").then(() => note(), note) // the only call that its role may make
-  setTimeout(look, CHECK).unref()
+  setTimeout(check, CHECK).unref()
 }
 
 // The account of a request, by the secret in its path or by Basic auth.
@@ -77,8 +77,8 @@ function accountOf({ params, headers }) {
   return find(name, secret.join(':'))
 }
 
-// Before the body is read, refuse strangers, and requests for which there is no room.  One
-// of several accounts can fill half of the queue.
+// Before the body is read, refuse unknown senders, and requests that do not fit into the
+// queue.  If there are several accounts, each may use at most half of it.
 let bytes = 0
 async function admit(request, reply) {
   const account = accountOf(request)
@@ -88,7 +88,7 @@ async function admit(request, reply) {
   const size = OVERHEAD + Number(request.headers['content-length'] ?? BODY_LIMIT)
   const isFull = bytes + size > QUEUE_LIMIT
   if (isFull || accounts.length > 1 && account.bytes + size > QUEUE_LIMIT / 2) {
-    return reply.code(isFull ? 503 : 429).headers({ 'retry-after': '2', connection: 'close' }).send({ error: 'too many requests are waiting: send it again' })
+    return reply.code(isFull ? 503 : 429).headers({ 'retry-after': '2', connection: 'close' }).send({ error: 'too many requests are waiting: send the request again' })
   }
   Object.assign(request, { account, size })
   bytes += size
@@ -115,9 +115,9 @@ async function receive(request, reply) {
     note()
     return answer
   } catch (error) {
-    if (isOfBody(error)) return reply.code(400).send({ error: error.message })
+    if (isBodyError(error)) return reply.code(400).send({ error: error.message })
     note(error)
-    return reply.code(503).header('retry-after', '5').send({ error: 'the database is not there: send it again' })
+    return reply.code(503).header('retry-after', '5').send({ error: 'the database is not available: send the request again' })
   }
 }
 
@@ -137,4 +137,4 @@ for (const signal of ['SIGTERM', 'SIGINT']) {
   })
 }
 await server.listen({ port: Number(process.env.PORT ?? 3000), host: process.env.HOST ?? '127.0.0.1' })
-look()
+check()

@@ -1,7 +1,7 @@
 /*
  * setup.sql
  *		Creates what worker.js needs for a target: a sync with the target's name, a role
- *		that can only process the deliveries of that sync, and for Pipedrive a table of the
+ *		that can only process the deliveries of that sync and disable it, and for Pipedrive a table of the
  *		activities that the worker has created.  Can be run again.
  *
  *		psql -d crm -v target=hubspot -f setup.sql
@@ -9,7 +9,7 @@
 SELECT :'target' || '_worker' AS worker,
        :'target' = 'pipedrive' AS pipedrive
 \gset
--- HubSpot allows an app 190 requests in 10 seconds.  A request has one delivery at least.
+-- HubSpot allows an app 190 requests in 10 seconds.  Each request carries at least one delivery.
 SELECT
 FROM postalytics.create_sync(:'target',
                              statuses => '{Mailed,InTransit,InLocalArea,ProcessedForDelivery,ReRouted,ReturnedToSender,pURLOpened,pURLCompleted}',

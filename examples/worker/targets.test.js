@@ -78,11 +78,12 @@ async function followsNoRedirect(sync, api, piece) {
   api.faults.push(...Array(8).fill(redirect))
   await ingest(event(piece, 4, dolores))
   await failed(piece, /redirect/)
+  assert.equal(await state(sync, piece), 'waiting')
   api.faults.length = 0
   assert.deepEqual(elsewhere.calls, [])
 }
-// A fault that is answered with 429 pauses the whole sync for as long as it says.
-async function pausesAt429(sync, api, piece, fault, seconds) {
+// The injected response pauses the whole sync, for about so many seconds.
+async function pausesSync(sync, api, piece, fault, seconds) {
   api.faults.push(fault)
   await ingest(event(piece, 4, dolores))
   await until('paused', async () => await pause(sync) > 0)
@@ -120,6 +121,7 @@ test('a worker that cannot start says why in one line', () => {
   assert.match(run({ RELAY_SECRET: '' }, 'relay', 'https://x.example'), /^RELAY_SECRET is not set/)
   assert.match(run({ RELAY_SECRET: 'whsec_c2hvcnQ=' }, 'relay', 'https://x.example'), /^RELAY_SECRET must be/)
   assert.match(run({ RELAY_SECRET: 'x' }, 'relay', 'file:///etc/passwd'), /^usage:/)
+  for (const name of ['nothing', 'http', 'recipient']) assert.match(run({}, name), /^there is no target/)
   assert.match(run({}, 'pipedrive'), /^PIPEDRIVE_TOKEN is not set/)
   assert.match(run({ HUBSPOT_TOKEN: 'x', HUBSPOT_OBJECT: 'constructor' }, 'hubspot'), /^HUBSPOT_OBJECT must be one of/)
   assert.match(run({}, 'salesforce'), /^SALESFORCE_URL is not set/)
@@ -132,7 +134,7 @@ test('Pipedrive', async (t) => {
   await setUp('pipedrive')
   let worker = start('pipedrive', environment)
 
-  await t.test("a person's activity shows 'In Transit', and then what comes", async () => {
+  await t.test("a person's activity shows 'In Transit', and later statuses", async () => {
     await ingest(event('p1', 4, dolores))
     await is('pipedrive', 'done', 'p1')
     assert.deepEqual(of('p1'), [{ id: 100, subject: 'Mail piece: In Transit', type: 'task', done: false, note: 'Mail piece p1 of Spring recall', person_id: 1 }])
@@ -145,7 +147,7 @@ test('Pipedrive', async (t) => {
     await is('pipedrive', 'done', 'p2')
     assert.equal(of('p2')[0].person_id, 2)
   })
-  await t.test('what passes is tried again later', async () => {
+  await t.test('temporary failures are retried', async () => {
     for (const [fault, words] of [[{ status: 503 }, /^HTTP 503/], ['hang up', /hang up|ECONNRESET/], ['silence', /timeout/]]) {
       api.faults.push(fault)
       if (fault.status) await ingest(event('p3', 4, dolores))
@@ -156,18 +158,18 @@ test('Pipedrive', async (t) => {
     await is('pipedrive', 'done', 'p3')
     assert.equal(of('p3').length, 1)
   })
-  await t.test('429 pauses the sync, for a date as well', () => pausesAt429('pipedrive', api, 'p4',
+  await t.test('429 pauses the sync, for a date as well', () => pausesSync('pipedrive', api, 'p4',
     { status: 429, headers: { 'retry-after': new Date(Date.now() + 3600e3).toUTCString() } }, 3600))
-  await t.test('what cannot be is dead, with its reason', async () => {
+  await t.test('permanent failures are dead, with the reason', async () => {
     await ingest(event('p5', 4, { email: 'nobody@x.example' }))
     await is('pipedrive', 'dead', 'p5')
-    assert.equal(await errorOf('p5'), 'piece p5: no persons have its e-mail address')
+    assert.equal(await errorOf('p5'), 'piece p5: no persons have the recipient\'s e-mail address')
     api.faults.push({ status: 422, body: { error: 'subject is too dull' } })
     await ingest(event('p6', 4, dolores))
     await is('pipedrive', 'dead', 'p6')
     assert.match(await errorOf('p6'), /^HTTP 422: .*subject is too dull/)
   })
-  await t.test('an activity that is made, and the answer lost, is not made again', async () => {
+  await t.test('no second activity is created when the response to the first is lost', async () => {
     api.faults.push(null, null, 'forget')
     await ingest(event('p7', 4, dolores))
     await failed('p7', /hang up|ECONNRESET/)
@@ -197,7 +199,7 @@ test('HubSpot', async (t) => {
     assert.deepEqual(api.contacts.get('1'), { email: 'dolores@harbourvale.example', mail_status: 'In Transit', mail_status_at: '2026-10-04T12:00:00.000Z' })
     assert.equal(api.contacts.get('2').mail_status, 'Processed for Delivery')
   })
-  await t.test('of a batch that is accepted by half, only the accepted are acknowledged', async () => {
+  await t.test('in a partly accepted batch, only accepted deliveries are acknowledged', async () => {
     api.calls.length = 0
     await together('hubspot', ...Array.from({ length: 150 }, (_, n) => event(`many ${n}`, n === 75 ? 6 : 4, n % 10 === 0 ? { email: `unknown${n}@x.example` } : dolores)))
     await until('all', async () => (await rows("SELECT FROM postalytics.deliveries WHERE piece_id LIKE 'many%' AND state IN ('done', 'dead')")).length === 150)
@@ -206,7 +208,7 @@ test('HubSpot', async (t) => {
     assert.match(await errorOf('many 10'), /^OBJECT_NOT_FOUND/)
     assert.equal(api.calls.length, 2) // 100 and 50, and of each contact once
   })
-  await t.test('an answer that does not say which ones failed is asked one by one', async () => {
+  await t.test('records are sent one by one if the response does not name those that failed', async () => {
     api.faults.push({ status: 207, body: { status: 'COMPLETE', results: [], numErrors: 1, errors: [{ status: 'error', category: 'X', message: 'some failed', context: {}, links: {}, errors: [] }], startedAt: '2026-10-06T12:00:00Z', completedAt: '2026-10-06T12:00:00Z' } })
     await together('hubspot', event('h3', 4, dolores), event('h4', 4, { email: 'unknown@x.example' }))
     await is('hubspot', 'done', 'h3')
@@ -215,9 +217,9 @@ test('HubSpot', async (t) => {
     await together('hubspot', event('h5', 4, dolores), event('h6', 4, { email: 'bao@vale.example' }))
     await is('hubspot', 'done', 'h5', 'h6')
   })
-  await t.test('429 pauses the sync', () => pausesAt429('hubspot', api, 'h7', { status: 429, body: { category: 'RATE_LIMITS', policyName: 'DAILY', message: 'daily limit' } }, 3600))
-  await t.test('a token that is refused pauses it, and nothing is dead', () => pausesAt429('hubspot', api, 'h8', { status: 401, body: { category: 'INVALID_AUTHENTICATION' } }, 300))
-  await t.test('what passes is tried again later', async () => {
+  await t.test('429 pauses the sync', () => pausesSync('hubspot', api, 'h7', { status: 429, body: { category: 'RATE_LIMITS', policyName: 'DAILY', message: 'daily limit' } }, 3600))
+  await t.test('a token that is refused pauses it, and nothing is dead', () => pausesSync('hubspot', api, 'h8', { status: 401, body: { category: 'INVALID_AUTHENTICATION' } }, 300))
+  await t.test('temporary failures are retried', async () => {
     for (const [fault, words] of [[{ status: 502, body: 'bad gateway', headers: { 'content-type': 'text/html' } }, /^HTTP 502/], ['hang up', /hang up|ECONNRESET/], ['silence', /timeout/]]) {
       api.faults.push(fault)
       if (fault.status) await ingest(event('h9', 4, dolores))
@@ -230,7 +232,7 @@ test('HubSpot', async (t) => {
   await t.test('neither token nor recipient follows a redirect', () => followsNoRedirect('hubspot', api, 'h10'))
   await stop(worker)
 
-  await t.test('the timeline gets an event each, once', async () => {
+  await t.test('each delivery adds one timeline event, even when it is leased twice', async () => {
     await db.query('SELECT postalytics.resume_sync($1)', ['hubspot'])
     await ingest(event('h11', 4, dolores), event('h12', 4, {}, { fields: { hubspot_id: '2' } }))
     const expired = await rows("SELECT delivery_id, piece_id FROM postalytics.fetch('hubspot', lease => '1 second') WHERE piece_id IN ('h11', 'h12')")
@@ -260,12 +262,12 @@ test('Salesforce', async (t) => {
     assert.equal(api.tasks.get('s2').WhoId, '003B')
     assert.equal(api.tasks.size, 2)
   })
-  await t.test('of a batch that is accepted by half, only the accepted are acknowledged', async () => {
+  await t.test('in a partly accepted batch, only accepted deliveries are acknowledged', async () => {
     api.locked = 's3'
     await together('salesforce', event('s3', 4, dolores), event('s4', 4, dolores), event('s5', 4, { email: 'twice@vale.example' }), event('s6', 4, { email: "x\\' OR Name != '" }))
     await is('salesforce', 'done', 's4')
     await is('salesforce', 'dead', 's5', 's6')
-    assert.equal(await errorOf('s5'), 'piece s5: 2 contacts have its e-mail address')
+    assert.equal(await errorOf('s5'), 'piece s5: 2 contacts have the recipient\'s e-mail address')
     assert.match(await errorOf('s6'), /no contacts/)
     await failed('s3', /UNABLE_TO_LOCK_ROW/)
     assert.equal(await state('salesforce', 's3'), 'waiting')
@@ -278,9 +280,9 @@ test('Salesforce', async (t) => {
     await ingest(event('s7', 4, dolores))
     await is('salesforce', 'done', 's7')
   })
-  await t.test('its limits pause the sync', () => pausesAt429('salesforce', api, 's8',
+  await t.test('its limits pause the sync', () => pausesSync('salesforce', api, 's8',
     { status: 403, body: [{ errorCode: 'REQUEST_LIMIT_EXCEEDED', message: 'TotalRequests Limit exceeded.' }] }, 600))
-  await t.test('what passes is tried again later', async () => {
+  await t.test('temporary failures are retried', async () => {
     for (const [fault, words] of [[{ status: 503, body: [{ errorCode: 'SERVER_UNAVAILABLE', message: 'busy' }] }, /SERVER_UNAVAILABLE/], ['silence', /timeout/i]]) {
       api.faults.push(fault)
       if (fault.status) await ingest(event('s9', 4, dolores))
@@ -341,7 +343,7 @@ test('relay', async (t) => {
     assert.equal(new Set(of('r2').map(({ headers }) => headers['webhook-id'])).size, 1)
     assert.equal(of('r2').length, 2)
   })
-  await t.test('429 pauses the sync', () => pausesAt429('relay', api, 'r3', { status: 429, headers: { 'retry-after': '1800' } }, 1800))
+  await t.test('429 pauses the sync', () => pausesSync('relay', api, 'r3', { status: 429, headers: { 'retry-after': '1800' } }, 1800))
   await t.test('a receiver that refuses, stands still or answers without end is tried again', async () => {
     for (const [fault, words] of [[{ status: 404 }, /HTTP 404/], ['silence', /timeout/], [{ status: 500, body: 'x'.repeat(5e6) }, /^HTTP 500: x{480,500}$/]]) {
       api.faults.push(fault)

@@ -1,4 +1,4 @@
-/* Passes each delivery of a sync to a shell command: worker SYNC COMMAND.  cc worker.c -lpq */
+/* Passes each delivery of a sync to a shell command: worker SYNC COMMAND.  cc worker.c -I"$(pg_config --includedir)" -lpq */
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>

@@ -42,7 +42,7 @@ function oneByOne({ deliver, parallel = 1 }) {
       while (next < rows.length) {
         const n = next++
         await sleep(0) // lets signal handlers run
-        errors[n] = stopping || stopped ? new NotStarted('not started') : await deliver(rows[n], db).then(() => null, (error) => error)
+        errors[n] = stopping || stopped ? new NotStarted(stopping ? 'the worker was stopped before this delivery' : 'the sync was paused before this delivery') : await deliver(rows[n], db).then(() => null, (error) => error)
         stopped ||= Boolean(errors[n]?.pause || errors[n]?.disable)
       }
     }
@@ -92,7 +92,9 @@ const list = (value, none) => (value || none).split(',')
 let target
 try {
   if (!/^[a-z]+$/.test(name ?? '')) throw new Error('usage: node worker.js SYNC TARGET [ARGUMENT...]')
-  target = await (await import(`./targets/${name}.js`)).default(...args)
+  const module = await import(`./targets/${name}.js`).catch((error) => { if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error })
+  if (!module?.default) throw new Error(`there is no target "${name}", or npm ci was not run`)
+  target = await module.default(...args)
 } catch (error) {
   console.error(error.message)
   process.exit(2)

@@ -1,9 +1,10 @@
 /*
  * setup.sql
  *		Creates two roles for Zapier's PostgreSQL app: zapier_in, which can only insert
- *		events, and zapier_out, which can only read the deliveries of sync zapier.  With
- *		-v account=5510, the roles and the sync are those of one account: zapier_5510_in,
- *		zapier_5510_out and zapier_5510.  Can be run again.
+ *		events, and zapier_out, which can only read the deliveries of sync zapier; and
+ *		zapier_owner, which owns schema zapier and runs its function poll.  With
+ *		-v account=5510, all are for one account, and their names begin with zapier_5510.
+ *		Can be run again, by a superuser.
  *
  * Zapier's "New Row" remembers the largest id it has seen and asks for larger ones.  If
  * ids were assigned when events are written, rows would become visible out of order,

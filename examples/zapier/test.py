@@ -104,7 +104,7 @@ while any(bringer.is_alive() for bringer in bringers):
 poller.poll()
 check(len(poller.seen) == 807 and len(set(poller.seen)) == 807, "nothing is missed and nothing delivered twice under load", len(poller.seen))
 
-# A client's own roles reach that client's account alone.
+# A client's own roles reach only that client's account.
 client_in, client_out = connect("zapier_5510_in", autocommit=True), connect("zapier_5510_out", autocommit=True)
 event(client_in, "of 5510")
 client_rows = client_out.execute("SELECT piece_id, account FROM zapier_5510.mail_events").fetchall()
@@ -112,7 +112,7 @@ check(client_rows == [("of 5510", "5510")], "a client's Zaps see the account's e
 check(all(refused(connection, command) for connection, command in (
     (client_in, "INSERT INTO postalytics.inbox (mail_id, event_date, event_type, account) VALUES ('1', '2026-10-06', '4', '5511')"),
     (client_out, "SELECT * FROM zapier.mail_events"), (client_out, "SELECT postalytics.fetch('zapier_5510')"),
-    (client_out, "SELECT * FROM zapier_5510.delivered"))), "and nothing else")
+    (client_out, "SELECT * FROM zapier_5510.delivered"))), "and they reach no other account")
 
 # The function runs as a role that is no superuser and can do nothing but fetch from the sync.
 with psycopg.connect(autocommit=True) as owner:

@@ -542,7 +542,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.grant_sync(name, text) IS
-    'let a role fetch, ack and nack the deliveries of one sync, and disable the sync, and see nothing else';
+    'let a role fetch, ack and nack the deliveries of one sync and disable the sync, and see nothing else';
 
 CREATE FUNCTION postalytics.revoke_sync(role name, sync text)
 RETURNS void

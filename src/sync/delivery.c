@@ -105,9 +105,9 @@ required_argument(FunctionCallInfo fcinfo, int i, const char *name)
 }
 
 /*
- * Return the sync of this name, if the current user was granted access to it.  The
- * error for other users does not reveal whether the sync exists, unless they may
- * manage syncs.  Errors: 42501 if granted is false, 42704 if the sync does not exist.
+ * Return the sync with this name.  granted says whether the current user may use it.
+ * If not, the error reveals whether the sync exists only to users who may manage
+ * syncs.  Errors: 42501 if granted is false, 42704 if the sync does not exist.
  */
 const Sync *
 granted_sync(const char *name, bool granted)

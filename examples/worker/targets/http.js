@@ -1,4 +1,4 @@
-// What the targets share that call an API over HTTP.
+// Shared by the targets that call an API over HTTP.
 import http from 'node:http'
 import https from 'node:https'
 
@@ -19,13 +19,14 @@ export function retryAfter(value, now = Date.now()) {
 }
 
 // An answer that is not a success.  429 pauses the sync for Retry-After, or a minute, and
-// refused credentials pause it for five minutes.  408 and 5xx are tried again, others not.
+// refused credentials pause it for five minutes.  408, 5xx and
+// redirects are tried again, others are not.
 export class Refused extends Error {
   constructor(status, text, after) {
     super(`HTTP ${status}: ${status < 400 ? 'a redirect, which is not followed' : String(text).slice(0, 500)}`)
     if (status === 429) this.pause = retryAfter(after) ?? 60
     else if (status === 401 || status === 403) this.pause = 300
-    else if (status === 408 || status >= 500) this.retryIn = retryAfter(after)
+    else if (status === 408 || status >= 500 || status < 400) this.retryIn = retryAfter(after)
     else this.dead = true
   }
 }

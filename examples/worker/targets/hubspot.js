@@ -14,14 +14,14 @@ import { agentFor, Refused, required } from './http.js'
 import { byRecord, noRecipient } from './recipient.js'
 
 const OBJECTS = ['contacts', 'companies', 'deals']
-const HOPELESS = ['OBJECT_NOT_FOUND', 'VALIDATION_ERROR'] // categories of errors that a retry does not mend
+const PERMANENT = ['OBJECT_NOT_FOUND', 'VALIDATION_ERROR'] // categories of errors that a retry cannot fix
 
 export default function () {
   const { HUBSPOT_OBJECT: object = 'contacts', HUBSPOT_ID_FIELD: idField = 'hubspot_id', HUBSPOT_PROPERTY: property = 'mail_status',
     HUBSPOT_TIMELINE: template, HUBSPOT_URL: basePath = 'https://api.hubapi.com' } = process.env
   if (!OBJECTS.includes(object)) throw new Error(`HUBSPOT_OBJECT must be one of ${OBJECTS.join(', ')}`)
   const client = new Client({ accessToken: required('HUBSPOT_TOKEN'), basePath })
-  // The client ignores its option httpAgent.
+  // The client ignores its option httpAgent, so a middleware sets the agent.
   const agent = agentFor(basePath)
   const options = { middleware: [{ pre: async (request) => { request.setAgent(agent); return request }, post: async (response) => response }] }
 
@@ -48,16 +48,16 @@ export default function () {
     }
   }
 
-  // Send the records, and return an error for each that was not accepted.  An answer with
-  // fewer results than records names those that failed.  If it does not, or if the call
-  // fails because of what is in it, the records are sent one by one.
+  // Send the records, and return an error for each that was not accepted.  A response with
+  // fewer results than records should name those that failed.  If it does not, or if the
+  // call fails because of its contents, send the records one by one.
   async function send(records) {
     const inputs = records.map((record) => record.input)
     try {
       const answer = await call(inputs)
       const failed = new Map()
       for (const { category, message, context } of answer?.errors ?? []) {
-        const error = Object.assign(new Error(`${category}: ${message}`), { dead: HOPELESS.includes(category) })
+        const error = Object.assign(new Error(`${category}: ${message}`), { dead: PERMANENT.includes(category) })
         for (const id of Object.values(context ?? {}).flat()) failed.set(String(id).toLowerCase(), error)
       }
       const errors = records.map(({ name }) => failed.get(name))
@@ -81,7 +81,7 @@ export default function () {
 
     async deliverAll(deliveries) {
       const errors = deliveries.map((delivery) => {
-        if (!delivery.is_test && !recordOf(delivery)) return noRecipient(delivery, `neither ${idField} nor an e-mail address`)
+        if (!delivery.is_test && !recordOf(delivery)) return noRecipient(delivery, object === 'contacts' ? `neither ${idField} nor an e-mail address` : `no ${idField}`)
       })
       const keyOf = (delivery) => {
         const record = delivery.is_test ? undefined : recordOf(delivery)
@@ -99,7 +99,7 @@ export default function () {
         return { delivery, positions, name: (event ? event.id : record.id).toLowerCase(), idProperty: record.idProperty,
           input: event || { ...record, properties: propertiesOf(delivery) } }
       })
-      // All records of a call are named by the same property.
+      // All records of a call must be identified by the same property.
       for (const property of [undefined, 'email']) {
         const group = records.filter((record) => record.idProperty === property)
         if (group.length === 0) continue

@@ -4,6 +4,7 @@
 // PIPEDRIVE_TOKEN is the API token.  PIPEDRIVE_URL is needed only for tests.
 import { ActivitiesApi, Configuration, PersonsApi } from 'pipedrive/v2'
 import { Refused, required, TIMEOUT } from './http.js'
+import { noRecipient } from './recipient.js'
 
 // Parse a response.  For an error the client throws only what this returns, so that must
 // contain the status and the headers as well.
@@ -22,8 +23,9 @@ export default function () {
   async function personOf(delivery) {
     const id = delivery.fields?.pipedrive_person_id
     if (id) return Number(id)
-    const found = delivery.email ? (await persons.searchPersons({ term: delivery.email, fields: 'email', exact_match: true, limit: 2 })).data.items : []
-    if (found.length !== 1) throw Object.assign(new Error(`piece ${delivery.piece_id}: ${found.length || 'no'} persons have its e-mail address`), { dead: true })
+    if (!delivery.email) throw noRecipient(delivery, 'neither pipedrive_person_id nor an e-mail address')
+    const found = (await persons.searchPersons({ term: delivery.email, fields: 'email', exact_match: true, limit: 2 })).data.items
+    if (found.length !== 1) throw noRecipient(delivery, `${found.length || 'no'} persons have the recipient's e-mail address`)
     return found[0].item.id
   }
 

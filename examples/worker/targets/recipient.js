@@ -1,8 +1,8 @@
-// Whom a delivery is about, for targets that call an API with many records at once.
+// Matching of deliveries to recipients, for targets that send many records in one call.
 
-// Group the deliveries by record, because an API accepts each record only once in a call:
-// the last delivery has the status that the record ends with.  Returns a map from the key
-// to the delivery to send and the positions of all deliveries that it stands for.
+// Groups deliveries by record, because a call may contain each record only once.  The latest
+// delivery of a record is sent, and its result applies to all of them.  Returns a map from
+// the key to that delivery and the positions of all.
 export function byRecord(deliveries, keyOf) {
   const records = new Map()
   for (const [n, delivery] of deliveries.entries()) {
@@ -18,5 +18,5 @@ export function byRecord(deliveries, keyOf) {
   return records
 }
 
-// A delivery that will never succeed, because the target has no such recipient.
+// Returns the error for a delivery whose recipient does not exist in the target.
 export const noRecipient = (delivery, reason) => Object.assign(new Error(`piece ${delivery.piece_id}: ${reason}`), { dead: true })

@@ -85,7 +85,10 @@ export default function () {
         for (const { delivery, positions } of byRecord(deliveries, (each) => each.is_test ? undefined : `${each.account}/${each.piece_id}`).values()) {
           const found = delivery.fields?.[idField] ? [delivery.fields[idField]] : contacts.get(emailOf(delivery)) ?? []
           if (found.length === 1) records.push({ delivery, positions, record: recordOf(delivery, found[0]) })
-          else for (const n of positions) errors[n] = noRecipient(delivery, `${found.length || 'no'} contacts have its e-mail address`)
+          else {
+            const reason = delivery.email ? `${found.length || 'no'} contacts have the recipient's e-mail address` : `neither ${idField} nor an e-mail address`
+            for (const n of positions) errors[n] = noRecipient(delivery, reason)
+          }
         }
         const results = records.length === 0 ? []
           : await connection.sobject(object).upsert(records.map(({ record }) => record), externalId, { allOrNone: false })
