@@ -93,6 +93,8 @@ class Api(http.server.BaseHTTPRequestHandler):
                 self.answer(429, {"error": "slow down"}, Retry_After=email.utils.formatdate(time.time() + 2, usegmt=True))
             elif asked == 14:
                 self.answer(503, {"error": "slow down"}, Retry_After="soon")
+            elif asked == 15:
+                self.answer(503, {"error": "slow down"}, Retry_After="nan")
             elif asked % 17 == 0:
                 self.answer(503, {"error": "in maintenance"})
             else:

@@ -17,6 +17,7 @@ import datetime
 import email.utils
 import http.client
 import json
+import math
 import os
 import signal
 import sys
@@ -55,6 +56,10 @@ def wait_for_turn():
     request_times.append(time.monotonic())
 
 
+class Refused(Exception):
+    """A campaign that cannot be read, which another attempt would not change."""
+
+
 class NoRedirect(urllib.request.HTTPRedirectHandler):
     """Follow no redirect: urllib would take the key along, to any host."""
 
@@ -69,7 +74,8 @@ def retry_after(error):
     """Return the seconds that Retry-After asks for, as a number or a date, or None if it is missing or wrong."""
     value = error.headers.get("Retry-After", "")
     try:
-        return max(float(value), 0)
+        seconds = float(value)
+        return max(seconds, 0) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
@@ -94,14 +100,17 @@ def get(campaign, page):
                 document = json.load(response)
             events = document if isinstance(document, list) else document.get("data")
             if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-                sys.exit(f"campaign {campaign}: the API did not return a list of events: {json.dumps(document)[:200]}")
+                raise Refused(f"campaign {campaign}: the API did not return a list of events: {json.dumps(document)[:200]}")
             return events, document.get("totalCount") if isinstance(document, dict) else None
         except urllib.error.HTTPError as error:
-            reason = f"HTTP {error.code}: {error.read(200).decode(errors='replace')}"
+            try:
+                reason = f"HTTP {error.code}: {error.read(200).decode(errors='replace')}"
+            except (OSError, http.client.HTTPException):
+                reason = f"HTTP {error.code}"
             if error.code < 400:
-                sys.exit(f"campaign {campaign}: HTTP {error.code}: a redirect to {error.headers.get('Location')}, which is not followed")
+                raise Refused(f"campaign {campaign}: HTTP {error.code}: a redirect to {error.headers.get('Location')}, which is not followed")
             if error.code != 429 and error.code < 500:
-                sys.exit(f"campaign {campaign}: {reason}")
+                raise Refused(f"campaign {campaign}: {reason}")
             asked = retry_after(error)
             wait = wait if asked is None else asked
         except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
@@ -176,7 +185,13 @@ def read_all_campaigns():
             campaign text, account text, known timestamptz, newest timestamptz, page integer, reads_all boolean, all_read_at timestamptz,
             PRIMARY KEY (campaign, account))""")
         for campaign in options.campaigns:
-            first, last, (new, old, bad) = read_campaign(db, campaign)
+            try:
+                first, last, (new, old, bad) = read_campaign(db, campaign)
+            except Refused as error:
+                if not options.follow:
+                    raise
+                print(error, file=sys.stderr)  # the other campaigns are read
+                continue
             rejected += bad
             if new or bad or not options.follow:
                 print(f"campaign {campaign}, pages {first} to {last}: {new} new events, {old} already stored, {bad} rejected", flush=True)
@@ -194,5 +209,7 @@ while options.follow:
     time.sleep(options.every)
 try:
     sys.exit(1 if read_all_campaigns() else 0)
+except Refused as error:
+    sys.exit(str(error))
 except (OSError, psycopg.Error) as error:
     sys.exit(f"{error}; the events read so far are stored; run the command again to continue")

@@ -17,7 +17,7 @@ const HEADERS = {
 // Check every request to the server before its body is read.  Throws an error of one line if
 // the configuration would let strangers in.
 export function guard(server, { host, token, names }) {
-  if (token === '' && !LOOPBACK.includes(host)) throw new Error(`BOARD_TOKEN is not set: it is needed to listen on ${host}`)
+  if (token === '' && (names.length > 0 || !LOOPBACK.includes(host))) throw new Error('BOARD_TOKEN is not set: without it, only this machine may reach the page')
   if (token !== '' && token.length < SHORTEST) throw new Error(`BOARD_TOKEN has fewer than ${SHORTEST} characters`)
   const expected = digest(token)
   // DNS rebinding: another site can make its own name resolve to this address, and the

@@ -17,7 +17,9 @@ import { Reports } from './reports.js'
 const PAUSE = 500 // milliseconds between two reads of the reports, at least
 const REST = 10_000 // milliseconds after which it reads them without a notification
 const BEAT = 1500 // milliseconds between two checks of the database
-const ANSWER = 1500 // milliseconds in which it must answer
+const ANSWER = 1500 // milliseconds in which it must respond
+const VIEWERS = 200 // pages at a time
+const BACKLOG = 4e6 // bytes that a page may be behind
 
 const { PORT: port = '3001', HOST: host = '127.0.0.1', BOARD_TOKEN: token = '', BOARD_HOSTS: names = '' } = process.env
 const server = Fastify({ logger: { level: process.env.LOG_LEVEL ?? 'warn' }, bodyLimit: 1024, requestTimeout: 10_000 })
@@ -38,16 +40,22 @@ let stale = true
 let wake = () => {}
 pool.on('error', () => {}) // the next query uses another connection
 
+const UNREADABLE = 'the reports cannot be read'
+
 const state = () => JSON.stringify({ down, actions: token !== '', ...report })
 function sendAll(text) {
-  for (const response of watching) response.write(text)
+  for (const response of watching) {
+    if (response.writableLength > BACKLOG) response.destroy() // it does not read; a page connects again
+    else response.write(text)
+  }
 }
 const sendState = () => sendAll(`data: ${state()}\n\n`)
 
 // Note whether the database is available.  Only a change is logged and sent.
-function note(reason) {
+// Pages get the reason, and the log the error, which may quote addresses and roles.
+function note(reason, error) {
   if (reason === down) return
-  if (reason && down === null || down === 'not yet connected') server.log[reason ? 'error' : 'info'](reason ? `the database is not available: ${reason}` : 'connected')
+  if (reason && down === null || down === 'not yet connected') server.log[reason ? 'error' : 'info'](reason ? `the database is not available: ${reason}: ${error.message}` : 'connected')
   else if (!reason) server.log.warn('the database is available again')
   down = reason
   sendState()
@@ -66,10 +74,11 @@ async function keepRefreshing() {
     stale = false
     const start = Date.now()
     try {
-      if (down === null) report = await reports.read()
+      if (down === null || down === UNREADABLE) report = await reports.read()
+      if (down === UNREADABLE) note(null)
       sendState()
     } catch (error) {
-      if (down === null) server.log.error(`the reports cannot be read: ${error.message}`)
+      if (down === null) note(UNREADABLE, error)
       stale = true
     }
     await sleep(Math.max(PAUSE, stale ? BEAT : Date.now() - start))
@@ -85,15 +94,15 @@ async function listen() {
     client.on('notification', refresh) // anybody can send one, so its payload is not used
     await client.connect()
     await client.query('LISTEN postalytics_board')
-    note(null)
+    if (down !== UNREADABLE) note(null)
     refresh()
     for (;;) {
       await client.query('SELECT')
       await sleep(BEAT)
     }
   } catch (error) {
-    const { message, code } = lost ?? error
-    note(/timeout/i.test(message) ? 'it does not respond' : message || code)
+    const cause = lost ?? error
+    note(/timeout/i.test(cause.message) ? 'it does not respond' : `no connection (${cause.code ?? 'unknown error'})`, cause)
   }
   client.connection.stream.destroy() // end() would wait for a server that does not respond
 }
@@ -114,6 +123,7 @@ for (const [path, file, type] of [['/', local('index.html'), 'text/html'], ['/bo
   server.get(path, (request, reply) => reply.type(`${type}; charset=utf-8`).send(createReadStream(file)))
 }
 server.get('/stream', (request, reply) => {
+  if (watching.size >= VIEWERS) return reply.code(503).send({ error: 'too many viewers' })
   reply.hijack()
   reply.raw.writeHead(200, { ...reply.getHeaders(), 'content-type': 'text/event-stream' })
   watching.add(reply.raw)

@@ -175,11 +175,15 @@ test('is red within five seconds when the database is gone or does not respond',
   log = ''
   await db.query("ALTER ROLE board NOLOGIN")
   await db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'board'")
-  await redWithin('terminating connection', 5)
-  await shows('#live', 'not permitted to log in')
+  await redWithin('57P01', 5)
+  await shows('#live', '28000')
   await sleep(4000)
   assert.equal(log.trim().split('\n').length, 1, log)
   await db.query('ALTER ROLE board LOGIN')
+  await shows('#live', 'live')
+  await db.query("SELECT postalytics.revoke_read('board')")
+  await shows('#live', 'reports cannot be read')
+  await db.query("SELECT postalytics.grant_read('board')")
   await ingest(event(8, 8, 'US', 1))
   await shows('#live', 'live')
   await shows('#responded .count', '2')
@@ -224,6 +228,7 @@ test('does not start if strangers could see it', async () => {
     return stderr
   }
   assert.match(run({ HOST: '0.0.0.0' }), /^BOARD_TOKEN is not set/)
+  assert.match(run({ BOARD_HOSTS: 'board.example' }), /^BOARD_TOKEN is not set/)
   assert.match(run({ HOST: '0.0.0.0', BOARD_TOKEN: 'short' }), /^BOARD_TOKEN has fewer/)
   assert.match(run({}), /EADDRINUSE/)
   server.kill()

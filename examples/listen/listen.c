@@ -31,8 +31,11 @@ main(int argc, char **argv)
 		if (PQstatus(db) == CONNECTION_OK)
 		{
 			snprintf(command, sizeof(command), "LISTEN %s", PQescapeIdentifier(db, argv[1], 63));
-			PQclear(PQexec(db, command));
-			hear(db);
+			PGresult   *result = PQexec(db, command);
+
+			if (PQresultStatus(result) == PGRES_COMMAND_OK)
+				hear(db);
+			PQclear(result);
 		}
 		fprintf(stderr, "connection lost: %s", PQerrorMessage(db));
 		PQfinish(db);

@@ -9,10 +9,14 @@ async function listen() {
   const lost = new Promise((resolve) => client.on('error', resolve).on('end', resolve))
   // Anybody can send a notification, so do not trust the payload.
   client.on('notification', (notice) => console.log(notice.channel, notice.payload))
-  await client.connect()
-  await client.query(`LISTEN ${client.escapeIdentifier(channel)}`)
-  console.log('listening') // a worker fetches here: earlier notifications are not sent again
-  await lost
+  try {
+    await client.connect()
+    await client.query(`LISTEN ${client.escapeIdentifier(channel)}`)
+    console.log('listening') // a worker fetches here: earlier notifications are not sent again
+    await lost
+  } finally {
+    client.end().catch(() => {})
+  }
 }
 
 for (;;) {

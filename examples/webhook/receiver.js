@@ -6,6 +6,7 @@
 // POST /webhook with the account and its secret as Basic auth.  It is answered with 200
 // once the events are committed.  README.md lists the other answers.
 import Fastify from 'fastify'
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { readAccounts } from './accounts.js'
 import { Batcher, isBodyError } from './batcher.js'
@@ -15,7 +16,8 @@ const QUEUE_LIMIT = Number(process.env.QUEUE_LIMIT ?? 32 * 1024 * 1024) // bytes
 const OVERHEAD = 4096 // bytes that a request takes beside its body, roughly
 const STATEMENT_TIMEOUT = Number(process.env.STATEMENT_TIMEOUT ?? 10_000) // milliseconds
 const REQUEST_TIMEOUT = Number(process.env.REQUEST_TIMEOUT ?? 20_000) // milliseconds until a request must have arrived
-const CHECK = 5000 // milliseconds between two checks of the database
+const CHECK = 4000 // milliseconds between two checks of the database
+const ANSWER = 2000 // milliseconds in which it must respond to a check
 
 let accounts, find
 try {
@@ -34,7 +36,10 @@ const server = Fastify({
   http: { headersTimeout: Math.min(REQUEST_TIMEOUT, 10_000), connectionsCheckingInterval: 1000 },
   frameworkErrors: (error, request, reply) => reply.code(400).send({ error: 'bad request' }),
 })
-server.setNotFoundHandler((request, reply) => reply.code(404).send({ error: 'not found' }))
+// The body of a request that leads nowhere is not read, either.
+server.addHook('onRequest', async (request, reply) => {
+  if (request.is404) return reply.code(404).header('connection', 'close').send({ error: 'not found' })
+})
 server.setErrorHandler((error, request, reply) => reply.code(error.statusCode ?? 500).send({ error: error.statusCode < 500 ? error.message : 'internal error' }))
 
 // Whether the database was available at the last attempt, and what went wrong.  A change is
@@ -63,9 +68,13 @@ for (const account of accounts) {
   account.batcher = account.user ? batcherOf({ user: account.user, password: account.password }) : shared
   account.bytes = 0
 }
+// Through these connections it checks whether the database is available.
+const checked = accounts.some((account) => !account.user) ? shared : accounts[0].batcher
 
 async function check() {
-  await shared.pool.query("SELECT postalytics.ingest('[]')").then(() => note(), note) // the only call that its role may make
+  const silence = sleep(ANSWER, undefined, { ref: false }).then(() => { throw new Error('it does not respond') })
+  const answer = checked.pool.query("SELECT postalytics.ingest('[]', $1)", [checked === shared ? null : accounts[0].name]) // the only call that its role may make
+  await Promise.race([answer, silence]).then(() => note(), note)
   setTimeout(check, CHECK).unref()
 }
 
@@ -85,18 +94,26 @@ async function admit(request, reply) {
   if (account === undefined) {
     return reply.code(401).headers({ 'www-authenticate': 'Basic', connection: 'close' }).send({ error: 'unknown secret' })
   }
-  const size = OVERHEAD + Number(request.headers['content-length'] ?? BODY_LIMIT)
+  const length = Number(request.headers['content-length'] ?? BODY_LIMIT)
+  if (length > BODY_LIMIT) return reply.code(413).header('connection', 'close').send({ error: `the body is larger than ${BODY_LIMIT} bytes` })
+  const size = OVERHEAD + length
   const isFull = bytes + size > QUEUE_LIMIT
   if (isFull || accounts.length > 1 && account.bytes + size > QUEUE_LIMIT / 2) {
     return reply.code(isFull ? 503 : 429).headers({ 'retry-after': '2', connection: 'close' }).send({ error: 'too many requests are waiting: send the request again' })
   }
-  Object.assign(request, { account, size })
   bytes += size
   account.bytes += size
-  reply.raw.once('close', () => { // whether it was answered or the client has gone
+  // The room is free again when the response is closed, or the client has gone, and the
+  // events are no longer in the queue.
+  let holds = 1
+  const hold = () => { holds++ }
+  const release = () => {
+    if (--holds > 0) return
     bytes -= size
     account.bytes -= size
-  })
+  }
+  reply.raw.once('close', release)
+  Object.assign(request, { account, hold, release })
 }
 
 // Keep the body as text, because parsing it would round large integers.
@@ -109,15 +126,20 @@ async function receive(request, reply) {
   } catch (error) {
     return reply.code(400).send({ error: `not JSON: ${error.message}` })
   }
+  const { batcher } = request.account
+  request.hold()
   try {
-    const answer = await request.account.batcher.ingest(request.body, request.account.name)
+    const answer = await batcher.ingest(request.body, request.account.name)
     database.lastStored = new Date()
-    note()
+    if (batcher === checked) note()
     return answer
   } catch (error) {
     if (isBodyError(error)) return reply.code(400).send({ error: error.message })
-    note(error)
+    if (batcher === checked) note(error)
+    else request.log.error(`account ${request.account.name}: ${error.message}`)
     return reply.code(503).header('retry-after', '5').send({ error: 'the database is not available: send the request again' })
+  } finally {
+    request.release()
   }
 }
 

@@ -116,12 +116,14 @@ test('strangers get nothing, and their bodies are not read', async () => {
   for (const path of ['/webhook/a-secret-for-5510/', '/a-secret-for-5510', '/webhook/a-secret-for-5510/more']) assert.equal((await post('{}', path)).status, 404, path)
   assert.equal((await post('{}', '/webhook/%ff')).status, 400)
   // The answer arrives while the body is still to be sent.
-  const socket = connect(port, '127.0.0.1')
-  socket.on('error', () => {})
-  socket.write('POST /webhook/wrong HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n')
-  const [answer] = await once(socket, 'data')
-  assert.match(String(answer), /^HTTP\/1\.1 401/)
-  socket.destroy()
+  for (const [request, status] of [['POST /webhook/wrong', 401], ['POST /nowhere', 404], ['PUT /webhook/wrong', 404], ['POST /webhook/a-secret-for-5510', 413]]) {
+    const socket = connect(port, '127.0.0.1')
+    socket.on('error', () => {})
+    socket.write(`${request} HTTP/1.1\r\nhost: x\r\ncontent-length: ${status === 413 ? 100_000_000 : 1_000_000}\r\n\r\n`)
+    const [answer] = await once(socket, 'data')
+    assert.match(String(answer), new RegExp(`^HTTP/1\\.1 ${status}`), request)
+    socket.destroy()
+  }
   assert.deepEqual(await ask("SELECT FROM postalytics.events WHERE piece_id = 'stranger'"), [])
   assert.doesNotMatch(log, /secret-for|stranger/) // in no log line
 })
@@ -242,7 +244,13 @@ test('while the server does not respond, requests get 503, and the log stays sho
   const family = execFileSync('ps', ['-o', 'pid=', '--ppid', String(server)]).toString().trim().split(/\s+/).map(Number).concat(server)
   log = ''
   for (const pid of family) process.kill(pid, 'SIGSTOP')
+  // Clients that go away while the database does not respond do not make room for others.
+  const gone = JSON.stringify({ note: 'x'.repeat(900_000) })
+  for (let i = 0; i < 100; i++) fetch(`${base}/webhook/bound-for-5512-x`, { method: 'POST', body: gone, signal: AbortSignal.timeout(300) }).catch(() => {})
+  await sleep(600)
+  assert.equal((await post(gone, '/webhook/bound-for-5512-x')).status, 429)
   const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => post(event(`stopped ${i}`))))
+  for (let i = 0; i < 80 && (await fetch(`${base}/health`)).status !== 503; i++) await sleep(100)
   const health = await fetch(`${base}/health`)
   for (const pid of family) process.kill(pid, 'SIGCONT')
   assert.equal(health.status, 503)

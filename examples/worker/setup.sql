@@ -13,6 +13,7 @@ SELECT :'target' || '_worker' AS worker,
 SELECT
 FROM postalytics.create_sync(:'target',
                              statuses => '{Mailed,InTransit,InLocalArea,ProcessedForDelivery,ReRouted,ReturnedToSender,pURLOpened,pURLCompleted}',
+                             max_attempts => 100, -- each fetch before a pause counts
                              rate => CASE WHEN :'target' = 'hubspot' THEN 190 END,
                              per => '10 seconds')
 WHERE NOT EXISTS (SELECT FROM postalytics.syncs AS s WHERE s.name = :'target');

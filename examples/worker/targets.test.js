@@ -218,7 +218,7 @@ test('HubSpot', async (t) => {
     await is('hubspot', 'done', 'h5', 'h6')
   })
   await t.test('429 pauses the sync', () => pausesSync('hubspot', api, 'h7', { status: 429, body: { category: 'RATE_LIMITS', policyName: 'DAILY', message: 'daily limit' } }, 3600))
-  await t.test('a token that is refused pauses it, and nothing is dead', () => pausesSync('hubspot', api, 'h8', { status: 401, body: { category: 'INVALID_AUTHENTICATION' } }, 300))
+  await t.test('a token that is refused pauses it, and nothing is dead', () => pausesSync('hubspot', api, 'h8', { status: 401, body: { category: 'INVALID_AUTHENTICATION' } }, 900))
   await t.test('temporary failures are retried', async () => {
     for (const [fault, words] of [[{ status: 502, body: 'bad gateway', headers: { 'content-type': 'text/html' } }, /^HTTP 502/], ['hang up', /hang up|ECONNRESET/], ['silence', /timeout/]]) {
       api.faults.push(fault)
@@ -292,6 +292,27 @@ test('Salesforce', async (t) => {
     await retryNow('salesforce')
     await is('salesforce', 'done', 's9')
   })
+  await t.test('the failure of a call makes no delivery dead, and quotes no address', async () => {
+    for (const [fault, words] of [[{ status: 403, headers: { 'content-type': 'text/html' }, body: '<html>' }, /ERROR_HTTP_403/], [{ status: 500, body: [{ errorCode: 'UNKNOWN_EXCEPTION', message: 'x' }] }, /UNKNOWN_EXCEPTION/], [{ status: 400, body: [{ errorCode: 'MALFORMED_QUERY', message: 'dolores@harbourvale.example' }] }, /^Salesforce: MALFORMED_QUERY$/], ['hang up', /^Salesforce: ECONNRESET$/], [{ status: 200, body: { records: [] } }, null], [null, null]]) {
+      api.faults.push(fault)
+      if (fault?.status === 403) await ingest(event('s12', 4, dolores))
+      else await retryNow('salesforce')
+      if (words) await failed('s12', words)
+      if (words) assert.equal(await state('salesforce', 's12'), 'waiting')
+      else break
+    }
+    api.faults.length = 0
+    await retryNow('salesforce')
+    await is('salesforce', 'done', 's12')
+    api.faults.push(null, { status: 200, body: [] })
+    await ingest(event('s13', 4, dolores))
+    await failed('s13', /did not confirm/)
+    await retryNow('salesforce')
+    await is('salesforce', 'done', 's13')
+    await together('salesforce', event('s14', 4, { email: `${'x'.repeat(900)}@x.example` }), event('s15', 4, { email: 'a\nb@x.example' }), event('s16', 4, dolores))
+    await is('salesforce', 'done', 's16')
+    await is('salesforce', 'dead', 's14', 's15')
+  })
   await t.test('the token follows no redirect', () => followsNoRedirect('salesforce', api, 's10'))
   await stop(worker)
 
@@ -300,7 +321,7 @@ test('Salesforce', async (t) => {
     worker = start('salesforce', { ...environment, SALESFORCE_CLIENT_SECRET: 'wrong' })
     await ingest(event('s11', 4, dolores))
     await failed('s11', /invalid client credentials/)
-    assert.ok(await pause('salesforce') > 200)
+    assert.ok(await pause('salesforce') > 800)
     assert.equal(await state('salesforce', 's11'), 'waiting')
     await stop(worker)
   })
@@ -358,7 +379,7 @@ test('relay', async (t) => {
   await t.test('410 disables the sync', async () => {
     await retryNow('relay')
     await is('relay', 'done', 'r5')
-    api.faults.push({ status: 410 })
+    api.faults.push({ status: 410, body: 'gone\0bye' })
     await ingest(event('r6', 4, dolores))
     await until('disabled', async () => !(await rows("SELECT enabled FROM postalytics.syncs WHERE name = 'relay'"))[0].enabled)
     assert.equal(await state('relay', 'r6'), 'waiting')

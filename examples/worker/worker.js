@@ -82,7 +82,7 @@ async function giveBack(db, rows, errors) {
     const error = errors[failed[0]]
     if (!(error instanceof NotStarted)) console.error(`${failed.length} failed: ${error.message}`)
     await db.query('SELECT postalytics.nack($1, $2, $3, retry_in => $4, dead => $5, attempts => $6, pause => $7)', [
-      sync, failed.map((n) => rows[n].delivery_id), error.message || 'failed', seconds(error.retryIn ?? error.pause),
+      sync, failed.map((n) => rows[n].delivery_id), error.message.replaceAll('\0', ' ').slice(0, 1000) || 'failed', seconds(error.retryIn ?? error.pause),
       error.dead ?? false, failed.map((n) => rows[n].attempt), seconds(error.pause)])
     if (error.disable) await db.query('SELECT postalytics.disable_sync($1)', [sync])
   }

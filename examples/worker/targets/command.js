@@ -2,7 +2,6 @@
 // node worker.js SYNC command COMMAND...
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { text } from 'node:stream/consumers'
 
 export default function (command, ...args) {
   if (!command) throw new Error('usage: node worker.js SYNC command COMMAND...')
@@ -12,7 +11,9 @@ export default function (command, ...args) {
       const child = spawn(command, args, { stdio: ['pipe', 'ignore', 'pipe'] })
       const ended = once(child, 'close')
       child.stdin.on('error', () => {}).end(delivery.payload)
-      const [message, [status]] = await Promise.all([text(child.stderr), ended])
+      let message = ''
+      child.stderr.on('data', (data) => { if (message.length < 1000) message += data })
+      const [status] = await ended
       if (status !== 0) throw new Error(message || `status ${status}`)
     },
   }

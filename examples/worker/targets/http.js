@@ -2,6 +2,7 @@
 import http from 'node:http'
 import https from 'node:https'
 
+export const REFUSED = 900 // seconds for which refused credentials pause the sync
 export const TIMEOUT = Number(process.env.API_TIMEOUT ?? 15_000) // milliseconds without an answer
 
 // Return the value of an environment variable that must be set.
@@ -19,13 +20,13 @@ export function retryAfter(value, now = Date.now()) {
 }
 
 // An answer that is not a success.  429 pauses the sync for Retry-After, or a minute, and
-// refused credentials pause it for five minutes.  408, 5xx and
+// refused credentials pause it for longer.  408, 5xx and
 // redirects are tried again, others are not.
 export class Refused extends Error {
   constructor(status, text, after) {
     super(`HTTP ${status}: ${status < 400 ? 'a redirect, which is not followed' : String(text).slice(0, 500)}`)
     if (status === 429) this.pause = retryAfter(after) ?? 60
-    else if (status === 401 || status === 403) this.pause = 300
+    else if (status === 401 || status === 403) this.pause = REFUSED
     else if (status === 408 || status >= 500 || status < 400) this.retryIn = retryAfter(after)
     else this.dead = true
   }

@@ -69,7 +69,8 @@ export default function () {
     }
     const errors = []
     for (const record of records) {
-      const [error] = errors.at(-1)?.pause ? [errors.at(-1)] : await send([record])
+      const last = errors.at(-1)
+      const [error] = last && !last.dead ? [last] : await send([record]) // the API is not available: do not try the others
       errors.push(error)
     }
     return errors

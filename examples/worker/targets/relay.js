@@ -3,11 +3,12 @@
 //
 // RELAY_SECRET is the secret, as in whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, or several
 // with blanks between them: the message is signed with each, so that a secret can be
-// replaced without a break.  The URL may have a user and a password.
+// replaced without a break.  The URL may have a user and a password; then pass it as
+// RELAY_URL, because the arguments of a command can be seen by others.
 import { Webhook } from 'standardwebhooks'
 import { Refused, required, retryAfter, TIMEOUT } from './http.js'
 
-export default function (address) {
+export default function (address = process.env.RELAY_URL) {
   if (!URL.canParse(address) || !['http:', 'https:'].includes(new URL(address).protocol)) throw new Error('usage: node worker.js SYNC relay URL')
   const url = new URL(address)
   // User and password in the URL are sent as Basic auth.

@@ -12,7 +12,7 @@
 //                                         e-mail address.
 import jsforce from 'jsforce'
 import { setDefaults } from 'jsforce/lib/request.js'
-import { required, TIMEOUT } from './http.js'
+import { REFUSED, required, TIMEOUT } from './http.js'
 import { byRecord, noRecipient } from './recipient.js'
 
 // By default the client follows redirects to any host, with its token, and repeats queries
@@ -20,17 +20,18 @@ import { byRecord, noRecipient } from './recipient.js'
 const followRedirect = (url) => { throw new Error(`Salesforce redirects to ${url}, which is not followed`) }
 setDefaults({ followRedirect, timeout: TIMEOUT, retry: { maxRetries: 0 } })
 
-const RETRIED = /^(UNABLE_TO_LOCK_ROW|SERVER_UNAVAILABLE|QUERY_TIMEOUT|ERROR_HTTP_(408|5\d\d)|Request Timeout)/
+const RETRIED = /^(UNABLE_TO_LOCK_ROW|SERVER_UNAVAILABLE|QUERY_TIMEOUT|UNKNOWN_EXCEPTION)/ // of a record
 const LIMITED = /^(REQUEST_LIMIT_EXCEEDED|ERROR_HTTP_429|TXN_SECURITY_METERING_ERROR)/
 const EMAILS = 50 // in a query, which is part of a URL
 
-// Return the failure of a call.
+// Return the failure of a call.  It is not the fault of one record, so all are tried again.
+// The message of an error without errorCode, or of a query, quotes e-mail addresses.
 function explain(error) {
-  const code = error.errorCode ?? error.name
-  const failure = new Error(`${code}: ${error.message}`.slice(0, 500))
+  const code = error.errorCode ?? error.code ?? error.type ?? error.name
+  const quotes = !error.errorCode && /request to|query/.test(error.message) || code === 'MALFORMED_QUERY'
+  const failure = new Error(quotes ? `Salesforce: ${code}` : `Salesforce: ${code}: ${error.message}`.slice(0, 500))
   if (LIMITED.test(code)) failure.pause = 600
-  else if (code === 'INVALID_SESSION_ID' || /^Unable to refresh session/.test(error.message)) failure.pause = 300
-  else if (error.errorCode && !RETRIED.test(code)) failure.dead = true
+  else if (/^(INVALID_SESSION_ID|API_DISABLED_FOR_ORG|INSUFFICIENT_ACCESS|ERROR_HTTP_40[13])/.test(code) || /^Unable to refresh session/.test(error.message)) failure.pause = REFUSED
   return failure
 }
 
@@ -79,7 +80,8 @@ export default function () {
     async deliverAll(deliveries) {
       const errors = []
       try {
-        const emailOf = ({ fields, email, is_test: isTest }) => !isTest && !fields?.[idField] && email?.trim().toLowerCase() || undefined
+        // An address that cannot be one would make the query fail for all.
+        const emailOf = ({ fields, email, is_test: isTest }) => !isTest && !fields?.[idField] && /^[^\s\p{Cc}]{1,254}$/u.exec(email?.trim().toLowerCase() ?? '')?.[0] || undefined
         const contacts = await contactsOf([...new Set(deliveries.map(emailOf).filter(Boolean))])
         const records = []
         for (const { delivery, positions } of byRecord(deliveries, (each) => each.is_test ? undefined : `${each.account}/${each.piece_id}`).values()) {
@@ -92,6 +94,7 @@ export default function () {
         }
         const results = records.length === 0 ? []
           : await connection.sobject(object).upsert(records.map(({ record }) => record), externalId, { allOrNone: false })
+        if (results.length !== records.length) throw new Error('it did not confirm all records')
         for (const [n, { success, errors: [error] = [] }] of results.entries()) {
           if (success) continue
           const failure = new Error(`piece ${records[n].delivery.piece_id}: ${error?.statusCode}: ${error?.message}`)
