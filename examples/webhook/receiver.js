@@ -56,7 +56,7 @@ function note(error) {
 // Events of an account with a role of its own go through connections of that role.
 function batcherOf(role) {
   const pool = new pg.Pool({ max: 4, connectionTimeoutMillis: 5000, statement_timeout: STATEMENT_TIMEOUT, query_timeout: STATEMENT_TIMEOUT + 2000, keepAlive: true, ...role })
-  pool.on('error', note)
+  pool.on('error', () => {}) // the next query uses another connection
   return new Batcher(pool, {
     wait: Number(process.env.BATCH_MS ?? 3),
     most: Number(process.env.BATCH_MOST ?? 500),

@@ -98,6 +98,19 @@ async function pausesSync(sync, api, piece, fault, seconds) {
   await is(sync, 'done', piece, `${piece} beside`)
 }
 
+// Each of the faults makes the delivery wait, with these words; then it succeeds.
+async function retries(sync, api, piece, ...faults) {
+  for (const [n, [fault, words]] of faults.entries()) {
+    api.faults.push(fault)
+    if (n === 0) await ingest(event(piece, 4, dolores))
+    else await retryNow(sync)
+    await failed(piece, words)
+    assert.equal(await state(sync, piece), 'waiting')
+  }
+  await retryNow(sync)
+  await is(sync, 'done', piece)
+}
+
 test('Retry-After is a number or a date', () => {
   const now = Date.parse('2026-10-06T12:00:00Z')
   assert.equal(retryAfter('120', now), 120)
@@ -148,14 +161,7 @@ test('Pipedrive', async (t) => {
     assert.equal(of('p2')[0].person_id, 2)
   })
   await t.test('temporary failures are retried', async () => {
-    for (const [fault, words] of [[{ status: 503 }, /^HTTP 503/], ['hang up', /hang up|ECONNRESET/], ['silence', /timeout/]]) {
-      api.faults.push(fault)
-      if (fault.status) await ingest(event('p3', 4, dolores))
-      else await retryNow('pipedrive')
-      await failed('p3', words)
-    }
-    await retryNow('pipedrive')
-    await is('pipedrive', 'done', 'p3')
+    await retries('pipedrive', api, 'p3', [{ status: 503 }, /^HTTP 503/], ['hang up', /hang up|ECONNRESET/], ['silence', /timeout/])
     assert.equal(of('p3').length, 1)
   })
   await t.test('429 pauses the sync, for a date as well', () => pausesSync('pipedrive', api, 'p4',
@@ -219,16 +225,8 @@ test('HubSpot', async (t) => {
   })
   await t.test('429 pauses the sync', () => pausesSync('hubspot', api, 'h7', { status: 429, body: { category: 'RATE_LIMITS', policyName: 'DAILY', message: 'daily limit' } }, 3600))
   await t.test('a token that is refused pauses it, and nothing is dead', () => pausesSync('hubspot', api, 'h8', { status: 401, body: { category: 'INVALID_AUTHENTICATION' } }, 900))
-  await t.test('temporary failures are retried', async () => {
-    for (const [fault, words] of [[{ status: 502, body: 'bad gateway', headers: { 'content-type': 'text/html' } }, /^HTTP 502/], ['hang up', /hang up|ECONNRESET/], ['silence', /timeout/]]) {
-      api.faults.push(fault)
-      if (fault.status) await ingest(event('h9', 4, dolores))
-      else await retryNow('hubspot')
-      await failed('h9', words)
-    }
-    await retryNow('hubspot')
-    await is('hubspot', 'done', 'h9')
-  })
+  await t.test('temporary failures are retried', () => retries('hubspot', api, 'h9',
+    [{ status: 502, body: 'bad gateway', headers: { 'content-type': 'text/html' } }, /^HTTP 502/], ['hang up', /hang up|ECONNRESET/], ['silence', /timeout/]))
   await t.test('neither token nor recipient follows a redirect', () => followsNoRedirect('hubspot', api, 'h10'))
   await stop(worker)
 
@@ -282,28 +280,12 @@ test('Salesforce', async (t) => {
   })
   await t.test('its limits pause the sync', () => pausesSync('salesforce', api, 's8',
     { status: 403, body: [{ errorCode: 'REQUEST_LIMIT_EXCEEDED', message: 'TotalRequests Limit exceeded.' }] }, 600))
-  await t.test('temporary failures are retried', async () => {
-    for (const [fault, words] of [[{ status: 503, body: [{ errorCode: 'SERVER_UNAVAILABLE', message: 'busy' }] }, /SERVER_UNAVAILABLE/], ['silence', /timeout/i]]) {
-      api.faults.push(fault)
-      if (fault.status) await ingest(event('s9', 4, dolores))
-      else await retryNow('salesforce')
-      await failed('s9', words)
-    }
-    await retryNow('salesforce')
-    await is('salesforce', 'done', 's9')
-  })
+  await t.test('temporary failures are retried', () => retries('salesforce', api, 's9',
+    [{ status: 503, body: [{ errorCode: 'SERVER_UNAVAILABLE', message: 'busy' }] }, /SERVER_UNAVAILABLE/], ['silence', /timeout/i]))
   await t.test('the failure of a call makes no delivery dead, and quotes no address', async () => {
-    for (const [fault, words] of [[{ status: 403, headers: { 'content-type': 'text/html' }, body: '<html>' }, /ERROR_HTTP_403/], [{ status: 500, body: [{ errorCode: 'UNKNOWN_EXCEPTION', message: 'x' }] }, /UNKNOWN_EXCEPTION/], [{ status: 400, body: [{ errorCode: 'MALFORMED_QUERY', message: 'dolores@harbourvale.example' }] }, /^Salesforce: MALFORMED_QUERY$/], ['hang up', /^Salesforce: ECONNRESET$/], [{ status: 200, body: { records: [] } }, null], [null, null]]) {
-      api.faults.push(fault)
-      if (fault?.status === 403) await ingest(event('s12', 4, dolores))
-      else await retryNow('salesforce')
-      if (words) await failed('s12', words)
-      if (words) assert.equal(await state('salesforce', 's12'), 'waiting')
-      else break
-    }
-    api.faults.length = 0
-    await retryNow('salesforce')
-    await is('salesforce', 'done', 's12')
+    await retries('salesforce', api, 's12', [{ status: 403, headers: { 'content-type': 'text/html' }, body: '<html>' }, /ERROR_HTTP_403/],
+      [{ status: 500, body: [{ errorCode: 'UNKNOWN_EXCEPTION', message: 'x' }] }, /UNKNOWN_EXCEPTION/],
+      [{ status: 400, body: [{ errorCode: 'MALFORMED_QUERY', message: dolores.email }] }, /^Salesforce: MALFORMED_QUERY$/], ['hang up', /^Salesforce: ECONNRESET$/])
     api.faults.push(null, { status: 200, body: [] })
     await ingest(event('s13', 4, dolores))
     await failed('s13', /did not confirm/)
@@ -365,16 +347,8 @@ test('relay', async (t) => {
     assert.equal(of('r2').length, 2)
   })
   await t.test('429 pauses the sync', () => pausesSync('relay', api, 'r3', { status: 429, headers: { 'retry-after': '1800' } }, 1800))
-  await t.test('a receiver that refuses, stands still or answers without end is tried again', async () => {
-    for (const [fault, words] of [[{ status: 404 }, /HTTP 404/], ['silence', /timeout/], [{ status: 500, body: 'x'.repeat(5e6) }, /^HTTP 500: x{480,500}$/]]) {
-      api.faults.push(fault)
-      if (fault.status === 404) await ingest(event('r4', 4, dolores))
-      else await retryNow('relay')
-      await failed('r4', words)
-    }
-    await retryNow('relay')
-    await is('relay', 'done', 'r4')
-  })
+  await t.test('a receiver that refuses, does not respond or answers without end is tried again', () => retries('relay', api, 'r4',
+    [{ status: 404 }, /HTTP 404/], ['silence', /timeout/], [{ status: 500, body: 'x'.repeat(5e6) }, /^HTTP 500: x{480,500}$/]))
   await t.test('no redirect is followed', () => followsNoRedirect('relay', api, 'r5'))
   await t.test('410 disables the sync', async () => {
     await retryNow('relay')
