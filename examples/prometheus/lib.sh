@@ -1,7 +1,7 @@
 # Starts the exporter, and Prometheus with the rules in the given file.
 folder=$(mktemp -d)
 trap 'kill $exporter $prometheus 2>/dev/null; wait 2>/dev/null; rm -rf "$folder"' EXIT
-psql -Xq -v ON_ERROR_STOP=1 -f setup.sql -c "ALTER ROLE prometheus PASSWORD 'prometheus'"
+psql -Xq -v ON_ERROR_STOP=1 -f setup.sql -f setup.sql -c "ALTER ROLE prometheus PASSWORD 'prometheus'"
 EXPORTER_PORT=$(../free-port)
 # start RULES INTERVAL: waits until both answer.
 start()

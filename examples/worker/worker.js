@@ -101,9 +101,9 @@ try {
 }
 for (let n = 0; !stopping; n++) { // try the hosts in turn
   const hosts = list(process.env.PGHOST, 'localhost'), ports = list(process.env.PGPORT, '5432')
-  const db = new pg.Client({ host: hosts[n % hosts.length], port: +ports[n % ports.length], connectionTimeoutMillis: 10000, keepAlive: true })
+  const db = new pg.Client({ host: hosts[n % hosts.length], port: +ports[n % ports.length], connectionTimeoutMillis: 10_000, query_timeout: 60_000, keepAlive: true })
   await work(db, target).catch((error) => console.error('retrying:', error.message))
-  await db.end().catch(() => {})
+  await Promise.race([db.end().catch(() => {}), sleep(1000)]) // a server that does not respond does not close the connection
   if (!stopping) await sleep(1000)
 }
 process.exit()
