@@ -2,7 +2,7 @@
 # of the piece to $folder/NAME.delivered.  It fails if the id begins with "bad", and takes a
 # second if the id begins with "slow".
 folder=$(mktemp -d)
-trap 'kill $workers 2>/dev/null; rm -rf "$folder"' EXIT
+trap 'kill $workers 2>/dev/null || true; rm -rf "$folder"' EXIT
 gcc -Wall -Wextra -Werror -I"$(pg_config --includedir)" worker.c -o "$folder/worker" -lpq
 cat >"$folder/tell" <<'SH'
 #!/bin/bash
