@@ -215,13 +215,19 @@ test('HubSpot', async (t) => {
     assert.equal(api.calls.length, 2) // 100 and 50, and of each contact once
   })
   await t.test('records are sent one by one if the response does not name those that failed', async () => {
-    api.faults.push({ status: 207, body: { status: 'COMPLETE', results: [], numErrors: 1, errors: [{ status: 'error', category: 'X', message: 'some failed', context: {}, links: {}, errors: [] }], startedAt: '2026-10-06T12:00:00Z', completedAt: '2026-10-06T12:00:00Z' } })
+    const unexplained = { status: 207, body: { status: 'COMPLETE', results: [], numErrors: 1, errors: [{ status: 'error', category: 'X', message: 'some failed', context: {}, links: {}, errors: [] }], startedAt: '2026-10-06T12:00:00Z', completedAt: '2026-10-06T12:00:00Z' } }
+    api.faults.push(unexplained)
     await together('hubspot', event('h3', 4, dolores), event('h4', 4, { email: 'unknown@x.example' }))
     await is('hubspot', 'done', 'h3')
     await is('hubspot', 'dead', 'h4')
     api.faults.push({ status: 400, body: { category: 'VALIDATION_ERROR', message: 'a value is wrong' } })
     await together('hubspot', event('h5', 4, dolores), event('h6', 4, { email: 'bao@vale.example' }))
     await is('hubspot', 'done', 'h5', 'h6')
+    api.faults.push(unexplained, unexplained) // for one of the records, too: the other is sent all the same
+    await together('hubspot', event('h13', 4, dolores), event('h14', 4, { email: 'bao@vale.example' }))
+    await until('one of them', async () => [await state('hubspot', 'h13'), await state('hubspot', 'h14')].sort().join() === 'done,waiting')
+    await retryNow('hubspot')
+    await is('hubspot', 'done', 'h13', 'h14')
   })
   await t.test('429 pauses the sync', () => pausesSync('hubspot', api, 'h7', { status: 429, body: { category: 'RATE_LIMITS', policyName: 'DAILY', message: 'daily limit' } }, 3600))
   await t.test('a token that is refused pauses it, and nothing is dead', () => pausesSync('hubspot', api, 'h8', { status: 401, body: { category: 'INVALID_AUTHENTICATION' } }, 900))

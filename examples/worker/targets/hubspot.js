@@ -65,12 +65,13 @@ export default function () {
       if (answer?.results?.length === accepted) return errors
       if (records.length === 1) return [new Error(answer?.errors?.[0]?.message ?? 'HubSpot did not confirm the record')]
     } catch (error) {
-      if (!error.dead || records.length === 1) return records.map(() => error)
+      error.stops = !error.dead // the API is not available, so the other records need not be tried
+      if (error.stops || records.length === 1) return records.map(() => error)
     }
     const errors = []
     for (const record of records) {
       const last = errors.at(-1)
-      const [error] = last && !last.dead ? [last] : await send([record]) // the API is not available: do not try the others
+      const [error] = last?.stops ? [last] : await send([record])
       errors.push(error)
     }
     return errors
