@@ -35,7 +35,8 @@ const reports = new Reports(pool)
 const watching = new Set()
 let report = { campaigns: [], days: [], syncs: [], latest: [] }
 // Why the database is not available, or null.
-let down = 'not yet connected'
+const NOT_YET = 'not yet connected'
+let down = NOT_YET
 let stale = true
 let wake = () => {}
 pool.on('error', () => {}) // the next query uses another connection
@@ -55,8 +56,8 @@ const sendState = () => sendAll(`data: ${state()}\n\n`)
 // Pages get the reason, and the log the error, which may quote addresses and roles.
 function note(reason, error) {
   if (reason === down) return
-  if (reason && down === null || down === 'not yet connected') server.log[reason ? 'error' : 'info'](reason ? `the database is not available: ${reason}: ${error.message}` : 'connected')
-  else if (!reason) server.log.warn('the database is available again')
+  if (!reason) server.log[down === NOT_YET ? 'info' : 'warn'](down === NOT_YET ? 'connected' : 'the database is available again')
+  else if (down === null || down === NOT_YET) server.log.error(`the database is not available: ${reason}: ${error.message}`)
   down = reason
   sendState()
 }

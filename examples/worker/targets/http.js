@@ -20,8 +20,8 @@ export function retryAfter(value, now = Date.now()) {
 }
 
 // An answer that is not a success.  429 pauses the sync for Retry-After, or a minute, and
-// refused credentials pause it for longer.  408, 5xx and
-// redirects are tried again, others are not.
+// refused credentials pause it for longer.  408, 5xx and redirects are tried again, others
+// are not.
 export class Refused extends Error {
   constructor(status, text, after) {
     super(`HTTP ${status}: ${status < 400 ? 'a redirect, which is not followed' : String(text).slice(0, 500)}`)

@@ -82,15 +82,13 @@ export default function () {
     lease: '5 minutes',
 
     async deliverAll(deliveries) {
-      const errors = deliveries.map((delivery) => {
-        if (!delivery.is_test && !recordOf(delivery)) return noRecipient(delivery, object === 'contacts' ? `neither ${idField} nor an e-mail address` : `no ${idField}`)
+      const found = deliveries.map((delivery) => delivery.is_test ? undefined : recordOf(delivery))
+      const errors = deliveries.map((delivery, n) => {
+        if (!delivery.is_test && !found[n]) return noRecipient(delivery, object === 'contacts' ? `neither ${idField} nor an e-mail address` : `no ${idField}`)
       })
-      const keyOf = (delivery) => {
-        const record = delivery.is_test ? undefined : recordOf(delivery)
-        return record && (template ? String(delivery.delivery_id) : `${record.idProperty ?? ''} ${record.id}`)
-      }
+      const keyOf = (delivery, n) => found[n] && (template ? String(delivery.delivery_id) : `${found[n].idProperty ?? ''} ${found[n].id}`)
       const records = [...byRecord(deliveries, keyOf).values()].map(({ delivery, positions }) => {
-        const record = recordOf(delivery)
+        const record = found[positions[0]]
         const event = template && {
           eventTemplateId: template,
           id: `postalytics-${delivery.delivery_id}`, // HubSpot keeps one event for each id

@@ -4,7 +4,7 @@
 // PIPEDRIVE_TOKEN is the API token.  PIPEDRIVE_URL is needed only for tests.
 import { ActivitiesApi, Configuration, PersonsApi } from 'pipedrive/v2'
 import { Refused, required, TIMEOUT } from './http.js'
-import { noRecipient } from './recipient.js'
+import { isFinished, note, noRecipient, subject } from './recipient.js'
 
 // Parse a response.  For an error the client throws only what this returns, so that must
 // contain the status and the headers as well.
@@ -47,10 +47,10 @@ export default function () {
     async deliver(delivery, db) {
       if (delivery.is_test) return
       const activity = {
-        subject: `Mail piece: ${delivery.label}`,
+        subject: subject(delivery),
         type: 'task',
-        done: ['ProcessedForDelivery', 'ReturnedToSender'].includes(delivery.status),
-        note: `Mail piece ${delivery.piece_id} of ${delivery.campaign_name ?? 'a campaign'}`,
+        done: isFinished(delivery),
+        note: note(delivery),
       }
       const key = [delivery.piece_id, delivery.account]
       const { rows } = await db.query('SELECT activity_id FROM public.pipedrive_activity WHERE (piece_id, account) = ($1, $2)', key)

@@ -13,7 +13,7 @@
 import jsforce from 'jsforce'
 import { setDefaults } from 'jsforce/lib/request.js'
 import { REFUSED, required, TIMEOUT } from './http.js'
-import { byRecord, noRecipient } from './recipient.js'
+import { byRecord, isFinished, note, noRecipient, subject } from './recipient.js'
 
 // By default the client follows redirects to any host, with its token, and repeats queries
 // for half a minute.
@@ -65,9 +65,9 @@ export default function () {
     if (object !== 'Task') return { ...key, Status__c: label, Status_At__c: new Date(time).toISOString(), Campaign__c: campaign, Contact__c: contact }
     return {
       ...key,
-      Subject: `Mail piece: ${label}`,
-      Description: `Mail piece ${piece} of ${campaign ?? 'a campaign'}`,
-      Status: ['ProcessedForDelivery', 'ReturnedToSender'].includes(delivery.status) ? 'Completed' : 'Not Started',
+      Subject: subject(delivery),
+      Description: note(delivery),
+      Status: isFinished(delivery) ? 'Completed' : 'Not Started',
       ActivityDate: new Date(time).toISOString().slice(0, 10),
       WhoId: contact,
     }
