@@ -14,7 +14,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o \
 	storage/partition.o storage/partition_worker.o \
 	journey/campaign.o journey/journey.o journey/piece.o \
-	sync/ack.o sync/aside.o sync/breaker.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/disable.o sync/due.o sync/fetch.o sync/look.o sync/place.o \
+	sync/ack.o sync/aside.o sync/breaker.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/disable.o sync/due.o sync/fetch.o sync/link.o sync/look.o sync/place.o \
 	sync/verdict.o sync/match.o sync/notification.o sync/notify.o sync/pace.o sync/pause.o sync/sibling.o sync/sync.o sync/tally.o sync/timeline.o sync/turn.o sync/wake.o \
 	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
 	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
@@ -35,7 +35,7 @@ SQL = $(addprefix src/, \
 	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/production_error.sql storage/maintenance_log.sql \
 	journey/piece.sql journey/campaign.sql \
 	sync/sync.sql sync/due.sql sync/match.sql sync/notification.sql sync/delivery.sql sync/fetch.sql \
-	sync/ack.sql sync/replay.sql sync/breaker.sql sync/pause.sql sync/pace.sql sync/tally.sql sync/create_sync.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql \
+	sync/ack.sql sync/replay.sql sync/breaker.sql sync/pause.sql sync/pace.sql sync/tally.sql sync/create_sync.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql sync/link.sql \
 	ingest/ingest.sql ingest/rejects.sql ingest/retry.sql ingest/inbox.sql \
 	ingest/offer.sql ingest/inserted.sql ingest/refold.sql \
 	report/bar.sql report/payload.sql report/calendar.sql report/facts.sql \
@@ -52,7 +52,7 @@ DATA_built = $(INSTALL_SQL)
 DATA = $(filter-out releases/$(INSTALL_SQL), $(wildcard releases/*.sql))
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
-	attack names calendar altered distributed arrives figures limits correct forget feed
+	attack names calendar altered distributed arrives figures limits correct forget feed link
 ISOLATION = same_month same_piece same_event progress two_fetches \
 	expired_lease nack_ack drop_fetch since retire_ingest retry_ingest move_ingest \
 	grant_drop account_change correct_ingest correct_wait repeat

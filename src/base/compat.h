@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "utils/acl.h"
 #include "utils/rangetypes.h"
+#include "utils/regproc.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
 
@@ -215,6 +216,17 @@ compat_owns_database(Oid database, Oid role)
 	return object_ownercheck(DatabaseRelationId, database, role);
 #else
 	return pg_database_ownercheck(database, role);
+#endif
+}
+
+/* 16 adds an argument for soft errors */
+static inline List *
+compat_qualified_names(const char *string)
+{
+#if PG_VERSION_NUM >= 160000
+	return stringToQualifiedNameList(string, NULL);
+#else
+	return stringToQualifiedNameList(string);
 #endif
 }
 

@@ -1,6 +1,7 @@
 /*
  * extension.c
- *		Finds the extension's relations and owner, and switches to the owner.
+ *		Finds the extension's relations and owner, switches to the owner, and sets
+ *		configuration parameters for a while.
  *
  * table.c checks the columns and keys of the relations.
  *
@@ -16,6 +17,7 @@
 #include "catalog/pg_proc.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -132,4 +134,11 @@ void
 restore_user(SavedUser before)
 {
 	SetUserIdAndSecContext(before.user, before.context);
+}
+
+/* Set a configuration parameter until the caller's GUC nest level ends. */
+void
+set_parameter(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }

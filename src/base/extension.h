@@ -35,5 +35,6 @@ extern Oid	extension_relation(const char *name);
 extern Oid	extension_owner(void);
 extern SavedUser switch_to_owner(void);
 extern void restore_user(SavedUser before);
+extern void set_parameter(const char *name, const char *value);
 
 #endif							/* POSTALYTICS_EXTENSION_H */

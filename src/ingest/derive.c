@@ -17,6 +17,7 @@
 #include "ingest/offer.h"
 #include "journey/campaign.h"
 #include "journey/journey.h"
+#include "sync/link.h"
 #include "sync/match.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -30,6 +31,8 @@ struct Derivation
 	JourneyWriter *journeys;	/* NULL if only campaigns are derived */
 	CampaignWriter *campaigns;
 	SyncMatch  *syncs;			/* NULL unless the events are new */
+	LinkWriter *links;			/* NULL unless the events are new and contacts
+								 * are linked */
 };
 
 /*
@@ -50,7 +53,10 @@ derive_begin(DeriveKind kind)
 		derivation->journeys = journey_writer_create(context, kind == DERIVE_PIECES);
 	derivation->campaigns = campaign_writer_create(context);
 	if (kind == DERIVE_NEW)
+	{
 		derivation->syncs = sync_match_begin(context);
+		derivation->links = link_writer_create(context);
+	}
 	return derivation;
 }
 
@@ -75,6 +81,8 @@ derive_piece(Derivation *derivation, const EventKey *key)
 	derivation->key = *key;
 	derivation->key.piece = copy;
 	derivation->key.account = copy + key->piece_length;
+	if (derivation->links != NULL)
+		link_add(derivation->links, key);
 	return derivation->piece_context;
 }
 
@@ -205,5 +213,7 @@ derive_end(Derivation *derivation)
 	campaign_finish(derivation->campaigns);
 	if (derivation->syncs != NULL)
 		sync_match_finish(derivation->syncs);
+	if (derivation->links != NULL)
+		link_finish(derivation->links);
 	MemoryContextDelete(derivation->context);
 }

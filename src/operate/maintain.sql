@@ -294,8 +294,9 @@ BEGIN
         END IF;
         EXIT WHEN NOT part.more;
     END LOOP;
+    PERFORM postalytics.retry_links();
     RETURN QUERY SELECT s.* FROM postalytics.shrink_deliveries() AS s;
 END
 $$;
 COMMENT ON FUNCTION postalytics.maintain() IS
-    'create partitions in advance, retire what is older than the settings retention, history, piece_retention and reject_retention allow, and shrink deliveries_unfinished; returns what was done';
+    'create partitions in advance, retire what is older than the settings retention, history, piece_retention and reject_retention allow, write pending pieces into linked contacts, and shrink deliveries_unfinished; returns what was done';

@@ -76,6 +76,14 @@ CREATE POLICY readers ON postalytics.syncs
            OR accounts OPERATOR(pg_catalog.<@) (SELECT postalytics.readable_accounts())::text[]);
 CREATE POLICY managers ON postalytics.syncs
     USING ((SELECT postalytics.is_manager()));
+ALTER TABLE postalytics.contact_links ENABLE ROW LEVEL SECURITY;
+CREATE POLICY managers ON postalytics.contact_links
+    FOR SELECT
+    USING ((SELECT postalytics.is_manager()));
+ALTER TABLE postalytics.pending_links ENABLE ROW LEVEL SECURITY;
+CREATE POLICY managers ON postalytics.pending_links
+    FOR SELECT
+    USING ((SELECT postalytics.is_manager()));
 -- A role sees the pauses and breaker events of the syncs that it can see.
 ALTER TABLE postalytics.pauses ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.pauses
@@ -247,7 +255,7 @@ AS $$
         ('manage', 'SELECT, UPDATE (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered,
                                     durable, max_attempts, notify_events, rate, per, max_leased, breaker, errors) ON postalytics.syncs'),
         ('manage', 'SELECT ON postalytics.settings, postalytics.bindings, postalytics.maintenance_log, postalytics.audit_log,
-                        postalytics.metrics'),
+                        postalytics.metrics, postalytics.contact_links, postalytics.pending_links'),
         ('manage', 'EXECUTE ON FUNCTION
                       postalytics.create_sync(text, text[], text[], text[], interval, text[], boolean, boolean, boolean,
                                               integer, text, boolean, timestamptz, boolean, integer, interval, integer,
@@ -257,6 +265,7 @@ AS $$
                       postalytics.test_sync(text), postalytics.replay_sync(text, timestamptz, timestamptz),
                       postalytics.redrive(text, text[], text[], text[], text[], timestamptz, timestamptz),
                       postalytics.discard(text, text, text[], text[], text[], text[], timestamptz, timestamptz),
+                      postalytics.link_contacts(regclass, text, name, name, name, name), postalytics.unlink_contacts(text),
                       postalytics.retry_rejects(), postalytics.configure(text, text),
                       postalytics.setting(text), postalytics.known_settings(),
                       postalytics.maintain(), postalytics.ensure_partitions(timestamptz, timestamptz), postalytics.check_setup(),

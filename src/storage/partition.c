@@ -302,13 +302,6 @@ parent_tablespace(const Parent *parent)
 	return OidIsValid(tablespace) ? get_tablespace_name(tablespace) : "";
 }
 
-/* Set a configuration parameter until the caller's GUC nest level ends. */
-static void
-set_default(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
 /*
  * Lock the parent in SHARE UPDATE EXCLUSIVE mode to create a leaf for a time.
  * Gives up after timeout milliseconds, or when another session has created the
@@ -365,8 +358,8 @@ create_leaf(const Parent *parent, const char *leaf, TimestampTz start)
 	Datum		oid;
 
 	SPI_connect();
-	set_default("default_tablespace", parent_tablespace(parent));
-	set_default("default_table_access_method", "heap");
+	set_parameter("default_tablespace", parent_tablespace(parent));
+	set_parameter("default_table_access_method", "heap");
 	run_commands(psprintf("CREATE TABLE postalytics.%s"
 						  " (LIKE postalytics.%s INCLUDING DEFAULTS INCLUDING STORAGE"
 						  " INCLUDING CONSTRAINTS INCLUDING GENERATED)",

@@ -123,6 +123,13 @@ static SqlQuery rejects_query = {
 	.result = SPI_OK_SELECT
 };
 
+static SqlQuery links_query = {
+	.sql = "SELECT"
+	" FROM postalytics.retry_links() AS r (done)"
+	" WHERE r.done > 0",
+	.result = SPI_OK_SELECT
+};
+
 static SqlQuery shrink_query = {
 	.sql = "SELECT count(*)"
 	" FROM postalytics.shrink_deliveries() AS s"
@@ -174,14 +181,15 @@ maintain_by_leaf(MemoryContext context)
 }
 
 /*
- * The steps of maintenance.  STEP_PIECES and STEP_REJECTS are repeated until no
- * parts are left.
+ * The steps of maintenance.  STEP_PIECES, STEP_REJECTS and STEP_LINKS are repeated until
+ * no parts are left.
  */
 typedef enum Step
 {
 	STEP_LEAVES,
 	STEP_PIECES,
 	STEP_REJECTS,
+	STEP_LINKS,
 	STEP_SHRINK,
 	N_STEPS
 } Step;
@@ -198,7 +206,9 @@ take_step(Step step, MemoryContext context)
 		case STEP_PIECES:
 			return retire_part(&pieces_query) ? step : STEP_REJECTS;
 		case STEP_REJECTS:
-			return retire_part(&rejects_query) ? step : STEP_SHRINK;
+			return retire_part(&rejects_query) ? step : STEP_LINKS;
+		case STEP_LINKS:
+			return retire_part(&links_query) ? step : STEP_SHRINK;
 		default:
 			maintain_by_query(&shrink_query);
 			return N_STEPS;
