@@ -21,4 +21,10 @@ SELECT postalytics.ack('all', array_agg(delivery_id)) FROM postalytics.fetch('al
 SELECT postalytics.nack('all', array_agg(delivery_id), 'HTTP "503"') FROM postalytics.fetch('all', 50);
 SELECT count(*) FROM postalytics.fetch('all', 50);
 SELECT count(*) FROM postalytics.maintain();
+-- Contacts in a schema of its own, one of which could not be written.
+CREATE SCHEMA crm;
+CREATE TABLE crm.contact (id text PRIMARY KEY, mail_status text, mail_status_at timestamptz);
+INSERT INTO crm.contact VALUES ('4992');
+SELECT postalytics.link_contacts('crm.contact', 'i');
+INSERT INTO postalytics.pending_links (contacts, piece_id, account) VALUES ('crm.contact', '492', '');
 CREATE VIEW public.mine AS SELECT piece_id FROM postalytics.pieces WHERE status OPERATOR(postalytics.>>) 'Mailed';

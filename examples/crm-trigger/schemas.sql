@@ -31,6 +31,8 @@ CREATE TABLE public.res_partner (
     additional_identifiers jsonb,
     active boolean,
     is_company boolean,
+    x_mail_status varchar,		-- a custom field
+    x_mail_status_at timestamp,	-- a custom field
     CONSTRAINT res_partner_check_name CHECK ((type = 'contact' AND name IS NOT NULL) OR type <> 'contact')
 );
 ALTER TABLE public.res_partner OWNER TO odoo;
@@ -54,7 +56,9 @@ CREATE TABLE workspace_1wgvd1injqtife6y4rvfbu3h5.person (
     "jobTitle" text,
     "phonesPrimaryPhoneNumber" text,
     position double precision NOT NULL DEFAULT 0,
-    "companyId" uuid
+    "companyId" uuid,
+    "mailStatus" text,				-- a custom field
+    "mailStatusAt" timestamptz		-- a custom field
 );
 ALTER TABLE workspace_1wgvd1injqtife6y4rvfbu3h5.person OWNER TO twenty;
 INSERT INTO workspace_1wgvd1injqtife6y4rvfbu3h5.person (id, "nameFirstName", "emailsPrimaryEmail", "deletedAt")

@@ -225,6 +225,30 @@ $$;
 COMMENT ON FUNCTION postalytics.check_syncs() IS
     'internal: findings about syncs';
 
+CREATE FUNCTION postalytics.check_contacts()
+RETURNS SETOF postalytics.setup_finding
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'error', 'contacts',
+           format('The status of %s pieces has not been written into %s since %s%s.', p.pieces, p.contacts, date_trunc('second', p.since),
+                  (SELECT format(': %s', l.detail)
+                   FROM postalytics.maintenance_log AS l
+                   WHERE l.relation = p.contacts
+                     AND l.action = 'not linked'
+                     AND l.at > now() - interval '1 day'
+                   ORDER BY l.at DESC
+                   LIMIT 1)),
+           'Remove the cause, or call unlink_contacts(). The next ingest and maintain() try again.'
+    FROM (SELECT p.contacts, count(*) AS pieces, min(p.since) AS since
+          FROM postalytics.pending_links AS p
+          GROUP BY p.contacts) AS p
+    WHERE p.since < now() - interval '1 hour'
+$$;
+COMMENT ON FUNCTION postalytics.check_contacts() IS
+    'internal: findings about linked contacts';
+
 -- Samples the events of the latest months, as create_sync does.  The accounts are not
 -- named, because managers may not read payloads.
 CREATE FUNCTION postalytics.check_payload_accounts()
@@ -457,7 +481,7 @@ DECLARE
     findings postalytics.setup_finding[] := '{}';
     found postalytics.setup_finding[];
 BEGIN
-    FOREACH each IN ARRAY '{check_server,check_maintenance,check_syncs,check_payload_accounts,check_roles}'::text[] LOOP
+    FOREACH each IN ARRAY '{check_server,check_maintenance,check_syncs,check_contacts,check_payload_accounts,check_roles}'::text[] LOOP
         BEGIN
             EXECUTE format('SELECT array_agg(f) FROM postalytics.%I() AS f', each) INTO found;
             findings := findings || found;

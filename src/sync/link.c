@@ -564,11 +564,11 @@ keep_skipped(const Link *link, SPITupleTable *result, MemoryContext context)
 /* ---- writing without failing ---- */
 
 static SqlQuery log_query = {
-	.sql = "SELECT postalytics.log_maintenance('failed', $1, $2)"
+	.sql = "SELECT postalytics.log_maintenance('not linked', $1, $2)"
 	" WHERE NOT EXISTS (SELECT"
 	"                   FROM postalytics.maintenance_log AS l"
 	"                   WHERE l.relation = $1"
-	"                     AND l.action = 'failed'"
+	"                     AND l.action = 'not linked'"
 	"                     AND l.at > now() - '1 hour'::interval)",
 	.result = SPI_OK_SELECT,
 	.nparameters = 2,
@@ -729,7 +729,9 @@ static SqlQuery link_query = {
 };
 
 static SqlQuery unlink_query = {
-	.sql = "DELETE FROM postalytics.contact_links AS l WHERE l.contacts = $1",
+	.sql = "WITH pending AS ("
+	"     DELETE FROM postalytics.pending_links AS p WHERE p.contacts = $1)"
+	" DELETE FROM postalytics.contact_links AS l WHERE l.contacts = $1",
 	.result = SPI_OK_DELETE,
 	.nparameters = 1,
 	.types = {TEXTOID}

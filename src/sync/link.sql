@@ -35,8 +35,7 @@ EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.contact_links ENABLE ALWAYS TRIGGER configuration_changed;
 
 CREATE TABLE postalytics.pending_links (
-    contacts text COLLATE "C" NOT NULL
-        REFERENCES postalytics.contact_links (contacts) ON DELETE CASCADE,
+    contacts text COLLATE "C" NOT NULL,
     piece_id text COLLATE "C" NOT NULL,
     account text COLLATE "C" NOT NULL,
     since timestamptz NOT NULL DEFAULT pg_catalog.now(),

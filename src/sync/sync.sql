@@ -110,9 +110,30 @@ FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.syncs ENABLE ALWAYS TRIGGER configuration_changed;
 
--- A binding to a sync is deleted with the sync.
-ALTER TABLE postalytics.bindings
-    ADD FOREIGN KEY (sync) REFERENCES postalytics.syncs (name) ON UPDATE CASCADE ON DELETE CASCADE;
+-- A binding to a sync is deleted with the sync, so that it does not apply to a later sync
+-- of the same name.  A foreign key would make pg_restore --jobs fail, which restores the
+-- data of an extension's tables in any order.
+CREATE FUNCTION postalytics.forget_bindings()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM postalytics.bindings AS b
+    WHERE b.sync IS NOT NULL
+      AND NOT EXISTS (SELECT
+                      FROM postalytics.syncs AS s
+                      WHERE s.name = b.sync);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION postalytics.forget_bindings() IS
+    'internal: trigger function that deletes the bindings to syncs that do not exist any more';
+
+CREATE TRIGGER forget_bindings
+AFTER UPDATE OF name OR DELETE OR TRUNCATE ON postalytics.syncs
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.forget_bindings();
 
 CREATE FUNCTION postalytics.raise_undefined_sync(name text)
 RETURNS void

@@ -6,7 +6,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my @tables = qw(events pieces campaigns rejects production_errors field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months configuration bindings);
+my @tables = qw(events pieces campaigns rejects production_errors field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months configuration bindings contact_links pending_links);
 
 my $old = PostgreSQL::Test::Cluster->new('old');
 $old->init(allows_streaming => 1);
@@ -46,6 +46,8 @@ sub goes_on
 		'5022|5022', "$title: ids continue");
 	is($node->safe_psql($dbname, q{SELECT status FROM postalytics.pieces WHERE piece_id = 'new'}),
 		'InTransit', "$title: pieces follow");
+	is($node->safe_psql($dbname, q{SELECT count(*) FROM postalytics.pending_links}), $title eq 'one_schema' ? '3' : '0',
+		"$title: contacts are written if they were restored");
 }
 
 my $dump = PostgreSQL::Test::Utils::tempdir();
@@ -174,6 +176,14 @@ for my $role ('feed', "Reader's", 'all_reader', 'worker', 'manager', 'monitor')
 }
 goes_on($other, 'restored', 'elsewhere');
 is($other->safe_psql('restored', q{SELECT postalytics.maintain(); SELECT count(*) FROM pg_policies WHERE policyname = 'readers_of_all' AND roles = '{all_reader}'}) =~ s/.*\n//sr, '7', 'maintain creates the policies that a dump leaves out');
+
+# In parallel, the bindings may be restored before the syncs.
+$old->safe_psql('postgres', "SELECT count(postalytics.create_sync('sync' || i)) FROM generate_series(1, 2000) AS i; CREATE DATABASE parallel; SELECT postalytics.grant_sync('worker', 'sync2000')");
+command_ok([ 'pg_dump', '-Fd', '-f', "$dump/parallel", '-d', $old->connstr('postgres') ], 'pg_dump with many syncs');
+command_ok([ 'pg_restore', '--exit-on-error', '-j4', '-d', $old->connstr('parallel'), "$dump/parallel" ], 'pg_restore --jobs');
+same_rows($old, 'parallel', 'parallel');
+$old->safe_psql('postgres', q{SELECT count(postalytics.drop_sync('sync' || i)) FROM generate_series(1, 2000) AS i});
+is($old->safe_psql('postgres', q{SELECT count(*) FROM postalytics.bindings WHERE sync = 'sync2000'}), '0', 'a binding is deleted with its sync');
 
 $_->stop for $old, $new, $copy, $other;
 done_testing();
