@@ -38,7 +38,8 @@ $node->safe_psql('postgres', q{
 	SELECT postalytics.grant_sync('sync', 'own'), postalytics.grant_manage('manage'), postalytics.grant_monitor('monitor')});
 
 # Give each account a returned piece, a visit, a reject, deliveries that are done and
-# failed, and a production error.  Also add a field name and a status name.
+# failed, a production error, and a piece whose contact is pending.  Also add a field name
+# and a status name.
 sub fill
 {
 	$node->safe_psql('postgres', qq{
@@ -53,6 +54,7 @@ sub fill
 		SELECT postalytics.ack(s, array_agg(delivery_id)) FROM unnest('{own,another}'::text[]) AS s, postalytics.fetch(s, 1) GROUP BY s;
 		INSERT INTO postalytics.field_names VALUES ('ref', 'mail_id');
 		INSERT INTO postalytics.status_names VALUES ('sent', 'Mailed');
+		INSERT INTO postalytics.pending_links (contacts, piece_id, account) VALUES ('no.contacts', '1', 'a'), ('no.contacts', '1', 'b');
 		SELECT postalytics.maintain()});
 }
 fill();
