@@ -107,6 +107,19 @@ SELECT unlink_contacts('no such, name');
 SELECT unlink_contacts('no_such');
 SELECT unlink_contacts('no_such.table');
 
+-- Columns of domains, and partitioned contacts.
+SET ROLE regress_postalytics_crm;
+CREATE DOMAIN crm.key AS integer CHECK (VALUE > 0);
+CREATE DOMAIN crm.label AS varchar(40);
+CREATE TABLE crm.parted (id crm.key, mail_status crm.label, mail_status_at timestamptz) PARTITION BY RANGE (id);
+CREATE TABLE crm.parted_1 PARTITION OF crm.parted FOR VALUES FROM (1) TO (8);
+CREATE TABLE crm.parted_2 PARTITION OF crm.parted FOR VALUES FROM (8) TO (100);
+INSERT INTO crm.parted VALUES (7), (8);
+RESET ROLE;
+SELECT link_contacts('crm.parted', 'crm_id');
+TABLE crm.parted;
+SELECT unlink_contacts('crm.parted');
+
 -- Names that need quotes, and a field that looks like SQL.
 SET ROLE regress_postalytics_crm;
 CREATE TABLE crm."Con'tact; --" ("i""d" bigint PRIMARY KEY, "mail status" text, "at'" timestamptz);

@@ -145,8 +145,8 @@ first_link(void)
 #define EQUALS	" OPERATOR(pg_catalog.=) "
 
 /*
- * Return the type of a column of the contacts.  Error 42703 if the column does not
- * exist.
+ * Return the type of a column of the contacts, or the base type if it is a domain.  Error
+ * 42703 if the column does not exist.
  */
 static Oid
 column_type(Oid contacts, const char *column)
@@ -157,7 +157,7 @@ column_type(Oid contacts, const char *column)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of relation \"%s\" does not exist", column, get_rel_name(contacts))));
-	return get_atttype(contacts, attribute);
+	return getBaseType(get_atttype(contacts, attribute));
 }
 
 /*
@@ -338,14 +338,16 @@ kept_plan(const char *sql)
 {
 	static KeptPlan *plans;
 	KeptPlan   *kept;
+	SPIPlanPtr	plan;
 
 	for (kept = plans; kept != NULL; kept = kept->next)
 		if (strcmp(kept->sql, sql) == 0)
 			return kept->plan;
-	kept = MemoryContextAllocZero(TopMemoryContext, sizeof(KeptPlan));
-	kept->plan = SPI_prepare(sql, 0, NULL);
-	if (kept->plan == NULL || SPI_keepplan(kept->plan) != 0)
+	plan = SPI_prepare(sql, 0, NULL);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	kept = MemoryContextAlloc(TopMemoryContext, sizeof(KeptPlan));
+	kept->plan = plan;
 	kept->sql = MemoryContextStrdup(TopMemoryContext, sql);
 	kept->next = plans;
 	plans = kept;
