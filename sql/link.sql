@@ -101,6 +101,13 @@ SELECT link_contacts('crm.lead', 'crm_id', id_column => 'key', status_at_column 
 SELECT link_contacts('crm.lead', 'crm_id', id_column => 'key', email_column => 'mail_status_at');
 \set VERBOSITY terse
 SELECT link_contacts('crm.partner_pkey', 'crm_id');
+CREATE TEMP TABLE contact (id integer, mail_status text, mail_status_at timestamptz);
+SELECT link_contacts('contact', 'crm_id');
+DROP TABLE contact;
+\set VERBOSITY terse
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT link_contacts('crm.lead', 'crm_id', id_column => 'key');
+ROLLBACK;
 SELECT link_contacts(0, 'crm_id');
 SELECT unlink_contacts(NULL);
 SELECT unlink_contacts('no such, name');
@@ -146,6 +153,9 @@ SELECT ingest(piece('t', 5, '2026-10-15', NULL, '7'));
 SELECT count(*) FROM pending_links;
 GRANT USAGE ON SCHEMA crm TO regress_postalytics_crm;
 SELECT ingest(piece('u', 6, '2026-10-15', NULL, NULL));
+SELECT count(*) AS failed_just_now FROM pending_links;
+UPDATE pending_links SET failed_at = failed_at - interval '2 minutes';
+SELECT ingest(piece('u', 5, '2026-10-14', NULL, NULL));
 SELECT * FROM crm.lead WHERE key = '7';
 SELECT count(*) FROM pending_links;
 DROP TABLE crm.lead;
@@ -153,6 +163,56 @@ SELECT ingest(piece('v', 6, '2026-10-16', NULL, '7'));
 SELECT count(*) FROM pending_links;
 SELECT unlink_contacts('crm.lead');
 SELECT count(*) FROM pending_links;
+
+-- One contact that cannot be written does not keep the others from being written.
+ALTER TABLE crm.partner ADD CHECK (id <> 2 OR mail_status_at < '2026-10-16');
+SELECT ingest(json_build_array(piece('1st', 6, '2026-10-16', 'one@x.example', NULL), piece('2nd', 6, '2026-10-16', 'two@x.example', NULL),
+                               piece('3rd', 6, '2026-10-16', 'gone@x.example', NULL)));
+SELECT piece_id FROM pending_links ORDER BY 1;
+SELECT retry_links();
+SELECT piece_id FROM pending_links ORDER BY 1;
+ALTER TABLE crm.partner DROP CONSTRAINT partner_check;
+SELECT retry_links();
+
+-- What is pending for contacts that are not linked is deleted.
+INSERT INTO pending_links (contacts, piece_id, account, failed_at) VALUES ('crm.no', 'a', '', '-infinity');
+SELECT retry_links();
+SELECT count(*) FROM pending_links;
+
+-- A manager cannot write into a table of another role, by giving it a name of its own.
+CREATE ROLE regress_postalytics_mallory;
+SELECT grant_manage('regress_postalytics_mallory'), grant_read('regress_postalytics_mallory');
+CREATE SCHEMA mallory AUTHORIZATION regress_postalytics_mallory;
+CREATE SCHEMA app AUTHORIZATION regress_postalytics_mallory;
+CREATE TABLE app.users (id integer, mail_status text, mail_status_at timestamptz);
+INSERT INTO app.users VALUES (1);
+SET ROLE regress_postalytics_mallory;
+SELECT postalytics.link_contacts('app.users', 'crm_id');
+CREATE TABLE mallory.users (id integer, mail_status text, mail_status_at timestamptz);
+SELECT postalytics.link_contacts('mallory.users', 'crm_id');
+DROP TABLE mallory.users;
+RESET ROLE;
+ALTER SCHEMA mallory RENAME TO gone;
+ALTER SCHEMA app RENAME TO mallory;
+SELECT ingest(piece('1st', 5, '2026-10-15', NULL, '1'));
+TABLE mallory.users;
+SELECT contacts, piece_id FROM pending_links;
+SELECT unlink_contacts('mallory.users');
+DROP SCHEMA mallory, gone CASCADE;
+
+-- An error that looks like a canceled query does not fail ingest, and nobody but the
+-- server log learns what an error says.
+SET ROLE regress_postalytics_crm;
+CREATE FUNCTION crm.cancel() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'address of %', OLD.id USING ERRCODE = 'query_canceled'; END $$;
+CREATE TRIGGER cancel BEFORE UPDATE ON crm.partner FOR EACH ROW EXECUTE FUNCTION crm.cancel();
+RESET ROLE;
+SET client_min_messages = log;
+DELETE FROM maintenance_log;
+SELECT ingest(piece('4th', 6, '2026-10-17', 'one@x.example', NULL));
+SET client_min_messages = warning;
+SELECT action, relation, detail FROM maintenance_log;
+DROP TRIGGER cancel ON crm.partner;
+SELECT retry_links();
 
 -- What the owner may not read is not written.
 SELECT revoke_read('regress_postalytics_crm');
@@ -196,4 +256,4 @@ SELECT DISTINCT action, object FROM audit_log WHERE action LIKE '%link%' ORDER B
 DROP EXTENSION postalytics_status CASCADE;
 DROP SCHEMA crm CASCADE;
 DROP FUNCTION piece;
-DROP ROLE regress_postalytics_crm, regress_postalytics_other;
+DROP ROLE regress_postalytics_crm, regress_postalytics_other, regress_postalytics_mallory;

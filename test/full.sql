@@ -26,5 +26,5 @@ CREATE SCHEMA crm;
 CREATE TABLE crm.contact (id text PRIMARY KEY, mail_status text, mail_status_at timestamptz);
 INSERT INTO crm.contact VALUES ('4992');
 SELECT postalytics.link_contacts('crm.contact', 'i');
-INSERT INTO postalytics.pending_links (contacts, piece_id, account) VALUES ('crm.contact', '492', '');
+INSERT INTO postalytics.pending_links (contacts, piece_id, account, failed_at) VALUES ('crm.contact', '492', '', '-infinity');
 CREATE VIEW public.mine AS SELECT piece_id FROM postalytics.pieces WHERE status OPERATOR(postalytics.>>) 'Mailed';

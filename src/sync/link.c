@@ -12,7 +12,9 @@
  *
  * Ingest neither fails nor waits because of a contact.  Rows that another transaction
  * has locked are skipped, and an error is logged.  In both cases, the pieces are kept in
- * pending_links, and are tried again with the next ones.
+ * pending_links, which is a queue: ingest and maintain() lock its oldest rows, write
+ * their pieces, and delete exactly these rows.  As it has no unique key, a piece that is
+ * just being tried again can become pending once more, and no insertion waits.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -27,6 +29,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "rights/binding.h"
@@ -34,9 +37,11 @@
 #include "sync/delivery.h"
 #include "sync/link.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(postalytics_link_contacts);
 PG_FUNCTION_INFO_V1(postalytics_unlink_contacts);
@@ -45,7 +50,7 @@ PG_FUNCTION_INFO_V1(postalytics_retry_links);
 /* Columns of contact_links, as in link.sql: attribute numbers. */
 enum
 {
-	ATTR_CONTACTS = 1, ATTR_ID_FIELD, ATTR_ID_COLUMN, ATTR_EMAIL_COLUMN,
+	ATTR_CONTACTS = 1, ATTR_OWNER, ATTR_ID_FIELD, ATTR_ID_COLUMN, ATTR_EMAIL_COLUMN,
 	ATTR_STATUS_COLUMN, ATTR_STATUS_AT_COLUMN
 };
 
@@ -55,6 +60,8 @@ typedef struct Link
 	const char *name;			/* of the contacts, qualified and quoted */
 	Oid			contacts;		/* InvalidOid in the list of links, because
 								 * the contacts can be created again */
+	const char *owner;			/* role that owned the contacts when they were
+								 * linked */
 	const char *id_field;		/* NULL to find contacts only by e-mail
 								 * address */
 	const char *id_column;
@@ -73,11 +80,18 @@ struct LinkWriter
 };
 
 /*
- * The number of pending pieces that are tried again at a time, and the number of pieces
- * up to which the plan of the update is kept.
+ * The number of pieces up to which the plan of the update is kept, which is also the
+ * number of pending pieces that ingest tries again, and the number that maintain() tries
+ * at a time.
  */
-#define MAX_RETRIED		1000
 #define MAX_FEW			100
+#define MAX_RETRIED		1000
+
+/* Time after an error during which ingest does not try a pending piece again. */
+#define ERROR_PAUSE		USECS_PER_MINUTE
+
+/* Bytes of a message of the contacts' code that are logged. */
+#define MAX_MESSAGE		1000
 
 /* ---- the links in memory ---- */
 
@@ -116,6 +130,7 @@ add_link(TupleTableSlot *row)
 
 	link->name = load_text(row, ATTR_CONTACTS);
 	link->contacts = InvalidOid;
+	link->owner = load_name(row, ATTR_OWNER);
 	link->id_field = load_text(row, ATTR_ID_FIELD);
 	link->id_column = load_name(row, ATTR_ID_COLUMN);
 	link->email_column = load_name(row, ATTR_EMAIL_COLUMN);
@@ -131,11 +146,15 @@ static TableCache links_cache = {
 	.add = add_link
 };
 
-/* Return the list of all links, which is valid until the next call. */
+/*
+ * Return the list of all links, which is valid until the next call.  The lock, which is
+ * held until the transaction ends, lets link_contacts wait for transactions that do not
+ * know the link yet.
+ */
 static const Link *
 first_link(void)
 {
-	LockRelationOid(extension_relation("contact_links"), AccessShareLock);
+	LockRelationOid(extension_relation("contact_links"), RowShareLock);
 	refresh_cache(&links_cache);
 	return links;
 }
@@ -367,11 +386,14 @@ run_statement(const char *sql, bool few)
 		elog(ERROR, "SPI execution failed: %s", SPI_result_code_string(result));
 }
 
-/* Return the qualified and quoted name of a relation. */
+/* Return the qualified and quoted name of a relation, or NULL if it does not exist. */
 static const char *
 qualified_name(Oid relation)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), get_rel_name(relation));
+	const char *name = get_rel_name(relation);
+
+	return name == NULL ? NULL :
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), name);
 }
 
 /*
@@ -412,13 +434,27 @@ relation_owner(Oid relation)
 }
 
 /*
+ * Raise error 42501 if the contacts have another owner than when they were linked.  They
+ * may be another relation, which a user who may not write to it has given their name.
+ */
+static void
+check_owner(const Link *link)
+{
+	if (strcmp(GetUserNameFromId(relation_owner(link->contacts), false), link->owner) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("owner of relation %s has changed since it was linked", link->name),
+				 errhint("Call %s.link_contacts again.", EXTENSION_SCHEMA)));
+}
+
+/*
  * Update the contacts of a link, as their owner, from the pieces of a writer, or from all
  * pieces if the writer is NULL.  Returns the number of contacts that were updated.  The
  * pieces whose contacts were locked are in the rows of SPI_tuptable after the first.
  *
  * Triggers of the contacts run in the schema of the contacts, and wait up to 0.1 seconds
- * for a lock.  They cannot leave anything in the session.  Locks and errors are those of
- * lock_contacts; also any error that the contacts cause.
+ * for a lock.  Settings that they change are restored.  Locks and errors are those of
+ * lock_contacts and check_owner; also any error that the contacts cause.
  */
 static int64
 update_contacts(const Link *link, const LinkWriter *writer)
@@ -430,6 +466,7 @@ update_contacts(const Link *link, const LinkWriter *writer)
 	bool		isnull;
 
 	found.contacts = lock_contacts(link->name);
+	check_owner(&found);
 	sql = update_statement(&found, writer == NULL);
 	GetUserIdAndSecContext(&before.user, &before.context);
 	SetUserIdAndSecContext(relation_owner(found.contacts),
@@ -475,95 +512,33 @@ add_piece(LinkWriter *writer, Datum piece, Datum account)
 	writer->count++;
 }
 
-/* Add the pieces in the second and third column of result rows, from a row on. */
-static void
-add_result(LinkWriter *writer, SPITupleTable *rows, uint64 first, uint64 count)
+/* Return a value of a result row, which is not NULL. */
+static Datum
+result_value(SPITupleTable *rows, uint64 i, int column)
 {
-	for (uint64 i = first; i < count; i++)
-	{
-		bool		isnull;
-		Datum		piece = SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull);
-		Datum		account = SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &isnull);
+	bool		isnull;
 
-		add_piece(writer, piece, account);
-	}
+	return SPI_getbinval(rows->vals[i], rows->tupdesc, column, &isnull);
 }
 
-/* ---- pending pieces ---- */
+/* Return the pieces that the update skipped, which are its result rows after the first. */
+static LinkWriter *
+skipped_pieces(SPITupleTable *result, MemoryContext context)
+{
+	LinkWriter *skipped = create_writer(context);
 
-static SqlQuery retried_query = {
-	.sql = "SELECT p.contacts, p.piece_id, p.account"
-	" FROM postalytics.pending_links AS p"
-	" WHERE p.contacts = $1"
-	" LIMIT " CppAsString2(MAX_RETRIED)
-	" FOR UPDATE SKIP LOCKED",
-	.result = SPI_OK_SELECT,
-	.nparameters = 1,
-	.types = {TEXTOID}
+	for (uint64 i = 1; i < result->numvals; i++)
+		add_piece(skipped, result_value(result, i, 2), result_value(result, i, 3));
+	return skipped;
+}
+
+/* ---- errors ---- */
+
+/* Parameters of log_query. */
+enum
+{
+	LOG_CONTACTS, LOG_DETAIL, N_LOG
 };
-
-static SqlQuery forget_query = {
-	.sql = "DELETE FROM postalytics.pending_links AS p"
-	" USING linked_pieces AS k"
-	" WHERE p.contacts = $1"
-	"   AND p.piece_id = k.piece_id"
-	"   AND p.account = k.account",
-	.result = SPI_OK_DELETE,
-	.nparameters = 1,
-	.types = {TEXTOID}
-};
-
-static SqlQuery keep_query = {
-	.sql = "INSERT INTO postalytics.pending_links (contacts, piece_id, account)"
-	" SELECT $1, k.piece_id, k.account"
-	" FROM linked_pieces AS k"
-	" ON CONFLICT DO NOTHING",
-	.result = SPI_OK_INSERT,
-	.nparameters = 1,
-	.types = {TEXTOID}
-};
-
-/* Run a query that reads the pieces of a writer as linked_pieces. */
-static void
-run_with_pieces(SqlQuery *query, const Link *link, LinkWriter *writer)
-{
-	Datum		contacts = CStringGetTextDatum(link->name);
-
-	register_rowset("linked_pieces", writer->tupdesc, writer->pieces, writer->count);
-	query_run(query, &contacts, NULL);
-	SPI_unregister_relation("linked_pieces");
-}
-
-/* Add pending pieces of a link to a writer. */
-static void
-add_pending(const Link *link, LinkWriter *writer)
-{
-	Datum		contacts = CStringGetTextDatum(link->name);
-
-	query_run(&retried_query, &contacts, NULL);
-	add_result(writer, SPI_tuptable, 0, SPI_processed);
-}
-
-/*
- * Let the pieces in the rows of the update's result after the first be pending, and
- * return their number.
- */
-static int64
-keep_skipped(const Link *link, SPITupleTable *result, MemoryContext context)
-{
-	LinkWriter *skipped;
-	int64		count = (int64) result->numvals - 1;
-
-	if (count == 0)
-		return 0;
-	skipped = create_writer(context);
-	add_result(skipped, result, 1, result->numvals);
-	run_with_pieces(&keep_query, link, skipped);
-	tuplestore_end(skipped->pieces);
-	return count;
-}
-
-/* ---- writing without failing ---- */
 
 static SqlQuery log_query = {
 	.sql = "SELECT postalytics.log_maintenance('not linked', $1, $2)"
@@ -573,27 +548,43 @@ static SqlQuery log_query = {
 	"                     AND l.action = 'not linked'"
 	"                     AND l.at > now() - '1 hour'::interval)",
 	.result = SPI_OK_SELECT,
-	.nparameters = 2,
-	.types = {TEXTOID, TEXTOID}
+	.nparameters = N_LOG,
+	.types = {[LOG_CONTACTS] = TEXTOID,[LOG_DETAIL] = TEXTOID}
 };
 
-/* Log an error of the contacts, and record it in maintenance_log once an hour. */
-static void
-log_failure(const Link *link, const ErrorData *error)
+/* Return a message without its end if it is long. */
+static const char *
+clipped(const char *message)
 {
-	Datum		values[] = {CStringGetTextDatum(link->name), CStringGetTextDatum(error->message)};
-
-	ereport(LOG,
-			(errcode(error->sqlerrcode),
-			 errmsg("could not write the status of pieces into %s: %s", link->name, error->message),
-			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0,
-			 errhint("The pieces are in %s.pending_links, and the next ingest tries again.", EXTENSION_SCHEMA)));
-	query_run(&log_query, values, NULL);
+	return pnstrdup(message, pg_mbcliplen(message, strlen(message), MAX_MESSAGE));
 }
 
 /*
- * Try to update the contacts of a link.  Returns the error, or NULL if there was none.  A
- * canceled query is an error of the caller.
+ * Report an error of the contacts, once an hour.  Its text may contain their data, so it is
+ * written only to the server log.
+ */
+static void
+log_failure(const Link *link, const ErrorData *error)
+{
+	Datum		values[N_LOG] = {
+		[LOG_CONTACTS] = CStringGetTextDatum(link->name),
+		[LOG_DETAIL] = CStringGetTextDatum(psprintf("error %s; see the server log", unpack_sql_state(error->sqlerrcode)))
+	};
+
+	query_run(&log_query, values, NULL);
+	if (SPI_processed > 0)
+		ereport(LOG_SERVER_ONLY,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not write the status of pieces into %s: %s", link->name, clipped(error->message)),
+				 error->detail != NULL ? errdetail_internal("%s", clipped(error->detail)) : 0,
+				 errhint("The pieces are in %s.pending_links, and are tried again.", EXTENSION_SCHEMA)));
+}
+
+/*
+ * Try to update the contacts of a link from the pieces of a writer.  Returns the error, or
+ * NULL if there was none; then SPI_tuptable is as update_contacts leaves it.  If the
+ * caller's query is canceled, that is an error of the caller, but code of the contacts
+ * may raise an error with the same SQLSTATE.
  */
 static ErrorData *
 try_update(const Link *link, LinkWriter *writer)
@@ -602,6 +593,7 @@ try_update(const Link *link, LinkWriter *writer)
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
+	register_rowset("linked_pieces", writer->tupdesc, writer->pieces, writer->count);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
@@ -619,53 +611,162 @@ try_update(const Link *link, LinkWriter *writer)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
-	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	SPI_unregister_relation("linked_pieces");
+	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0)
 		ReThrowError(error);
 	return error;
 }
 
+/* ---- pending pieces ---- */
+
+/* Parameters of keep_query. */
+enum
+{
+	KEEP_CONTACTS, KEEP_FAILED_AT, N_KEEP
+};
+
+static SqlQuery keep_query = {
+	.sql = "INSERT INTO postalytics.pending_links (contacts, piece_id, account, failed_at)"
+	" SELECT $1, k.piece_id, k.account, $2"
+	" FROM linked_pieces AS k",
+	.result = SPI_OK_INSERT,
+	.nparameters = N_KEEP,
+	.types = {[KEEP_CONTACTS] = TEXTOID,[KEEP_FAILED_AT] = TIMESTAMPTZOID}
+};
+
 /*
- * Write the pieces of a writer into the contacts of a link, and let the pieces that could
- * not be written be pending.  The writer's pieces are pending already if are_pending is
- * true.  Returns the number of pieces that are not pending, or -1 after an error.
+ * Let the pieces of a writer be pending.  failed_at is DT_NOBEGIN unless an error
+ * occurred.
+ */
+static void
+keep_pieces(const Link *link, LinkWriter *writer, TimestampTz failed_at)
+{
+	Datum		values[N_KEEP] = {
+		[KEEP_CONTACTS] = CStringGetTextDatum(link->name),
+		[KEEP_FAILED_AT] = TimestampTzGetDatum(failed_at)
+	};
+
+	if (writer->count == 0)
+		return;
+	register_rowset("linked_pieces", writer->tupdesc, writer->pieces, writer->count);
+	query_run(&keep_query, values, NULL);
+	SPI_unregister_relation("linked_pieces");
+}
+
+/* Let the pieces that the update skipped be pending. */
+static void
+keep_skipped(const Link *link, SPITupleTable *result, MemoryContext context)
+{
+	LinkWriter *skipped = skipped_pieces(result, context);
+
+	keep_pieces(link, skipped, DT_NOBEGIN);
+	tuplestore_end(skipped->pieces);
+}
+
+/* Parameters of pending_query. */
+enum
+{
+	PENDING_CONTACTS, PENDING_FAILED_BEFORE, PENDING_LIMIT, N_PENDING
+};
+
+static SqlQuery pending_query = {
+	.sql = "SELECT p.ctid, p.piece_id, p.account"
+	" FROM postalytics.pending_links AS p"
+	" WHERE p.contacts = $1"
+	"   AND p.failed_at < $2"
+	" ORDER BY p.failed_at, p.since"
+	" LIMIT $3"
+	" FOR UPDATE SKIP LOCKED",
+	.result = SPI_OK_SELECT,
+	.nparameters = N_PENDING,
+	.types = {[PENDING_CONTACTS] = TEXTOID,[PENDING_FAILED_BEFORE] = TIMESTAMPTZOID,[PENDING_LIMIT] = INT8OID}
+};
+
+/* With the skipped pieces as linked_pieces. */
+static SqlQuery done_query = {
+	.sql = "DELETE FROM postalytics.pending_links AS p"
+	" WHERE p.ctid = ANY ($1)"
+	"   AND NOT EXISTS (SELECT"
+	"                   FROM linked_pieces AS k"
+	"                   WHERE k.piece_id = p.piece_id"
+	"                     AND k.account = p.account)",
+	.result = SPI_OK_DELETE,
+	.nparameters = 1,
+	.types = {TIDARRAYOID}
+};
+
+static SqlQuery failed_query = {
+	.sql = "UPDATE postalytics.pending_links AS p"
+	" SET failed_at = clock_timestamp()"
+	" WHERE p.ctid = ANY ($1)",
+	.result = SPI_OK_UPDATE,
+	.nparameters = 1,
+	.types = {TIDARRAYOID}
+};
+
+/*
+ * Try pending pieces again, which are in the result rows from first on.  After an error,
+ * the pieces are tried in halves if may_split is true, so that a contact that cannot be
+ * written does not keep others from being written.  Returns the number of pieces that
+ * are no longer pending.
  */
 static int64
-write_pieces(const Link *link, LinkWriter *writer, bool are_pending)
+retry_rows(const Link *link, SPITupleTable *rows, uint64 first, int count, bool may_split, MemoryContext context)
 {
-	SPITupleTable *result;
+	LinkWriter *writer = create_writer(context);
+	Datum	   *places = palloc(count * sizeof(Datum));
+	Datum		tids;
+	int64		done = 0;
 	ErrorData  *error;
 
-	register_rowset("linked_pieces", writer->tupdesc, writer->pieces, writer->count);
+	for (int i = 0; i < count; i++)
+	{
+		places[i] = result_value(rows, first + i, 1);
+		add_piece(writer, result_value(rows, first + i, 2), result_value(rows, first + i, 3));
+	}
 	error = try_update(link, writer);
-	result = SPI_tuptable;
-	SPI_unregister_relation("linked_pieces");
-	if (error != NULL)
+	tuplestore_end(writer->pieces);
+	tids = tid_array(places, count);
+	if (error == NULL)
+	{
+		LinkWriter *skipped = skipped_pieces(SPI_tuptable, context);
+
+		register_rowset("linked_pieces", skipped->tupdesc, skipped->pieces, skipped->count);
+		query_run(&done_query, &tids, NULL);
+		done = (int64) SPI_processed;
+		SPI_unregister_relation("linked_pieces");
+		tuplestore_end(skipped->pieces);
+	}
+	else if (may_split && count > 1)
+	{
+		done = retry_rows(link, rows, first, count / 2, true, context);
+		done += retry_rows(link, rows, first + count / 2, count - count / 2, true, context);
+	}
+	else
 	{
 		log_failure(link, error);
-		if (!are_pending)
-			run_with_pieces(&keep_query, link, writer);
-		return -1;
+		query_run(&failed_query, &tids, NULL);
 	}
-	if (are_pending)
-		run_with_pieces(&forget_query, link, writer);
-	return writer->count - keep_skipped(link, result, writer->context);
+	return done;
 }
 
 /*
- * Write pending pieces of a link.  Returns the number of pieces that are no longer
+ * Try up to limit pending pieces of a link again, the longest pending first, but not those
+ * with an error at or after a time.  Returns the number of pieces that are no longer
  * pending.
  */
 static int64
-retry_pending(const Link *link, MemoryContext context)
+retry_pending(const Link *link, TimestampTz failed_before, int64 limit, bool may_split, MemoryContext context)
 {
-	LinkWriter *writer = create_writer(context);
-	int64		done = 0;
+	Datum		values[N_PENDING] = {
+		[PENDING_CONTACTS] = CStringGetTextDatum(link->name),
+		[PENDING_FAILED_BEFORE] = TimestampTzGetDatum(failed_before),
+		[PENDING_LIMIT] = Int64GetDatum(limit)
+	};
 
-	add_pending(link, writer);
-	if (writer->count > 0)
-		done = Max(write_pieces(link, writer, true), 0);
-	tuplestore_end(writer->pieces);
-	return done;
+	query_run(&pending_query, values, NULL);
+	return SPI_processed == 0 ? 0 : retry_rows(link, SPI_tuptable, 0, (int) SPI_processed, may_split, context);
 }
 
 /* ---- for ingest ---- */
@@ -692,32 +793,69 @@ link_add(LinkWriter *writer, const EventKey *piece)
 	pfree(account);
 }
 
-/* Write the pieces, whose rows must have been written, into all linked contacts. */
+/*
+ * Write the pieces of a writer into the contacts of a link, or let them be pending.  True
+ * unless there was an error.
+ */
+static bool
+write_pieces(const Link *link, LinkWriter *writer)
+{
+	ErrorData  *error = try_update(link, writer);
+
+	if (error == NULL)
+	{
+		keep_skipped(link, SPI_tuptable, writer->context);
+		return true;
+	}
+	log_failure(link, error);
+	keep_pieces(link, writer, GetCurrentTimestamp());
+	return false;
+}
+
+/*
+ * Write the pieces, whose rows must have been written, into all linked contacts.  Also try
+ * pending pieces, unless the transaction could fail because another one has tried them
+ * since its snapshot was taken.
+ */
 void
 link_finish(LinkWriter *writer)
 {
+	TimestampTz failed_before = GetCurrentTimestamp() - ERROR_PAUSE;
+
 	for (const Link *link = first_link(); link != NULL && writer->count > 0; link = link->next)
-		if (write_pieces(link, writer, false) >= 0)
-			(void) retry_pending(link, writer->context);
+		if (write_pieces(link, writer) && !IsolationUsesXactSnapshot())
+			(void) retry_pending(link, failed_before, MAX_FEW, false, writer->context);
 	tuplestore_end(writer->pieces);
 }
 
 /* ---- SQL ---- */
 
-/* Arguments of link_contacts, in the order of the columns of contact_links. */
+/* Arguments of link_contacts, which are also parameters of link_query. */
 enum
 {
 	ARG_CONTACTS, ARG_ID_FIELD, ARG_ID_COLUMN, ARG_EMAIL_COLUMN,
-	ARG_STATUS_COLUMN, ARG_STATUS_AT_COLUMN, N_LINK
+	ARG_STATUS_COLUMN, ARG_STATUS_AT_COLUMN, N_ARGS, LINK_OWNER = N_ARGS, N_LINK
+};
+
+/*
+ * Wait until no transaction stores events, and keep others from beginning to.  Otherwise,
+ * those that do not know the link would not write into the contacts, and the pieces that
+ * they store would not be seen here, either.
+ */
+static SqlQuery lock_query = {
+	.sql = "SELECT postalytics.check_read_committed('link_contacts'),"
+	"       postalytics.lock_briefly('postalytics.contact_links', 'EXCLUSIVE')",
+	.result = SPI_OK_SELECT
 };
 
 static SqlQuery link_query = {
 	.sql = "INSERT INTO postalytics.contact_links AS l"
-	"     (contacts, id_field, id_column, email_column, status_column, status_at_column)"
-	" VALUES ($1, $2, $3, $4, $5, $6)"
+	"     (contacts, id_field, id_column, email_column, status_column, status_at_column, owner)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7)"
 	" ON CONFLICT (contacts) DO UPDATE"
-	" SET (id_field, id_column, email_column, status_column, status_at_column) ="
-	"     (excluded.id_field, excluded.id_column, excluded.email_column, excluded.status_column, excluded.status_at_column)",
+	" SET (id_field, id_column, email_column, status_column, status_at_column, owner) ="
+	"     (excluded.id_field, excluded.id_column, excluded.email_column, excluded.status_column,"
+	"      excluded.status_at_column, excluded.owner)",
 	.result = SPI_OK_INSERT,
 	.nparameters = N_LINK,
 	.types = {
@@ -726,7 +864,8 @@ static SqlQuery link_query = {
 		[ARG_ID_COLUMN] = NAMEOID,
 		[ARG_EMAIL_COLUMN] = NAMEOID,
 		[ARG_STATUS_COLUMN] = NAMEOID,
-		[ARG_STATUS_AT_COLUMN] = NAMEOID
+		[ARG_STATUS_AT_COLUMN] = NAMEOID,
+		[LINK_OWNER] = NAMEOID
 	}
 };
 
@@ -787,13 +926,23 @@ read_link(FunctionCallInfo fcinfo, Link *link)
 	char		kind;
 
 	link->contacts = DatumGetObjectId(required_argument(fcinfo, ARG_CONTACTS, "contacts"));
-	kind = get_rel_relkind(link->contacts);
+	if (!ConditionalLockRelationOid(link->contacts, RowExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on relation with OID %u", link->contacts)));
 	check_may_link(link->contacts);
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE && kind != RELKIND_VIEW)
+	link->name = qualified_name(link->contacts);
+	if (link->name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", link->contacts)));
+	kind = get_rel_relkind(link->contacts);
+	if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE && kind != RELKIND_VIEW) ||
+		get_rel_persistence(link->contacts) == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("contacts must be a table or a view")));
-	link->name = qualified_name(link->contacts);
+				 errmsg("contacts must be a table or a view, and not temporary")));
+	link->owner = GetUserNameFromId(relation_owner(link->contacts), false);
 	link->id_field = PG_ARGISNULL(ARG_ID_FIELD) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(ARG_ID_FIELD));
 	link->id_column = column_argument(fcinfo, ARG_ID_COLUMN, "id_column");
 	link->email_column = PG_ARGISNULL(ARG_EMAIL_COLUMN) ? NULL : NameStr(*PG_GETARG_NAME(ARG_EMAIL_COLUMN));
@@ -815,32 +964,37 @@ read_link(FunctionCallInfo fcinfo, Link *link)
  * contacts that were updated.  id_field is the field of the mailing list that contains
  * the contact's id; either id_field or email_column may be NULL.
  *
- * Locks: those of update_contacts, and the link's row.  Errors: 22004 if another argument
- * or both of these are NULL, 42501 (see check_may_link), 42703, 42804 or 42809 for
- * contacts that cannot be written, 55P03 if the contacts are locked.
+ * Locks: those of update_contacts, then EXCLUSIVE on contact_links, for which ingest waits.
+ * Errors: 22004 if another argument or both of these are NULL, 25001 unless the
+ * transaction is READ COMMITTED, 42501 (see check_may_link), 42703, 42804 or 42809 for
+ * contacts that cannot be written, 55P03 if a lock is not available.
  */
 Datum
 postalytics_link_contacts(PG_FUNCTION_ARGS)
 {
 	Datum		values[N_LINK];
-	bool		nulls[N_LINK];
+	bool		nulls[N_LINK] = {false};
+	NameData	owner;
 	Link		link;
 	SavedUser	caller;
 	int64		count;
 
 	read_link(fcinfo, &link);
-	for (int i = 0; i < N_LINK; i++)
+	for (int i = 0; i < N_ARGS; i++)
 	{
 		values[i] = PG_GETARG_DATUM(i);
 		nulls[i] = PG_ARGISNULL(i);
 	}
 	values[ARG_CONTACTS] = CStringGetTextDatum(link.name);
+	namestrcpy(&owner, link.owner);
+	values[LINK_OWNER] = NameGetDatum(&owner);
 	caller = switch_to_owner();
 	SPI_connect();
+	query_run(&lock_query, NULL, NULL);
 	query_run(&link_query, values, nulls);
 	audit("link_contacts", values[ARG_CONTACTS]);
 	count = update_contacts(&link, NULL);
-	(void) keep_skipped(&link, SPI_tuptable, CurrentMemoryContext);
+	keep_skipped(&link, SPI_tuptable, CurrentMemoryContext);
 	SPI_finish();
 	restore_user(caller);
 	PG_RETURN_INT64(count);
@@ -858,10 +1012,10 @@ unlinked_name(const char *given)
 	RangeVar   *range = makeRangeVarFromNameList(names);
 	Oid			contacts = RangeVarGetRelid(range, NoLock, true);
 
+	const char *name = qualified_name(contacts);
+
 	check_may_link(contacts);
-	if (OidIsValid(contacts))
-		return qualified_name(contacts);
-	return quote_qualified_identifier(range->schemaname, range->relname);
+	return name != NULL ? name : quote_qualified_identifier(range->schemaname, range->relname);
 }
 
 /*
@@ -895,20 +1049,32 @@ postalytics_unlink_contacts(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(existed);
 }
 
+static SqlQuery orphans_query = {
+	.sql = "DELETE FROM postalytics.pending_links AS p"
+	" WHERE NOT EXISTS (SELECT"
+	"                   FROM postalytics.contact_links AS l"
+	"                   WHERE l.contacts = p.contacts)",
+	.result = SPI_OK_DELETE
+};
+
 /*
  * retry_links() returns bigint
  *
- * Writes pending pieces into their contacts, and returns the number of pieces that are no
- * longer pending.  Must be called as the owner.  Locks: those of update_contacts.
+ * Writes pending pieces into their contacts, a part of them in each call, and returns the
+ * number of pieces that are no longer pending.  Also deletes those of contacts that were
+ * unlinked.  Must be called as the owner.  Locks: those of update_contacts, and rows of
+ * pending_links.
  */
 Datum
 postalytics_retry_links(PG_FUNCTION_ARGS)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	int64		done = 0;
 
 	SPI_connect();
 	for (const Link *link = first_link(); link != NULL; link = link->next)
-		done += retry_pending(link, CurrentMemoryContext);
+		done += retry_pending(link, now, MAX_RETRIED, true, CurrentMemoryContext);
+	query_run(&orphans_query, NULL, NULL);
 	SPI_finish();
 	PG_RETURN_INT64(done);
 }

@@ -10,6 +10,7 @@
 -- not be restored without the contacts.
 CREATE TABLE postalytics.contact_links (
     contacts text COLLATE "C" NOT NULL PRIMARY KEY,
+    owner name NOT NULL,
     id_field text,
     id_column name NOT NULL,
     email_column name,
@@ -20,6 +21,7 @@ CREATE TABLE postalytics.contact_links (
 COMMENT ON TABLE postalytics.contact_links IS
     'tables of contacts into which the status of pieces is written; see link_contacts';
 COMMENT ON COLUMN postalytics.contact_links.contacts IS 'name of the table, or of an updatable view';
+COMMENT ON COLUMN postalytics.contact_links.owner IS 'role that owned the contacts when they were linked; nothing is written if they have another owner';
 COMMENT ON COLUMN postalytics.contact_links.id_field IS 'field of the mailing list that contains the id of the contact; NULL if contacts are found only by e-mail address';
 COMMENT ON COLUMN postalytics.contact_links.id_column IS 'column that contains the id of the contact';
 COMMENT ON COLUMN postalytics.contact_links.email_column IS 'column that contains the e-mail address; NULL if contacts are found only by id';
@@ -34,19 +36,25 @@ FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.contact_links ENABLE ALWAYS TRIGGER configuration_changed;
 
+-- A queue, in which a piece can be more than once.
 CREATE TABLE postalytics.pending_links (
     contacts text COLLATE "C" NOT NULL,
     piece_id text COLLATE "C" NOT NULL,
     account text COLLATE "C" NOT NULL,
     since timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    PRIMARY KEY (contacts, piece_id, account)
+    failed_at timestamptz NOT NULL
 );
+-- A publication FOR ALL TABLES includes this table.  As there is no primary key, UPDATE
+-- and DELETE would then fail without another replica identity.
+ALTER TABLE postalytics.pending_links REPLICA IDENTITY FULL;
+CREATE INDEX pending_links_contacts_idx ON postalytics.pending_links (contacts, failed_at, since);
 COMMENT ON TABLE postalytics.pending_links IS
-    'pieces whose status could not be written into linked contacts, because the contact was locked or an error occurred; tried again with the next ingest and by maintain()';
+    'pieces whose status could not be written into linked contacts, because the contact was locked or an error occurred; tried again by ingest and by maintain()';
 COMMENT ON COLUMN postalytics.pending_links.contacts IS 'name of the table of contacts';
 COMMENT ON COLUMN postalytics.pending_links.piece_id IS 'piece whose status is pending';
 COMMENT ON COLUMN postalytics.pending_links.account IS 'account of the piece';
-COMMENT ON COLUMN postalytics.pending_links.since IS 'when it could first not be written';
+COMMENT ON COLUMN postalytics.pending_links.since IS 'when the status could not be written for the first time';
+COMMENT ON COLUMN postalytics.pending_links.failed_at IS 'when an error last occurred; -infinity if the contact was only locked';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.pending_links', '');
 

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use DBI;
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -100,11 +101,11 @@ $crm->do('UPDATE crm.counter SET n = 1');
 is(ingest(event('b', 3, 5, 2)), 1, 'ingest while a trigger waits');
 is(rows(q{SELECT string_agg(piece_id, ',' ORDER BY piece_id) FROM postalytics.pending_links}), 'a,b', 'both pieces are pending');
 $crm->commit;
-like(slurp_file($node->logfile), qr/LOG:  could not write the status of pieces into crm\.contact: canceling statement due to lock timeout/, 'the reason is logged');
+like(slurp_file($node->logfile), qr/LOG:  could not write the status of pieces into crm\.contact: could not obtain lock on relation crm\.contact/, 'the reason is logged');
 is(rows(q{SELECT count(*) FROM postalytics.check_setup() WHERE name = 'contacts'}), '0', 'check_setup does not complain yet');
 like(rows(q{UPDATE postalytics.pending_links SET since = since - interval '2 hours';
 	SELECT finding FROM postalytics.check_setup() WHERE name = 'contacts'}),
-	qr/^The status of 2 pieces has not been written into crm\.contact since .*: could not obtain lock on relation crm\.contact\.$/, 'but after an hour');
+	qr/^The status of 2 pieces has not been written into crm\.contact since .*: error 55P03; see the server log\.$/, 'but after an hour');
 rows('SELECT count(*) FROM postalytics.maintain()');
 is(rows(q{SELECT count(*) FROM postalytics.pending_links}), '0', 'maintain() writes them');
 is(rows(q{SELECT string_agg(mail_status, ',' ORDER BY id) FROM crm.contact WHERE id IN (1, 2)}), 'Returned To Sender,Returned To Sender', 'the contacts have their status');
@@ -118,6 +119,35 @@ $crm->do('UPDATE crm.contact SET email = NULL WHERE id = 4');
 is(ingest(event('d', 6, 6, 4)), 1, 'ingest in REPEATABLE READ');
 $old->do('COMMIT');
 is(rows(q{SELECT piece_id FROM postalytics.pending_links}), 'd', 'the piece is pending');
+
+# Nor does it fail because another transaction has written a pending piece meanwhile.
+rows(q{UPDATE postalytics.pending_links SET failed_at = '-infinity'});
+$old->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$old->do('SELECT 1 FROM postalytics.pending_links LIMIT 1');
+is(rows('SELECT postalytics.retry_links()'), '1', 'a pending piece is written');
+is(ingest(event('d2', 6, 6, 8)), 1, 'ingest with an older snapshot');
+$old->do('COMMIT');
+
+# A piece that is tried again while it gets a new status is not forgotten.  The trigger
+# lets retry_links() wait, with the contact locked, until the status is there.
+$crm->do(q{CREATE FUNCTION crm.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END'});
+$crm->do(q{ALTER FUNCTION crm.wait() SET lock_timeout = 0});
+$crm->do(q{CREATE TRIGGER wait BEFORE UPDATE ON crm.contact FOR EACH ROW EXECUTE FUNCTION crm.wait()});
+ingest(event('r', 11, 8, 9));
+$crm->do('ALTER TABLE crm.contact DISABLE TRIGGER wait');
+$crm->do('UPDATE crm.contact SET mail_status = NULL, mail_status_at = NULL WHERE id = 9');
+$crm->do('ALTER TABLE crm.contact ENABLE TRIGGER wait');
+rows(q{INSERT INTO postalytics.pending_links (contacts, piece_id, account, failed_at) VALUES ('crm.contact', 'r', '', '-infinity')});
+$crm->do('SELECT pg_advisory_lock(1)');
+my $retry = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT postalytics.retry_links()' ], '>', \my $retried);
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%retry_links%'});
+is(ingest(event('r', 4, 9, 9)), 1, 'ingest while the piece is tried again');
+is(rows(q{SELECT count(*) FROM postalytics.pending_links WHERE piece_id = 'r'}), '2', 'it is pending twice');
+$crm->do('SELECT pg_advisory_unlock(1)');
+$retry->finish;
+rows('SELECT postalytics.retry_links()');
+is(rows(q{SELECT mail_status FROM crm.contact WHERE id = 9}), 'In Transit', 'and its new status is written');
+$crm->do('DROP TRIGGER wait ON crm.contact');
 
 # A call that is canceled while a trigger sleeps leaves nothing.
 $crm->do(q{CREATE FUNCTION crm.sleep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'});
@@ -134,10 +164,24 @@ $crm->do(q{CREATE FUNCTION crm.late() RETURNS trigger LANGUAGE plpgsql AS $$BEGI
 $crm->do(q{CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON crm.contact DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crm.late()});
 is(ingest(event('f', 6, 7, 6)), 1, 'ingest with a deferred trigger');
 is(rows(q{SELECT count(*) FROM pg_class WHERE relname LIKE 'by\_%'}), '0', 'which does not run');
-is(rows(q{SELECT string_agg(piece_id, ',' ORDER BY piece_id) FROM postalytics.pending_links}), 'd,f', 'the pieces are pending');
+is(rows(q{SELECT string_agg(piece_id, ',' ORDER BY piece_id) FROM postalytics.pending_links}), 'f', 'the piece is pending');
 $crm->do('DROP TRIGGER late ON crm.contact');
 is(ingest(event('g', 6, 7, 7)), 1, 'the next call');
-is(rows(q{SELECT count(*) FROM postalytics.pending_links}), '0', 'writes them');
+is(rows(q{SELECT count(*) FROM postalytics.pending_links}), '1', 'does not try at once what has failed');
+is(rows(q{UPDATE postalytics.pending_links SET failed_at = failed_at - interval '2 minutes'; SELECT postalytics.unlink_contacts('none')}), 'f', 'two minutes later');
+is(ingest(event('g', 3, 8, 7)), 1, 'a call');
+is(rows(q{SELECT count(*) FROM postalytics.pending_links}), '0', 'writes it');
+
+# Contacts are not linked while events are stored by a transaction that does not know the
+# link.  Later ones wait.
+rows(q{SELECT postalytics.unlink_contacts('crm.contact')});
+$old->begin_work;
+is(ingest(event('h', 11, 8, 10)), 1, 'ingest without a link');
+my $link = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', q{SELECT postalytics.link_contacts('crm.contact', 'crm_id', email_column => 'email')} ], '>', \my $linked);
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'relation' AND query LIKE '%link_contacts%' OR wait_event = 'PgSleep' AND query LIKE '%link_contacts%'});
+$old->commit;
+$link->finish;
+is(rows(q{SELECT mail_status FROM crm.contact WHERE id = 10}), 'Mailed', 'link_contacts waits for it, and writes its status');
 
 # Many sessions ingest for the same contacts in any order, and the CRM changes them, too.
 my $folder = PostgreSQL::Test::Utils::tempdir();
