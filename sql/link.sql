@@ -24,7 +24,8 @@ CREATE FUNCTION piece(mail_id text, event_type integer, day date, email text, id
 $$;
 CREATE VIEW statuses_of AS SELECT id, mail_status, mail_status_at FROM crm.partner ORDER BY id;
 
--- The caller must own the contacts and may manage; the owner of the contacts reads.
+-- The caller must have the privileges of the owner of the contacts and those of a manager.
+-- The owner must be able to read pieces.
 \set VERBOSITY terse
 SELECT ingest(piece('a', 4, '2026-10-05', NULL, '1'));
 SELECT link_contacts('crm.partner', 'crm_id');
@@ -88,7 +89,7 @@ TABLE crm.lead;
 SELECT * FROM contact_links ORDER BY contacts;
 SELECT * FROM pending_links;
 
--- Arguments that cannot be.
+-- Invalid arguments.
 SELECT link_contacts(NULL, 'crm_id');
 SELECT link_contacts('crm.lead', 'crm_id', id_column => NULL);
 SELECT link_contacts('crm.lead', 'crm_id', status_column => NULL);
@@ -104,7 +105,6 @@ SELECT link_contacts('crm.partner_pkey', 'crm_id');
 CREATE TEMP TABLE contact (id integer, mail_status text, mail_status_at timestamptz);
 SELECT link_contacts('contact', 'crm_id');
 DROP TABLE contact;
-\set VERBOSITY terse
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT link_contacts('crm.lead', 'crm_id', id_column => 'key');
 ROLLBACK;
@@ -179,7 +179,8 @@ INSERT INTO pending_links (contacts, piece_id, account, failed_at) VALUES ('crm.
 SELECT retry_links();
 SELECT count(*) FROM pending_links;
 
--- A manager cannot write into a table of another role, by giving it a name of its own.
+-- A manager cannot write into a table of another role, by giving it the name of contacts
+-- that the manager has linked.
 CREATE ROLE regress_postalytics_mallory;
 SELECT grant_manage('regress_postalytics_mallory'), grant_read('regress_postalytics_mallory');
 CREATE SCHEMA mallory AUTHORIZATION regress_postalytics_mallory;
@@ -200,8 +201,8 @@ SELECT contacts, piece_id FROM pending_links;
 SELECT unlink_contacts('mallory.users');
 DROP SCHEMA mallory, gone CASCADE;
 
--- An error that looks like a canceled query does not fail ingest, and nobody but the
--- server log learns what an error says.
+-- An error that looks like a canceled query does not fail ingest.  The text of an error goes
+-- only to the server log.
 SET ROLE regress_postalytics_crm;
 CREATE FUNCTION crm.cancel() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'address of %', OLD.id USING ERRCODE = 'query_canceled'; END $$;
 CREATE TRIGGER cancel BEFORE UPDATE ON crm.partner FOR EACH ROW EXECUTE FUNCTION crm.cancel();
@@ -249,6 +250,30 @@ SELECT ingest(json_build_array(piece('x', 6, '2026-10-18', 'two@x.example', NULL
 SELECT * FROM crm.seen;
 SELECT current_user = session_user AS same, current_setting('search_path') AS path, current_setting('work_mem') AS work_mem, current_setting('app.owned', true) AS owned,
        to_regclass('pg_temp.events') AS temporary;
+
+-- They cannot act in the name of the session, and do not see its statement.
+SET ROLE regress_postalytics_crm;
+DROP TRIGGER spy ON crm.partner;
+CREATE TABLE crm.caught (error text, query text, context text);
+CREATE FUNCTION crm.act() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    context text;
+BEGIN
+    GET DIAGNOSTICS context = PG_CONTEXT;
+    PERFORM postalytics.configure('audit_retention', '1 day');
+    RETURN NEW;
+EXCEPTION
+    WHEN OTHERS THEN
+        INSERT INTO caught VALUES (SQLERRM, current_query(), context);
+        RETURN NEW;
+END
+$$;
+CREATE TRIGGER act BEFORE UPDATE ON crm.partner FOR EACH ROW EXECUTE FUNCTION crm.act();
+RESET ROLE;
+SELECT grant_manage('regress_postalytics_crm');
+DO $$ BEGIN PERFORM postalytics.ingest(json_build_array(public.piece('y', 6, '2026-10-19', 'two@x.example', NULL)), 'client'); END $$;
+SELECT error, query, context NOT LIKE '%ingest%' AS hidden FROM crm.caught;
+SELECT setting('audit_retention');
 
 -- The calls are in audit_log.
 SELECT DISTINCT action, object FROM audit_log WHERE action LIKE '%link%' ORDER BY 1, 2;

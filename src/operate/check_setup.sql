@@ -232,7 +232,7 @@ STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'error', 'contacts',
-           format('The status of %s pieces has not been written into %s since %s%s.', p.pieces, p.contacts, date_trunc('second', p.since),
+           format('Pieces are pending for contacts %s: %s; the oldest since %s%s.', p.contacts, p.pieces, date_trunc('second', p.since),
                   (SELECT format(': %s', l.detail)
                    FROM postalytics.maintenance_log AS l
                    WHERE l.relation = p.contacts
@@ -240,8 +240,8 @@ AS $$
                      AND l.at > now() - interval '1 day'
                    ORDER BY l.at DESC
                    LIMIT 1)),
-           'Remove the cause, or call unlink_contacts(). The next ingest and maintain() try again.'
-    FROM (SELECT p.contacts, count(*) AS pieces, min(p.since) AS since
+           'Remove the cause; the next ingest or maintain() then writes them. Or call unlink_contacts().'
+    FROM (SELECT p.contacts, count(DISTINCT (p.piece_id, p.account)) AS pieces, min(p.since) AS since
           FROM postalytics.pending_links AS p
           GROUP BY p.contacts) AS p
     WHERE p.since < now() - interval '1 hour'

@@ -299,4 +299,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.maintain() IS
-    'create partitions in advance, retire what is older than the settings retention, history, piece_retention and reject_retention allow, write pending pieces into linked contacts, and shrink deliveries_unfinished; returns what was done';
+    'create partitions in advance, retire what is older than the settings retention, history, piece_retention and reject_retention allow, write the status of pending pieces into linked contacts, and shrink deliveries_unfinished; returns what was done';

@@ -33,6 +33,15 @@ COMMENT ON COLUMN postalytics.audit_log.detail IS 'what changed, without data ab
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.audit_log', '');
 
+-- Errors: 42501 in a security-restricted operation, in which code of other roles runs, such
+-- as the triggers of linked contacts.
+CREATE FUNCTION postalytics.check_unrestricted()
+RETURNS void
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_check_unrestricted';
+COMMENT ON FUNCTION postalytics.check_unrestricted() IS
+    'internal: raise an error if the session runs code of another role, whose calls would be recorded as the session''s';
+
 -- Functions that call this one run as the owner, so CURRENT_USER would not identify the
 -- user who called them.  The role that logged in and the role assumed with SET ROLE are
 -- recorded instead.  object, account and detail may be NULL.
@@ -40,6 +49,7 @@ CREATE FUNCTION postalytics.audit(action text, object text, account text, detail
 RETURNS void
 LANGUAGE sql
 BEGIN ATOMIC
+    SELECT postalytics.check_unrestricted();
     INSERT INTO postalytics.audit_log (role, action, object, account, detail)
     VALUES (NULLIF(pg_catalog.current_setting('role'), 'none'), action, object, account, detail);
 END;

@@ -29,6 +29,7 @@
 PG_FUNCTION_INFO_V1(postalytics_reads_all);
 PG_FUNCTION_INFO_V1(postalytics_readable_accounts);
 PG_FUNCTION_INFO_V1(postalytics_is_manager);
+PG_FUNCTION_INFO_V1(postalytics_check_unrestricted);
 
 /* ---- the table ---- */
 
@@ -251,6 +252,21 @@ may_use_sync(const char *sync)
 		if (equal_bytes(VARDATA_ANY(each->sync), VARSIZE_ANY_EXHDR(each->sync), sync, strlen(sync)))
 			return true;
 	return false;
+}
+
+/*
+ * check_unrestricted() returns void
+ *
+ * Error 42501 in a security-restricted operation.
+ */
+Datum
+postalytics_check_unrestricted(PG_FUNCTION_ARGS)
+{
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot change settings, privileges or data within security-restricted operation")));
+	PG_RETURN_VOID();
 }
 
 /* ---- SQL functions for policies ---- */

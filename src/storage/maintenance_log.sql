@@ -16,10 +16,10 @@ CREATE TABLE postalytics.maintenance_log (
 ALTER TABLE postalytics.maintenance_log REPLICA IDENTITY FULL;
 CREATE INDEX maintenance_log_at_idx ON postalytics.maintenance_log (at);
 COMMENT ON TABLE postalytics.maintenance_log IS
-    'actions of maintain(): a row for each set of partitions that it created, each partition that it dropped, detached or had to keep, each batch of pieces or rejects that it retired, and each table that it shrank; kept for a year';
+    'actions of maintain(): a row for each set of partitions that it created, each partition that it dropped, detached or had to keep, each batch of pieces or rejects that it retired, and each table that it shrank; also, at most once an hour, that linked contacts could not be written; kept for a year';
 COMMENT ON COLUMN postalytics.maintenance_log.at IS 'time of the action';
 COMMENT ON COLUMN postalytics.maintenance_log.action IS 'what was done, such as create, drop, detach or failed; "not linked" if the status of pieces could not be written into linked contacts';
-COMMENT ON COLUMN postalytics.maintenance_log.relation IS 'table or partition';
+COMMENT ON COLUMN postalytics.maintenance_log.relation IS 'table, partition or view';
 COMMENT ON COLUMN postalytics.maintenance_log.detail IS 'details, or the error';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.maintenance_log', '');

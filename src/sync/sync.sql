@@ -110,9 +110,9 @@ FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.syncs ENABLE ALWAYS TRIGGER configuration_changed;
 
--- A binding to a sync is deleted with the sync, so that it does not apply to a later sync
--- of the same name.  A foreign key would make pg_restore --jobs fail, which restores the
--- data of an extension's tables in any order.
+-- A binding is deleted when its sync is deleted or renamed, so that it does not apply to a
+-- later sync of the same name.  With a foreign key, pg_restore --jobs would fail, because
+-- it restores the data of an extension's tables in any order.
 CREATE FUNCTION postalytics.forget_bindings()
 RETURNS trigger
 LANGUAGE plpgsql

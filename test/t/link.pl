@@ -101,11 +101,11 @@ $crm->do('UPDATE crm.counter SET n = 1');
 is(ingest(event('b', 3, 5, 2)), 1, 'ingest while a trigger waits');
 is(rows(q{SELECT string_agg(piece_id, ',' ORDER BY piece_id) FROM postalytics.pending_links}), 'a,b', 'both pieces are pending');
 $crm->commit;
-like(slurp_file($node->logfile), qr/LOG:  could not write the status of pieces into crm\.contact: could not obtain lock on relation crm\.contact/, 'the reason is logged');
+like(slurp_file($node->logfile), qr/LOG:  could not write the status of pieces into relation "crm\.contact": could not obtain lock on relation "crm\.contact"/, 'the reason is logged');
 is(rows(q{SELECT count(*) FROM postalytics.check_setup() WHERE name = 'contacts'}), '0', 'check_setup does not complain yet');
 like(rows(q{UPDATE postalytics.pending_links SET since = since - interval '2 hours';
 	SELECT finding FROM postalytics.check_setup() WHERE name = 'contacts'}),
-	qr/^The status of 2 pieces has not been written into crm\.contact since .*: error 55P03; see the server log\.$/, 'but after an hour');
+	qr/^Pieces are pending for contacts crm\.contact: 2; the oldest since .*: error 55P03; see the server log\.$/, 'but after an hour');
 rows('SELECT count(*) FROM postalytics.maintain()');
 is(rows(q{SELECT count(*) FROM postalytics.pending_links}), '0', 'maintain() writes them');
 is(rows(q{SELECT string_agg(mail_status, ',' ORDER BY id) FROM crm.contact WHERE id IN (1, 2)}), 'Returned To Sender,Returned To Sender', 'the contacts have their status');
@@ -129,7 +129,7 @@ is(ingest(event('d2', 6, 6, 8)), 1, 'ingest with an older snapshot');
 $old->do('COMMIT');
 
 # A piece that is tried again while it gets a new status is not forgotten.  The trigger
-# lets retry_links() wait, with the contact locked, until the status is there.
+# makes retry_links() wait, with the contact locked, until the status is there.
 $crm->do(q{CREATE FUNCTION crm.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END'});
 $crm->do(q{ALTER FUNCTION crm.wait() SET lock_timeout = 0});
 $crm->do(q{CREATE TRIGGER wait BEFORE UPDATE ON crm.contact FOR EACH ROW EXECUTE FUNCTION crm.wait()});
@@ -149,7 +149,7 @@ rows('SELECT postalytics.retry_links()');
 is(rows(q{SELECT mail_status FROM crm.contact WHERE id = 9}), 'In Transit', 'and its new status is written');
 $crm->do('DROP TRIGGER wait ON crm.contact');
 
-# A call that is canceled while a trigger sleeps leaves nothing.
+# A call that is canceled while a trigger sleeps leaves nothing behind.
 $crm->do(q{CREATE FUNCTION crm.sleep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END'});
 $crm->do(q{CREATE TRIGGER sleep BEFORE UPDATE ON crm.contact FOR EACH ROW EXECUTE FUNCTION crm.sleep()});
 $old->do("SET statement_timeout = '200ms'");
@@ -172,8 +172,8 @@ is(rows(q{UPDATE postalytics.pending_links SET failed_at = failed_at - interval 
 is(ingest(event('g', 3, 8, 7)), 1, 'a call');
 is(rows(q{SELECT count(*) FROM postalytics.pending_links}), '0', 'writes it');
 
-# Contacts are not linked while events are stored by a transaction that does not know the
-# link.  Later ones wait.
+# link_contacts waits for transactions that began to store events before it; later ones
+# wait for link_contacts.
 rows(q{SELECT postalytics.unlink_contacts('crm.contact')});
 $old->begin_work;
 is(ingest(event('h', 11, 8, 10)), 1, 'ingest without a link');

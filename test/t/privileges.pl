@@ -54,8 +54,8 @@ sub fill
 		SELECT postalytics.ack(s, array_agg(delivery_id)) FROM unnest('{own,another}'::text[]) AS s, postalytics.fetch(s, 1) GROUP BY s;
 		INSERT INTO postalytics.field_names VALUES ('ref', 'mail_id');
 		INSERT INTO postalytics.status_names VALUES ('sent', 'Mailed');
-		INSERT INTO postalytics.pending_links (contacts, piece_id, account, failed_at) VALUES ('no.contacts', '1', 'a', '-infinity'), ('no.contacts', '1', 'b', '-infinity');
-		SELECT postalytics.maintain()});
+		SELECT postalytics.maintain();
+		INSERT INTO postalytics.pending_links (contacts, piece_id, account, failed_at) VALUES ('no.contacts', '1', 'a', '-infinity'), ('no.contacts', '1', 'b', '-infinity')});
 }
 fill();
 
