@@ -103,7 +103,9 @@ SELECT link_contacts('crm.lead', 'crm_id', id_column => 'key', email_column => '
 \set VERBOSITY terse
 SELECT link_contacts('crm.partner_pkey', 'crm_id');
 CREATE TEMP TABLE contact (id integer, mail_status text, mail_status_at timestamptz);
+\set VERBOSITY sqlstate
 SELECT link_contacts('contact', 'crm_id');
+\set VERBOSITY terse
 DROP TABLE contact;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT link_contacts('crm.lead', 'crm_id', id_column => 'key');
