@@ -95,6 +95,20 @@ extension_relation(const char *name)
 	return relation;
 }
 
+/* Return the owner of a relation; InvalidOid if the relation does not exist. */
+Oid
+relation_owner(Oid relation)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
 /*
  * Return the extension's owner, who is found as the owner of events, because
  * all members of the extension have the same owner.  The interface is not
@@ -104,13 +118,10 @@ Oid
 extension_owner(void)
 {
 	Oid			relation = find_relation(get_namespace_oid(EXTENSION_SCHEMA, false), "events");
-	HeapTuple	events = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			owner;
+	Oid			owner = relation_owner(relation);
 
-	if (!HeapTupleIsValid(events))
+	if (!OidIsValid(owner))
 		elog(ERROR, "cache lookup failed for relation %u", relation);
-	owner = ((Form_pg_class) GETSTRUCT(events))->relowner;
-	ReleaseSysCache(events);
 	return owner;
 }
 

@@ -32,6 +32,7 @@ typedef struct SavedUser
 } SavedUser;
 
 extern Oid	extension_relation(const char *name);
+extern Oid	relation_owner(Oid relation);
 extern Oid	extension_owner(void);
 extern SavedUser switch_to_owner(void);
 extern void restore_user(SavedUser before);

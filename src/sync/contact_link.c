@@ -368,20 +368,6 @@ lock_contacts(const char *name)
 	return contacts;
 }
 
-/* Return the owner of a relation; InvalidOid if the relation does not exist. */
-Oid
-relation_owner(Oid relation)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /*
  * Raise error 42501 if the contacts have another owner than when they were linked.  The
  * name can belong to another relation by now.  Without this check, a user could, by

@@ -32,7 +32,6 @@ typedef struct Link
 
 extern const Link *first_link(void);
 extern const char *qualified_name(Oid relation);
-extern Oid	relation_owner(Oid relation);
 extern int64 update_contacts(const Link *link, int64 npieces);
 
 #endif							/* POSTALYTICS_CONTACT_LINK_H */

@@ -21,7 +21,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(postalytics_link_contacts);
@@ -170,8 +169,8 @@ read_link(FunctionCallInfo fcinfo, Link *link)
  * the contact's id; either id_field or email_column may be NULL.
  *
  * Locks: those of update_contacts, then EXCLUSIVE on contact_links, for which ingest waits.
- * Errors: 22004 if both id_field and email_column, or any other argument, are NULL, 25001 unless the
- * transaction is READ COMMITTED, 42501 (see check_may_link), 42703, 42804 or 42809 for
+ * Errors: 22004 if both id_field and email_column, or any other argument, are NULL, 25001
+ * unless the transaction is READ COMMITTED, 42501 (see check_may_link), 42703, 42804 or 42809 for
  * contacts that cannot be written, 55P03 if a lock is not available.
  */
 Datum
@@ -216,7 +215,6 @@ unlinked_name(const char *given)
 	List	   *names = compat_qualified_names(given);
 	RangeVar   *range = makeRangeVarFromNameList(names);
 	Oid			contacts = RangeVarGetRelid(range, NoLock, true);
-
 	const char *name = qualified_name(contacts);
 
 	check_may_link(contacts);
