@@ -1,7 +1,7 @@
 # make, make install and make installcheck are plain PGXS.
 # make demo and make test install what they need on a Debian machine.
 
-EXTENSION = postalytics_status
+EXTENSION = postalytics_status postalytics_cluster
 EXTVERSION = $(shell sed -n 's|^   "version": "\(.*\)".*|\1|p' META.json)
 
 MODULE_big = postalytics_status
@@ -11,7 +11,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	rights/binding.o rights/settings.o \
 	feed/batch.o feed/call.o feed/event.o feed/field_name.o feed/reader.o feed/payload_account.o feed/person.o feed/status_name.o feed/validate.o \
 	feed/timestamp.o feed/value.o \
-	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o \
+	storage/direct.o storage/events.o storage/ensure_partition.o storage/lookup.o storage/slot.o \
 	storage/partition.o storage/partition_worker.o \
 	journey/campaign.o journey/journey.o journey/piece.o \
 	sync/ack.o sync/aside.o sync/breaker.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/disable.o sync/due.o sync/fetch.o sync/contact_link.o sync/link.o sync/link_contacts.o sync/look.o sync/place.o \
@@ -22,7 +22,8 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	report/bar.o report/calendar.o report/payload.o \
 	operate/guard.o operate/preload.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
-	worker/status.o worker/worker.o)
+	worker/status.o worker/worker.o \
+	cluster/front_call.o cluster/front_ingest.o cluster/front_queue.o cluster/slots.o cluster/split.o)
 
 # The install script consists of these files, lowest layer first.  rights/grant.sql,
 # which names objects of all layers, comes last.
@@ -32,24 +33,32 @@ SQL = $(addprefix src/, \
 	lifecycle/lifecycle.sql lifecycle/current_status.sql \
 	rights/settings.sql rights/audit.sql rights/binding.sql \
 	feed/field_name.sql feed/status_name.sql feed/payload_account.sql feed/person.sql \
-	storage/events.sql storage/partition.sql storage/ensure_partition.sql storage/production_error.sql storage/maintenance_log.sql \
-	journey/piece.sql journey/campaign.sql \
+	storage/events.sql storage/slot.sql storage/partition.sql storage/ensure_partition.sql storage/production_error.sql storage/maintenance_log.sql \
+	journey/piece.sql journey/campaign.sql journey/piece_row.sql \
 	sync/sync.sql sync/due.sql sync/match.sql sync/notification.sql sync/delivery.sql sync/fetch.sql \
 	sync/ack.sql sync/replay.sql sync/breaker.sql sync/pause.sql sync/pace.sql sync/tally.sql sync/create_sync.sql sync/dead_letter.sql sync/sync_health.sql sync/notify.sql sync/link.sql \
 	ingest/ingest.sql ingest/rejects.sql ingest/retry.sql ingest/inbox.sql \
 	ingest/offer.sql ingest/inserted.sql ingest/refold.sql \
 	report/bar.sql report/payload.sql report/calendar.sql report/facts.sql \
 	report/campaign_report.sql report/piece_report.sql report/funnel.sql \
-	report/response_report.sql \
-	operate/configure.sql operate/move_account.sql operate/rebuild.sql \
+	report/response_report.sql report/for_front.sql \
+	operate/configure.sql operate/join_cluster.sql operate/copy_configuration.sql operate/move_account.sql operate/rebuild.sql \
 	operate/retract.sql operate/forget.sql operate/retire_pieces.sql operate/shrink.sql operate/maintain.sql \
 	operate/drop_campaign.sql operate/metrics.sql operate/guard.sql operate/check_setup.sql \
 	worker/status.sql \
-	rights/grant.sql)
-INSTALL_SQL = $(EXTENSION)--$(EXTVERSION).sql
-DATA_built = $(INSTALL_SQL)
+	rights/account_table.sql rights/grant.sql)
+
+# The script of the front of a cluster has the same files, between which it replaces what
+# is different at the front.
+CLUSTER_SQL = $(subst src/journey/piece_row.sql,$(addprefix src/cluster/, relations.sql) src/journey/piece_row.sql, \
+	$(subst src/rights/account_table.sql,$(addprefix src/cluster/, slots.sql connect.sql proxy.sql configuration.sql manage.sql report.sql health.sql front.sql account_table.sql), \
+	$(SQL))) src/cluster/grant.sql
+
+INSTALL_SQL = postalytics_status--$(EXTVERSION).sql
+CLUSTER_INSTALL_SQL = postalytics_cluster--$(EXTVERSION).sql
+DATA_built = $(INSTALL_SQL) $(CLUSTER_INSTALL_SQL)
 # The scripts of released versions, and the update scripts.
-DATA = $(filter-out releases/$(INSTALL_SQL), $(wildcard releases/*.sql))
+DATA = $(filter-out $(addprefix releases/, $(DATA_built)), $(wildcard releases/*.sql))
 
 REGRESS = lifecycle planner ingest rejects inbox events sync delivery use_cases notify \
 	attack names calendar altered distributed arrives figures limits correct forget feed link
@@ -87,7 +96,7 @@ fresh matrix indent packages containers:
 	@test/$@
 # The archive for PGXN, of the last commit.
 dist:
-	git archive --format=zip --prefix=$(EXTENSION)-$(EXTVERSION)/ --output=$(EXTENSION)-$(EXTVERSION).zip HEAD
+	git archive --format=zip --prefix=postalytics_status-$(EXTVERSION)/ --output=postalytics_status-$(EXTVERSION).zip HEAD
 release:
 	@test/release $(NEXT)
 else
@@ -99,7 +108,9 @@ include $(PGXS)
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
 $(INSTALL_SQL): $(SQL)
-	(printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; \
+$(CLUSTER_INSTALL_SQL): $(CLUSTER_SQL)
+$(DATA_built):
+	(printf '%s\n' '\echo Use "CREATE EXTENSION $(firstword $(subst --, ,$@))" to load this file. \quit'; \
 	 cat $^) > $@
 
 endif

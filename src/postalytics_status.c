@@ -8,6 +8,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "cluster/slots.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "rights/settings.h"
@@ -26,6 +27,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	slots_init();
 	settings_init();
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;

@@ -32,4 +32,4 @@ COMMENT ON FUNCTION postalytics.require_library(text) IS
 -- Update scripts begin with the same statement.
 SELECT postalytics.require_library(x.extversion)
 FROM pg_catalog.pg_extension AS x
-WHERE x.extname = 'postalytics_status';
+WHERE x.extname IN ('postalytics_status', 'postalytics_cluster');

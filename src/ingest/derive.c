@@ -17,6 +17,7 @@
 #include "ingest/offer.h"
 #include "journey/campaign.h"
 #include "journey/journey.h"
+#include "storage/slot.h"
 #include "sync/link.h"
 #include "sync/match.h"
 #include "utils/memutils.h"
@@ -28,6 +29,7 @@ struct Derivation
 	MemoryContext piece_context;	/* for data of the current piece */
 	EventKey	key;			/* key of the current piece; key.piece is NULL
 								 * before the first row */
+	Slot		slot;			/* slots is 0 unless the events are new */
 	JourneyWriter *journeys;	/* NULL if only campaigns are derived */
 	CampaignWriter *campaigns;
 	SyncMatch  *syncs;			/* NULL unless the events are new */
@@ -54,6 +56,7 @@ derive_begin(DeriveKind kind)
 	derivation->campaigns = campaign_writer_create(context);
 	if (kind == DERIVE_NEW)
 	{
+		derivation->slot = own_slot();
 		derivation->syncs = sync_match_begin(context);
 		derivation->links = link_writer_create(context);
 	}
@@ -63,7 +66,8 @@ derive_begin(DeriveKind kind)
 /*
  * Prepare for the next row, whose piece is given by key.  Returns the memory
  * context for the data that the row points to, which is reset when the next
- * piece begins.  Rows must be passed in the order of pieces.
+ * piece begins.  Rows must be passed in the order of pieces.  Error 22023 if the
+ * events are new and the piece belongs to another slot (check_slot_of_piece).
  */
 MemoryContext
 derive_piece(Derivation *derivation, const EventKey *key)
@@ -81,6 +85,7 @@ derive_piece(Derivation *derivation, const EventKey *key)
 	derivation->key = *key;
 	derivation->key.piece = copy;
 	derivation->key.account = copy + key->piece_length;
+	check_slot_of_piece(derivation->slot, key->piece, key->piece_length);
 	if (derivation->links != NULL)
 		link_add(derivation->links, key);
 	return derivation->piece_context;
@@ -109,11 +114,12 @@ derive_campaign(Derivation *derivation, const EventRow *row)
 
 /*
  * Match a production error with the syncs.  A production error does not change
- * a journey.
+ * a journey.  Error 22023 as for derive_piece.
  */
 void
 derive_error(Derivation *derivation, const EventRow *row)
 {
+	check_slot_of_piece(derivation->slot, row->key.piece, row->key.piece_length);
 	sync_match_error(derivation->syncs, row);
 }
 

@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "feed/reader.h"
 #include "fmgr.h"
+#include "ingest/inbox.h"
 #include "ingest/store.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
@@ -35,7 +36,8 @@ typedef struct Inbox
 	Call	   *call;
 	EventBatch *batch;
 	Size		bytes;			/* approximate size of the batch, in bytes */
-	Spill	   *spill;			/* events of earlier batches, or NULL */
+	StoreRows	store;
+	void	   *stored;			/* state of store, NULL at first */
 	struct Inbox *outer;		/* inbox of the enclosing statement, or NULL */
 	MemoryContextCallback leave;
 } Inbox;
@@ -53,7 +55,7 @@ leave_inbox(void *arg)
 }
 
 static void
-enter_inbox(void)
+enter_inbox(StoreRows store)
 {
 	MemoryContext context = AllocSetContextCreate(CurTransactionContext, "postalytics inbox",
 												  ALLOCSET_SMALL_SIZES);
@@ -65,6 +67,7 @@ enter_inbox(void)
 	entered->context = context;
 	entered->call = call_create(context, true);
 	entered->batch = event_batch_create(context, entered->call);
+	entered->store = store;
 	entered->outer = inbox;
 	entered->leave.func = leave_inbox;
 	entered->leave.arg = entered;
@@ -72,40 +75,38 @@ enter_inbox(void)
 	inbox = entered;
 }
 
-/*
- * Write the batch to the spill, which is created if necessary, and begin an
- * empty batch.
- */
+/* Store the batch.  Unless it is the last, begin an empty batch. */
 static void
-spill_inbox(void)
+store_inbox(bool is_last)
 {
 	SavedUser	caller = switch_to_owner();
 
-	if (inbox->spill == NULL)
-		inbox->spill = spill_create(inbox->context);
-	spill_batch(inbox->batch, inbox->spill);
+	inbox->store(inbox->batch, &inbox->stored, is_last);
 	MemoryContextDelete(inbox->batch->context);
-	inbox->batch = event_batch_create(inbox->context, inbox->call);
+	inbox->batch = is_last ? NULL : event_batch_create(inbox->context, inbox->call);
 	inbox->bytes = 0;
 	restore_user(caller);
 }
 
-/* Store the rows of the statement, and free the inbox. */
+/* Store all rows at the end of the statement, so that ingest orders all of them. */
 static void
-store_inbox(void)
+store_together(EventBatch *batch, void **stored, bool is_last)
 {
-	SavedUser	caller = switch_to_owner();
+	Spill	   *spill = *stored;
 
-	if (inbox->spill == NULL)
-		(void) store_batch(inbox->batch, 0);
-	else
+	if (is_last && spill == NULL)
 	{
-		spill_inbox();
-		(void) store_spill(inbox->spill);
-		spill_end(inbox->spill);
+		(void) store_batch(batch, 0);
+		return;
 	}
-	restore_user(caller);
-	MemoryContextDelete(inbox->context);
+	if (spill == NULL)
+		*stored = spill = spill_create(MemoryContextGetParent(batch->context));
+	spill_batch(batch, spill);
+	if (is_last)
+	{
+		(void) store_spill(spill);
+		spill_end(spill);
+	}
 }
 
 /*
@@ -153,7 +154,7 @@ inbox_row_json(HeapTuple row, TupleDesc tupdesc, char **account)
 /*
  * inbox_row(), called by the row trigger of inbox
  *
- * Reads a row into the batch, and writes the batch to the spill if it is full.
+ * Reads a row into the batch, and stores the batch if it is full.
  * Locks and errors are those of ingest.  Error 39P01 if the function is called
  * in any other way.
  */
@@ -184,19 +185,17 @@ postalytics_inbox_row(PG_FUNCTION_ARGS)
 
 	inbox->bytes += length + sizeof(EventRecord);
 	if (inbox->bytes >= INBOX_BYTES)
-		spill_inbox();
+		store_inbox(false);
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
 /*
- * inbox_insert(), called by the BEFORE and AFTER statement triggers of inbox
- *
- * The BEFORE trigger begins an Inbox, and the AFTER trigger stores its rows.
- * Locks and errors are those of ingest.  Error 39P01 if the function is called
- * in any other way.
+ * Begin an Inbox for the BEFORE statement trigger of inbox, and store its rows for the
+ * AFTER trigger.  Locks and errors are those of ingest.  Error 39P01 if fcinfo is not a
+ * call of these triggers.
  */
-Datum
-postalytics_inbox_insert(PG_FUNCTION_ARGS)
+void
+inbox_statement(FunctionCallInfo fcinfo, StoreRows store)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
@@ -208,8 +207,21 @@ postalytics_inbox_insert(PG_FUNCTION_ARGS)
 				 errmsg("function \"inbox_insert\" can be used only by the statement triggers of view \"%s.inbox\"", EXTENSION_SCHEMA)));
 
 	if (TRIGGER_FIRED_BEFORE(trigger->tg_event))
-		enter_inbox();
+		enter_inbox(store);
 	else if (inbox != NULL)
-		store_inbox();
+	{
+		store_inbox(true);
+		MemoryContextDelete(inbox->context);
+	}
+}
+
+/*
+ * inbox_insert(), called by the BEFORE and AFTER statement triggers of inbox: see
+ * inbox_statement.
+ */
+Datum
+postalytics_inbox_insert(PG_FUNCTION_ARGS)
+{
+	inbox_statement(fcinfo, store_together);
 	return PointerGetDatum(NULL);
 }

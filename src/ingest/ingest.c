@@ -8,15 +8,38 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "catalog/pg_type.h"
 #include "feed/reader.h"
 #include "fmgr.h"
+#include "ingest/ingest.h"
 #include "ingest/progress.h"
 #include "ingest/store.h"
 #include "rights/binding.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(postalytics_ingest);
+PG_FUNCTION_INFO_V1(postalytics_ingest_parts);
+
+/*
+ * Return the account of the events of a call of ingest, whose second argument is the
+ * account.  Errors: 42501 and 22001 as for ingest.
+ */
+EventAccount
+account_argument(FunctionCallInfo fcinfo)
+{
+	AllowedAccounts bound;
+	EventAccount account;
+
+	ingest_accounts(&bound);
+	account = account_of_call(&bound, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	if (strlen(account.name) > field_info[ACCOUNT].max_length)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("account is longer than %u bytes", field_info[ACCOUNT].max_length)));
+	return account;
+}
 
 /*
  * ingest(payload json, account text DEFAULT NULL) returns ingest_result
@@ -40,19 +63,11 @@ Datum
 postalytics_ingest(PG_FUNCTION_ARGS)
 {
 	text	   *payload;
-	AllowedAccounts bound;
-	EventAccount event_account;
+	EventAccount event_account = account_argument(fcinfo);
 	SavedUser	caller;
 	EventBatch *batch;
 	IngestResult result = {0};
 	bool		show_progress;
-
-	ingest_accounts(&bound);
-	event_account = account_of_call(&bound, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (strlen(event_account.name) > field_info[ACCOUNT].max_length)
-		ereport(ERROR,
-				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-				 errmsg("account is longer than %u bytes", field_info[ACCOUNT].max_length)));
 
 	if (PG_ARGISNULL(0))
 		return form_result(fcinfo, result);
@@ -71,5 +86,39 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 	if (show_progress)
 		progress_end();
 	restore_user(caller);
+	return form_result(fcinfo, result);
+}
+
+/*
+ * ingest_parts(payloads json[], accounts text[], fixed boolean[]) returns ingest_result
+ *
+ * Ingests several payloads as a single call, for the front of a cluster.  The arrays
+ * have the same length, and no NULLs.  If fixed is true, the account of the payload
+ * takes precedence over accounts in the payload, even if it is ''.  Strict.  Locks and
+ * errors are those of ingest.  Only the owner of the extension may call this, so the
+ * accounts are not checked.
+ */
+Datum
+postalytics_ingest_parts(PG_FUNCTION_ARGS)
+{
+	Datum	   *payloads;
+	Datum	   *accounts;
+	Datum	   *fixed;
+	int			count;
+	EventBatch *batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext, false));
+	IngestResult result;
+
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), JSONOID, -1, false, TYPALIGN_INT, &payloads, NULL, &count);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &accounts, NULL, &count);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), BOOLOID, 1, true, TYPALIGN_CHAR, &fixed, NULL, &count);
+	for (int i = 0; i < count; i++)
+	{
+		text	   *payload = DatumGetTextPP(payloads[i]);
+		EventAccount account = {TextDatumGetCString(accounts[i]), DatumGetBool(fixed[i])};
+
+		event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &account);
+	}
+	result = store_batch(batch, 0);
+	MemoryContextDelete(batch->context);
 	return form_result(fcinfo, result);
 }

@@ -23,3 +23,12 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ingest';
 COMMENT ON FUNCTION postalytics.ingest(json, text) IS
     'store an event or an array of events, optionally wrapped in data, events or items';
+
+CREATE FUNCTION postalytics.ingest_parts(payloads json[], accounts text[], fixed boolean[])
+RETURNS postalytics.ingest_result
+LANGUAGE c
+STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_ingest_parts';
+COMMENT ON FUNCTION postalytics.ingest_parts(json[], text[], boolean[]) IS
+    'internal: ingest several payloads, each with its account, as a single call; used by the front of a cluster';

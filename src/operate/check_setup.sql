@@ -467,6 +467,14 @@ $$;
 COMMENT ON FUNCTION postalytics.check_roles() IS
     'internal: findings about roles and privileges';
 
+CREATE FUNCTION postalytics.setup_checks()
+RETURNS text[]
+LANGUAGE sql
+IMMUTABLE
+RETURN '{check_server,check_maintenance,check_syncs,check_contacts,check_payload_accounts,check_roles}'::text[];
+COMMENT ON FUNCTION postalytics.setup_checks() IS
+    'internal: names of the functions that check_setup calls';
+
 -- A check that fails, for example because a table is locked, does not prevent the others.
 -- SECURITY DEFINER, because managers have no privileges on the data that is checked.
 CREATE FUNCTION postalytics.check_setup()
@@ -481,7 +489,7 @@ DECLARE
     findings postalytics.setup_finding[] := '{}';
     found postalytics.setup_finding[];
 BEGIN
-    FOREACH each IN ARRAY '{check_server,check_maintenance,check_syncs,check_contacts,check_payload_accounts,check_roles}'::text[] LOOP
+    FOREACH each IN ARRAY postalytics.setup_checks() LOOP
         BEGIN
             EXECUTE format('SELECT array_agg(f) FROM postalytics.%I() AS f', each) INTO found;
             findings := findings || found;

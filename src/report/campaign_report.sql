@@ -49,7 +49,9 @@ SELECT f.account,
        f.last_mailed_at,
        f.last_event_at,
        round(extract(epoch FROM f.days[1]) / 86400, 1) AS median_days,
-       round(extract(epoch FROM f.days[2]) / 86400, 1) AS p90_days
+       round(extract(epoch FROM f.days[2]) / 86400, 1) AS p90_days,
+       f.sent,
+       f.tracked
 FROM (
     SELECT p.account,
            p.campaign_id,
@@ -95,7 +97,7 @@ UNION ALL
 -- Campaigns that have production errors but no pieces.
 SELECT x.account, x.campaign_id, c.name, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, x.failed, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL,
-       x.last_event_at, NULL, NULL
+       x.last_event_at, NULL, NULL, 0, 0
 FROM (
     SELECT e.account, e.campaign_id, count(DISTINCT e.piece_id) AS failed, max(e.occurred_at) AS last_event_at
     FROM postalytics.production_errors AS e
@@ -149,6 +151,8 @@ COMMENT ON COLUMN postalytics.campaign_funnel.last_mailed_at IS 'latest of the f
 COMMENT ON COLUMN postalytics.campaign_funnel.last_event_at IS 'time of the latest event';
 COMMENT ON COLUMN postalytics.campaign_funnel.median_days IS 'median number of days from Mailed to ProcessedForDelivery';
 COMMENT ON COLUMN postalytics.campaign_funnel.p90_days IS '90th percentile of the number of days from Mailed to ProcessedForDelivery';
+COMMENT ON COLUMN postalytics.campaign_funnel.sent IS 'pieces that were mailed, even if Mailed was not reported (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel.tracked IS 'pieces that the postal service scans (is_tracked)';
 
 CREATE VIEW postalytics.campaign_funnel_by_country
 WITH (security_invoker = true) AS
@@ -169,7 +173,9 @@ SELECT f.account,
        postalytics.rate(f.processed_for_delivery, f.tracked) AS processed_for_delivery_rate,
        postalytics.rate(f.re_routed, f.tracked) AS re_routed_rate,
        postalytics.rate(f.returned_to_sender, f.tracked) AS returned_to_sender_rate,
-       postalytics.rate(f.responded, f.sent) AS responded_rate
+       postalytics.rate(f.responded, f.sent) AS responded_rate,
+       f.sent,
+       f.tracked
 FROM (
     SELECT p.account,
            p.campaign_id,
@@ -207,6 +213,8 @@ COMMENT ON COLUMN postalytics.campaign_funnel_by_country.processed_for_delivery_
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.re_routed_rate IS 're_routed as a share of the tracked pieces (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.returned_to_sender_rate IS 'returned_to_sender as a share of the tracked pieces (is_tracked)';
 COMMENT ON COLUMN postalytics.campaign_funnel_by_country.responded_rate IS 'responded as a share of the sent pieces (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.sent IS 'pieces that were mailed, even if Mailed was not reported (was_sent)';
+COMMENT ON COLUMN postalytics.campaign_funnel_by_country.tracked IS 'pieces that the postal service scans (is_tracked)';
 
 CREATE VIEW postalytics.campaign_progress
 WITH (security_invoker = true) AS

@@ -64,3 +64,34 @@ SELECT (postalytics.expected_day(piece.expected_delivery_at) OPERATOR(pg_catalog
 $$;
 COMMENT ON FUNCTION postalytics.late_after(postalytics.pieces) IS
     'end of the expected delivery day in the recipient''s time zone; NULL if no delivery date is known';
+
+-- Scans that are missing are ignored: a piece has left a status once it has any later
+-- status.
+CREATE FUNCTION postalytics.left_at(piece postalytics.pieces, status postalytics.mail_status)
+RETURNS timestamptz
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT CASE
+           WHEN status OPERATOR(pg_catalog.=) 'MailPieceCreated' THEN
+               LEAST(piece.addressed_at, piece.printed_at, piece.mailed_at, piece.in_transit_at, piece.in_local_area_at,
+                     piece.processed_for_delivery_at, piece.re_routed_at, piece.returned_to_sender_at)
+           WHEN status OPERATOR(pg_catalog.=) 'Addressed' THEN
+               LEAST(piece.printed_at, piece.mailed_at, piece.in_transit_at, piece.in_local_area_at,
+                     piece.processed_for_delivery_at, piece.re_routed_at, piece.returned_to_sender_at)
+           WHEN status OPERATOR(pg_catalog.=) 'Printed' THEN
+               LEAST(piece.mailed_at, piece.in_transit_at, piece.in_local_area_at,
+                     piece.processed_for_delivery_at, piece.re_routed_at, piece.returned_to_sender_at)
+           WHEN status OPERATOR(pg_catalog.=) 'Mailed' THEN
+               LEAST(piece.in_transit_at, piece.in_local_area_at,
+                     piece.processed_for_delivery_at, piece.re_routed_at, piece.returned_to_sender_at)
+           WHEN status OPERATOR(pg_catalog.=) 'InTransit' THEN
+               LEAST(piece.in_local_area_at, piece.processed_for_delivery_at, piece.re_routed_at, piece.returned_to_sender_at)
+           WHEN status OPERATOR(pg_catalog.=) 'InLocalArea' THEN
+               LEAST(piece.processed_for_delivery_at, piece.re_routed_at, piece.returned_to_sender_at)
+           WHEN status OPERATOR(pg_catalog.=) 'ReRouted' THEN
+               CASE WHEN piece.status OPERATOR(pg_catalog.<>) 'ReRouted' THEN piece.status_at END
+       END
+$$;
+COMMENT ON FUNCTION postalytics.left_at(postalytics.pieces, postalytics.mail_status) IS
+    'internal: when a piece moved on from a status; NULL if it has not, or was not at it';

@@ -12,7 +12,8 @@ CREATE TYPE postalytics.funnel_row AS (
     "at" bigint,
     rate numeric,
     bar text,
-    account text
+    account text,
+    pieces bigint
 );
 COMMENT ON TYPE postalytics.funnel_row IS
     'a status in a campaign''s funnel';
@@ -23,6 +24,7 @@ COMMENT ON COLUMN postalytics.funnel_row.at IS 'pieces that were at the status';
 COMMENT ON COLUMN postalytics.funnel_row.rate IS 'reached as a share of all pieces of the campaign';
 COMMENT ON COLUMN postalytics.funnel_row.bar IS 'rate as a bar';
 COMMENT ON COLUMN postalytics.funnel_row.account IS 'account of the campaign; empty if none was given';
+COMMENT ON COLUMN postalytics.funnel_row.pieces IS 'all pieces of the campaign that had an event, of which rate is a share';
 
 -- Calls status_as_of only for pieces that have events before and after as_of.
 CREATE FUNCTION postalytics.funnel(campaign_id text, as_of timestamptz DEFAULT 'infinity', account text DEFAULT NULL)
@@ -65,7 +67,8 @@ WITH piece AS (
 SELECT s.status, s.label, c.reached[s.place], COALESCE(a.pieces, 0),
        postalytics.rate(c.reached[s.place], c.pieces),
        postalytics.bar(c.reached[s.place], c.pieces),
-       c.account
+       c.account,
+       c.pieces
 FROM (SELECT t.status, t.label, row_number() OVER (ORDER BY t.status) AS place FROM postalytics.statuses AS t) AS s
 CROSS JOIN counted AS c
 LEFT JOIN at AS a ON (a.status, a.account) = (s.status, c.account)

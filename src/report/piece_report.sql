@@ -169,11 +169,7 @@ COMMENT ON COLUMN postalytics.stuck_piece.usual IS 'limit that was exceeded: old
 -- It is computed only for statuses at which pieces are waiting.  These times are looked
 -- up in a map, because the plan of a join would depend on an estimate of the number of
 -- stuck pieces.
-CREATE FUNCTION postalytics.stuck_pieces(
-    older_than interval DEFAULT NULL,
-    campaign text DEFAULT NULL,
-    younger_than interval DEFAULT '60 days',
-    account text DEFAULT NULL)
+CREATE FUNCTION postalytics.stuck_pieces_by(older_than interval, campaign text, younger_than interval, account text, usual jsonb)
 RETURNS SETOF postalytics.stuck_piece
 LANGUAGE sql
 STABLE PARALLEL SAFE
@@ -186,7 +182,7 @@ WITH waiting AS MATERIALIZED (
       AND p.response IS NULL
       AND (younger_than IS NULL OR p.status_at > now() - younger_than)
       AND (campaign IS NULL OR p.campaign_id = campaign OR p.drop_id = campaign)
-      AND (stuck_pieces.account IS NULL OR p.account = stuck_pieces.account)
+      AND (stuck_pieces_by.account IS NULL OR p.account = stuck_pieces_by.account)
       AND (p.status OPERATOR(postalytics.<<) 'Mailed' OR postalytics.applies_in('InTransit', p.country) IS NOT FALSE)
 ), stay AS (
     SELECT w.account, w.campaign_id, w.status,
@@ -195,26 +191,7 @@ WITH waiting AS MATERIALIZED (
     JOIN postalytics.pieces AS p ON (p.campaign_id, p.account) = (w.campaign_id, w.account)
     CROSS JOIN LATERAL (
         SELECT postalytics.reached_at(p, w.status) AS reached_at,
-               CASE w.status
-                   WHEN 'MailPieceCreated' THEN
-                       LEAST(p.addressed_at, p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
-                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
-                   WHEN 'Addressed' THEN
-                       LEAST(p.printed_at, p.mailed_at, p.in_transit_at, p.in_local_area_at,
-                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
-                   WHEN 'Printed' THEN
-                       LEAST(p.mailed_at, p.in_transit_at, p.in_local_area_at,
-                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
-                   WHEN 'Mailed' THEN
-                       LEAST(p.in_transit_at, p.in_local_area_at,
-                             p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
-                   WHEN 'InTransit' THEN
-                       LEAST(p.in_local_area_at, p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
-                   WHEN 'InLocalArea' THEN
-                       LEAST(p.processed_for_delivery_at, p.re_routed_at, p.returned_to_sender_at)
-                   WHEN 'ReRouted' THEN
-                       CASE WHEN p.status <> 'ReRouted' THEN p.status_at END
-               END AS left_at
+               postalytics.left_at(p, w.status) AS left_at
     ) AS s
     WHERE s.left_at > s.reached_at
     GROUP BY w.account, w.campaign_id, w.status
@@ -235,10 +212,26 @@ SELECT w.piece_id, w.campaign_id, w.account, w.contact_id, w.country, w.status, 
        u.usual
 FROM waiting AS w
 CROSS JOIN LATERAL (
-    SELECT COALESCE(older_than, ((SELECT s.map FROM stays AS s) ->> ROW(w.account, w.campaign_id, w.status)::text)::interval) AS usual
+    SELECT COALESCE(older_than, (COALESCE(stuck_pieces_by.usual, (SELECT s.map FROM stays AS s)) ->> ROW(w.account, w.campaign_id, w.status)::text)::interval) AS usual
 ) AS u
 WHERE now() - w.status_at > u.usual
 ORDER BY w.status_at
+$$;
+COMMENT ON FUNCTION postalytics.stuck_pieces_by(interval, text, interval, text, jsonb) IS
+    'internal: as stuck_pieces, with the usual time by account, campaign and status; if usual is NULL, it is computed';
+
+CREATE FUNCTION postalytics.stuck_pieces(
+    older_than interval DEFAULT NULL,
+    campaign text DEFAULT NULL,
+    younger_than interval DEFAULT '60 days',
+    account text DEFAULT NULL)
+RETURNS SETOF postalytics.stuck_piece
+LANGUAGE sql
+STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT *
+    FROM postalytics.stuck_pieces_by(older_than, campaign, younger_than, account, NULL)
 $$;
 COMMENT ON FUNCTION postalytics.stuck_pieces(interval, text, interval, text) IS
     'pieces that should have moved on: they have been at their status longer than older_than (by default, longer than 95% of the pieces of the campaign were), but no longer than younger_than';

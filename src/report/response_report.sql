@@ -18,7 +18,8 @@ SELECT r.account,
        r.not_completed,
        postalytics.rate(r.visitors, r.sent) AS visitors_rate,
        postalytics.rate(r.completers, r.visitors) AS completers_rate,
-       round(extract(epoch FROM r.first_visit_after) / 86400, 1) AS median_days_to_visit
+       round(extract(epoch FROM r.first_visit_after) / 86400, 1) AS median_days_to_visit,
+       r.sent
 FROM (
     SELECT p.account,
            p.campaign_id,
@@ -49,6 +50,7 @@ COMMENT ON COLUMN postalytics.campaign_responses.not_completed IS 'visitors who 
 COMMENT ON COLUMN postalytics.campaign_responses.visitors_rate IS 'visitors as a share of the sent pieces (was_sent), the same as responded_rate of campaign_funnel';
 COMMENT ON COLUMN postalytics.campaign_responses.completers_rate IS 'completers as a share of the visitors; in campaign_funnel, purl_completed_rate is their share of the sent pieces';
 COMMENT ON COLUMN postalytics.campaign_responses.median_days_to_visit IS 'median number of days from Mailed to the first visit, for pieces whose first visit is not before Mailed';
+COMMENT ON COLUMN postalytics.campaign_responses.sent IS 'pieces that were mailed, even if Mailed was not reported (was_sent)';
 
 -- In retired months, only the first visit to each of the two URLs of a piece is known.
 CREATE VIEW postalytics.responses_by_day

@@ -13,21 +13,7 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- ---- account tables ----
-
--- An account table is a table whose rows each belong to one account.  syncs is not an
--- account table, because a sync can be for several accounts.
-CREATE FUNCTION postalytics.account_tables()
-RETURNS regclass[]
-LANGUAGE sql
-STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ARRAY['postalytics.events', 'postalytics.pieces', 'postalytics.campaigns', 'postalytics.rejects',
-                 'postalytics.production_errors', 'postalytics.deliveries', 'postalytics.deliveries_unfinished']::regclass[]
-$$;
-COMMENT ON FUNCTION postalytics.account_tables() IS
-    'internal: the account tables, which are the tables whose rows each belong to one account';
+-- ---- policies ----
 
 -- The functions in the policies are called in subqueries, so that they are evaluated
 -- once per query, not for each row.
@@ -237,6 +223,8 @@ AS $$
                       postalytics.status_as_of(text, timestamptz, text),
                       postalytics.raise_several_accounts(text),
                       postalytics.stuck_pieces(interval, text, interval, text),
+                      postalytics.stuck_pieces_by(interval, text, interval, text, jsonb),
+                      postalytics.left_at(postalytics.pieces, postalytics.mail_status),
                       postalytics.delivery_window(timestamptz, text),
                       postalytics.estimated_delivery(postalytics.pieces),
                       postalytics.federal_holidays(integer),
@@ -311,7 +299,7 @@ AS $$
         ('pg_monitor', 'EXECUTE ON FUNCTION postalytics.waiting_fetches(), postalytics.oldest_snapshot(),
                       postalytics.sync_metrics(), postalytics.database_metrics()')
     ) AS p (kind, privilege)
-    WHERE p.kind = sql_privileges.kind
+    WHERE p.kind = $1
 $$;
 COMMENT ON FUNCTION postalytics.sql_privileges(text) IS
     'internal: the SQL privileges that a kind of binding, PUBLIC or pg_monitor includes';
@@ -615,7 +603,7 @@ BEGIN
         FROM pg_depend AS d
         JOIN pg_extension AS x ON x.oid = d.refobjid
         JOIN pg_proc AS p ON p.oid = d.objid
-        WHERE x.extname = 'postalytics_status'
+        WHERE x.extname IN ('postalytics_status', 'postalytics_cluster')
           AND d.deptype = 'e'
           AND d.refclassid = 'pg_extension'::regclass
           AND d.classid = 'pg_proc'::regclass
@@ -624,7 +612,7 @@ BEGIN
         FROM pg_depend AS d
         JOIN pg_extension AS x ON x.oid = d.refobjid
         JOIN pg_class AS c ON c.oid = d.objid
-        WHERE x.extname = 'postalytics_status'
+        WHERE x.extname IN ('postalytics_status', 'postalytics_cluster')
           AND d.deptype = 'e'
           AND d.refclassid = 'pg_extension'::regclass
           AND d.classid = 'pg_class'::regclass

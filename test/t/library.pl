@@ -22,7 +22,7 @@ my ($parameter, $below, $also) = $config =~ /^extension_control_path/m ? ('exten
   plan skip_all => 'this server has neither extension_control_path nor extension_destdir';
 
 # Build the next version, with the object files of this one.
-system('bash', '-ec', q{mkdir "$2"; cd "$1"; cp -pr Makefile META.json CHANGELOG.md postalytics_status.control debian src "$2"
+system('bash', '-ec', q{mkdir "$2"; cd "$1"; cp -pr Makefile META.json CHANGELOG.md *.control debian src "$2"
 	[ ! -d releases ] || cp -pr releases "$2"; mkdir "$2/test"; cp test/release test/next_version "$2/test"
 	cd "$2"; unset MAKELEVEL MAKEFLAGS; test/next_version; make -s PG_CONFIG="$3" with_llvm=no COPT=-Werror DESTDIR="$2/stage" all install >make.log 2>&1 || { cat make.log; exit 1; }},
 	'build', $ENV{TESTDIR}, "$tmp/next", $pg_config) == 0

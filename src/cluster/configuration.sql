@@ -1,0 +1,234 @@
+/*
+ * configuration.sql
+ *		Copies settings, names, syncs and bindings from the front to the slots.
+ *
+ * The front has the tables of the configuration.  At the end of a transaction that has
+ * changed one of them, all slots check the new configuration.  If one refuses it or
+ * cannot be reached, the transaction fails.  Then all slots take it over.  If one is lost
+ * only now, the transaction still commits, with a warning; cluster_health shows that the
+ * slot lags, and maintain() copies the configuration again.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
+ */
+
+-- The configuration that was last copied.
+CREATE TABLE postalytics.cluster_configuration (
+    version bigint NOT NULL,
+    document json
+);
+COMMENT ON TABLE postalytics.cluster_configuration IS
+    'internal: the configuration that was last copied to the slots';
+COMMENT ON COLUMN postalytics.cluster_configuration.version IS 'increases with each change';
+COMMENT ON COLUMN postalytics.cluster_configuration.document IS 'the configuration, as copy_configuration expects it';
+-- A restore would insert a second row if the script inserted one, so the first copy does.
+SELECT pg_catalog.pg_extension_config_dump('postalytics.cluster_configuration', '');
+
+-- Remembers the argument since of create_sync for the slots.
+CREATE TABLE postalytics.sync_starts (
+    sync text NOT NULL PRIMARY KEY,
+    since timestamptz NOT NULL
+);
+COMMENT ON TABLE postalytics.sync_starts IS
+    'internal: from when on new syncs have deliveries of stored events';
+COMMENT ON COLUMN postalytics.sync_starts.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.sync_starts.since IS 'argument since of create_sync';
+SELECT pg_catalog.pg_extension_config_dump('postalytics.sync_starts', '');
+
+-- The limits rate and max_leased apply to all slots together, so each gets a share.  To
+-- divide a rate that is lower than the number of slots, the period is longer.
+CREATE FUNCTION postalytics.share_of_sync(sync postalytics.syncs, slots integer)
+RETURNS postalytics.syncs
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    share postalytics.syncs := sync;
+BEGIN
+    IF sync.max_leased < slots THEN
+        RAISE EXCEPTION 'max_leased of sync "%" must be at least the number of slots, %', sync.name, slots
+            USING ERRCODE = 'invalid_parameter_value',
+                  DETAIL = 'Each slot leases up to its share of max_leased.';
+    END IF;
+    share.max_leased := sync.max_leased / slots;
+    IF sync.rate IS NOT NULL THEN
+        share.rate := greatest(sync.rate / slots, 1);
+        share.per := least(sync.per * (share.rate::double precision * slots / sync.rate), '31 days'::interval);
+    END IF;
+    RETURN share;
+END
+$$;
+COMMENT ON FUNCTION postalytics.share_of_sync(postalytics.syncs, integer) IS
+    'internal: a sync with the share that each slot has of its limits';
+
+CREATE FUNCTION postalytics.configuration_document()
+RETURNS json
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+SET datestyle = 'ISO'
+SET intervalstyle = 'postgres'
+SET timezone = 'UTC'
+AS $$
+    SELECT json_build_object(
+        'configuration', (SELECT COALESCE(json_agg(c ORDER BY c.name), '[]') FROM postalytics.configuration AS c),
+        'field_names', (SELECT COALESCE(json_agg(f ORDER BY f.path COLLATE "C"), '[]') FROM postalytics.field_names AS f),
+        'status_names', (SELECT COALESCE(json_agg(t ORDER BY t.spelling COLLATE "C"), '[]') FROM postalytics.status_names AS t),
+        'syncs', (SELECT COALESCE(json_agg((to_jsonb(postalytics.share_of_sync(s, (SELECT max(l.slots) FROM postalytics.slots AS l)))
+                                            || jsonb_build_object('since', b.since))::json
+                                           ORDER BY s.name COLLATE "C"), '[]')
+                  FROM postalytics.syncs AS s
+                  LEFT JOIN postalytics.sync_starts AS b ON b.sync = s.name),
+        'bindings', (SELECT COALESCE(json_agg(json_build_object('role', r.rolname, 'privilege', b.privilege, 'account', b.account, 'sync', b.sync)
+                                              ORDER BY r.rolname, b.privilege, b.account, b.sync), '[]')
+                     FROM postalytics.bindings AS b
+                     JOIN pg_roles AS r ON r.oid = b.role))
+$$;
+COMMENT ON FUNCTION postalytics.configuration_document() IS
+    'internal: the configuration of the front, as copy_configuration expects it';
+
+CREATE FUNCTION postalytics.slots_configuration(version bigint, document json, only_check boolean)
+RETURNS SETOF integer
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON ALL;
+    TARGET postalytics.copy_configuration;
+$$;
+COMMENT ON FUNCTION postalytics.slots_configuration(bigint, json, boolean) IS
+    'internal: copy_configuration on all slots';
+
+CREATE FUNCTION postalytics.slots_configuration_of(slot integer, version bigint, document json)
+RETURNS SETOF integer
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON slot;
+    SELECT postalytics.copy_configuration(version, document, false);
+$$;
+COMMENT ON FUNCTION postalytics.slots_configuration_of(integer, bigint, json) IS
+    'internal: copy_configuration on one slot';
+
+CREATE FUNCTION postalytics.ask_configuration(version bigint, document json, only_check boolean)
+RETURNS SETOF integer
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
+COMMENT ON FUNCTION postalytics.ask_configuration(bigint, json, boolean) IS
+    'internal: copy_configuration on all slots, with a time limit';
+
+CREATE FUNCTION postalytics.ask_configuration_of(slot integer, version bigint, document json)
+RETURNS SETOF integer
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
+COMMENT ON FUNCTION postalytics.ask_configuration_of(integer, bigint, json) IS
+    'internal: copy_configuration on one slot, with a time limit';
+
+-- Copies the configuration to each slot, and returns the number of slots that failed,
+-- with a warning for each.
+CREATE FUNCTION postalytics.copy_to_each_slot(version bigint, document json)
+RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    target record;
+    failed integer := 0;
+BEGIN
+    FOR target IN SELECT s.slot, s.connection FROM postalytics.slots AS s ORDER BY s.slot LOOP
+        BEGIN
+            PERFORM FROM postalytics.ask_configuration_of(target.slot, version, document);
+        EXCEPTION
+            WHEN OTHERS THEN
+                failed := failed + 1;
+                RAISE WARNING 'slot % (%) has not taken over the configuration: %', target.slot, target.connection, SQLERRM
+                    USING HINT = 'Call maintain() once the slot can be reached.';
+        END;
+    END LOOP;
+    RETURN failed;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_to_each_slot(bigint, json) IS
+    'internal: copy the configuration to each slot; returns the number of slots that failed';
+
+-- Does nothing before the cluster is complete, or if nothing has changed.
+--
+-- Locks: EXCLUSIVE on cluster_configuration, so that changes are copied one after the
+-- other.  Errors: those of the slots, if one refuses the configuration or cannot be
+-- reached.
+CREATE FUNCTION postalytics.copy_to_slots()
+RETURNS void
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    present postalytics.cluster_configuration;
+    new postalytics.cluster_configuration;
+BEGIN
+    IF (SELECT count(*) < COALESCE(max(s.slots), 1) FROM postalytics.slots AS s) THEN
+        RETURN;
+    END IF;
+    LOCK TABLE postalytics.cluster_configuration IN EXCLUSIVE MODE;
+    SELECT c.*
+    INTO present
+    FROM postalytics.cluster_configuration AS c;
+    new.version := COALESCE(present.version, 0) + 1;
+    new.document := postalytics.configuration_document();
+    IF present.document::text = new.document::text THEN
+        RETURN;
+    END IF;
+    PERFORM FROM postalytics.ask_configuration(new.version, new.document, true);
+    DELETE FROM postalytics.cluster_configuration;
+    INSERT INTO postalytics.cluster_configuration
+    SELECT new.*;
+    BEGIN
+        PERFORM FROM postalytics.ask_configuration(new.version, new.document, false);
+    EXCEPTION
+        WHEN OTHERS THEN
+            PERFORM postalytics.copy_to_each_slot(new.version, new.document);
+    END;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_to_slots() IS
+    'internal: copy the configuration to all slots, or to none';
+
+CREATE FUNCTION postalytics.copy_changes()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM postalytics.copy_to_slots();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_changes() IS
+    'internal: trigger function that copies a changed configuration to the slots when the transaction commits';
+
+-- A restore fires the triggers while there are no slots, or no change.
+CREATE CONSTRAINT TRIGGER copy_changes
+AFTER INSERT OR UPDATE OR DELETE ON postalytics.configuration
+DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW
+EXECUTE FUNCTION postalytics.copy_changes();
+CREATE CONSTRAINT TRIGGER copy_changes
+AFTER INSERT OR UPDATE OR DELETE ON postalytics.field_names
+DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW
+EXECUTE FUNCTION postalytics.copy_changes();
+CREATE CONSTRAINT TRIGGER copy_changes
+AFTER INSERT OR UPDATE OR DELETE ON postalytics.status_names
+DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW
+EXECUTE FUNCTION postalytics.copy_changes();
+CREATE CONSTRAINT TRIGGER copy_changes
+AFTER INSERT OR UPDATE OR DELETE ON postalytics.syncs
+DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW
+EXECUTE FUNCTION postalytics.copy_changes();
+CREATE CONSTRAINT TRIGGER copy_changes
+AFTER INSERT OR UPDATE OR DELETE ON postalytics.bindings
+DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW
+EXECUTE FUNCTION postalytics.copy_changes();

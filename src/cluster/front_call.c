@@ -1,0 +1,184 @@
+/*
+ * front_call.c
+ *		Functions of the front that only pass a call to the slots.
+ *
+ * Each such function is called NAME, read_NAME or ask_NAME.  It calls the function
+ * slots_NAME, which has the same arguments, and is a PL/Proxy function or combines the
+ * results of one.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "base/compat.h"
+#include "base/extension.h"
+#include "catalog/pg_type.h"
+#include "cluster/slots.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "rights/binding.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(postalytics_call_slots);
+PG_FUNCTION_INFO_V1(postalytics_read_slots);
+PG_FUNCTION_INFO_V1(postalytics_ask_slots);
+
+/* The most arguments that such a function has, and two more. */
+#define MAX_CALL_ARGS	12
+
+/* The arguments of a call, in the form that SPI expects. */
+typedef struct Arguments
+{
+	const char *function;		/* NAME */
+	StringInfoData arguments;	/* $1, $2 and so on */
+	int			count;
+	Oid			types[MAX_CALL_ARGS];
+	Datum		values[MAX_CALL_ARGS];
+	char		nulls[MAX_CALL_ARGS + 1];
+} Arguments;
+
+/* Read the arguments of a call of a function whose name begins with prefix. */
+static void
+read_arguments(FunctionCallInfo fcinfo, const char *prefix, Arguments *call)
+{
+	Oid		   *types;
+
+	call->function = get_func_name(fcinfo->flinfo->fn_oid) + strlen(prefix);
+	(void) get_func_signature(fcinfo->flinfo->fn_oid, &types, &call->count);
+	Assert(call->count == PG_NARGS() && call->count + 2 <= MAX_CALL_ARGS);
+	initStringInfo(&call->arguments);
+	memset(call->nulls, ' ', MAX_CALL_ARGS);
+	for (int i = 0; i < call->count; i++)
+	{
+		appendStringInfo(&call->arguments, "%s$%d", i == 0 ? "" : ", ", i + 1);
+		call->types[i] = types[i];
+		call->values[i] = PG_GETARG_DATUM(i);
+		call->nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+}
+
+/* Run a query, as the owner, whose rows are the result of the function. */
+static void
+return_rows(FunctionCallInfo fcinfo, Arguments *call, const char *sql)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		is_scalar = get_call_result_type(fcinfo, NULL, NULL) == TYPEFUNC_SCALAR;
+	SavedUser	caller;
+
+	InitMaterializedSRF(fcinfo, is_scalar ? MAT_SRF_USE_EXPECTED_DESC : 0);
+	(void) number_of_slots();
+	caller = switch_to_owner();
+	SPI_connect();
+	slots_execute(sql, call->count, call->types, call->values, call->nulls, setting_slot_timeout);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	SPI_finish();
+	restore_user(caller);
+}
+
+/* Return the aggregate by which the results of the slots are combined. */
+static const char *
+aggregate(Oid type)
+{
+	switch (type)
+	{
+		case INT4OID:
+			return "sum(r)::integer";
+		case INT8OID:
+			return "sum(r)::bigint";
+		case BOOLOID:
+			return "bool_or(r)";
+		case TIMESTAMPTZOID:
+			return "max(r)";
+		default:
+			return "NULL::void";
+	}
+}
+
+/*
+ * The functions for managers, which call the function of the same name on the slots
+ *
+ * A function that returns a set returns the rows of all slots.  Numbers are added, and
+ * of timestamps the latest is returned.  PUBLIC may not execute these functions.
+ * Errors: 0A000 in a transaction block, 55000 if the cluster is not complete, 08006 if a
+ * slot cannot be reached, and those of the function on the slots.  After an error, some
+ * slots may have done what was asked.
+ */
+Datum
+postalytics_call_slots(PG_FUNCTION_ARGS)
+{
+	Arguments	call;
+	SavedUser	caller;
+	Datum		value;
+	bool		isnull;
+	Oid			type = get_func_rettype(fcinfo->flinfo->fn_oid);
+	bool		byval;
+	int16		length;
+
+	read_arguments(fcinfo, "", &call);
+	check_no_block(call.function);
+	if (fcinfo->flinfo->fn_retset)
+	{
+		return_rows(fcinfo, &call, psprintf("SELECT * FROM postalytics.slots_%s(%s)", call.function, call.arguments.data));
+		return (Datum) 0;
+	}
+	(void) number_of_slots();
+	caller = switch_to_owner();
+	SPI_connect();
+	slots_execute(psprintf("SELECT %s FROM postalytics.slots_%s(%s) AS r", aggregate(type), call.function, call.arguments.data),
+				  call.count, call.types, call.values, call.nulls, setting_slot_timeout);
+	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	get_typlenbyval(type, &length, &byval);
+	if (!isnull)
+		value = SPI_datumTransfer(value, byval, length);
+	SPI_finish();
+	restore_user(caller);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(value);
+}
+
+/*
+ * The functions for readers, which return rows of all slots with a column account
+ *
+ * Returns only the rows of accounts that the current user may read.  Errors: 55000 if
+ * the cluster is not complete, 08006 if a slot cannot be reached, and those of the
+ * function on the slots.
+ */
+Datum
+postalytics_read_slots(PG_FUNCTION_ARGS)
+{
+	AllowedAccounts bound;
+	Arguments	call;
+	int			all;
+
+	read_arguments(fcinfo, "read_", &call);
+	allowed_accounts(PRIVILEGE_READ, &bound);
+	all = call.count++;
+	call.types[all] = BOOLOID;
+	call.values[all] = BoolGetDatum(bound.all);
+	call.types[call.count] = TEXTARRAYOID;
+	call.values[call.count++] = account_array(&bound);
+	return_rows(fcinfo, &call, psprintf("SELECT r.* FROM postalytics.slots_%s(%s) AS r WHERE $%d OR r.account = ANY ($%d)",
+										call.function, call.arguments.data, all + 1, all + 2));
+	return (Datum) 0;
+}
+
+/*
+ * The functions that only the front's own functions call, which return rows of all slots
+ *
+ * They are allowed in a transaction block.  Errors: 55000 if the cluster is not complete,
+ * 08006 if a slot cannot be reached, and those of the function on the slots.
+ */
+Datum
+postalytics_ask_slots(PG_FUNCTION_ARGS)
+{
+	Arguments	call;
+
+	read_arguments(fcinfo, "ask_", &call);
+	return_rows(fcinfo, &call, psprintf("SELECT * FROM postalytics.slots_%s(%s)", call.function, call.arguments.data));
+	return (Datum) 0;
+}

@@ -1,0 +1,186 @@
+/*
+ * health.sql
+ *		cluster_health, and what monitoring sees of all slots.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
+ */
+
+-- Events are counted if they take up less than 100 MB, and estimated otherwise.
+CREATE FUNCTION postalytics.slots_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
+RETURNS SETOF record
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON slot;
+    SELECT x.extversion::text AS version,
+           s.configuration_version,
+           CASE
+               WHEN t.size < 100 * 1024 * 1024 THEN (SELECT count(*) FROM postalytics.events)
+               ELSE t.rows
+           END AS events
+    FROM postalytics.slot AS s
+    CROSS JOIN pg_catalog.pg_extension AS x
+    CROSS JOIN (SELECT COALESCE(sum(pg_catalog.pg_relation_size(p.relid)), 0) AS size,
+                       COALESCE(sum(c.reltuples) FILTER (WHERE c.reltuples > 0), 0)::bigint AS rows
+                FROM pg_catalog.pg_partition_tree('postalytics.events') AS p
+                JOIN pg_catalog.pg_class AS c ON c.oid = p.relid) AS t
+    WHERE x.extname = 'postalytics_status';
+$$;
+COMMENT ON FUNCTION postalytics.slots_state(integer) IS
+    'internal: state of a slot';
+
+CREATE FUNCTION postalytics.ask_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
+RETURNS SETOF record
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
+COMMENT ON FUNCTION postalytics.ask_state(integer) IS
+    'internal: state of a slot, with a time limit';
+
+CREATE FUNCTION postalytics.slot_states()
+RETURNS TABLE (slot integer, host text, reachable boolean, version text, events bigint, lag bigint, last_error text)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET postalytics_status.slot_timeout = '3s'
+AS $$
+DECLARE
+    each postalytics.slots;
+    state record;
+BEGIN
+    FOR each IN SELECT s.* FROM postalytics.slots AS s ORDER BY s.slot LOOP
+        slot := each.slot;
+        host := each.connection;
+        reachable := true;
+        version := NULL;
+        events := NULL;
+        lag := NULL;
+        last_error := NULL;
+        BEGIN
+            SELECT a.*
+            INTO state
+            FROM postalytics.ask_state(each.slot) AS a;
+            version := state.version;
+            events := state.events;
+            lag := COALESCE((SELECT c.version FROM postalytics.cluster_configuration AS c), 0) - state.configuration_version;
+        EXCEPTION
+            WHEN OTHERS THEN
+                reachable := false;
+                last_error := SQLERRM;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.slot_states() IS
+    'internal: state of each slot';
+
+CREATE VIEW postalytics.cluster_health
+WITH (security_invoker = true) AS
+SELECT s.slot,
+       s.host,
+       s.reachable,
+       s.version,
+       s.events,
+       s.lag,
+       s.last_error
+FROM postalytics.slot_states() AS s;
+COMMENT ON VIEW postalytics.cluster_health IS
+    'state of each slot; a slot that does not answer within 3 seconds counts as not reachable';
+COMMENT ON COLUMN postalytics.cluster_health.slot IS 'number of the slot';
+COMMENT ON COLUMN postalytics.cluster_health.host IS 'where the slot is: its connection string, without user and password';
+COMMENT ON COLUMN postalytics.cluster_health.reachable IS 'true if the slot answers';
+COMMENT ON COLUMN postalytics.cluster_health.version IS 'version of postalytics_status on the slot';
+COMMENT ON COLUMN postalytics.cluster_health.events IS 'number of events on the slot; an estimate if they take up more than 100 MB';
+COMMENT ON COLUMN postalytics.cluster_health.lag IS 'number of changes of the configuration that the slot has not taken over yet';
+COMMENT ON COLUMN postalytics.cluster_health.last_error IS 'why the slot is not reachable; NULL if it is';
+
+-- ---- metrics and checks ----
+
+CREATE FUNCTION postalytics.slots_metrics()
+RETURNS TABLE (name text, labels jsonb, value double precision)
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON ALL;
+    SELECT m.name, m.labels || pg_catalog.jsonb_build_object('slot', (SELECT s.slot FROM postalytics.slot AS s)) AS labels, m.value
+    FROM postalytics.metrics AS m;
+$$;
+COMMENT ON FUNCTION postalytics.slots_metrics() IS
+    'internal: metrics of all slots, with the label slot';
+
+CREATE FUNCTION postalytics.ask_metrics()
+RETURNS TABLE (name text, labels jsonb, value double precision)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
+COMMENT ON FUNCTION postalytics.ask_metrics() IS
+    'internal: metrics of all slots, with a time limit';
+
+CREATE OR REPLACE FUNCTION postalytics.sync_metrics()
+RETURNS TABLE (name text, labels jsonb, value double precision)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.*
+    FROM postalytics.ask_metrics() AS m
+$$;
+
+CREATE OR REPLACE FUNCTION postalytics.database_metrics()
+RETURNS TABLE (name text, labels jsonb, value double precision)
+LANGUAGE sql
+STABLE
+SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.name, jsonb_build_object('slot', h.slot), m.value
+    FROM postalytics.cluster_health AS h
+    CROSS JOIN LATERAL (VALUES ('slot_reachable', h.reachable::integer::double precision),
+                               ('slot_lag', h.lag::double precision)) AS m (name, value)
+    WHERE m.value IS NOT NULL
+$$;
+
+CREATE FUNCTION postalytics.slots_findings()
+RETURNS SETOF postalytics.setup_finding
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON ALL;
+    SELECT f.severity, f.name, pg_catalog.format('Slot %s: %s', (SELECT s.slot FROM postalytics.slot AS s), f.finding) AS finding, f.remedy
+    FROM postalytics.check_setup() AS f;
+$$;
+COMMENT ON FUNCTION postalytics.slots_findings() IS
+    'internal: findings of check_setup of all slots';
+
+CREATE FUNCTION postalytics.ask_findings()
+RETURNS SETOF postalytics.setup_finding
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
+COMMENT ON FUNCTION postalytics.ask_findings() IS
+    'internal: findings of check_setup of all slots, with a time limit';
+
+CREATE FUNCTION postalytics.check_slots()
+RETURNS SETOF postalytics.setup_finding
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'error', 'slot',
+           format('Slot %s cannot be reached: %s', h.slot, h.last_error),
+           'Start its server, or call add_slot with its new place.'
+    FROM postalytics.cluster_health AS h
+    WHERE NOT h.reachable
+    UNION ALL
+    SELECT 'warning', 'slot',
+           format('Slot %s has not taken over the latest configuration.', h.slot),
+           'SELECT postalytics.maintain();'
+    FROM postalytics.cluster_health AS h
+    WHERE h.lag <> 0
+$$;
+COMMENT ON FUNCTION postalytics.check_slots() IS
+    'internal: slots that cannot be reached or lag';
+
+CREATE OR REPLACE FUNCTION postalytics.setup_checks()
+RETURNS text[]
+LANGUAGE sql
+IMMUTABLE
+RETURN '{check_slots,ask_findings,check_roles}'::text[];

@@ -1,0 +1,41 @@
+/*
+ * slots.sql
+ *		The slots of a cluster, as the front knows them.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
+ */
+
+-- The connection string has no user and no password.  They are in user mappings.
+CREATE TABLE postalytics.slots (
+    slot integer NOT NULL PRIMARY KEY,
+    slots integer NOT NULL,
+    connection text NOT NULL
+);
+COMMENT ON TABLE postalytics.slots IS
+    'the slots of the cluster; add_slot changes them';
+COMMENT ON COLUMN postalytics.slots.slot IS 'number of the slot, from 0 to slots - 1';
+COMMENT ON COLUMN postalytics.slots.slots IS 'number of slots in the cluster';
+COMMENT ON COLUMN postalytics.slots.connection IS 'connection string, without user and password';
+
+SELECT pg_catalog.pg_extension_config_dump('postalytics.slots', '');
+
+CREATE TRIGGER configuration_changed
+AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slots
+FOR EACH STATEMENT
+EXECUTE FUNCTION postalytics.configuration_changed();
+ALTER TABLE postalytics.slots ENABLE ALWAYS TRIGGER configuration_changed;
+
+CREATE FUNCTION postalytics.split_events(
+    payload json,
+    account text DEFAULT NULL,
+    OUT slot integer,
+    OUT payload_of_slot json,
+    OUT events bigint,
+    OUT rejects bigint,
+    OUT reason text)
+RETURNS SETOF record
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_split_events';
+COMMENT ON FUNCTION postalytics.split_events(json, text) IS
+    'the events of a payload, as ingest reads them, by slot: the events as a JSON array, the numbers of events that are accepted and rejected, and the reason of the first reject';

@@ -1,0 +1,21 @@
+/*
+ * inbox.h
+ *		The triggers of the view inbox.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
+ */
+#ifndef POSTALYTICS_INBOX_H
+#define POSTALYTICS_INBOX_H
+
+#include "feed/batch.h"
+#include "fmgr.h"
+
+/*
+ * Stores a batch of rows of a statement, as the owner of the extension.  *stored is NULL
+ * at the first call of a statement, and belongs to the function.
+ */
+typedef void (*StoreRows) (EventBatch *batch, void **stored, bool is_last);
+
+extern void inbox_statement(FunctionCallInfo fcinfo, StoreRows store);
+
+#endif							/* POSTALYTICS_INBOX_H */

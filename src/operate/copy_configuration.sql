@@ -1,0 +1,179 @@
+/*
+ * copy_configuration.sql
+ *		copy_configuration: takes over settings, names, syncs and bindings from the
+ *		front of a cluster.
+ *
+ * A document of the configuration is a JSON object with the members configuration,
+ * field_names, status_names, syncs and bindings.  Each is an array of rows of the table
+ * with that name, except that syncs also have the member since, and bindings name roles.
+ *
+ * Copyright (c) 2026, the postalytics_status developers
+ */
+
+-- Makes the syncs equal to those of a document.  A new sync gets deliveries of stored
+-- events if it has since, in the same transaction that creates it.
+CREATE FUNCTION postalytics.copy_syncs(document json)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    given json;
+    wanted postalytics.syncs;
+    present postalytics.syncs;
+BEGIN
+    FOR present IN
+        SELECT s.*
+        FROM postalytics.syncs AS s
+        WHERE NOT EXISTS (SELECT FROM json_array_elements(document -> 'syncs') AS d (sync) WHERE d.sync ->> 'name' = s.name)
+    LOOP
+        PERFORM postalytics.drop_sync(present.name);
+    END LOOP;
+    FOR given IN
+        SELECT d.sync
+        FROM json_array_elements(document -> 'syncs') AS d (sync)
+    LOOP
+        wanted := json_populate_record(NULL::postalytics.syncs, given);
+        SELECT s.*
+        INTO present
+        FROM postalytics.syncs AS s
+        WHERE s.name = wanted.name;
+        IF NOT FOUND THEN
+            PERFORM postalytics.create_sync(
+                wanted.name, campaigns => wanted.campaigns, accounts => wanted.accounts, statuses => wanted.statuses,
+                wait => wanted.wait, unless => wanted.unless, latest_only => wanted.latest_only, ordered => wanted.ordered,
+                durable => wanted.durable, max_attempts => wanted.max_attempts, channel => wanted.channel,
+                enabled => wanted.enabled, since => (given ->> 'since')::timestamptz, notify_events => wanted.notify_events,
+                rate => wanted.rate, per => wanted.per, max_leased => wanted.max_leased, breaker => wanted.breaker,
+                errors => wanted.errors);
+        ELSIF present IS DISTINCT FROM wanted THEN
+            UPDATE postalytics.syncs AS s
+            SET (channel, enabled, campaigns, accounts, statuses, wait, unless, latest_only, ordered, durable, max_attempts,
+                 notify_events, rate, per, max_leased, breaker, errors)
+                = (wanted.channel, wanted.enabled, wanted.campaigns, wanted.accounts, wanted.statuses, wanted.wait, wanted.unless,
+                   wanted.latest_only, wanted.ordered, wanted.durable, wanted.max_attempts,
+                   wanted.notify_events, wanted.rate, wanted.per, wanted.max_leased, wanted.breaker, wanted.errors)
+            WHERE s.name = wanted.name;
+            IF wanted.enabled AND NOT present.enabled THEN
+                PERFORM postalytics.enable_sync(wanted.name);
+            END IF;
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_syncs(json) IS
+    'internal: make the syncs equal to those of the front';
+
+-- Makes the bindings of the roles that exist here equal to those of a document.
+CREATE FUNCTION postalytics.copy_bindings(document json)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    each record;
+BEGIN
+    FOR each IN
+        WITH wanted AS (
+            SELECT d.role, d.privilege, d.account, d.sync
+            FROM json_to_recordset(document -> 'bindings') AS d (role name, privilege text, account text, sync text)
+            JOIN pg_roles AS r ON r.rolname = d.role
+        ), present AS (
+            SELECT r.rolname AS role, b.privilege, b.account, b.sync
+            FROM postalytics.bindings AS b
+            JOIN pg_roles AS r ON r.oid = b.role
+        )
+        SELECT false AS is_wanted, p.*
+        FROM (TABLE present EXCEPT TABLE wanted) AS p
+        UNION ALL
+        SELECT true, w.*
+        FROM (TABLE wanted EXCEPT TABLE present) AS w
+        ORDER BY 1
+    LOOP
+        IF each.is_wanted THEN
+            PERFORM postalytics.bind_role(each.role, each.privilege, each.account, each.sync);
+        ELSE
+            PERFORM postalytics.unbind_role(each.role, each.privilege, each.account, each.sync);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_bindings(json) IS
+    'internal: make the bindings of the roles that exist here equal to those of the front';
+
+CREATE FUNCTION postalytics.copy_names(document json)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    each record;
+BEGIN
+    FOR each IN
+        SELECT COALESCE(d.name, c.name) AS name, d.value
+        FROM json_to_recordset(document -> 'configuration') AS d (name text, value text)
+        FULL JOIN postalytics.configuration AS c ON c.name = d.name
+        WHERE d.value IS DISTINCT FROM c.value
+    LOOP
+        PERFORM postalytics.configure(each.name, each.value);
+    END LOOP;
+    DELETE FROM postalytics.field_names AS f
+    WHERE (f.path, f.field) NOT IN (SELECT d.path, d.field
+                                    FROM json_to_recordset(document -> 'field_names') AS d (path text, field text));
+    INSERT INTO postalytics.field_names (path, field)
+    SELECT d.path, d.field
+    FROM json_to_recordset(document -> 'field_names') AS d (path text, field text)
+    ON CONFLICT DO NOTHING;
+    DELETE FROM postalytics.status_names AS t
+    WHERE (t.spelling, t.status) NOT IN (SELECT d.spelling, d.status
+                                         FROM json_to_recordset(document -> 'status_names') AS d (spelling text, status text));
+    INSERT INTO postalytics.status_names (spelling, status)
+    SELECT d.spelling, d.status
+    FROM json_to_recordset(document -> 'status_names') AS d (spelling text, status text)
+    ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_names(json) IS
+    'internal: make the settings and the names of fields and statuses equal to those of the front';
+
+-- The front first calls this with only_check on all slots, so that it changes either all
+-- of them or none.  Returns 1.  Errors: 55000 if this database is not a slot, and those
+-- of configure, create_sync, drop_sync and grant_read.
+CREATE FUNCTION postalytics.copy_configuration(version bigint, document json, only_check boolean)
+RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    present bigint;
+BEGIN
+    SELECT s.configuration_version
+    INTO present
+    FROM postalytics.slot AS s
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'database "%" is not a slot of a cluster', current_database()
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Call join_cluster in it.';
+    END IF;
+    IF present = version AND NOT only_check THEN
+        RETURN 1;
+    END IF;
+    BEGIN
+        PERFORM postalytics.copy_names(document);
+        PERFORM postalytics.copy_syncs(document);
+        PERFORM postalytics.copy_bindings(document);
+        UPDATE postalytics.slot AS s
+        SET configuration_version = version;
+        IF only_check THEN
+            RAISE EXCEPTION USING ERRCODE = 'PX001';
+        END IF;
+    EXCEPTION
+        WHEN SQLSTATE 'PX001' THEN
+            NULL;
+    END;
+    RETURN 1;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_configuration(bigint, json, boolean) IS
+    'internal: take over the configuration of the front of a cluster, or only check that this is possible';

@@ -1,0 +1,448 @@
+# A cluster of a front and four slots, each a server of its own, compared with one node
+# that ingests the same feed.
+#
+# SEED repeats a run.
+use strict;
+use warnings;
+use DBI;
+use IPC::Run;
+use List::Util qw(shuffle);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = $ENV{SEED} // time;
+srand $seed;
+note "SEED=$seed";
+
+my $front = PostgreSQL::Test::Cluster->new('front');
+$front->init;
+$front->append_conf('postgresql.conf', "postalytics_status.fetch_timeout = '1s'");
+$front->start;
+if ($front->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions WHERE name = 'plproxy'") eq '0')
+{
+	$front->stop;
+	plan skip_all => 'there is no PL/Proxy for this server';
+}
+
+my $slots = 4;
+my @slot = map { PostgreSQL::Test::Cluster->new("slot$_") } 0 .. $slots - 1;
+my $me = getpwuid($<);
+for my $node (@slot)
+{
+	$node->init;
+	$node->append_conf('postgresql.conf', 'log_statement = none');
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION postalytics_status');
+}
+
+sub place
+{
+	my ($node) = @_;
+	return 'host=' . $node->host . ' port=' . $node->port . ' dbname=postgres';
+}
+
+sub one { my ($sql) = @_; return $front->safe_psql('one', $sql) }
+sub sql { my ($sql) = @_; return $front->safe_psql('postgres', $sql) }
+
+# Run SQL that must fail, and return the error.
+sub fails
+{
+	my ($node, $sql, %options) = @_;
+	my ($result, $out, $err) = $node->psql('postgres', $sql, %options);
+	isnt($result, 0, "fails: $sql") or diag $out;
+	return $err;
+}
+
+# ---- joining ----
+
+$front->safe_psql('postgres', 'CREATE EXTENSION postalytics_cluster CASCADE; CREATE DATABASE one');
+$front->safe_psql('one', 'CREATE EXTENSION postalytics_status');
+like(fails($front, "SELECT postalytics.ingest('[]')"), qr/cluster is not complete.*It has no slots/s, 'ingest needs slots');
+like(fails($front, "SELECT postalytics.add_slot(0, '" . place($slot[0]) . "')"), qr/is not a slot of a cluster/, 'a slot must have joined');
+like(fails($slot[0], "SELECT postalytics.join_cluster(0, 3)"), qr/power of two/, 'three slots');
+like(fails($slot[0], "SELECT postalytics.join_cluster(4, 4)"), qr/slot must be between 0 and 3/, 'slot 4 of 4');
+like(fails($slot[0], "SELECT postalytics.join_cluster(NULL, 4)"), qr/must not be NULL/, 'slot NULL');
+$slot[$_]->safe_psql('postgres', "SELECT postalytics.join_cluster(slot => $_, slots => $slots)") for 0 .. $slots - 1;
+is($slot[2]->safe_psql('postgres', 'SELECT postalytics.join_cluster(2, 4); SELECT slot, slots FROM postalytics.slot'), "\n2|4", 'joining again changes nothing');
+like(fails($front, "SELECT postalytics.add_slot(1, '" . place($slot[0]) . "')"), qr/is slot 0, not slot 1/, 'the wrong slot');
+like(fails($front, "SELECT postalytics.add_slot(0, 'postgresql://host/db')"), qr/invalid connection string/, 'not a list of parameters');
+like(fails($front, "SELECT postalytics.add_slot(0, 'host=" . $slot[0]->host . " port=1 dbname=postgres')"), qr/connection.*failed/s, 'nobody there');
+for my $n (0 .. $slots - 1)
+{
+	sql("SELECT postalytics.add_slot($n, '" . place($slot[$n]) . "')");
+	like(fails($front, "SELECT postalytics.ingest('[]')"), qr/@{[ $n + 1 ]} of 4 slots have been added/, 'not yet complete') if $n < 3;
+}
+is(sql('SELECT slot, reachable, version, events, lag, last_error FROM postalytics.cluster_health'),
+	join("\n", map { "$_|t|1.0.0|0|0|" } 0 .. 3), 'cluster_health');
+
+# ---- the feed ----
+
+my @statuses = qw(0 9 10 11 4 5 6 2 3 7 8);
+my @slot_of = split /\n/, one("SELECT postalytics.slot_of(i::text, $slots) FROM generate_series(0, 2999) AS i");
+
+# Return the JSON of an event of a piece.
+sub event
+{
+	my ($piece, $type, $day, %more) = @_;
+	my $campaign = $piece % 7;
+	return sprintf '{"mailId": %d, "eventType": %s, "eventDate": "2026-%02d-%02dT%02d:%02d:00Z"%s%s, "to": {"firstName": "F%d", "email": "p%d@example.com", "country": "%s"}, "fields": {"n": %d}}',
+		$piece, $type, 9 + int($day / 28), 1 + $day % 28, $piece % 24, $piece % 60,
+		$campaign == 6 ? '' : sprintf(', "campaignId": "c%d", "campaignName": "Name %d of day %d"', $campaign, $campaign, $day),
+		$type eq '3' || $type eq '2' ? ', "errorCode": "X' . $piece . '", "address": "1 Main St"' : '',
+		$piece % 90, $piece, $piece % 5 ? 'US' : 'CA', $piece;
+}
+
+# Return the journeys of pieces, with errors, rejects and repeats in between.
+sub feed
+{
+	my @events;
+	for my $piece (@_)
+	{
+		my $day = int rand 20;
+		for my $type (@statuses)
+		{
+			last if rand() < 0.12;
+			next if rand() < 0.25;
+			$day += rand 6;
+			push @events, event($piece, $type, $day);
+			push @events, $events[-1] if rand() < 0.1;
+		}
+		push @events, event($piece, '"Error"', $day) if rand() < 0.03;
+		push @events, event($piece, '"Teleported"', $day) if rand() < 0.02;
+		push @events, '{"eventType": 4, "n": ' . $piece . '}', $piece if rand() < 0.01;
+	}
+	return shuffle @events;
+}
+
+sub quoted { my ($json) = @_; $json =~ s/'/''/g; return "'$json'" }
+
+# Ingest events at the front and on the node, and compare the results.
+sub ingest_both
+{
+	my ($title, $account, @events) = @_;
+	my @results = (0, 0);
+	while (my @call = splice @events, 0, 400)
+	{
+		my $call = 'SELECT * FROM postalytics.ingest(' . quoted('{"data": [' . join(', ', @call) . ']}') . ", '$account')";
+		my @here = (sql($call), one($call));
+		is($here[0], $here[1], "$title: the counts of a call");
+	}
+}
+
+for my $node ([ 'postgres', $front ], [ 'one', $front ])
+{
+	$node->[1]->safe_psql($node->[0], q{
+		SELECT postalytics.configure('latest', '36500d'), postalytics.configure('feed_time_zone', 'America/Chicago');
+		INSERT INTO postalytics.status_names VALUES ('Gone', 'ReturnedToSender');
+		INSERT INTO postalytics.field_names VALUES ('ref', 'contact_id');
+		SELECT postalytics.create_sync('all'), postalytics.create_sync('some', campaigns => '{c1,c2}', statuses => '{Mailed,InTransit}', unless => '{ReturnedToSender}')});
+}
+is($_->safe_psql('postgres', q{SELECT postalytics.setting('feed_time_zone'), (SELECT string_agg(name, ',' ORDER BY name) FROM postalytics.syncs),
+	(SELECT count(*) FROM postalytics.status_names), (SELECT configuration_version > 0 FROM postalytics.slot)}), 'America/Chicago|all,some|1|t', 'each slot has the configuration')
+  for @slot;
+
+# Nine of ten pieces are in slot 0, and none in slot 3.
+my @skewed = ((grep { $slot_of[$_] == 0 } 0 .. 2000), (grep { $slot_of[$_] == 1 || $slot_of[$_] == 2 } 0 .. 110));
+ingest_both('skewed', '', feed(@skewed));
+is($slot[3]->safe_psql('postgres', 'SELECT count(*) FROM postalytics.events'), '0', 'a slot is empty');
+
+# What the front must show as the node does, sorted.
+my %same = (
+	events => 'SELECT piece_id, account, status, occurred_at, campaign_id, drop_id, payload::text FROM postalytics.events',
+	pieces => 'SELECT p::text FROM postalytics.pieces AS p',
+	campaigns => 'SELECT * FROM postalytics.campaigns',
+	rejects => 'SELECT account, piece_id, reason, payload::text FROM postalytics.rejects',
+	production_errors => 'SELECT piece_id, account, status, occurred_at, campaign_id, payload::text FROM postalytics.production_errors',
+	deliveries => 'SELECT sync, piece_id, account, status, occurred_at, state, attempt, is_test FROM postalytics.deliveries',
+	campaign_funnel => "SELECT to_jsonb(f) - '{median_days,p90_days}'::text[] FROM postalytics.campaign_funnel AS f",
+	campaign_funnel_by_country => 'SELECT * FROM postalytics.campaign_funnel_by_country',
+	campaign_progress => 'SELECT * FROM postalytics.campaign_progress',
+	campaign_responses => "SELECT to_jsonb(r) - 'median_days_to_visit' FROM postalytics.campaign_responses AS r",
+	responses_by_day => "SET timezone = 'Pacific/Auckland'; SELECT * FROM postalytics.responses_by_day",
+	returned_mail => 'SELECT r::text FROM postalytics.returned_mail AS r',
+	sync_health => 'SELECT name, enabled, waiting, due, leased, dead, done_last_hour FROM postalytics.sync_health',
+	'funnel(c1)' => "SELECT * FROM postalytics.funnel('c1')",
+	'funnel(c2) at a time' => "SELECT * FROM postalytics.funnel('c2', '2026-09-20')",
+	'stuck_pieces(2 days)' => "SELECT piece_id, status, awaited FROM postalytics.stuck_pieces('2 days', younger_than => NULL)",
+	journey => "SELECT p.piece_id, j.* FROM (SELECT DISTINCT e.piece_id FROM postalytics.events AS e WHERE e.piece_id ~ '7\$') AS p CROSS JOIN LATERAL (SELECT * FROM postalytics.journey(p.piece_id, '')) AS j",
+	status_as_of => "SELECT piece_id, postalytics.status_as_of(piece_id, '2026-09-25', account) FROM (SELECT DISTINCT piece_id, account FROM postalytics.events WHERE piece_id ~ '3\$') AS p");
+
+sub sorted { return join "\n", sort split /\n/, shift }
+
+sub compare
+{
+	my ($title) = @_;
+	is(sorted(sql($same{$_})), sorted(one($same{$_})), "$title: $_") for sort keys %same;
+	my $difference = q{SELECT COALESCE(account, '') || COALESCE(campaign_id, ''), median_days, p90_days FROM postalytics.campaign_funnel
+		UNION ALL SELECT account || COALESCE(campaign_id, '') || ' visit', median_days_to_visit, 0 FROM postalytics.campaign_responses ORDER BY 1};
+	my @here = map { [ split /\|/, $_, -1 ] } split /\n/, sql($difference);
+	my @there = map { [ split /\|/, $_, -1 ] } split /\n/, one($difference);
+	is(scalar(@here), scalar(@there), "$title: campaigns with medians");
+	my @far = grep { my ($h, $t) = ($here[$_], $there[$_]); grep { ($h->[$_] eq '') != ($t->[$_] eq '') || abs(($h->[$_] || 0) - ($t->[$_] || 0)) > 0.1001 } 1, 2 } 0 .. $#here;
+	is(join(', ', map { "@{$here[$_]} and @{$there[$_]}" } @far), '', "$title: medians and percentiles differ by no more than 0.1 days");
+	# The usual time is a percentile, so a piece that is stuck since just then can be missing.
+	my $stuck = "SELECT piece_id || ' of ' || account FROM postalytics.stuck_pieces(younger_than => NULL)";
+	my %here = map { $_ => 1 } split /\n/, sql($stuck);
+	my @missing = grep { !delete $here{$_} } split /\n/, one($stuck);
+	cmp_ok(@missing + keys %here, '<=', 3, "$title: stuck_pieces");
+}
+compare('skewed');
+
+# Pieces of two accounts, which have ids in common, in all slots.
+ingest_both('account a', 'a', feed(grep { $_ % 3 } 0 .. 400));
+ingest_both('account b', 'b', feed(0 .. 300));
+compare('accounts');
+
+# The inbox, with COPY and accounts in rows.
+my $copy = "COPY postalytics.inbox (mail_id, event_date, event_type, account) FROM stdin;\n"
+  . join('', map { "in$_\t2026-10-0" . (1 + $_ % 9) . "\t" . ($_ % 11) . "\t" . (qw(a b), '')[ $_ % 3 ] . "\n" } 0 .. 500) . "\\.\n";
+$_->[0]->psql($_->[1], $copy, on_error_die => 1) for [ $front, 'postgres' ], [ $front, 'one' ];
+compare('inbox');
+
+# Rejects are retried, wherever their events belong.
+my $teach = q{INSERT INTO postalytics.status_names VALUES ('Teleported', 'InTransit'); INSERT INTO postalytics.field_names VALUES ('n', 'mail_id');};
+$front->safe_psql($_, $teach) for qw(postgres one);
+my $retry = 'SELECT inserted, rejected FROM postalytics.retry_rejects()';
+is(sql($retry), one($retry), 'retry_rejects');
+delete local $same{rejects};		# the remaining ones have other reasons in part
+compare('after a retry');
+
+# One slot for a piece, and one row.
+like(sql("EXPLAIN (COSTS OFF) SELECT * FROM postalytics.pieces WHERE piece_id = '17'"), qr/^Foreign Scan on pieces_slot_\d pieces$/, 'one slot for a piece');
+like(sql("EXPLAIN (VERBOSE, COSTS OFF) SELECT * FROM postalytics.events WHERE piece_id = '17' AND status = 'Mailed'"),
+	qr/^Foreign Scan.*Remote SQL:.*piece_id = '17'.*status = 'Mailed'/s, 'conditions are checked on the slot');
+
+# ---- a slot refuses pieces of others ----
+
+my ($foreign) = grep { $slot_of[$_] == 2 } 0 .. 100;
+for my $command ("SELECT postalytics.ingest('{\"mailId\": $foreign, \"eventType\": 4, \"eventDate\": \"2026-10-01\"}')",
+	"SELECT postalytics.ingest('{\"mailId\": $foreign, \"eventType\": \"Error\", \"eventDate\": \"2026-10-01\"}')",
+	"INSERT INTO postalytics.inbox (mail_id, event_type, event_date) VALUES ('$foreign', '4', '2026-10-01')",
+	"INSERT INTO postalytics.events (piece_id, status, occurred_at) VALUES ('$foreign', 'Mailed', '2026-10-01')")
+{
+	like(fails($slot[1], "\\set VERBOSITY verbose\n$command"), qr/22023: piece "$foreign" belongs to slot 2, but this database is slot 1/, 'the right slot is named');
+}
+like(fails($front, "INSERT INTO postalytics.events (piece_id, status, occurred_at) VALUES ('x', 'Mailed', '2026-10-01')"),
+	qr/cannot insert into table "events" at the front/, 'events at the front');
+like(fails($slot[1], 'SELECT postalytics.join_cluster(0, 2)'), qr/because it has events/, 'a slot with events stays that slot');
+
+# ---- transaction blocks ----
+
+like(fails($front, "\\set VERBOSITY verbose\nBEGIN; SELECT $_"), qr/0A000: .* cannot run inside a transaction block/, "in a block: $_")
+  for "postalytics.ingest('[]')", "postalytics.ack('all', '{1}')", "postalytics.nack('all', '{1}', 'x')", "FROM postalytics.fetch('all')",
+  "postalytics.replay_sync('all', '2026-01-01')", 'FROM postalytics.retry_rejects()';
+like(fails($front, "\\set VERBOSITY verbose\nBEGIN; INSERT INTO postalytics.inbox (mail_id) VALUES ('x')"), qr/0A000/, 'in a block: inbox');
+
+# ---- a slot is down ----
+
+my $events = sql('SELECT count(*) FROM postalytics.events');
+my @pieces = 2000 .. 2200;
+my $call = 'SELECT inserted + duplicates FROM postalytics.ingest(' . quoted('[' . join(', ', map { event($_, 4, 3) } @pieces) . ']') . ')';
+$slot[2]->stop('immediate');
+my $error = fails($front, "\\set VERBOSITY verbose\n$call");
+like($error, qr/08006: could not store the events of slot 2 \(host=.*\).*The events of all other slots are stored.*Repeat the whole call/s, 'ingest names the slot that is down');
+unlike($error, qr/PL\/Proxy function/, 'in plain words');
+is(sql('SELECT string_agg(slot::text, \',\') FROM postalytics.cluster_health WHERE NOT reachable AND last_error IS NOT NULL'), '2', 'cluster_health');
+like(fails($front, "SELECT postalytics.configure('history', '5 days')"), qr/could not reach a slot/, 'the configuration cannot be changed');
+is(sql("SELECT postalytics.setting('history')"), $slot[0]->safe_psql('postgres', "SELECT postalytics.setting('history')"), 'and is not changed anywhere');
+my $fetch = "SELECT count(*) FROM postalytics.fetch('all', 20);\n";
+my ($result, $out, $err) = $front->psql('postgres', $fetch x 3);
+is($out, "20\n20\n20", 'fetch goes on with the other slots');
+like($err, qr/WARNING.*slot 2 \(.*\) is left out/, 'with a warning');
+is(() = $err =~ /WARNING/g, 1, 'which is not repeated for each call');
+$slot[2]->start;
+is(sql($call), scalar(@pieces), 'the repeated call stores the rest');
+is(sql('SELECT count(*) FROM postalytics.events'), $events + @pieces, 'nothing is lost, nothing doubled');
+sql("SELECT postalytics.configure('history', '5 days')");
+is($slot[2]->safe_psql('postgres', "SELECT postalytics.setting('history')"), '5 days', 'the slot takes part again');
+
+# ---- overlapping writers ----
+
+my @calls = map { my $n = $_; 'SELECT postalytics.ingest(' . quoted('[' . join(', ', shuffle map { event($_, 11, 2) } 2300 + $n .. 2360 + $n) . ']') . ");\n" } map { 10 * $_ } 0 .. 12;
+my @writers = map {
+	my ($in, $out, $err) = (join('', (shuffle @calls) x 2), '', '');
+	{ err => \$err, run => IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $front->connstr('postgres') ], '<', \$in, '>', \$out, '2>', \$err) };
+} 1 .. 6;
+$_->{run}->finish for @writers;
+is(join('', map { ${ $_->{err} } } @writers), '', 'six writers with overlapping calls have no error');
+is(sql("SELECT count(*), count(DISTINCT piece_id) FROM postalytics.events WHERE piece_id::int BETWEEN 2300 AND 2480 AND piece_id ~ '^[0-9]+\$'"), '181|181', 'and store each event once')
+  if sql("SELECT count(*) FROM postalytics.events WHERE piece_id !~ '^[0-9]+\$'") eq '0';
+is(sql("SELECT count(*), count(DISTINCT piece_id) FROM postalytics.events WHERE piece_id ~ '^2[34]\\d\\d\$' AND account = '' AND status = 'Mailed' AND occurred_at < '2026-09-05'"), '181|181', 'each event is stored once');
+is(sql('SELECT count(DISTINCT event_id) - count(*) FROM postalytics.events'), '0', 'ids are unique in the cluster');
+
+# ---- roles at the front ----
+
+sql(q{CREATE ROLE feed LOGIN; CREATE ROLE reader LOGIN; CREATE ROLE worker LOGIN; CREATE ROLE manager LOGIN; CREATE ROLE nobody LOGIN;
+	SELECT postalytics.grant_ingest('feed', 'a'), postalytics.grant_read('reader', 'a'), postalytics.grant_manage('manager'), postalytics.grant_sync('worker', 'some')});
+sub as { my ($role, $sql) = @_; return $front->safe_psql('postgres', $sql, extra_params => [ '-U', $role ]) }
+is(as('feed', "SELECT inserted FROM postalytics.ingest('{\"mailId\": \"of feed\", \"eventType\": 4, \"eventDate\": \"2026-10-01\"}')"), '1', 'a bound role ingests');
+is(sql("SELECT account FROM postalytics.events WHERE piece_id = 'of feed'"), 'a', 'for its account');
+like(fails($front, "SELECT postalytics.ingest('[]', 'b')", extra_params => [ '-U', 'feed' ]), qr/permission denied for account "b"/, 'and no other');
+for my $relation (qw(events pieces campaigns rejects production_errors deliveries dead_letters returned_mail campaign_funnel campaign_funnel_by_country campaign_progress campaign_responses responses_by_day))
+{
+	is(as('reader', "SELECT string_agg(DISTINCT account, ',') FROM postalytics.$relation WHERE account <> 'a'"), '', "a bound reader of $relation");
+}
+is(as('reader', "SELECT string_agg(DISTINCT account, ',') FROM postalytics.funnel('c1')"), 'a', 'funnel');
+is(as('reader', "SELECT string_agg(DISTINCT account, ',') FROM postalytics.stuck_pieces('1 day', younger_than => NULL)"), 'a', 'stuck_pieces');
+is(as('reader', "SELECT count(*) > 0 FROM postalytics.journey('1')"), as('reader', "SELECT count(*) > 0 FROM postalytics.pieces WHERE piece_id = '1'"), 'journey');
+like(fails($front, $_, extra_params => [ '-U', 'reader' ]), qr/permission denied/, "refused: $_")
+  for 'SELECT * FROM postalytics.pieces_slot_0', 'SELECT * FROM postalytics.slots_campaign_funnel', "SELECT postalytics.slots_funnel('c1', now(), NULL)",
+  "SELECT * FROM postalytics.slots_days", "SELECT postalytics.ask_metrics()", "SELECT postalytics.copy_to_slots()";
+like(fails($front, "SELECT FROM postalytics.fetch('all')", extra_params => [ '-U', 'worker' ]), qr/permission denied for sync "all"/, 'a worker of another sync');
+is(as('manager', "SELECT postalytics.pause_sync('all', '1 hour') > now(), postalytics.resume_sync('all')"), 't|t', 'a manager pauses a sync');
+is(as('manager', "SELECT count(*) FROM postalytics.cluster_health"), '4', 'and sees the slots');
+is(sql("SELECT sum(n) FROM (SELECT count(*) AS n FROM pg_foreign_server AS s, aclexplode(s.srvacl) AS a WHERE a.grantee <> s.srvowner) AS x"), '0', 'nobody may use the servers');
+
+# ---- deliveries ----
+
+# A worker that is killed, and another that goes on.  Each delivery arrives, in the order
+# of its piece.
+sql("SELECT postalytics.create_sync('queue', campaigns => '{c3}', since => '2026-01-01')");
+my $wanted = sql("SELECT count(*) FROM postalytics.events WHERE campaign_id = 'c3'");
+is(sql("SELECT waiting FROM postalytics.sync_health WHERE name = 'queue'"), $wanted, 'since makes deliveries on all slots');
+my ($in, $from_worker) = ("SELECT count(*) FROM postalytics.fetch('queue', 30, '2 seconds');\n", '');
+my $killed = IPC::Run::start([ 'psql', '-XAtq', '-d', $front->connstr('postgres') ], '<', \$in, '>', \$from_worker);
+$killed->pump until $from_worker =~ /\n/;
+is($from_worker, "30\n", 'a worker fetches');
+$killed->kill_kill(grace => 0);
+my $worker = DBI->connect('dbi:Pg:' . $front->connstr('postgres'), undef, undef, { RaiseError => 1, PrintWarn => 0, PrintError => 0 });
+my (%seen, %last, $disorder);
+for (1 .. 200)
+{
+	my $rows = $worker->selectall_arrayref("SELECT delivery_id, piece_id, account, extract(epoch FROM occurred_at), attempt FROM postalytics.fetch('queue', 100, '1 minute', '4 seconds')");
+	last if !@$rows;
+	for my $row (@$rows)
+	{
+		my ($id, $piece, $account, $at) = @$row;
+		$seen{$id}++;
+		$disorder++ if ($last{"$piece/$account"} // 0) > $at;
+		$last{"$piece/$account"} = $at;
+	}
+	my ($count) = $worker->selectrow_array("SELECT postalytics.ack('queue', ?, ?)", undef, [ map { $_->[0] } @$rows ], [ map { $_->[4] } @$rows ]);
+	is($count, scalar(@$rows), 'all are acknowledged') if $count != @$rows;
+}
+is(scalar(keys %seen), $wanted, 'each delivery arrives');
+is(scalar(grep { $_ > 1 } values %seen), 0, 'once, after the lease of the killed worker');
+is($disorder, undef, 'in the order of its piece');
+is(sql("SELECT waiting, leased, done_last_hour FROM postalytics.sync_health WHERE name = 'queue'"), "0|0|$wanted", 'sync_health adds up');
+
+my ($id) = $worker->selectrow_array("SELECT postalytics.test_sync('queue')");
+my ($fetched) = $worker->selectrow_array("SELECT delivery_id FROM postalytics.fetch('queue', 1)");
+is($fetched, $id, 'a test delivery');
+is($worker->selectrow_array("SELECT postalytics.nack('queue', ARRAY[?::bigint], 'no', dead => true, pause => '1 hour')", undef, $id), 1, 'nack');
+is(sql("SELECT last_error, delivery_id = $id FROM postalytics.dead_letters WHERE sync = 'queue'"), 'no|t', 'dead_letters');
+is(sql("SELECT dead, paused_until > now() FROM postalytics.sync_health WHERE name = 'queue'"), '1|t', 'the pause holds');
+is(join(',', map { $_->safe_psql('postgres', "SELECT count(*) FROM postalytics.pauses WHERE sync = 'queue'") } @slot), '1,1,1,1', 'on every slot');
+is(sql("SELECT postalytics.resume_sync('queue'), postalytics.redrive('queue')"), 't|1', 'resume and redrive');
+is(sql("SELECT count(*) FROM postalytics.fetch('queue', 10, ack => ARRAY[$id])"), '1', 'ack of what is not leased, and fetch');
+is(sql("SELECT postalytics.replay_sync('queue', '2026-01-01')"), $wanted, 'replay_sync counts all slots');
+sql("SELECT postalytics.disable_sync('queue')");
+is(sql("SELECT count(*) FROM postalytics.fetch('queue')"), '0', 'a disabled sync');
+sql("SELECT postalytics.enable_sync('queue')");
+is(sql("SELECT count(*) FROM postalytics.fetch('queue', 7)"), '7', 'enabled again');
+
+# Limits are shared.
+sql("SELECT postalytics.create_sync('limited', rate => 8, per => '1 day', max_leased => 4, since => '2026-01-01')");
+is(sql("SELECT count(*) FROM postalytics.fetch('limited', 100)"), '4', 'max_leased holds for all slots together');
+like(fails($front, "SELECT postalytics.create_sync('too few', max_leased => 3)"), qr/must be at least the number of slots, 4/, 'a limit that cannot be shared');
+is(sql("SELECT count(*) FROM postalytics.syncs WHERE name = 'too few'"), '0', 'is refused as a whole');
+
+# A slot that stands still delays a fetch by its timeout, and no longer.
+my @pids = split /\n/, $slot[1]->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+my $postmaster = (split /\n/, slurp_file($slot[1]->data_dir . '/postmaster.pid'))[0];
+kill 'STOP', $postmaster, @pids;
+($result, $out, $err) = $front->psql('postgres', $fetch x 4, timeout => 120);
+my $reachable = sql('SELECT string_agg(reachable::text, \',\' ORDER BY slot) FROM postalytics.cluster_health');
+my ($r2, $o2, $e2) = $front->psql('postgres', "SET postalytics_status.slot_timeout = '1s';\n\\set VERBOSITY verbose\nSELECT postalytics.replay_sync('all', '2026-01-01')", timeout => 120);
+kill 'CONT', $postmaster, @pids;
+is($out, join("\n", (20) x 4), 'a slot stands still, and fetch goes on');
+like($err, qr/WARNING.*slot 1 .*did not answer in time/, 'with a warning');
+is($reachable, 'true,false,true,true', 'cluster_health says so');
+like($e2, qr/08006: a slot did not answer in time/, 'other calls end with an error');
+
+# ---- managers ----
+
+is(sql("SELECT postalytics.rebuild_pieces('{1,2,3,4,5,6,7,8}', '') > 0"), 't', 'rebuild_pieces');
+my ($p, $status, $at) = split /\|/, sql("SELECT piece_id, status, occurred_at FROM postalytics.events WHERE account = 'b' AND status = 'InTransit' LIMIT 1");
+sql("SELECT FROM postalytics.retract_event('$p', '$status', '$at', 'b')");
+is(sql("SELECT count(*) FROM postalytics.events WHERE (piece_id, account, status, occurred_at) = ('$p', 'b', '$status', '$at')"), '0', 'retract_event');
+is(sql("SELECT count(*) > 0 FROM postalytics.pieces WHERE email = 'p7\@example.com'"), 't', 'before forget');
+like(fails($front, "SELECT postalytics.forget(email => 'p7\@example.com')"), qr/exists in more than one account/, 'forget needs the account');
+sql("SELECT postalytics.forget(email => 'p7\@example.com', account => '$_')") for 'a', 'b', '';
+is(sql("SELECT count(*) FROM postalytics.pieces WHERE email = 'p7\@example.com'"), '0', 'forget');
+my $of_b = sql("SELECT count(*) FROM postalytics.events WHERE campaign_id = 'c5' AND account = 'b'");
+is(sql("SELECT postalytics.drop_campaign('c5', 'b')"), $of_b, 'drop_campaign counts all slots');
+is(sql("SELECT count(*) FROM postalytics.events WHERE campaign_id = 'c5' AND account = 'b'"), '0', 'and deletes');
+my $moved = sql("SELECT count(*) FROM postalytics.events WHERE account = ''");
+is(sql("SET client_min_messages = error; SELECT postalytics.move_account('', 'c')"), $moved, 'move_account counts all slots');
+is(sql("SELECT count(*) FROM postalytics.events WHERE account = 'c'"), $moved, 'and moves');
+is(sql("SELECT postalytics.drop_sync('some')") . sql("SELECT count(*) FROM postalytics.deliveries WHERE sync = 'some'"), '0', 'drop_sync');
+is(join(',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } @slot), join(',', ('all limited queue') x 4), 'on every slot');
+is(sql("SELECT count(DISTINCT labels ->> 'slot') FROM postalytics.metrics WHERE name = 'event_ids'"), '4', 'metrics of each slot');
+is(sql('SELECT count(*) > 0 FROM postalytics.maintain()'), 't', 'maintain');
+is(sql("SELECT string_agg(finding, ', ') FROM postalytics.check_setup() WHERE severity <> 'notice'"), '', 'check_setup has nothing to complain about');
+
+# A slot that lags takes over the configuration later.
+$slot[3]->safe_psql('postgres', 'UPDATE postalytics.slot SET configuration_version = configuration_version - 1');
+is(sql('SELECT slot, lag FROM postalytics.cluster_health WHERE lag <> 0'), '3|1', 'cluster_health shows a slot that lags');
+like(sql("SELECT string_agg(finding, ', ') FROM postalytics.check_setup()"), qr/Slot 3 has not taken over/, 'and check_setup');
+sql('SELECT FROM postalytics.maintain()');
+is(sql('SELECT count(*) FROM postalytics.cluster_health WHERE lag <> 0'), '0', 'maintain copies it');
+
+# ---- a slot moves, while a client ingests ----
+
+my $before = sql('SELECT count(*) FROM postalytics.events');
+my $load = DBI->connect('dbi:Pg:' . $front->connstr('postgres'), undef, undef, { RaiseError => 1, PrintError => 0, PrintWarn => 0 });
+my $stored = 0;
+my $refused = 0;
+my $n = 0;
+# Ingest an event, again until it is stored.
+sub load
+{
+	my ($events, $tries) = @_;
+	for (1 .. $events)
+	{
+		my $event = sprintf '{"mailId": "moving%d", "eventType": 4, "eventDate": "2026-10-01"}', ++$n;
+		while (!eval { $load->do('SELECT postalytics.ingest(?, ?)', undef, $event, 'c'); 1 }) { $refused++; last if --$tries < 0 }
+	}
+}
+load(40, 0);
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/slot1';
+# Nobody may write to the slot from here on.
+$slot[1]->safe_psql('postgres', "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()");
+$slot[1]->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()");
+load(40, 0);
+cmp_ok($refused, '>', 0, 'writes to the slot that moves are refused');
+command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $slot[1]->connstr('postgres') ], 'dump the slot');
+my $new = PostgreSQL::Test::Cluster->new('new_place');
+$new->init;
+$new->start;
+command_ok([ 'pg_restore', '--exit-on-error', '--no-owner', '-d', $new->connstr('postgres'), $dump ], 'restore it elsewhere');
+sql("SELECT postalytics.add_slot(1, '" . place($new) . "')");
+$slot[1]->stop;
+$n -= 40;
+$refused = 0;
+load(60, 5);
+is($refused, 0, 'all is stored again');
+is(sql('SELECT count(*) FROM postalytics.events') - $before, 100, 'nothing is lost, nothing doubled');
+is(sql('SELECT count(DISTINCT event_id) - count(*) FROM postalytics.events'), '0', 'ids are unique after the restore');
+is($new->safe_psql('postgres', 'SELECT slot, slots FROM postalytics.slot'), '1|4', 'it is the same slot');
+is(sql("SELECT count(*) FROM postalytics.fetch('all', 10000) AS f WHERE f.delivery_id >> 43 = 1") > 0, 1, 'and its deliveries are fetched');
+is(sql('SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = 0'), '4', 'the cluster is well');
+
+# ---- dump and restore of the front ----
+
+my $front_dump = PostgreSQL::Test::Utils::tempdir() . '/front';
+command_ok([ 'pg_dump', '-Fc', '-f', $front_dump, '-d', $front->connstr('postgres') ], 'dump the front');
+$front->safe_psql('postgres', 'CREATE DATABASE again');
+command_ok([ 'pg_restore', '--exit-on-error', '-d', $front->connstr('again'), $front_dump ], 'restore the front');
+is($front->safe_psql('again', 'SELECT count(*) FROM postalytics.events'), sql('SELECT count(*) FROM postalytics.events'), 'it reads the slots');
+is($front->safe_psql('again', 'SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = 0'), '4', 'and is connected');
+is($front->safe_psql('again', "SELECT inserted FROM postalytics.ingest('{\"mailId\": \"after\", \"eventType\": 4, \"eventDate\": \"2026-10-01\"}', 'c')"), '1', 'and ingests');
+is($front->safe_psql('again', "SELECT postalytics.configure('history', '6 days')") . $new->safe_psql('postgres', "SELECT postalytics.setting('history')"), '6 days', 'and configures');
+$front->safe_psql('again', 'DROP EXTENSION postalytics_cluster CASCADE');
+$load->disconnect;
+$worker->disconnect;
+
+done_testing();
