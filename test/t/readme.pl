@@ -69,11 +69,11 @@ for my $i (1 .. $#blocks)
 	}
 }
 
-# No other page has commands.
+# No other page has commands, except the one of scale.pl.
 for my $page (glob("$top/docs/*.md $top/DEVELOPERS.md"))
 {
 	my $name = substr($page, length($top) + 1);
-	next if grep { $_ eq $name } @pages;
+	next if grep { $_ eq $name } @pages, 'docs/scale.md';
 	unlike(slurp_file($page), qr/^```(sql|sh|python|ini)$/m, "$name has no commands that are not run");
 }
 
