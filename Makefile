@@ -17,7 +17,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	sync/ack.o sync/aside.o sync/breaker.o sync/delivery.o sync/delivery_row.o sync/delivery_writer.o sync/disable.o sync/due.o sync/fetch.o sync/contact_link.o sync/link.o sync/link_contacts.o sync/look.o sync/place.o \
 	sync/verdict.o sync/match.o sync/notification.o sync/notify.o sync/pace.o sync/pause.o sync/sibling.o sync/sync.o sync/tally.o sync/timeline.o sync/turn.o sync/wake.o \
 	ingest/derive.o ingest/inbox.o ingest/ingest.o ingest/inserted.o ingest/months.o \
-	ingest/offer.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
+	ingest/offer.o ingest/payloads.o ingest/production_error.o ingest/progress.o ingest/refold.o ingest/rejects.o ingest/repeat.o ingest/retry.o \
 	ingest/spill.o ingest/store.o \
 	report/bar.o report/calendar.o report/payload.o \
 	operate/guard.o operate/preload.o \

@@ -1,6 +1,10 @@
 // Passes the deliveries of a sync to a target: node worker.js SYNC TARGET [ARGUMENT...]
 //
-// The PG* variables specify the database.  A target is a module in targets/ whose default
+// The PG* variables specify the database.  With a cluster, this is the front.  Then either
+// SLOTS has the connection strings of all slots, separated by blanks, on which the worker
+// also listens, or MAX_WAIT is the time that each fetch may wait, such as 10s.
+//
+// A target is a module in targets/ whose default
 // export is a function of the arguments.  It returns an object with either
 //
 //   deliver(delivery, db)       called for each delivery, for up to `parallel` at a time (1)
@@ -17,8 +21,10 @@ import pg from 'pg'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const [sync, name, ...args] = process.argv.slice(2)
+const maxWait = process.env.MAX_WAIT || '0'
 let acknowledged = [] // delivered, but not yet acknowledged
 let stopping = false
+let heard = false // a notification arrived since the last fetch began
 let wake = () => {}
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => { stopping = true; wake() })
 pg.types.setTypeParser(pg.types.builtins.JSON, String) // parsing would round large integers
@@ -51,22 +57,38 @@ function oneByOne({ deliver, parallel = 1 }) {
   }
 }
 
+function hear() {
+  heard = true
+  wake()
+}
+
+// Listen on a slot of a cluster as well, because its front sends no notifications.
+async function listenOn(connectionString) {
+  for (; !stopping; await sleep(1000)) {
+    const slot = new pg.Client({ connectionString, connectionTimeoutMillis: 10_000, keepAlive: true })
+    const lost = new Promise((resolve) => slot.on('error', resolve).on('end', resolve))
+    slot.on('notification', hear)
+    await slot.connect().then(() => slot.query(`LISTEN ${slot.escapeIdentifier('postalytics_' + sync)}`))
+      .then(() => { hear(); return lost }, (error) => console.error('retrying:', error.message))
+    slot.end().catch(() => {})
+  }
+}
+
 async function work(db, target) {
   const deliverAll = target.deliverAll?.bind(target) ?? oneByOne(target)
-  let heard = false
-  db.on('notification', () => { heard = true; wake() }).on('error', () => wake())
+  db.on('notification', hear).on('error', () => wake())
   await db.connect()
   if ((await db.query('SELECT pg_is_in_recovery() AS standby')).rows[0].standby) throw new Error('standby')
   await db.query(`LISTEN ${db.escapeIdentifier('postalytics_' + sync)}`)
   while (!stopping) {
     heard = false
     await acknowledge(db) // also what was delivered before the connection was lost
-    const { rows } = await db.query('SELECT * FROM postalytics.fetch($1, $2, lease => $3)', [sync, target.batch ?? 20, target.lease ?? '1 minute'])
+    const { rows } = await db.query('SELECT * FROM postalytics.fetch($1, $2, lease => $3, max_wait => $4)', [sync, target.batch ?? 20, target.lease ?? '1 minute', maxWait])
     const errors = rows.length === 0 ? [] : await deliverAll(rows, db).catch((error) => rows.map(() => error))
     acknowledged = rows.filter((_, n) => !errors[n])
     await acknowledge(db)
     await giveBack(db, rows, errors)
-    if (rows.length > 0) continue
+    if (rows.length > 0 || maxWait !== '0') continue
     const next = await db.query('SELECT COALESCE(extract(epoch FROM postalytics.next_due($1) - now()), 60)::float AS due', [sync])
     const woken = new Promise((resolve) => (wake = resolve))
     if (!heard && !stopping) await Promise.race([woken, sleep(1000 * Math.min(Math.max(next.rows[0].due, 0.1), 60))]) // fetch at least once a minute
@@ -99,6 +121,7 @@ try {
   console.error(error.message)
   process.exit(2)
 }
+for (const slot of (process.env.SLOTS ?? '').split(' ').filter(Boolean)) listenOn(slot)
 for (let n = 0; !stopping; n++) { // try the hosts in turn
   const hosts = list(process.env.PGHOST, 'localhost'), ports = list(process.env.PGPORT, '5432')
   const db = new pg.Client({ host: hosts[n % hosts.length], port: +ports[n % ports.length], connectionTimeoutMillis: 10_000, query_timeout: 60_000, keepAlive: true })

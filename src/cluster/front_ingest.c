@@ -15,6 +15,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "cluster/slots.h"
 #include "cluster/split.h"
@@ -27,6 +28,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(postalytics_front_ingest);
 PG_FUNCTION_INFO_V1(postalytics_front_inbox);
@@ -42,12 +44,17 @@ static const char ingest_query[] =
 "SELECT sum(r.inserted)::bigint, sum(r.duplicates)::bigint, sum(r.rejected)::bigint"
 " FROM postalytics.slots_ingest($1, $2, $3, $4) AS r";
 
-static Oid	ingest_types[N_INGEST] = {
-	[INGEST_SLOTS] = INT4ARRAYOID,
-	[INGEST_PAYLOADS] = JSONARRAYOID,
-	[INGEST_ACCOUNTS] = TEXTARRAYOID,
-	[INGEST_FIXED] = BOOLARRAYOID
-};
+/* Return the type of the payloads. */
+static Oid
+payloads_type(void)
+{
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("payloads"),
+									   ObjectIdGetDatum(get_namespace_oid(EXTENSION_SCHEMA, false)));
+
+	if (!OidIsValid(type))
+		elog(ERROR, "type \"%s.payloads\" does not exist", EXTENSION_SCHEMA);
+	return type;
+}
 
 /* Fill in the parameters for the parts of one slot, or of all slots if slot is -1. */
 static void
@@ -68,9 +75,28 @@ set_parameters(Part *parts, int count, int slot, Datum *values)
 		elements[INGEST_FIXED][n++] = BoolGetDatum(part->account_is_fixed);
 	}
 	values[INGEST_SLOTS] = PointerGetDatum(construct_array(elements[INGEST_SLOTS], n, INT4OID, 4, true, TYPALIGN_INT));
-	values[INGEST_PAYLOADS] = PointerGetDatum(construct_array(elements[INGEST_PAYLOADS], n, JSONOID, -1, false, TYPALIGN_INT));
+	values[INGEST_PAYLOADS] = PointerGetDatum(construct_array(elements[INGEST_PAYLOADS], n, TEXTOID, -1, false, TYPALIGN_INT));
 	values[INGEST_ACCOUNTS] = PointerGetDatum(construct_array(elements[INGEST_ACCOUNTS], n, TEXTOID, -1, false, TYPALIGN_INT));
 	values[INGEST_FIXED] = PointerGetDatum(construct_array(elements[INGEST_FIXED], n, BOOLOID, 1, true, TYPALIGN_CHAR));
+}
+
+/*
+ * Run ingest_query for the parts of one slot, or of all slots if slot is -1.  Returns the
+ * error, or NULL, as slots_try does.
+ */
+static ErrorData *
+send_parts(Part *parts, int count, int slot)
+{
+	Oid			types[N_INGEST] = {
+		[INGEST_SLOTS] = INT4ARRAYOID,
+		[INGEST_PAYLOADS] = payloads_type(),
+		[INGEST_ACCOUNTS] = TEXTARRAYOID,
+		[INGEST_FIXED] = BOOLARRAYOID
+	};
+	Datum		values[N_INGEST];
+
+	set_parameters(parts, count, slot, values);
+	return slots_try(ingest_query, N_INGEST, types, values, NULL, setting_slot_timeout);
 }
 
 /* Add the row that ingest_query has returned to a result. */
@@ -102,14 +128,12 @@ send_one_by_one(Part *parts, int count, IngestResult *result)
 
 	for (Part *part = parts; part != NULL; part = part->next)
 	{
-		Datum		values[N_INGEST];
 		ErrorData  *error;
 
 		if (part->slot == last)
 			continue;
 		last = part->slot;
-		set_parameters(parts, count, last, values);
-		error = slots_try(ingest_query, N_INGEST, ingest_types, values, NULL, setting_slot_timeout);
+		error = send_parts(parts, count, last);
 		if (error == NULL)
 			add_result(result);
 		else if (first == NULL)
@@ -137,7 +161,6 @@ static IngestResult
 send_batch(EventBatch *batch)
 {
 	IngestResult result = {0};
-	Datum		values[N_INGEST];
 	int			count;
 	Part	   *parts;
 
@@ -150,9 +173,8 @@ send_batch(EventBatch *batch)
 	parts = split_batch(batch, number_of_slots(), &count);
 	if (count == 0)
 		return result;
-	set_parameters(parts, count, -1, values);
 	SPI_connect();
-	if (slots_try(ingest_query, N_INGEST, ingest_types, values, NULL, setting_slot_timeout) == NULL)
+	if (send_parts(parts, count, -1) == NULL)
 		add_result(&result);
 	else
 		send_one_by_one(parts, count, &result);

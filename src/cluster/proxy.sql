@@ -59,7 +59,7 @@ COMMENT ON FUNCTION postalytics.slot_of_piece(text) IS
 
 -- ---- ingest ----
 
-CREATE FUNCTION postalytics.slots_ingest(slots integer[], payloads json[], accounts text[], fixed boolean[])
+CREATE FUNCTION postalytics.slots_ingest(slots integer[], payloads postalytics.payloads, accounts text[], fixed boolean[])
 RETURNS SETOF postalytics.ingest_result
 LANGUAGE plproxy
 AS $$
@@ -68,7 +68,7 @@ AS $$
     RUN ON slots;
     SELECT r.inserted, r.duplicates, r.rejected FROM postalytics.ingest_parts(payloads, accounts, fixed) AS r;
 $$;
-COMMENT ON FUNCTION postalytics.slots_ingest(integer[], json[], text[], boolean[]) IS
+COMMENT ON FUNCTION postalytics.slots_ingest(integer[], postalytics.payloads, text[], boolean[]) IS
     'internal: ingest payloads, each on its slot and with its account';
 
 CREATE OR REPLACE FUNCTION postalytics.ingest(payload json, account text DEFAULT NULL)

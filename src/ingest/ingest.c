@@ -17,6 +17,7 @@
 #include "rights/binding.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(postalytics_ingest);
@@ -90,13 +91,13 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 }
 
 /*
- * ingest_parts(payloads json[], accounts text[], fixed boolean[]) returns ingest_result
+ * ingest_parts(payloads payloads, accounts text[], fixed boolean[]) returns ingest_result
  *
  * Ingests several payloads as a single call, for the front of a cluster.  The arrays
  * have the same length, and no NULLs.  If fixed is true, the account of the payload
  * takes precedence over accounts in the payload, even if it is ''.  Strict.  Locks and
- * errors are those of ingest.  Only the owner of the extension may call this, so the
- * accounts are not checked.
+ * errors are those of ingest, and 22P02 for a text that is not JSON.  Only the owner of
+ * the extension may call this, so the accounts are not checked.
  */
 Datum
 postalytics_ingest_parts(PG_FUNCTION_ARGS)
@@ -108,12 +109,13 @@ postalytics_ingest_parts(PG_FUNCTION_ARGS)
 	EventBatch *batch = event_batch_create(CurrentMemoryContext, call_create(CurrentMemoryContext, false));
 	IngestResult result;
 
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), JSONOID, -1, false, TYPALIGN_INT, &payloads, NULL, &count);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &payloads, NULL, &count);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &accounts, NULL, &count);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), BOOLOID, 1, true, TYPALIGN_CHAR, &fixed, NULL, &count);
 	for (int i = 0; i < count; i++)
 	{
-		text	   *payload = DatumGetTextPP(payloads[i]);
+		Datum		json = DirectFunctionCall1(json_in, CStringGetDatum(TextDatumGetCString(payloads[i])));
+		text	   *payload = DatumGetTextPP(json);
 		EventAccount account = {TextDatumGetCString(accounts[i]), DatumGetBool(fixed[i])};
 
 		event_batch_read(batch, VARDATA_ANY(payload), VARSIZE_ANY_EXHDR(payload), &account);
