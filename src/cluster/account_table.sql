@@ -17,3 +17,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION postalytics.account_tables() IS
     'internal: the account tables, which are the tables whose rows each belong to one account';
+
+-- See may_see (binding.sql).
+CREATE FUNCTION postalytics.reader_condition()
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+RETURN 'postalytics.may_see(account, (SELECT postalytics.reads_all()), (SELECT postalytics.readable_accounts()))';
+COMMENT ON FUNCTION postalytics.reader_condition() IS
+    'internal: the condition of policy readers of account tables';

@@ -11,26 +11,28 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- The configuration that was last copied.
+-- The configuration that was last copied.  The version is the time of the change, in
+-- microseconds since 1970, so that two different configurations never have the same, even
+-- if a transaction was rolled back or the front restored.  This table is not dumped.
 CREATE TABLE postalytics.cluster_configuration (
     version bigint NOT NULL,
-    document json
+    document json NOT NULL
 );
 COMMENT ON TABLE postalytics.cluster_configuration IS
     'internal: the configuration that was last copied to the slots';
-COMMENT ON COLUMN postalytics.cluster_configuration.version IS 'increases with each change';
+COMMENT ON COLUMN postalytics.cluster_configuration.version IS 'time of the change, in microseconds since 1970';
 COMMENT ON COLUMN postalytics.cluster_configuration.document IS 'the configuration, as copy_configuration expects it';
--- A restore would insert a second row if the script inserted one, so the first copy does.
-SELECT pg_catalog.pg_extension_config_dump('postalytics.cluster_configuration', '');
 
--- Remembers the argument since of create_sync for the slots.
+-- When each sync was created, and the argument since of create_sync.
 CREATE TABLE postalytics.sync_starts (
     sync text NOT NULL PRIMARY KEY,
-    since timestamptz NOT NULL
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    since timestamptz
 );
 COMMENT ON TABLE postalytics.sync_starts IS
-    'internal: from when on new syncs have deliveries of stored events';
+    'internal: when syncs were created, and from when on they have deliveries of stored events';
 COMMENT ON COLUMN postalytics.sync_starts.sync IS 'name of the sync';
+COMMENT ON COLUMN postalytics.sync_starts.created_at IS 'when it was created';
 COMMENT ON COLUMN postalytics.sync_starts.since IS 'argument since of create_sync';
 SELECT pg_catalog.pg_extension_config_dump('postalytics.sync_starts', '');
 
@@ -75,7 +77,7 @@ AS $$
         'field_names', (SELECT COALESCE(json_agg(f ORDER BY f.path COLLATE "C"), '[]') FROM postalytics.field_names AS f),
         'status_names', (SELECT COALESCE(json_agg(t ORDER BY t.spelling COLLATE "C"), '[]') FROM postalytics.status_names AS t),
         'syncs', (SELECT COALESCE(json_agg((to_jsonb(postalytics.share_of_sync(s, (SELECT max(l.slots) FROM postalytics.slots AS l)))
-                                            || jsonb_build_object('since', b.since))::json
+                                            || jsonb_build_object('created_at', b.created_at, 'since', b.since))::json
                                            ORDER BY s.name COLLATE "C"), '[]')
                   FROM postalytics.syncs AS s
                   LEFT JOIN postalytics.sync_starts AS b ON b.sync = s.name),
@@ -87,7 +89,7 @@ $$;
 COMMENT ON FUNCTION postalytics.configuration_document() IS
     'internal: the configuration of the front, as copy_configuration expects it';
 
-CREATE FUNCTION postalytics.slots_configuration(version bigint, document json, only_check boolean)
+CREATE FUNCTION postalytics.slots_configuration(front uuid, version bigint, document json, only_check boolean)
 RETURNS SETOF integer
 LANGUAGE plproxy
 AS $$
@@ -95,32 +97,34 @@ AS $$
     RUN ON ALL;
     TARGET postalytics.copy_configuration;
 $$;
-COMMENT ON FUNCTION postalytics.slots_configuration(bigint, json, boolean) IS
+COMMENT ON FUNCTION postalytics.slots_configuration(uuid, bigint, json, boolean) IS
     'internal: copy_configuration on all slots';
 
-CREATE FUNCTION postalytics.slots_configuration_of(slot integer, version bigint, document json)
+CREATE FUNCTION postalytics.slots_configuration_of(slot integer, front uuid, version bigint, document json)
 RETURNS SETOF integer
 LANGUAGE plproxy
 AS $$
     CLUSTER 'postalytics';
     RUN ON slot;
-    SELECT postalytics.copy_configuration(version, document, false);
+    SELECT postalytics.copy_configuration(front, version, document, false);
 $$;
-COMMENT ON FUNCTION postalytics.slots_configuration_of(integer, bigint, json) IS
+COMMENT ON FUNCTION postalytics.slots_configuration_of(integer, uuid, bigint, json) IS
     'internal: copy_configuration on one slot';
 
-CREATE FUNCTION postalytics.ask_configuration(version bigint, document json, only_check boolean)
+CREATE FUNCTION postalytics.ask_configuration(front uuid, version bigint, document json, only_check boolean)
 RETURNS SETOF integer
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
-COMMENT ON FUNCTION postalytics.ask_configuration(bigint, json, boolean) IS
+COMMENT ON FUNCTION postalytics.ask_configuration(uuid, bigint, json, boolean) IS
     'internal: copy_configuration on all slots, with a time limit';
 
-CREATE FUNCTION postalytics.ask_configuration_of(slot integer, version bigint, document json)
+CREATE FUNCTION postalytics.ask_configuration_of(slot integer, front uuid, version bigint, document json)
 RETURNS SETOF integer
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
-COMMENT ON FUNCTION postalytics.ask_configuration_of(integer, bigint, json) IS
+COMMENT ON FUNCTION postalytics.ask_configuration_of(integer, uuid, bigint, json) IS
     'internal: copy_configuration on one slot, with a time limit';
 
 -- Copies the configuration to each slot, and returns the number of slots that failed,
@@ -136,7 +140,7 @@ DECLARE
 BEGIN
     FOR target IN SELECT s.slot, s.connection FROM postalytics.slots AS s ORDER BY s.slot LOOP
         BEGIN
-            PERFORM FROM postalytics.ask_configuration_of(target.slot, version, document);
+            PERFORM FROM postalytics.ask_configuration_of(target.slot, postalytics.front_id(), version, document);
         EXCEPTION
             WHEN OTHERS THEN
                 failed := failed + 1;
@@ -149,6 +153,24 @@ END
 $$;
 COMMENT ON FUNCTION postalytics.copy_to_each_slot(bigint, json) IS
     'internal: copy the configuration to each slot; returns the number of slots that failed';
+
+-- A slot that creates a sync with since, or drops one, may need long.  A slot that was
+-- lost since the check is only reported.
+CREATE FUNCTION postalytics.apply_on_slots(version bigint, document json)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+SET postalytics_status.slot_timeout = '1h'
+AS $$
+BEGIN
+    PERFORM FROM postalytics.ask_configuration(postalytics.front_id(), version, document, false);
+EXCEPTION
+    WHEN OTHERS THEN
+        PERFORM postalytics.copy_to_each_slot(version, document);
+END
+$$;
+COMMENT ON FUNCTION postalytics.apply_on_slots(bigint, json) IS
+    'internal: copy the configuration, which all slots have checked, to all slots';
 
 -- Does nothing before the cluster is complete, or if nothing has changed.
 --
@@ -172,21 +194,16 @@ BEGIN
     SELECT c.*
     INTO present
     FROM postalytics.cluster_configuration AS c;
-    new.version := COALESCE(present.version, 0) + 1;
+    new.version := greatest(present.version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
     new.document := postalytics.configuration_document();
     IF present.document::text = new.document::text THEN
         RETURN;
     END IF;
-    PERFORM FROM postalytics.ask_configuration(new.version, new.document, true);
+    PERFORM FROM postalytics.ask_configuration(postalytics.front_id(), new.version, new.document, true);
     DELETE FROM postalytics.cluster_configuration;
     INSERT INTO postalytics.cluster_configuration
     SELECT new.*;
-    BEGIN
-        PERFORM FROM postalytics.ask_configuration(new.version, new.document, false);
-    EXCEPTION
-        WHEN OTHERS THEN
-            PERFORM postalytics.copy_to_each_slot(new.version, new.document);
-    END;
+    PERFORM postalytics.apply_on_slots(new.version, new.document);
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_to_slots() IS
@@ -206,7 +223,7 @@ $$;
 COMMENT ON FUNCTION postalytics.copy_changes() IS
     'internal: trigger function that copies a changed configuration to the slots when the transaction commits';
 
--- A restore fires the triggers while there are no slots, or no change.
+-- A restore fires the triggers as well, but a restored front has no slots yet.
 CREATE CONSTRAINT TRIGGER copy_changes
 AFTER INSERT OR UPDATE OR DELETE ON postalytics.configuration
 DEFERRABLE INITIALLY DEFERRED

@@ -4,7 +4,8 @@
  *
  * The servers, user mappings and foreign tables are not members of the extension, so a
  * dump contains them.  The server postalytics is the cluster of PL/Proxy, and
- * postalytics_slot_N is slot N for postgres_fdw.
+ * postalytics_slot_N is slot N for postgres_fdw.  A restored front has them, but no rows in
+ * slots, so it is not complete before add_slot has been called for each slot.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -76,7 +77,7 @@ $$;
 COMMENT ON FUNCTION postalytics.connection_string(text[]) IS
     'internal: the connection string with these options, each as name=value';
 
-CREATE FUNCTION postalytics.slots_identify(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text)
+CREATE FUNCTION postalytics.slots_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text)
 RETURNS SETOF record
 LANGUAGE plproxy
 AS $$
@@ -86,8 +87,34 @@ AS $$
     LEFT JOIN postalytics.slot AS s ON true
     WHERE x.extname = 'postalytics_status';
 $$;
-COMMENT ON FUNCTION postalytics.slots_identify(text) IS
+COMMENT ON FUNCTION postalytics.slots_identity(text) IS
     'internal: the slot to which a connection string leads';
+
+CREATE FUNCTION postalytics.ask_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text)
+RETURNS SETOF record
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_ask_slot';
+COMMENT ON FUNCTION postalytics.ask_identity(text) IS
+    'internal: the slot to which a connection string leads, with a time limit';
+
+CREATE FUNCTION postalytics.slots_claim(connection text, front uuid, take_over boolean)
+RETURNS SETOF integer
+LANGUAGE plproxy
+AS $$
+    CONNECT connection;
+    SELECT 1 FROM postalytics.claim_slot(front, take_over) AS c;
+$$;
+COMMENT ON FUNCTION postalytics.slots_claim(text, uuid, boolean) IS
+    'internal: claim_slot on the slot to which a connection string leads';
+
+CREATE FUNCTION postalytics.ask_claim(connection text, front uuid, take_over boolean)
+RETURNS SETOF integer
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_ask_slot';
+COMMENT ON FUNCTION postalytics.ask_claim(text, uuid, boolean) IS
+    'internal: claim_slot on the slot to which a connection string leads, with a time limit';
 
 CREATE FUNCTION postalytics.server_options(server name)
 RETURNS TABLE (name text, value text)
@@ -159,9 +186,9 @@ BEGIN
     FOR each IN
         SELECT d.relation, d.parent, d.key
         FROM postalytics.distributed_relations() AS d
-        WHERE to_regclass(format('postalytics.%I', d.relation || '_slot_' || create_foreign_tables.slot)) IS NULL
+        WHERE to_regclass(format('postalytics_slots.%I', d.relation || '_slot_' || create_foreign_tables.slot)) IS NULL
     LOOP
-        EXECUTE format('CREATE FOREIGN TABLE postalytics.%I %s SERVER %I OPTIONS (schema_name ''postalytics'', table_name %L)',
+        EXECUTE format('CREATE FOREIGN TABLE postalytics_slots.%I %s SERVER %I OPTIONS (schema_name ''postalytics'', table_name %L)',
                        each.relation || '_slot_' || slot,
                        CASE
                            WHEN each.key IS NULL THEN format('() INHERITS (postalytics.%I)', each.parent)
@@ -172,9 +199,6 @@ BEGIN
                                       slot::bigint << 43, (slot + 1)::bigint << 43)
                        END,
                        'postalytics_slot_' || slot, each.relation);
-        PERFORM postalytics.revoke_all_privileges('TABLE ' || c.oid::regclass, c.relacl, c.relowner)
-        FROM pg_class AS c
-        WHERE c.oid = format('postalytics.%I', each.relation || '_slot_' || slot)::regclass;
     END LOOP;
 END
 $$;
@@ -184,13 +208,14 @@ COMMENT ON FUNCTION postalytics.create_foreign_tables(integer, integer) IS
 -- Connects the front to a slot, or to the new place of a slot that has moved.  The
 -- database must have joined the cluster as this slot.  The user of the connection needs
 -- the privileges of the owner of postalytics_status in the slot's database, and must be
--- the same for all slots.  The last slot completes the cluster.
+-- the same for all slots.  The last slot completes the cluster.  take_over is explained at
+-- claim_slot.
 --
 -- Locks: ACCESS EXCLUSIVE on the partitioned tables at the first call for a slot.
--- Errors: 22004 for NULL, 22023 for a connection string that is not valid or leads to
--- another slot, 55000 if the database is not a slot or has another version, 0A000 in a
--- transaction block, XX000 if there is no connection.
-CREATE FUNCTION postalytics.add_slot(slot integer, connection text)
+-- Errors: 42501 unless the owner calls it, 22004 for NULL, 22023 for a connection string
+-- that is not valid or leads to another slot, 55000 if the database is not a slot or has
+-- another version, or belongs to another front, 08006 if there is no connection.
+CREATE FUNCTION postalytics.add_slot(slot integer, connection text, take_over boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -199,22 +224,29 @@ DECLARE
     place CONSTANT text[] := ARRAY(SELECT o.name || '=' || o.value
                                    FROM postalytics.connection_options(connection) AS o
                                    WHERE o.name NOT IN ('user', 'password'));
-    login CONSTANT text[] := ARRAY(SELECT o.name || '=' || o.value
-                                   FROM postalytics.connection_options(connection) AS o
-                                   WHERE o.name IN ('user', 'password'));
     role CONSTANT text := COALESCE((SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'user'), session_user);
     password CONSTANT text := (SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'password');
     credentials CONSTANT text := format('"user" %L', role) || CASE WHEN password IS NULL THEN '' ELSE format(', password %L', password) END;
     own_version CONSTANT text := (SELECT x.extversion FROM pg_extension AS x WHERE x.extname = 'postalytics_cluster');
+    way CONSTANT text := postalytics.connection_string(place || ('user=' || role) || CASE WHEN password IS NOT NULL THEN ARRAY['password=' || password] END);
     found record;
 BEGIN
     IF slot IS NULL OR connection IS NULL THEN
         RAISE EXCEPTION 'slot and connection must not be NULL'
             USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    IF NOT EXISTS (SELECT
+                   FROM pg_class AS c
+                   JOIN pg_roles AS r ON r.oid = c.relowner
+                   WHERE c.oid = 'postalytics.slots'::regclass
+                     AND r.rolname = current_user) THEN
+        RAISE EXCEPTION 'must be owner of extension postalytics_cluster'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Use SET ROLE.';
+    END IF;
     SELECT i.*
     INTO found
-    FROM postalytics.slots_identify(postalytics.connection_string(place || login || CASE WHEN login = '{}' THEN ARRAY['user=' || role] ELSE '{}' END)) AS i;
+    FROM postalytics.ask_identity(way) AS i;
     IF found.slot IS NULL THEN
         RAISE EXCEPTION 'database "%" is not a slot of a cluster', COALESCE(found.database, connection)
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -232,6 +264,7 @@ BEGIN
         RAISE EXCEPTION 'extension postalytics_status has version % in database "%", but the front has version %', found.version, found.database, own_version
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+    PERFORM FROM postalytics.ask_claim(way, postalytics.front_id(), take_over);
     PERFORM postalytics.set_server('postalytics_slot_' || slot, 'postgres_fdw',
                                    ARRAY(SELECT split_part(p.option, '=', 1) FROM unnest(place) AS p (option)) || '{async_capable,fetch_size,extensions}',
                                    ARRAY(SELECT substr(p.option, strpos(p.option, '=') + 1) FROM unnest(place) AS p (option)) || '{true,10000,postalytics_cluster}');
@@ -252,5 +285,5 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION postalytics.add_slot(integer, text) IS
+COMMENT ON FUNCTION postalytics.add_slot(integer, text, boolean) IS
     'connect the front to a slot of the cluster, or to the new place of a slot that has moved';

@@ -28,6 +28,7 @@ DROP FUNCTION
     postalytics.check_piece_references,
     postalytics.check_server,
     postalytics.check_syncs,
+    postalytics.claim_slot,
     postalytics.copy_bindings,
     postalytics.copy_configuration,
     postalytics.copy_names,
@@ -73,8 +74,8 @@ DROP FUNCTION
     postalytics.move_campaigns,
     postalytics.move_pieces,
     postalytics.move_production_errors,
+    postalytics.move_rejects,
     postalytics.move_rows,
-    postalytics.names_of_recipient,
     postalytics.names_recipient,
     postalytics.notify_sync,
     postalytics.offered_events,
@@ -114,3 +115,14 @@ DROP SEQUENCE
     postalytics.delivery_id_seq,
     postalytics.event_id_seq,
     postalytics.reject_id_seq;
+
+-- Only views of the owner read these tables, also after GRANT ... ON ALL TABLES.
+DO $$
+DECLARE
+    each name;
+BEGIN
+    FOR each IN SELECT d.parent FROM postalytics.distributed_relations() AS d WHERE d.parent LIKE 'slots\_%' LOOP
+        EXECUTE format('ALTER TABLE postalytics.%I ENABLE ROW LEVEL SECURITY', each);
+    END LOOP;
+END
+$$;

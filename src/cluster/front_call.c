@@ -25,6 +25,7 @@
 PG_FUNCTION_INFO_V1(postalytics_call_slots);
 PG_FUNCTION_INFO_V1(postalytics_read_slots);
 PG_FUNCTION_INFO_V1(postalytics_ask_slots);
+PG_FUNCTION_INFO_V1(postalytics_ask_slot);
 
 /* The most arguments that such a function has, and two more. */
 #define MAX_CALL_ARGS	12
@@ -60,19 +61,21 @@ read_arguments(FunctionCallInfo fcinfo, const char *prefix, Arguments *call)
 	}
 }
 
-/* Run a query, as the owner, whose rows are the result of the function. */
+/*
+ * Run a query, as the owner, whose rows are the result of the function.  timeout is in
+ * milliseconds.
+ */
 static void
-return_rows(FunctionCallInfo fcinfo, Arguments *call, const char *sql)
+return_rows(FunctionCallInfo fcinfo, Arguments *call, const char *sql, int timeout)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		is_scalar = get_call_result_type(fcinfo, NULL, NULL) == TYPEFUNC_SCALAR;
 	SavedUser	caller;
 
 	InitMaterializedSRF(fcinfo, is_scalar ? MAT_SRF_USE_EXPECTED_DESC : 0);
-	(void) number_of_slots();
 	caller = switch_to_owner();
 	SPI_connect();
-	slots_execute(sql, call->count, call->types, call->values, call->nulls, setting_slot_timeout);
+	slots_execute(sql, call->count, call->types, call->values, call->nulls, timeout);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
 	SPI_finish();
@@ -86,9 +89,9 @@ aggregate(Oid type)
 	switch (type)
 	{
 		case INT4OID:
-			return "sum(r)::integer";
+			return "COALESCE(sum(r), 0)::integer";
 		case INT8OID:
-			return "sum(r)::bigint";
+			return "COALESCE(sum(r), 0)::bigint";
 		case BOOLOID:
 			return "bool_or(r)";
 		case TIMESTAMPTZOID:
@@ -120,16 +123,17 @@ postalytics_call_slots(PG_FUNCTION_ARGS)
 
 	read_arguments(fcinfo, "", &call);
 	check_no_block(call.function);
+	(void) number_of_slots();
 	if (fcinfo->flinfo->fn_retset)
 	{
-		return_rows(fcinfo, &call, psprintf("SELECT * FROM postalytics.slots_%s(%s)", call.function, call.arguments.data));
+		return_rows(fcinfo, &call, psprintf("SELECT * FROM postalytics.slots_%s(%s)", call.function, call.arguments.data),
+					setting_command_timeout);
 		return (Datum) 0;
 	}
-	(void) number_of_slots();
 	caller = switch_to_owner();
 	SPI_connect();
 	slots_execute(psprintf("SELECT %s FROM postalytics.slots_%s(%s) AS r", aggregate(type), call.function, call.arguments.data),
-				  call.count, call.types, call.values, call.nulls, setting_slot_timeout);
+				  call.count, call.types, call.values, call.nulls, setting_command_timeout);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	get_typlenbyval(type, &length, &byval);
 	if (!isnull)
@@ -156,14 +160,27 @@ postalytics_read_slots(PG_FUNCTION_ARGS)
 	int			all;
 
 	read_arguments(fcinfo, "read_", &call);
+	(void) number_of_slots();
 	allowed_accounts(PRIVILEGE_READ, &bound);
 	all = call.count++;
 	call.types[all] = BOOLOID;
 	call.values[all] = BoolGetDatum(bound.all);
 	call.types[call.count] = TEXTARRAYOID;
 	call.values[call.count++] = account_array(&bound);
-	return_rows(fcinfo, &call, psprintf("SELECT r.* FROM postalytics.slots_%s(%s) AS r WHERE $%d OR r.account = ANY ($%d)",
-										call.function, call.arguments.data, all + 1, all + 2));
+	return_rows(fcinfo, &call, psprintf("SELECT r.* FROM postalytics.slots_%s(%s) AS r WHERE $%d OR r.account OPERATOR(pg_catalog.=) ANY ($%d)",
+										call.function, call.arguments.data, all + 1, all + 2),
+				setting_slot_timeout);
+	return (Datum) 0;
+}
+
+static Datum
+ask(FunctionCallInfo fcinfo)
+{
+	Arguments	call;
+
+	read_arguments(fcinfo, "ask_", &call);
+	return_rows(fcinfo, &call, psprintf("SELECT * FROM postalytics.slots_%s(%s)", call.function, call.arguments.data),
+				setting_slot_timeout);
 	return (Datum) 0;
 }
 
@@ -176,9 +193,13 @@ postalytics_read_slots(PG_FUNCTION_ARGS)
 Datum
 postalytics_ask_slots(PG_FUNCTION_ARGS)
 {
-	Arguments	call;
+	(void) number_of_slots();
+	return ask(fcinfo);
+}
 
-	read_arguments(fcinfo, "ask_", &call);
-	return_rows(fcinfo, &call, psprintf("SELECT * FROM postalytics.slots_%s(%s)", call.function, call.arguments.data));
-	return (Datum) 0;
+/* As ask_slots, for a slot that is given by its connection string. */
+Datum
+postalytics_ask_slot(PG_FUNCTION_ARGS)
+{
+	return ask(fcinfo);
 }

@@ -27,6 +27,7 @@
 #include "rights/binding.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
@@ -237,6 +238,9 @@ postalytics_front_inbox(PG_FUNCTION_ARGS)
 /* Number of rejects that are read at once. */
 #define RETRY_CHUNK		100
 
+/* Key of the advisory lock: "postalyt" as a number. */
+#define RETRY_LOCK		INT64CONST(0x706f7374616c7974)
+
 /* Parameters of rejects_query. */
 enum
 {
@@ -304,7 +308,8 @@ retry_reject(HeapTuple row, TupleDesc tupdesc, bool is_manager, IngestResult *re
  * retry_rejects() returns ingest_result
  *
  * As retry_rejects of postalytics_status, for the rejects of all slots.  The events that
- * are accepted now can belong to other slots than the reject.  Errors: those of
+ * are accepted now can belong to other slots than the reject.  Calls run one after the
+ * other.  Locks: an advisory lock until the transaction ends.  Errors: those of
  * retry_rejects and of ingest at the front.
  */
 Datum
@@ -321,6 +326,7 @@ postalytics_front_retry_rejects(PG_FUNCTION_ARGS)
 	if (!bound.all)
 		ingest_accounts(&bound);
 	check_no_block("retry_rejects");
+	(void) DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum(RETRY_LOCK));
 	values[REJECTS_AFTER] = Int64GetDatum(-1);
 	values[REJECTS_ALL] = BoolGetDatum(bound.all);
 	values[REJECTS_ACCOUNTS] = account_array(&bound);

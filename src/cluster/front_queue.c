@@ -120,19 +120,42 @@ enum
 static const char ack_query[] =
 "SELECT sum(r)::bigint FROM postalytics.slots_ack($1, $2, $3, $4, $5) AS r";
 
-static int64
-ack_claims(Datum sync, const FrontClaims *claims)
-{
-	Oid			types[N_ACK] = {
-		[ACK_SYNC] = TEXTOID,[ACK_SLOTS] = INT4ARRAYOID,[ACK_IDS] = INT8ARRAYOID,
-		[ACK_ATTEMPTS] = INT4ARRAYOID,[ACK_BY_ATTEMPT] = BOOLOID
-	};
-	Datum		values[N_ACK] = {
-		[ACK_SYNC] = sync,[ACK_SLOTS] = claims->slots,[ACK_IDS] = claims->ids,
-		[ACK_ATTEMPTS] = claims->attempts,[ACK_BY_ATTEMPT] = BoolGetDatum(claims->by_attempt)
-	};
+static Oid	ack_types[N_ACK] = {
+	[ACK_SYNC] = TEXTOID,[ACK_SLOTS] = INT4ARRAYOID,[ACK_IDS] = INT8ARRAYOID,
+	[ACK_ATTEMPTS] = INT4ARRAYOID,[ACK_BY_ATTEMPT] = BOOLOID
+};
 
-	return claims->count == 0 ? 0 : execute_count(ack_query, N_ACK, types, values, NULL);
+static void
+set_ack_values(Datum sync, const FrontClaims *claims, Datum *values)
+{
+	values[ACK_SYNC] = sync;
+	values[ACK_SLOTS] = claims->slots;
+	values[ACK_IDS] = claims->ids;
+	values[ACK_ATTEMPTS] = claims->attempts;
+	values[ACK_BY_ATTEMPT] = BoolGetDatum(claims->by_attempt);
+}
+
+/*
+ * Acknowledge the deliveries that were passed to fetch.  An error becomes a warning, so
+ * that a slot that is down does not keep the worker from the deliveries of others.
+ */
+static void
+ack_before_fetch(Datum sync, const FrontClaims *claims)
+{
+	Datum		values[N_ACK];
+	SavedUser	caller = switch_to_owner();
+	ErrorData  *error;
+
+	set_ack_values(sync, claims, values);
+	SPI_connect();
+	error = slots_try(ack_query, N_ACK, ack_types, values, NULL, setting_fetch_timeout);
+	SPI_finish();
+	restore_user(caller);
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not acknowledge all deliveries: %s", error->message),
+				 errdetail("Those that are not acknowledged are leased again when their lease has expired.")));
 }
 
 /* Return an array argument, or NULL if it is NULL. */
@@ -153,14 +176,18 @@ Datum
 postalytics_front_ack(PG_FUNCTION_ARGS)
 {
 	FrontClaims claims;
+	Datum		values[N_ACK];
 	SavedUser	caller;
 	int64		count;
 
 	(void) sync_argument(fcinfo);
 	check_no_block("ack");
 	read_claims(array_argument(fcinfo, 1), array_argument(fcinfo, 2), &claims);
+	if (claims.count == 0)
+		PG_RETURN_INT64(0);
+	set_ack_values(PG_GETARG_DATUM(0), &claims, values);
 	caller = switch_to_owner();
-	count = ack_claims(PG_GETARG_DATUM(0), &claims);
+	count = execute_count(ack_query, N_ACK, ack_types, values, NULL);
 	restore_user(caller);
 	PG_RETURN_INT64(count);
 }
@@ -247,12 +274,31 @@ enum
 static const char fetch_query[] =
 "SELECT * FROM postalytics.slots_fetch($1, $2, $3, $4)";
 
+/* The outcome of a round. */
+typedef struct Round
+{
+	int			count;			/* number of deliveries that were leased */
+	int			failed;			/* number of slots that failed */
+	ErrorData  *error;			/* the last error */
+}			Round;
+
+/* Leave a slot out for a while, with a warning. */
+static void
+leave_out(int slot, const ErrorData *error)
+{
+	left_out[slot] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LEAVE_OUT);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("slot %s is left out for %d seconds: %s", slot_name(slot), LEAVE_OUT / 1000, error->message)));
+}
+
 /*
- * Fetch up to batch deliveries from a slot, add them to the result, and return their
- * number.  If the slot fails, leave it out for a while, with a warning.
+ * Fetch up to batch deliveries from a slot, and add them to the result.  If the slot
+ * fails, for whatever reason, it is left out for a while: other slots have already leased
+ * their deliveries, which an error would lose.
  */
-static int
-fetch_from(FunctionCallInfo fcinfo, int slot, int batch)
+static void
+fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Oid			types[N_FETCH] = {INT4OID, TEXTOID, INT4OID, INTERVALOID};
@@ -264,51 +310,50 @@ fetch_from(FunctionCallInfo fcinfo, int slot, int batch)
 	};
 	SavedUser	caller;
 	ErrorData  *error;
-	int			count = 0;
 
 	if (left_out[slot] > GetCurrentTimestamp())
-		return 0;
+		return;
 	caller = switch_to_owner();
 	SPI_connect();
 	error = slots_try(fetch_query, N_FETCH, types, values, NULL, setting_fetch_timeout);
 	if (error == NULL)
 	{
 		left_out[slot] = 0;
-		count = SPI_processed;
-		for (int i = 0; i < count; i++)
+		round->count += SPI_processed;
+		for (uint64 i = 0; i < SPI_processed; i++)
 			tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
 	}
 	else
 	{
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_CONNECTION_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_OPERATOR_INTERVENTION)
-			ReThrowError(error);
-		left_out[slot] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LEAVE_OUT);
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("slot %s is left out for %d seconds: %s", slot_name(slot), LEAVE_OUT / 1000, error->message)));
+		round->failed++;
+		round->error = error;
+		leave_out(slot, error);
 	}
 	SPI_finish();
 	restore_user(caller);
-	return count;
 }
 
-/* Go round the slots once, and return the number of deliveries that were leased. */
+/*
+ * Go round the slots once, and return the number of deliveries that were leased.  Raises
+ * the error of a slot if all slots failed.
+ */
 static int
 fetch_round(FunctionCallInfo fcinfo, int batch)
 {
 	int			slots = number_of_slots();
-	int			count = 0;
+	Round		round = {0};
 
 	if (next_slot < 0)			/* sessions begin with different slots */
 		next_slot = pg_prng_uint64_range(&pg_global_prng_state, 0, slots - 1);
-	for (int i = 0; i < slots && count < batch; i++)
+	for (int i = 0; i < slots && round.count < batch; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		next_slot = (next_slot + 1) % slots;
-		count += fetch_from(fcinfo, next_slot, batch - count);
+		fetch_from(fcinfo, next_slot, batch - round.count, &round);
 	}
-	return count;
+	if (round.failed == slots)
+		ReThrowError(round.error);
+	return round.count;
 }
 
 /*
@@ -340,10 +385,7 @@ postalytics_front_fetch(PG_FUNCTION_ARGS)
 	read_claims(array_argument(fcinfo, 4), NULL, &claims);
 	if (claims.count > 0)
 	{
-		SavedUser	caller = switch_to_owner();
-
-		(void) ack_claims(PG_GETARG_DATUM(0), &claims);
-		restore_user(caller);
+		ack_before_fetch(PG_GETARG_DATUM(0), &claims);
 		deadline = now;
 	}
 	while (sync_argument(fcinfo)->enabled && fetch_round(fcinfo, batch) == 0)

@@ -5,7 +5,7 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- Events are counted if they take up less than 100 MB, and estimated otherwise.
+-- lag is the time since a change that the slot has not taken over.  Events are counted if they take up less than 100 MB, and estimated otherwise.
 CREATE FUNCTION postalytics.slots_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
 RETURNS SETOF record
 LANGUAGE plproxy
@@ -32,12 +32,13 @@ COMMENT ON FUNCTION postalytics.slots_state(integer) IS
 CREATE FUNCTION postalytics.ask_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
 RETURNS SETOF record
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
 COMMENT ON FUNCTION postalytics.ask_state(integer) IS
     'internal: state of a slot, with a time limit';
 
 CREATE FUNCTION postalytics.slot_states()
-RETURNS TABLE (slot integer, host text, reachable boolean, version text, events bigint, lag bigint, last_error text)
+RETURNS TABLE (slot integer, host text, reachable boolean, version text, events bigint, lag interval, last_error text)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -61,7 +62,12 @@ BEGIN
             FROM postalytics.ask_state(each.slot) AS a;
             version := state.version;
             events := state.events;
-            lag := COALESCE((SELECT c.version FROM postalytics.cluster_configuration AS c), 0) - state.configuration_version;
+            SELECT CASE
+                       WHEN c.version = state.configuration_version THEN '0'
+                       ELSE clock_timestamp() - to_timestamp(c.version / 1000000.0)
+                   END
+            INTO lag
+            FROM postalytics.cluster_configuration AS c;
         EXCEPTION
             WHEN OTHERS THEN
                 reachable := false;
@@ -91,7 +97,7 @@ COMMENT ON COLUMN postalytics.cluster_health.host IS 'where the slot is: its con
 COMMENT ON COLUMN postalytics.cluster_health.reachable IS 'true if the slot answers';
 COMMENT ON COLUMN postalytics.cluster_health.version IS 'version of postalytics_status on the slot';
 COMMENT ON COLUMN postalytics.cluster_health.events IS 'number of events on the slot; an estimate if they take up more than 100 MB';
-COMMENT ON COLUMN postalytics.cluster_health.lag IS 'number of changes of the configuration that the slot has not taken over yet';
+COMMENT ON COLUMN postalytics.cluster_health.lag IS 'time since the change of the configuration that the slot has not taken over; 0 if it has the present configuration';
 COMMENT ON COLUMN postalytics.cluster_health.last_error IS 'why the slot is not reachable; NULL if it is';
 
 -- ---- metrics and checks ----
@@ -111,6 +117,7 @@ COMMENT ON FUNCTION postalytics.slots_metrics() IS
 CREATE FUNCTION postalytics.ask_metrics()
 RETURNS TABLE (name text, labels jsonb, value double precision)
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
 COMMENT ON FUNCTION postalytics.ask_metrics() IS
     'internal: metrics of all slots, with a time limit';
@@ -136,7 +143,7 @@ AS $$
     SELECT m.name, jsonb_build_object('slot', h.slot), m.value
     FROM postalytics.cluster_health AS h
     CROSS JOIN LATERAL (VALUES ('slot_reachable', h.reachable::integer::double precision),
-                               ('slot_lag', h.lag::double precision)) AS m (name, value)
+                               ('slot_lag_seconds', date_part('epoch', h.lag))) AS m (name, value)
     WHERE m.value IS NOT NULL
 $$;
 
@@ -155,6 +162,7 @@ COMMENT ON FUNCTION postalytics.slots_findings() IS
 CREATE FUNCTION postalytics.ask_findings()
 RETURNS SETOF postalytics.setup_finding
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
 COMMENT ON FUNCTION postalytics.ask_findings() IS
     'internal: findings of check_setup of all slots, with a time limit';
@@ -174,10 +182,18 @@ AS $$
            format('Slot %s has not taken over the latest configuration.', h.slot),
            'SELECT postalytics.maintain();'
     FROM postalytics.cluster_health AS h
-    WHERE h.lag <> 0
+    WHERE h.lag <> '0'
+    UNION ALL
+    SELECT 'warning', 'pg_read_all_data',
+           format('Role %I can read the foreign tables, and so the data of all accounts.', r.rolname),
+           format('REVOKE pg_read_all_data FROM %I;', r.rolname)
+    FROM pg_roles AS r
+    WHERE NOT r.rolsuper
+      AND r.rolname NOT LIKE 'pg\_%'
+      AND pg_has_role(r.oid, 'pg_read_all_data', 'USAGE')
 $$;
 COMMENT ON FUNCTION postalytics.check_slots() IS
-    'internal: slots that cannot be reached or lag';
+    'internal: slots that cannot be reached or lag, and roles that can read them';
 
 CREATE OR REPLACE FUNCTION postalytics.setup_checks()
 RETURNS text[]

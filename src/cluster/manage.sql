@@ -16,10 +16,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO postalytics.sync_starts AS b (sync, since)
-    VALUES ((make_deliveries.sync).name, make_deliveries.since)
-    ON CONFLICT ON CONSTRAINT sync_starts_pkey DO UPDATE
-    SET since = excluded.since;
+    UPDATE postalytics.sync_starts AS b
+    SET since = make_deliveries.since
+    WHERE b.sync = (make_deliveries.sync).name;
     RETURN NULL;
 END
 $$;
@@ -30,8 +29,11 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    DELETE FROM postalytics.sync_starts AS b
-    WHERE b.sync = forget_limits.sync
+    INSERT INTO postalytics.sync_starts AS b (sync)
+    VALUES (forget_limits.sync)
+    ON CONFLICT ON CONSTRAINT sync_starts_pkey DO UPDATE
+    SET created_at = excluded.created_at,
+        since = NULL
 $$;
 
 -- create_sync calls this to find accounts that appear only in payloads, which slots have.
@@ -58,7 +60,8 @@ BEGIN
     PERFORM postalytics.find_sync(name);
     DELETE FROM postalytics.syncs AS s
     WHERE s.name = drop_sync.name;
-    PERFORM postalytics.forget_limits(name);
+    DELETE FROM postalytics.sync_starts AS b
+    WHERE b.sync = drop_sync.name;
     PERFORM postalytics.audit('drop_sync', name, NULL, NULL);
 END
 $$;
@@ -107,6 +110,7 @@ COMMENT ON FUNCTION postalytics.slots_drop_campaign_of(text, text) IS
 CREATE FUNCTION postalytics.drop_campaign_of(campaign_id text, account text)
 RETURNS bigint
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
 COMMENT ON FUNCTION postalytics.drop_campaign_of(text, text) IS
     'internal: drop_campaign on the slots that have the campaign';
@@ -140,12 +144,12 @@ COMMENT ON FUNCTION postalytics.slots_move_account_on_slots(text, text) IS
 CREATE FUNCTION postalytics.move_account_on_slots(old text, new text)
 RETURNS bigint
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
 COMMENT ON FUNCTION postalytics.move_account_on_slots(text, text) IS
     'internal: move_account on the slots';
 
--- The syncs and bindings of the front change like those of the slots.  A slot has already
--- moved its rejects when the front's statement finds none of them.
+-- The syncs and bindings of the front change like those of the slots.
 CREATE OR REPLACE FUNCTION postalytics.move_account(old text, new text)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -165,59 +169,156 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION postalytics.slots_forget_on_slots(contact_id text, email text, piece_id text, account text, anonymise boolean)
+-- forget is the same as on a slot, but the functions that it calls search and erase on
+-- all slots.  Each name that a slot finds is searched for on all of them.
+CREATE FUNCTION postalytics.slots_persons(contact_id text, email text, piece_id text, account text)
+RETURNS TABLE (piece_ids text[], accounts text[])
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON ALL;
+    TARGET postalytics.find_person;
+$$;
+COMMENT ON FUNCTION postalytics.slots_persons(text, text, text, text) IS
+    'internal: find_person on the slots';
+
+CREATE FUNCTION postalytics.persons(contact_id text, email text, piece_id text, account text)
+RETURNS TABLE (piece_ids text[], accounts text[])
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_call_slots';
+COMMENT ON FUNCTION postalytics.persons(text, text, text, text) IS
+    'internal: find_person on the slots';
+
+CREATE OR REPLACE FUNCTION postalytics.find_person(
+    contact_id text,
+    email text,
+    piece_id text,
+    account text,
+    OUT piece_ids text[],
+    OUT accounts text[])
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH found AS MATERIALIZED (
+        SELECT p.piece_ids, p.accounts
+        FROM postalytics.persons(contact_id, email, piece_id, account) AS p
+    )
+    SELECT (SELECT array_agg(DISTINCT u.id) FROM found AS f CROSS JOIN LATERAL unnest(f.piece_ids) AS u (id)),
+           (SELECT array_agg(DISTINCT u.account) FROM found AS f CROSS JOIN LATERAL unnest(f.accounts) AS u (account))
+$$;
+
+CREATE FUNCTION postalytics.slots_names(piece_ids text[], account text)
+RETURNS TABLE (contact_ids text[], emails text[])
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON ALL;
+    TARGET postalytics.names_of_recipient;
+$$;
+COMMENT ON FUNCTION postalytics.slots_names(text[], text) IS
+    'internal: names_of_recipient on the slots';
+
+CREATE FUNCTION postalytics.names(piece_ids text[], account text)
+RETURNS TABLE (contact_ids text[], emails text[])
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_call_slots';
+COMMENT ON FUNCTION postalytics.names(text[], text) IS
+    'internal: names_of_recipient on the slots';
+
+-- A contact id that another piece has, on whichever slot, is left out, as on a slot.
+CREATE FUNCTION postalytics.slots_other_contacts(contact_ids text[], account text, piece_ids text[])
+RETURNS SETOF text
+LANGUAGE plproxy
+AS $$
+    CLUSTER 'postalytics';
+    RUN ON ALL;
+    SELECT DISTINCT p.contact_id
+    FROM postalytics.pieces AS p
+    WHERE p.contact_id = ANY ($1)
+      AND p.account = $2
+      AND p.piece_id <> ALL ($3);
+$$;
+COMMENT ON FUNCTION postalytics.slots_other_contacts(text[], text, text[]) IS
+    'internal: those of the contact ids that other pieces have';
+
+CREATE FUNCTION postalytics.other_contacts(contact_ids text[], account text, piece_ids text[])
+RETURNS SETOF text
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'postalytics_call_slots';
+COMMENT ON FUNCTION postalytics.other_contacts(text[], text, text[]) IS
+    'internal: those of the contact ids that other pieces have';
+
+CREATE OR REPLACE FUNCTION postalytics.names_of_recipient(
+    piece_ids text[],
+    account text,
+    OUT contact_ids text[],
+    OUT emails text[])
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    WITH found AS MATERIALIZED (
+        SELECT n.contact_ids, n.emails
+        FROM postalytics.names(piece_ids, account) AS n
+    )
+    SELECT ARRAY(SELECT DISTINCT u.id FROM found AS f CROSS JOIN LATERAL unnest(f.contact_ids) AS u (id)),
+           ARRAY(SELECT DISTINCT u.email FROM found AS f CROSS JOIN LATERAL unnest(f.emails) AS u (email))
+    INTO contact_ids, emails;
+    contact_ids := ARRAY(SELECT unnest(contact_ids)
+                         EXCEPT
+                         SELECT o FROM postalytics.other_contacts(contact_ids, account, COALESCE(piece_ids, '{}')) AS o);
+END
+$$;
+
+CREATE FUNCTION postalytics.slots_erase(
+    piece_ids text[],
+    piece_id text,
+    account text,
+    contact_ids text[],
+    emails text[],
+    anonymise boolean)
 RETURNS TABLE (relation text, action text, affected bigint)
 LANGUAGE plproxy
 AS $$
     CLUSTER 'postalytics';
     RUN ON ALL;
-    TARGET postalytics.forget;
+    TARGET postalytics.erase_person;
 $$;
-COMMENT ON FUNCTION postalytics.slots_forget_on_slots(text, text, text, text, boolean) IS
-    'internal: forget on the slots';
+COMMENT ON FUNCTION postalytics.slots_erase(text[], text, text, text[], text[], boolean) IS
+    'internal: erase_person on the slots';
 
-CREATE FUNCTION postalytics.forget_on_slots(contact_id text, email text, piece_id text, account text, anonymise boolean)
+CREATE FUNCTION postalytics.erase(
+    piece_ids text[],
+    piece_id text,
+    account text,
+    contact_ids text[],
+    emails text[],
+    anonymise boolean)
 RETURNS TABLE (relation text, action text, affected bigint)
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
-COMMENT ON FUNCTION postalytics.forget_on_slots(text, text, text, text, boolean) IS
-    'internal: forget on the slots';
+COMMENT ON FUNCTION postalytics.erase(text[], text, text, text[], text[], boolean) IS
+    'internal: erase_person on the slots';
 
--- Each slot must erase data of the same account, so the front determines it, from pieces.
-CREATE OR REPLACE FUNCTION postalytics.forget(
-    contact_id text DEFAULT NULL,
-    email text DEFAULT NULL,
-    piece_id text DEFAULT NULL,
-    account text DEFAULT NULL,
-    anonymise boolean DEFAULT false)
+CREATE OR REPLACE FUNCTION postalytics.erase_person(
+    piece_ids text[],
+    piece_id text,
+    account text,
+    contact_ids text[],
+    emails text[],
+    anonymise boolean)
 RETURNS TABLE (relation text, action text, affected bigint)
-LANGUAGE plpgsql
-SECURITY DEFINER
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    accounts text[];
-BEGIN
-    IF account IS NULL THEN
-        accounts := ARRAY(SELECT DISTINCT p.account
-                          FROM postalytics.pieces AS p
-                          WHERE p.contact_id = postalytics.trimmed(forget.contact_id)
-                             OR lower(p.email) = lower(postalytics.trimmed(forget.email))
-                             OR p.piece_id = postalytics.trimmed(forget.piece_id));
-        IF cardinality(accounts) > 1 THEN
-            RAISE EXCEPTION 'person exists in more than one account'
-                USING ERRCODE = 'cardinality_violation',
-                      HINT = 'Specify the account as an argument, and call the function for each account from which the person is to be erased.';
-        END IF;
-        account := COALESCE(accounts[1], '');
-    END IF;
-    RETURN QUERY
-    SELECT f.relation, f.action, sum(f.affected)::bigint
-    FROM postalytics.forget_on_slots(contact_id, email, piece_id, account, anonymise) AS f
-    GROUP BY f.relation, f.action
-    ORDER BY f.relation, f.action;
-    PERFORM postalytics.audit('forget', NULL, account, CASE WHEN anonymise THEN 'anonymised' END);
-END
+    SELECT e.relation, e.action, sum(e.affected)::bigint
+    FROM postalytics.erase(piece_ids, piece_id, account, contact_ids, emails, anonymise) AS e
+    GROUP BY e.relation, e.action
+    ORDER BY min(array_position('{postalytics.rejects,postalytics.production_errors}', e.relation)), e.relation
 $$;
 
 -- ---- maintenance ----
@@ -236,6 +337,7 @@ COMMENT ON FUNCTION postalytics.slots_maintain_slots() IS
 CREATE FUNCTION postalytics.maintain_slots()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
 COMMENT ON FUNCTION postalytics.maintain_slots() IS
     'internal: maintain on all slots';

@@ -52,7 +52,7 @@ LANGUAGE sql
 STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT postalytics.slot_of(piece_id, (SELECT s.slots FROM postalytics.slots AS s LIMIT 1))
+    SELECT postalytics.slot_of(COALESCE(piece_id, ''), (SELECT s.slots FROM postalytics.slots AS s LIMIT 1))
 $$;
 COMMENT ON FUNCTION postalytics.slot_of_piece(text) IS
     'internal: slot of a piece in this cluster';

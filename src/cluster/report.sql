@@ -53,13 +53,16 @@ $$;
 COMMENT ON FUNCTION postalytics.percentile_of_steps(double precision, integer[], bigint[]) IS
     'internal: percentile, in days, of durations that were counted in hundredths of a day';
 
-CREATE VIEW postalytics.slots_days AS
+CREATE VIEW postalytics.slots_days
+WITH (security_barrier = true) AS
 SELECT d.account,
        d.campaign_id,
        d.measure,
        array_agg(d.hundredths) AS hundredths,
        array_agg(d.pieces) AS pieces
 FROM postalytics.slots_day_counts AS d
+WHERE (SELECT postalytics.reads_all())
+   OR d.account = ANY ((SELECT postalytics.readable_accounts())::text[])
 GROUP BY d.account, d.campaign_id, d.measure;
 COMMENT ON VIEW postalytics.slots_days IS
     'internal: day_counts of all slots, as arguments of percentile_of_steps';
@@ -238,6 +241,7 @@ COMMENT ON FUNCTION postalytics.slots_responses_by_day(text) IS
 CREATE FUNCTION postalytics.read_responses_by_day(time_zone text)
 RETURNS SETOF postalytics.responses_by_day
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_read_slots';
 COMMENT ON FUNCTION postalytics.read_responses_by_day(text) IS
     'internal: responses_by_day of all slots, for the accounts that the current user may read';
@@ -268,6 +272,7 @@ COMMENT ON FUNCTION postalytics.slots_funnel(text, timestamptz, text) IS
 CREATE FUNCTION postalytics.read_funnel(campaign_id text, as_of timestamptz, account text)
 RETURNS SETOF postalytics.funnel_row
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_read_slots';
 COMMENT ON FUNCTION postalytics.read_funnel(text, timestamptz, text) IS
     'internal: funnel of all slots, for the accounts that the current user may read';
@@ -353,6 +358,7 @@ COMMENT ON FUNCTION postalytics.slots_stuck_pieces(interval, text, interval, tex
 CREATE FUNCTION postalytics.read_stuck_pieces(older_than interval, campaign text, younger_than interval, account text)
 RETURNS SETOF postalytics.stuck_piece
 LANGUAGE c
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_read_slots';
 COMMENT ON FUNCTION postalytics.read_stuck_pieces(interval, text, interval, text) IS
     'internal: stuck_pieces of all slots, for the accounts that the current user may read';

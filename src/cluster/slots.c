@@ -25,6 +25,7 @@
 #include "base/extension.h"
 #include "cluster/slots.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -33,6 +34,7 @@
 
 int			setting_slot_timeout;
 int			setting_fetch_timeout;
+int			setting_command_timeout;
 
 /* Define the configuration parameters of the front. */
 void
@@ -40,13 +42,18 @@ slots_init(void)
 {
 	DefineCustomIntVariable("postalytics_status.slot_timeout",
 							"Sets how long the front of a cluster waits for the answer of a slot.",
-							"Workers' calls are limited by postalytics_status.fetch_timeout instead.",
+							"Other parameters limit the calls of workers and managers.",
 							&setting_slot_timeout, 60000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("postalytics_status.fetch_timeout",
 							"Sets how long fetch, ack, nack and next_due at the front of a cluster wait for the answer of a slot.",
 							NULL,
 							&setting_fetch_timeout, 5000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("postalytics_status.command_timeout",
+							"Sets how long functions for managers at the front of a cluster wait for the answer of a slot.",
+							NULL,
+							&setting_command_timeout, 3600000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 }
 
@@ -149,11 +156,10 @@ translate_error(ErrorData *error, bool timed_out)
 		error->hint = "The slot may be overloaded or down; postalytics.cluster_health shows the state of each slot.";
 	}
 	else if (error->sqlerrcode == ERRCODE_INTERNAL_ERROR && error->message != NULL &&
-			 strstr(error->message, "PL/Proxy") != NULL)
+			 (message = strstr(error->message, "] PQ")) != NULL)
 	{
 		error->sqlerrcode = ERRCODE_CONNECTION_FAILURE;
-		message = strchr(error->message, '[');
-		error->message = psprintf("could not reach a slot: %s", message == NULL ? error->message : message);
+		error->message = psprintf("could not reach a slot: %s", message + strlen("] "));
 		error->hint = "postalytics.cluster_health shows the state of each slot.";
 	}
 	error->context = NULL;
@@ -165,14 +171,20 @@ run_with_limit(const char *sql, int nargs, Oid *types, Datum *values, const char
 {
 	int			level = NewGUCNestLevel();
 
-	/* Parameters are sent as text, and PL/Proxy reports stale connections. */
+	/*
+	 * The query runs as the owner, so it must not find objects of the caller.
+	 * Parameters are sent as text, and PL/Proxy reports stale connections.
+	 */
+	set_parameter("search_path", "pg_catalog, pg_temp");
 	set_parameter("datestyle", "ISO");
 	set_parameter("intervalstyle", "postgres");
 	set_parameter("client_min_messages", "warning");
 	enable_timeout_after(LOCK_TIMEOUT, timeout);
 	if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0) < 0)
 		elog(ERROR, "could not execute query: %s", sql);
-	disable_timeout(LOCK_TIMEOUT, false);
+	disable_timeout(LOCK_TIMEOUT, true);
+	if (get_timeout_indicator(LOCK_TIMEOUT, true))
+		QueryCancelPending = false; /* it fired after the last result */
 	AtEOXact_GUC(true, level);
 }
 
@@ -207,7 +219,8 @@ slots_execute(const char *sql, int nargs, Oid *types, Datum *values, const char 
 
 /*
  * As slots_execute, but in a subtransaction, and an error is returned instead of
- * raised.  Returns NULL if there was none.  A cancel request of the user is raised.
+ * raised, allocated until the transaction ends.  Returns NULL if there was none.  A
+ * cancel request of the user is raised.
  */
 ErrorData *
 slots_try(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int timeout)
@@ -225,7 +238,7 @@ slots_try(const char *sql, int nargs, Oid *types, Datum *values, const char *nul
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(caller);
+		MemoryContextSwitchTo(TopTransactionContext);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();

@@ -16,6 +16,7 @@
 
 extern int	setting_slot_timeout;	/* milliseconds */
 extern int	setting_fetch_timeout;	/* milliseconds */
+extern int	setting_command_timeout;	/* milliseconds */
 
 extern void slots_init(void);
 extern int	number_of_slots(void);

@@ -5,7 +5,38 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- The connection string has no user and no password.  They are in user mappings.
+-- Identifies this front to its slots, so that they take over the configuration of no other.
+-- The table is not dumped: a restored front is another one.
+CREATE TABLE postalytics.front (
+    id uuid NOT NULL
+);
+COMMENT ON TABLE postalytics.front IS
+    'internal: the identity of this front';
+COMMENT ON COLUMN postalytics.front.id IS 'identifies this front to its slots';
+INSERT INTO postalytics.front (id)
+VALUES (pg_catalog.gen_random_uuid());
+
+CREATE FUNCTION postalytics.front_id()
+RETURNS uuid
+LANGUAGE sql
+STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT f.id
+    FROM postalytics.front AS f
+$$;
+COMMENT ON FUNCTION postalytics.front_id() IS
+    'internal: the identity of this front';
+
+-- The foreign tables are in a schema that only the owner may use, because row-level
+-- security does not apply to them.
+CREATE SCHEMA postalytics_slots;
+COMMENT ON SCHEMA postalytics_slots IS
+    'the foreign tables of the front of a cluster';
+
+-- The connection string has no user and no password.  They are in user mappings.  The
+-- table is not dumped, so a restored front does nothing to the slots before add_slot is
+-- called again.
 CREATE TABLE postalytics.slots (
     slot integer NOT NULL PRIMARY KEY,
     slots integer NOT NULL,
@@ -16,8 +47,6 @@ COMMENT ON TABLE postalytics.slots IS
 COMMENT ON COLUMN postalytics.slots.slot IS 'number of the slot, from 0 to slots - 1';
 COMMENT ON COLUMN postalytics.slots.slots IS 'number of slots in the cluster';
 COMMENT ON COLUMN postalytics.slots.connection IS 'connection string, without user and password';
-
-SELECT pg_catalog.pg_extension_config_dump('postalytics.slots', '');
 
 CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slots

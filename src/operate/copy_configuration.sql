@@ -5,14 +5,16 @@
  *
  * A document of the configuration is a JSON object with the members configuration,
  * field_names, status_names, syncs and bindings.  Each is an array of rows of the table
- * with that name, except that syncs also have the member since, and bindings name roles.
+ * with that name, except that bindings name roles, and syncs also have the members
+ * created_at, which tells a sync from an earlier one of the same name, and since.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- Makes the syncs equal to those of a document.  A new sync gets deliveries of stored
--- events if it has since, in the same transaction that creates it.
-CREATE FUNCTION postalytics.copy_syncs(document json)
+-- Makes the syncs equal to those of a document.  previous is the document that was taken
+-- over before, or NULL.  A new sync gets deliveries of stored events if it has since, in
+-- the same transaction that creates it, unless only_check is true.
+CREATE FUNCTION postalytics.copy_syncs(document json, previous json, only_check boolean)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -25,7 +27,10 @@ BEGIN
     FOR present IN
         SELECT s.*
         FROM postalytics.syncs AS s
-        WHERE NOT EXISTS (SELECT FROM json_array_elements(document -> 'syncs') AS d (sync) WHERE d.sync ->> 'name' = s.name)
+        LEFT JOIN json_array_elements(document -> 'syncs') AS d (sync) ON d.sync ->> 'name' = s.name
+        LEFT JOIN json_array_elements(previous -> 'syncs') AS p (sync) ON p.sync ->> 'name' = s.name
+        WHERE d.sync IS NULL
+           OR d.sync ->> 'created_at' <> p.sync ->> 'created_at'
     LOOP
         PERFORM postalytics.drop_sync(present.name);
     END LOOP;
@@ -43,7 +48,7 @@ BEGIN
                 wanted.name, campaigns => wanted.campaigns, accounts => wanted.accounts, statuses => wanted.statuses,
                 wait => wanted.wait, unless => wanted.unless, latest_only => wanted.latest_only, ordered => wanted.ordered,
                 durable => wanted.durable, max_attempts => wanted.max_attempts, channel => wanted.channel,
-                enabled => wanted.enabled, since => (given ->> 'since')::timestamptz, notify_events => wanted.notify_events,
+                enabled => wanted.enabled, since => CASE WHEN NOT only_check THEN (given ->> 'since')::timestamptz END, notify_events => wanted.notify_events,
                 rate => wanted.rate, per => wanted.per, max_leased => wanted.max_leased, breaker => wanted.breaker,
                 errors => wanted.errors);
         ELSIF present IS DISTINCT FROM wanted THEN
@@ -61,7 +66,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION postalytics.copy_syncs(json) IS
+COMMENT ON FUNCTION postalytics.copy_syncs(json, json, boolean) IS
     'internal: make the syncs equal to those of the front';
 
 -- Makes the bindings of the roles that exist here equal to those of a document.
@@ -136,37 +141,74 @@ $$;
 COMMENT ON FUNCTION postalytics.copy_names(json) IS
     'internal: make the settings and the names of fields and statuses equal to those of the front';
 
+-- Makes this slot take over the configuration of a front, which calls this in add_slot.
+-- take_over is needed if another front, or somebody here, has made syncs or bindings,
+-- because the configuration of the front replaces them, and deliveries go with their sync.
+-- Errors: 55000 without it.
+CREATE FUNCTION postalytics.claim_slot(front uuid, take_over boolean)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    present postalytics.slot;
+BEGIN
+    SELECT s.*
+    INTO present
+    FROM postalytics.slot AS s
+    FOR UPDATE;
+    IF present.front = claim_slot.front THEN
+        RETURN;
+    END IF;
+    IF NOT take_over AND (present.front IS NOT NULL
+                          OR EXISTS (SELECT FROM postalytics.syncs)
+                          OR EXISTS (SELECT FROM postalytics.bindings)) THEN
+        RAISE EXCEPTION 'slot % already has a configuration', present.slot
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  DETAIL = 'Its settings, names, syncs and bindings would be replaced by those of this front, and deliveries of other syncs deleted.',
+                  HINT = 'If that is what you want, call add_slot with take_over => true for each slot.';
+    END IF;
+    UPDATE postalytics.slot AS s
+    SET front = claim_slot.front,
+        configuration_version = NULL;
+    PERFORM postalytics.audit('claim_slot', NULL, NULL, format('front %s', front));
+END
+$$;
+COMMENT ON FUNCTION postalytics.claim_slot(uuid, boolean) IS
+    'internal: make this slot take over the configuration of a front';
+
 -- The front first calls this with only_check on all slots, so that it changes either all
--- of them or none.  Returns 1.  Errors: 55000 if this database is not a slot, and those
--- of configure, create_sync, drop_sync and grant_read.
-CREATE FUNCTION postalytics.copy_configuration(version bigint, document json, only_check boolean)
+-- of them or none.  Returns 1.  Errors: 55000 if this database is not a slot of this
+-- front, and those of configure, create_sync, drop_sync and grant_read.
+CREATE FUNCTION postalytics.copy_configuration(front uuid, version bigint, document json, only_check boolean)
 RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    present bigint;
+    present postalytics.slot;
 BEGIN
-    SELECT s.configuration_version
+    SELECT s.*
     INTO present
     FROM postalytics.slot AS s
     FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'database "%" is not a slot of a cluster', current_database()
+    IF present.front IS DISTINCT FROM copy_configuration.front THEN
+        RAISE EXCEPTION 'database "%" is not a slot of this front', current_database()
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Call join_cluster in it.';
+                  HINT = 'Call add_slot at the front.';
     END IF;
-    IF present = version AND NOT only_check THEN
+    IF present.configuration_version = version AND NOT only_check THEN
         RETURN 1;
     END IF;
     BEGIN
         PERFORM postalytics.copy_names(document);
-        PERFORM postalytics.copy_syncs(document);
+        PERFORM postalytics.copy_syncs(document, present.configuration, only_check);
         PERFORM postalytics.copy_bindings(document);
         UPDATE postalytics.slot AS s
-        SET configuration_version = version;
+        SET configuration_version = version,
+            configuration = document;
         IF only_check THEN
-            RAISE EXCEPTION USING ERRCODE = 'PX001';
+            RAISE SQLSTATE 'PX001';    -- undo the changes
         END IF;
     EXCEPTION
         WHEN SQLSTATE 'PX001' THEN
@@ -175,5 +217,5 @@ BEGIN
     RETURN 1;
 END
 $$;
-COMMENT ON FUNCTION postalytics.copy_configuration(bigint, json, boolean) IS
+COMMENT ON FUNCTION postalytics.copy_configuration(uuid, bigint, json, boolean) IS
     'internal: take over the configuration of the front of a cluster, or only check that this is possible';

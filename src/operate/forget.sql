@@ -420,6 +420,77 @@ $$;
 COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
     'internal: numbers of events, deliveries and pieces of an account, and of pauses of any sync, that contain an e-mail address';
 
+-- Finds the pieces that match, and, if account is NULL, the accounts in which the person
+-- exists.  Both are NULL if there are none.
+CREATE FUNCTION postalytics.find_person(
+    contact_id text,
+    email text,
+    piece_id text,
+    account text,
+    OUT piece_ids text[],
+    OUT accounts text[])
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SELECT array_agg(DISTINCT p.found_id), array_agg(DISTINCT p.found_account)
+    INTO piece_ids, accounts
+    FROM postalytics.pieces_of_recipient(contact_id, email, piece_id, account) AS p;
+    IF account IS NULL THEN
+        accounts := ARRAY(SELECT unnest(accounts)
+                          UNION
+                          SELECT e.event_account
+                          FROM postalytics.rejects AS r
+                          CROSS JOIN LATERAL postalytics.rejected_events(r.payload, r.account, NULL, ARRAY[find_person.piece_id],
+                                                                         ARRAY[find_person.contact_id], ARRAY[find_person.email]) AS e
+                          WHERE postalytics.is_about(r.payload, r.account, NULL, ARRAY[find_person.piece_id], ARRAY[find_person.contact_id],
+                                                     ARRAY[find_person.email])
+                            AND e.is_about
+                          UNION
+                          SELECT e.account
+                          FROM postalytics.errors_of_person(ARRAY[find_person.piece_id], NULL, ARRAY[find_person.contact_id],
+                                                            ARRAY[find_person.email]) AS e);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.find_person(text, text, text, text) IS
+    'internal: pieces of a person, and the accounts in which the person exists';
+
+-- piece_id is the piece that the caller of forget gave, which may have only rejects.
+CREATE FUNCTION postalytics.erase_person(
+    piece_ids text[],
+    piece_id text,
+    account text,
+    contact_ids text[],
+    emails text[],
+    anonymise boolean)
+RETURNS TABLE (relation text, action text, affected bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    relation := 'postalytics.rejects';
+    action := 'delete';
+    affected := postalytics.erase_rejects(piece_ids || piece_id, account, contact_ids, emails);
+    RETURN NEXT;
+    relation := 'postalytics.production_errors';
+    action := CASE WHEN anonymise THEN 'anonymise' ELSE 'delete' END;
+    affected := postalytics.erase_errors(piece_ids || piece_id, account, contact_ids, emails, anonymise);
+    RETURN NEXT;
+    RETURN QUERY
+    SELECT e.relation,
+           CASE WHEN erase_person.anonymise AND e.relation <> 'postalytics.deliveries' THEN 'anonymise' ELSE 'delete' END,
+           e.affected
+    FROM postalytics.erase_pieces(COALESCE(piece_ids, '{}'), account, anonymise) AS e;
+    RETURN QUERY
+    SELECT m.relation, 'mention', m.affected
+    FROM postalytics.count_mentions(account, emails) AS m
+    WHERE m.affected > 0;
+END
+$$;
+COMMENT ON FUNCTION postalytics.erase_person(text[], text, text, text[], text[], boolean) IS
+    'internal: erase the data of a person, whose pieces and names forget has found';
+
 -- Erases all data that matches the contact id, the e-mail address or the piece; NULL
 -- and empty arguments are ignored.  If account is NULL, the person must exist in only
 -- one account.  Reads all events, including those of detached months.  Blocks only the
@@ -449,10 +520,9 @@ DECLARE
     sought_contact text := NULLIF(postalytics.trimmed(contact_id), '');
     sought_email text := NULLIF(postalytics.trimmed(email), '');
     sought_piece text := NULLIF(postalytics.trimmed(piece_id), '');
-    piece_ids text[];
-    accounts text[];
+    person record;
     names record;
-    erased bigint;
+    erased bigint := 0;
 BEGIN
     PERFORM postalytics.check_read_committed('forget');
     PERFORM postalytics.check_not_distributed();
@@ -461,56 +531,29 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'For example, forget(email => ''ann@example.com'').';
     END IF;
-    SELECT array_agg(DISTINCT p.found_id), array_agg(DISTINCT p.found_account)
-    INTO piece_ids, accounts
-    FROM postalytics.pieces_of_recipient(sought_contact, sought_email, sought_piece, account) AS p;
+    person := postalytics.find_person(sought_contact, sought_email, sought_piece, account);
     IF account IS NULL THEN
-        accounts := ARRAY(SELECT unnest(accounts)
-                          UNION
-                          SELECT e.event_account
-                          FROM postalytics.rejects AS r
-                          CROSS JOIN LATERAL postalytics.rejected_events(r.payload, r.account, NULL, ARRAY[sought_piece],
-                                                                         ARRAY[sought_contact], ARRAY[sought_email]) AS e
-                          WHERE postalytics.is_about(r.payload, r.account, NULL, ARRAY[sought_piece], ARRAY[sought_contact], ARRAY[sought_email])
-                            AND e.is_about
-                          UNION
-                          SELECT e.account
-                          FROM postalytics.errors_of_person(ARRAY[sought_piece], NULL, ARRAY[sought_contact], ARRAY[sought_email]) AS e);
-        IF cardinality(accounts) > 1 THEN
+        IF cardinality(person.accounts) > 1 THEN
             RAISE EXCEPTION 'person exists in more than one account'
                 USING ERRCODE = 'cardinality_violation',
                       HINT = 'Specify the account as an argument, and call the function for each account from which the person is to be erased.';
         END IF;
-        account := COALESCE(accounts[1], '');
+        account := COALESCE(person.accounts[1], '');
     END IF;
-    names := postalytics.names_of_recipient(piece_ids, account);
-    names.contact_ids := names.contact_ids || sought_contact;
-    names.emails := names.emails || sought_email;
-    relation := 'postalytics.rejects';
-    action := 'delete';
-    erased := postalytics.erase_rejects(piece_ids || sought_piece, account, names.contact_ids, names.emails);
-    affected := erased;
-    RETURN NEXT;
-    relation := 'postalytics.production_errors';
-    action := CASE WHEN anonymise THEN 'anonymise' ELSE 'delete' END;
-    affected := postalytics.erase_errors(piece_ids || sought_piece, account, names.contact_ids, names.emails,
-                                         COALESCE(anonymise, false));
-    erased := erased + affected;
-    RETURN NEXT;
-    RETURN QUERY
-    SELECT e.relation,
-           CASE WHEN forget.anonymise AND e.relation <> 'postalytics.deliveries' THEN 'anonymise' ELSE 'delete' END,
-           e.affected
-    FROM postalytics.erase_pieces(COALESCE(piece_ids, '{}'), account, COALESCE(anonymise, false)) AS e;
-    RETURN QUERY
-    SELECT m.relation, 'mention', m.affected
-    FROM postalytics.count_mentions(account, names.emails) AS m
-    WHERE m.affected > 0;
-    IF piece_ids IS NULL AND erased = 0 THEN
+    names := postalytics.names_of_recipient(person.piece_ids, account);
+    FOR relation, action, affected IN
+        SELECT e.relation, e.action, e.affected
+        FROM postalytics.erase_person(person.piece_ids, sought_piece, account, names.contact_ids || sought_contact,
+                                      names.emails || sought_email, COALESCE(anonymise, false)) AS e
+    LOOP
+        erased := erased + CASE WHEN action = 'mention' THEN 0 ELSE affected END;
+        RETURN NEXT;
+    END LOOP;
+    IF person.piece_ids IS NULL AND erased = 0 THEN
         RAISE NOTICE 'no data about this person found in account "%"', account;
     END IF;
     PERFORM postalytics.audit('forget', NULL, account,
-                              format('pieces: %s%s', COALESCE(cardinality(piece_ids), 0),
+                              format('pieces: %s%s', COALESCE(cardinality(person.piece_ids), 0),
                                      CASE WHEN anonymise THEN ', anonymised' END));
 END
 $$;

@@ -186,7 +186,8 @@ $$;
 COMMENT ON FUNCTION postalytics.move_production_errors(text, text) IS
     'internal: move the production errors of an account to another, and delete duplicates and their duplicate deliveries';
 
-CREATE FUNCTION postalytics.move_account_references(old text, new text)
+-- If accounts in payloads count, a reject without an account may belong to any.
+CREATE FUNCTION postalytics.move_rejects(old text, new text)
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -197,7 +198,16 @@ AS $$
       AND (old <> ''
            OR NOT EXISTS (SELECT
                           FROM postalytics.field_names AS f
-                          WHERE f.field = 'account'));
+                          WHERE f.field = 'account'))
+$$;
+COMMENT ON FUNCTION postalytics.move_rejects(text, text) IS
+    'internal: move the rejects of an account to another';
+
+CREATE FUNCTION postalytics.move_account_references(old text, new text)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
     UPDATE postalytics.syncs AS s
     SET accounts = ARRAY(SELECT DISTINCT a FROM unnest(array_replace(s.accounts, old, new)) AS a ORDER BY a)
     WHERE old = ANY (s.accounts);
@@ -210,7 +220,7 @@ AS $$
     WHERE b.account = old
 $$;
 COMMENT ON FUNCTION postalytics.move_account_references(text, text) IS
-    'internal: change an account in rejects, syncs and bindings';
+    'internal: change an account in syncs and bindings';
 
 -- The caller has locked the existing deliveries, and then events.  A lock timeout
 -- limits the wait for rows that other sessions have locked since then.
@@ -253,6 +263,7 @@ BEGIN
     WHERE (p.piece_id, p.account) = (c.piece_id, new)
       AND c.opens + c.completions > 0;
     PERFORM postalytics.move_campaigns(old, new);
+    PERFORM postalytics.move_rejects(old, new);
     PERFORM postalytics.move_account_references(old, new);
     RETURN moved + common.events;
 END

@@ -18,3 +18,14 @@ AS $$
 $$;
 COMMENT ON FUNCTION postalytics.account_tables() IS
     'internal: the account tables, which are the tables whose rows each belong to one account';
+
+-- The functions are called in subqueries, so that they are evaluated once per query, not
+-- for each row.
+CREATE FUNCTION postalytics.reader_condition()
+RETURNS text
+LANGUAGE sql
+IMMUTABLE
+RETURN '(SELECT postalytics.reads_all())
+        OR account OPERATOR(pg_catalog.=) ANY ((SELECT postalytics.readable_accounts())::text[])';
+COMMENT ON FUNCTION postalytics.reader_condition() IS
+    'internal: the condition of policy readers of account tables';

@@ -29,6 +29,7 @@
 PG_FUNCTION_INFO_V1(postalytics_reads_all);
 PG_FUNCTION_INFO_V1(postalytics_readable_accounts);
 PG_FUNCTION_INFO_V1(postalytics_is_manager);
+PG_FUNCTION_INFO_V1(postalytics_may_see);
 PG_FUNCTION_INFO_V1(postalytics_check_unrestricted);
 
 /* ---- the table ---- */
@@ -298,6 +299,34 @@ postalytics_readable_accounts(PG_FUNCTION_ARGS)
 
 	allowed_accounts(PRIVILEGE_READ, &bound);
 	PG_RETURN_DATUM(account_array(&bound));
+}
+
+/*
+ * may_see(value text, sees_all boolean, visible text[]) returns boolean
+ *
+ * Returns true if sees_all is true or visible contains the value.  A NULL counts as
+ * false, and nothing can be learned from an error, because there is none.
+ */
+Datum
+postalytics_may_see(PG_FUNCTION_ARGS)
+{
+	ArrayType  *visible;
+	text	   *value;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			count;
+	bool		found = false;
+
+	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
+		PG_RETURN_BOOL(true);
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
+		PG_RETURN_BOOL(false);
+	value = PG_GETARG_TEXT_PP(0);
+	visible = PG_GETARG_ARRAYTYPE_P(2);
+	deconstruct_array(visible, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+	for (int i = 0; i < count && !found; i++)
+		found = !nulls[i] && equal_texts(value, DatumGetTextPP(elements[i]));
+	PG_RETURN_BOOL(found);
 }
 
 /*

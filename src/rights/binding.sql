@@ -58,6 +58,18 @@ AS 'MODULE_PATHNAME', 'postalytics_readable_accounts';
 COMMENT ON FUNCTION postalytics.readable_accounts() IS
     'the accounts to which the current user is bound as a reader';
 
+-- Policies at the front of a cluster call this.  postgres_fdw sends conditions of policies
+-- and of users to a slot in one WHERE clause, where the cheapest is evaluated first, so this
+-- must be the cheapest: other conditions could show values in their errors.
+CREATE FUNCTION postalytics.may_see(value text, sees_all boolean, visible text[])
+RETURNS boolean
+LANGUAGE c
+IMMUTABLE PARALLEL SAFE LEAKPROOF
+COST 0.0001
+AS 'MODULE_PATHNAME', 'postalytics_may_see';
+COMMENT ON FUNCTION postalytics.may_see(text, boolean, text[]) IS
+    'internal: true if sees_all is true or the value is one of visible';
+
 CREATE FUNCTION postalytics.is_manager()
 RETURNS boolean
 LANGUAGE c

@@ -15,19 +15,13 @@
 
 -- ---- policies ----
 
--- The functions in the policies are called in subqueries, so that they are evaluated
--- once per query, not for each row.
 DO $$
 DECLARE
     each regclass;
 BEGIN
     FOREACH each IN ARRAY postalytics.account_tables() LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', each);
-        EXECUTE format('CREATE POLICY readers ON %s
-                        FOR SELECT
-                        USING ((SELECT postalytics.reads_all())
-                               OR account OPERATOR(pg_catalog.=) ANY ((SELECT postalytics.readable_accounts())::text[]))',
-                       each);
+        EXECUTE format('CREATE POLICY readers ON %s FOR SELECT USING (%s)', each, postalytics.reader_condition());
     END LOOP;
 END
 $$;
@@ -74,15 +68,11 @@ CREATE POLICY managers ON postalytics.pending_links
 ALTER TABLE postalytics.pauses ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.pauses
     FOR SELECT
-    USING (EXISTS (SELECT
-                   FROM postalytics.syncs AS s
-                   WHERE s.name OPERATOR(pg_catalog.=) pauses.sync));
+    USING (postalytics.may_see(sync, false, ARRAY(SELECT s.name FROM postalytics.syncs AS s)));
 ALTER TABLE postalytics.breaker_events ENABLE ROW LEVEL SECURITY;
 CREATE POLICY readers ON postalytics.breaker_events
     FOR SELECT
-    USING (EXISTS (SELECT
-                   FROM postalytics.syncs AS s
-                   WHERE s.name OPERATOR(pg_catalog.=) breaker_events.sync));
+    USING (postalytics.may_see(sync, false, ARRAY(SELECT s.name FROM postalytics.syncs AS s)));
 
 -- Roles that may read all accounts get the policy readers_of_all.  Its condition is
 -- always true, so the planner removes the conditions of all policies.  A remaining
@@ -290,6 +280,7 @@ AS $$
                       postalytics.are_known_statuses(postalytics.mail_status[]),
                       postalytics.reads_all(),
                       postalytics.readable_accounts(),
+                      postalytics.may_see(text, boolean, text[]),
                       postalytics.is_manager()'),
         -- A trigger on a table of the caller's own.  It only sends notifications, which every
         -- role can do.

@@ -15,7 +15,9 @@ CREATE TABLE postalytics.slot (
     slot integer NOT NULL,
     slots integer NOT NULL
         CHECK (slots BETWEEN 1 AND 1024 AND slots OPERATOR(pg_catalog.&) (slots OPERATOR(pg_catalog.-) 1) OPERATOR(pg_catalog.=) 0),
-    configuration_version bigint NOT NULL DEFAULT 0,
+    front uuid,
+    configuration_version bigint,
+    configuration json,
     CHECK (slot >= 0 AND slot < slots)
 );
 CREATE UNIQUE INDEX slot_single_row ON postalytics.slot ((true));
@@ -25,7 +27,9 @@ COMMENT ON TABLE postalytics.slot IS
     'the slot that this database is in a cluster; no row if it is not in a cluster; see join_cluster';
 COMMENT ON COLUMN postalytics.slot.slot IS 'number of the slot, from 0 to slots - 1';
 COMMENT ON COLUMN postalytics.slot.slots IS 'number of slots in the cluster';
-COMMENT ON COLUMN postalytics.slot.configuration_version IS 'version of the configuration that the front has copied to this slot';
+COMMENT ON COLUMN postalytics.slot.front IS 'the front whose configuration this slot takes over; NULL before add_slot is called at the front';
+COMMENT ON COLUMN postalytics.slot.configuration_version IS 'version of the configuration that this slot has taken over';
+COMMENT ON COLUMN postalytics.slot.configuration IS 'internal: the configuration that this slot has taken over';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.slot', '');
 
