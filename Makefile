@@ -75,8 +75,8 @@ EXTRA_CLEAN = $(DATA_built)
 # These targets install a server themselves, so PGXS need not exist yet.  fresh runs
 # demo and test on a bare system, packages builds and tries the Debian packages, and
 # containers the images; they need root.  release is described in DEVELOPERS.md.
-ifneq ($(filter demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages containers dist release release-check,$(MAKECMDGOALS)),)
-test docs bench soak fuzz assert examples release-check:
+ifneq ($(filter demo test docs bench bench-cluster bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages containers dist release release-check,$(MAKECMDGOALS)),)
+test docs bench bench-cluster soak fuzz assert examples release-check:
 	@test/run $@
 # With DATABASE=... on the command line, demo only loads a sample campaign into that
 # database, as the user who runs make.
@@ -115,4 +115,4 @@ $(DATA_built):
 
 endif
 
-.PHONY: demo test docs bench bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages containers dist release release-check
+.PHONY: demo test docs bench bench-cluster bench-scale bench-queue bench-rivals soak fuzz assert examples fresh matrix indent packages containers dist release release-check

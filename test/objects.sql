@@ -41,5 +41,5 @@ SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0),
 	   (SELECT pg_catalog.array_position(x.extconfig, d.objid) IS NOT NULL FROM pg_catalog.pg_extension AS x WHERE x.oid = d.refobjid)
 FROM pg_catalog.pg_depend AS d
 WHERE d.deptype = 'e'
-  AND d.refobjid = (SELECT oid FROM pg_catalog.pg_extension WHERE extname = 'postalytics_status')
+  AND d.refobjid = (SELECT oid FROM pg_catalog.pg_extension WHERE extname IN ('postalytics_status', 'postalytics_cluster'))
 ORDER BY 1;

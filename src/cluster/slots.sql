@@ -55,10 +55,10 @@ EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.slots ENABLE ALWAYS TRIGGER configuration_changed;
 
 CREATE FUNCTION postalytics.split_events(
-    payload json,
+    document json,
     account text DEFAULT NULL,
     OUT slot integer,
-    OUT payload_of_slot json,
+    OUT payload json,
     OUT events bigint,
     OUT rejects bigint,
     OUT reason text)

@@ -106,10 +106,10 @@ split_batch(EventBatch *batch, int slots, int *count)
 }
 
 /*
- * split_events(payload json, account text DEFAULT NULL) returns setof
+ * split_events(document json, account text DEFAULT NULL) returns setof
  *		(slot integer, payload json, events bigint, rejects bigint, reason text)
  *
- * Returns the events of a payload, as ingest reads them, by slot.  account is as for
+ * Returns the events of a document, as ingest reads them, by slot.  account is as for
  * ingest.  NULL means no events.  Errors: 55000 if the cluster is not complete, 54000
  * and 54001 as for ingest.
  */

@@ -319,6 +319,8 @@ sql("SELECT postalytics.resume_sync('all')");
 like(fails($front, "SELECT FROM postalytics.fetch('all')", extra_params => [ '-U', 'worker' ]), qr/permission denied for sync "all"/, 'a worker of another sync');
 is(as('manager', "SELECT postalytics.pause_sync('all', '1 hour') > now(), postalytics.resume_sync('all')"), 't|t', 'a manager pauses a sync');
 is(as('manager', "SELECT count(*) FROM postalytics.cluster_health"), '4', 'and sees the slots');
+my $for_all = q{SELECT p.oid::regprocedure FROM pg_proc AS p WHERE p.pronamespace = 'postalytics'::regnamespace AND has_function_privilege('nobody', p.oid, 'EXECUTE') ORDER BY 1::text};
+is(sql($for_all), one($for_all), 'PUBLIC may execute what it may on a node');
 is(sql("SELECT sum(n) FROM (SELECT count(*) AS n FROM pg_foreign_server AS s, aclexplode(s.srvacl) AS a WHERE a.grantee <> s.srvowner) AS x"), '0', 'nobody may use the servers');
 
 # ---- deliveries ----
@@ -456,44 +458,62 @@ is($slot[0]->safe_psql('postgres', "SELECT count(*) FROM postalytics.syncs WHERE
 
 # ---- a slot moves, while a client ingests ----
 
+# The client repeats each call until it succeeds, as docs/scale.md says.
 my $before = sql('SELECT count(*) FROM postalytics.events');
-my $load = DBI->connect('dbi:Pg:' . $front->connstr('postgres'), undef, undef, { RaiseError => 1, PrintError => 0, PrintWarn => 0 });
-my $stored = 0;
-my $refused = 0;
-my $n = 0;
-# Ingest an event, again until it is stored.
-sub load
-{
-	my ($events, $tries) = @_;
-	for (1 .. $events)
-	{
-		my $event = sprintf '{"mailId": "moving%d", "eventType": 4, "eventDate": "2026-10-01"}', ++$n;
-		while (!eval { $load->do('SELECT postalytics.ingest(?, ?)', undef, $event, 'c'); 1 }) { $refused++; last if --$tries < 0 }
-	}
-}
-load(40, 0);
-my $dump = PostgreSQL::Test::Utils::tempdir() . '/slot1';
+my $folder = PostgreSQL::Test::Utils::tempdir();
+my $client = IPC::Run::start([ 'bash', '-c', q{
+	for ((n = 1; ; n++)); do
+		until psql -XAtqc "SELECT postalytics.ingest('[{\"mailId\": \"moving$n\", \"eventType\": 4, \"eventDate\": \"2026-10-01\"}]', 'c')" >/dev/null 2>>"$1/errors"; do sleep 0.05; done
+		echo $n >"$1/stored"
+		[ ! -e "$1/stop" ] || exit 0
+	done}, 'client', $folder ], init => sub { $ENV{PGHOST} = $front->host; $ENV{PGPORT} = $front->port; $ENV{PGDATABASE} = 'postgres' });
+sub stored { return -e "$folder/stored" ? slurp_file("$folder/stored") + 0 : 0 }
+# Wait until the client has stored so many events.
+sub wait_for { my ($count) = @_; for (1 .. 1800) { return if stored() >= $count; select(undef, undef, undef, 0.1) } die 'the client stands still' }
+wait_for(30);
+my $dump = "$folder/slot1";
 # Nobody may write to the slot from here on.
 $slot[1]->safe_psql('postgres', "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()");
 $slot[1]->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()");
-load(40, 0);
-cmp_ok($refused, '>', 0, 'writes to the slot that moves are refused');
 command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $slot[1]->connstr('postgres') ], 'dump the slot');
 my $new = PostgreSQL::Test::Cluster->new('new_place');
-$new->init;
+$new->init(allows_streaming => 1);
 $new->start;
 command_ok([ 'pg_restore', '--exit-on-error', '--no-owner', '-d', $new->connstr('postgres'), $dump ], 'restore it elsewhere');
 sql("SELECT postalytics.add_slot(1, '" . place($new) . "')");
 $slot[1]->stop;
-$n -= 40;
-$refused = 0;
-load(60, 5);
-is($refused, 0, 'all is stored again');
-is(sql('SELECT count(*) FROM postalytics.events') - $before, 100, 'nothing is lost, nothing doubled');
+wait_for(stored() + 60);
+append_to_file("$folder/stop", '');
+$client->finish;
+like(slurp_file("$folder/errors"), qr/could not store the events of slot 1 .*cannot execute INSERT in a read-only transaction/, 'writes to the slot that moves are refused');
+my $n = stored();
+is(sql('SELECT count(*) FROM postalytics.events') - $before, $n, 'nothing is lost, nothing doubled');
+is(sql("SELECT count(DISTINCT piece_id) FROM postalytics.events WHERE piece_id LIKE 'moving%'"), $n, 'each event of the client is stored');
 is(sql('SELECT count(DISTINCT event_id) - count(*) FROM postalytics.events'), '0', 'ids are unique after the restore');
 is($new->safe_psql('postgres', 'SELECT slot, slots FROM postalytics.slot'), '1|4', 'it is the same slot');
 is(sql("SELECT count(*) FROM postalytics.fetch('all', 10000) AS f WHERE f.delivery_id >> 43 = 1") > 0, 1, 'and its deliveries are fetched');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'"), '4', 'the cluster is well');
+
+# ---- a slot fails over to its standby ----
+
+$new->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($new, 'base', has_streaming => 1);
+$standby->start;
+sql("SELECT postalytics.add_slot(1, 'host=" . $new->host . ',' . $standby->host . ' port=' . $new->port . ',' . $standby->port . " dbname=postgres target_session_attrs=read-write')");
+my $on_slot1 = (grep { $slot_of[$_] == 1 } 2500 .. 2999)[0];
+my $to_slot1 = "SELECT inserted + duplicates FROM postalytics.ingest('" . event($on_slot1, 4, 1) . "', 'c')";
+is(sql($to_slot1), '1', 'a slot with two addresses');
+$new->wait_for_catchup($standby, 'replay');
+my $session = DBI->connect('dbi:Pg:' . $front->connstr('postgres'), undef, undef, { RaiseError => 1, PrintError => 0, PrintWarn => 0 });
+is($session->selectrow_array($to_slot1), '1', 'a session that is connected to it');
+$new->stop('immediate');
+$standby->promote;
+is($session->selectrow_array($to_slot1), '1', 'finds the standby that was promoted');
+is($session->selectrow_array("SELECT count(*) FROM postalytics.pieces WHERE piece_id = '$on_slot1'"), '1', 'also through foreign tables');
+$session->disconnect;
+$new = $standby;
+is($new->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 'f', 'which is the slot now');
 
 # ---- dump and restore of the front ----
 
@@ -514,7 +534,6 @@ is($front->safe_psql('again', "SELECT inserted FROM postalytics.ingest('{\"mailI
 is($front->safe_psql('again', "SELECT postalytics.configure('history', '6 days')") . $new->safe_psql('postgres', "SELECT postalytics.setting('history')"), '6 days', 'and configures');
 like(fails($front, "SELECT postalytics.configure('history', '8 days')"), qr/is not a slot of this front/, 'which the other front cannot do any more');
 $front->safe_psql('again', 'DROP EXTENSION postalytics_cluster CASCADE');
-$load->disconnect;
 $worker->disconnect;
 
 done_testing();

@@ -1,5 +1,6 @@
 # ALTER EXTENSION UPDATE from each earlier release gives the same objects as a fresh
-# installation, and keeps all data and grants.  Afterwards ingest works.
+# installation, and keeps all data and grants.  Afterwards ingest works.  The objects of
+# the front of a cluster are compared as well, if there is PL/Proxy.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -24,6 +25,17 @@ my ($current) = $node->safe_psql('fresh', "SELECT extversion FROM pg_extension W
 my @rows = map { "SELECT t::text FROM postalytics.$_ AS t ORDER BY 1" }
   qw(events pieces campaigns rejects production_errors field_names status_names syncs pauses breaker_events in_flight deliveries maintenance_log audit_log retired_months);
 
+# True if the objects of an updated extension are those of a fresh one.
+sub same_objects
+{
+	my ($updated, $fresh, $name) = @_;
+	ok($updated eq $fresh, $name) and return;
+	my %fresh = map { $_ => 1 } split /\n/, $fresh;
+	my %updated = map { $_ => 1 } split /\n/, $updated;
+	diag("updated only: $_") for grep { !$fresh{$_} } sort keys %updated;
+	diag("fresh only: $_") for grep { !$updated{$_} } sort keys %fresh;
+}
+
 for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } @released)
 {
 	my $database = "from_$version";
@@ -40,14 +52,21 @@ for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } @releas
 		SELECT * FROM postalytics.ingest('[{"mailId": "new", "eventDate": "2027-10-06", "eventType": 4}, {"mailId": 1}]')}),
 		'1|0|1', "$version: ingest works");
 	$node->safe_psql($database, "DROP OWNED BY \"r$version\"");
-	my $updated = $node->safe_psql($database, $objects);
-	ok($updated eq $fresh, "$version: the objects are those of a fresh installation")
-	  or do {
-		my %fresh = map { $_ => 1 } split /\n/, $fresh;
-		my %updated = map { $_ => 1 } split /\n/, $updated;
-		diag("updated only: $_") for grep { !$fresh{$_} } sort keys %updated;
-		diag("fresh only: $_") for grep { !$updated{$_} } sort keys %fresh;
-	  };
+	same_objects($node->safe_psql($database, $objects), $fresh, "$version: the objects are those of a fresh installation");
+}
+
+if ($node->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions WHERE name = 'plproxy'") eq '1')
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE front');
+	$node->safe_psql('front', 'CREATE EXTENSION postalytics_cluster CASCADE');
+	my $front = $node->safe_psql('front', $objects);
+	like($front, qr/^function postalytics\.add_slot/m, 'there are objects of a front');
+	for my $version (map { /--([0-9.]+)\.sql$/ && $1 ne $current ? $1 : () } glob("$top/releases/postalytics_cluster--*.sql"))
+	{
+		$node->safe_psql('postgres', qq{CREATE DATABASE "front_$version"});
+		$node->safe_psql("front_$version", "CREATE EXTENSION postalytics_cluster VERSION '$version' CASCADE; ALTER EXTENSION postalytics_cluster UPDATE");
+		same_objects($node->safe_psql("front_$version", $objects), $front, "$version: the objects of the front");
+	}
 }
 
 $node->stop;
