@@ -48,8 +48,8 @@ SQL = $(addprefix src/, \
 	worker/status.sql \
 	rights/account_table.sql rights/grant.sql)
 
-# The script of the front of a cluster has the same files, between which it replaces what
-# is different at the front.
+# The script of the front of a cluster consists of the same files, and of files of
+# src/cluster between them, which replace what is different at the front.
 CLUSTER_SQL = $(subst src/journey/piece_row.sql,$(addprefix src/cluster/, relations.sql) src/journey/piece_row.sql, \
 	$(subst src/rights/account_table.sql,$(addprefix src/cluster/, slots.sql connect.sql proxy.sql configuration.sql manage.sql report.sql health.sql front.sql account_table.sql), \
 	$(SQL))) src/cluster/grant.sql

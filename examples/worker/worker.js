@@ -4,8 +4,8 @@
 // SLOTS has the connection strings of all slots, separated by blanks, on which the worker
 // also listens, or MAX_WAIT is the time that each fetch may wait, such as 10s.
 //
-// A target is a module in targets/ whose default
-// export is a function of the arguments.  It returns an object with either
+// A target is a module in targets/ whose default export is a function of the arguments.
+// It returns an object with either
 //
 //   deliver(delivery, db)       called for each delivery, for up to `parallel` at a time (1)
 //   deliverAll(deliveries, db)  called for up to `batch` deliveries; returns an array with

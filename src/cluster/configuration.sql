@@ -4,9 +4,9 @@
  *
  * The front has the tables of the configuration.  At the end of a transaction that has
  * changed one of them, all slots check the new configuration.  If one refuses it or
- * cannot be reached, the transaction fails.  Then all slots take it over.  If one is lost
- * only now, the transaction still commits, with a warning; cluster_health shows that the
- * slot lags, and maintain() copies the configuration again.
+ * cannot be reached, the transaction fails.  Then all slots apply it.  If one is lost only
+ * now, the transaction still commits, with a warning; cluster_health shows that the slot
+ * lags, and maintain() copies the configuration again.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -36,8 +36,11 @@ COMMENT ON COLUMN postalytics.sync_starts.created_at IS 'when it was created';
 COMMENT ON COLUMN postalytics.sync_starts.since IS 'argument since of create_sync';
 SELECT pg_catalog.pg_extension_config_dump('postalytics.sync_starts', '');
 
--- The limits rate and max_leased apply to all slots together, so each gets a share.  To
--- divide a rate that is lower than the number of slots, the period is longer.
+-- The limits rate and max_leased apply to all slots together, so each slot gets an equal
+-- share, rounded down for max_leased.  If the rate is lower than the number of slots, a
+-- slot gets one delivery in a longer period, of at most 31 days, the maximum of per.
+-- Limits that are NULL stay NULL.  Errors: 22023 if max_leased is less than the number of
+-- slots.
 CREATE FUNCTION postalytics.share_of_sync(sync postalytics.syncs, slots integer)
 RETURNS postalytics.syncs
 LANGUAGE plpgsql
@@ -111,48 +114,45 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_configuration_of(integer, uuid, bigint, json) IS
     'internal: copy_configuration on one slot';
 
-CREATE FUNCTION postalytics.ask_configuration(front uuid, version bigint, document json, only_check boolean)
+CREATE FUNCTION postalytics.query_configuration(front uuid, version bigint, document json, only_check boolean)
 RETURNS SETOF integer
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
-COMMENT ON FUNCTION postalytics.ask_configuration(uuid, bigint, json, boolean) IS
+AS 'MODULE_PATHNAME', 'postalytics_query_slots';
+COMMENT ON FUNCTION postalytics.query_configuration(uuid, bigint, json, boolean) IS
     'internal: copy_configuration on all slots, with a time limit';
 
-CREATE FUNCTION postalytics.ask_configuration_of(slot integer, front uuid, version bigint, document json)
+CREATE FUNCTION postalytics.query_configuration_of(slot integer, front uuid, version bigint, document json)
 RETURNS SETOF integer
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
-COMMENT ON FUNCTION postalytics.ask_configuration_of(integer, uuid, bigint, json) IS
+AS 'MODULE_PATHNAME', 'postalytics_query_slots';
+COMMENT ON FUNCTION postalytics.query_configuration_of(integer, uuid, bigint, json) IS
     'internal: copy_configuration on one slot, with a time limit';
 
--- Copies the configuration to each slot, and returns the number of slots that failed,
--- with a warning for each.
+-- Copies the configuration to one slot after the other.  A slot that fails raises a
+-- warning.
 CREATE FUNCTION postalytics.copy_to_each_slot(version bigint, document json)
-RETURNS integer
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     target record;
-    failed integer := 0;
 BEGIN
     FOR target IN SELECT s.slot, s.connection FROM postalytics.slots AS s ORDER BY s.slot LOOP
         BEGIN
-            PERFORM FROM postalytics.ask_configuration_of(target.slot, postalytics.front_id(), version, document);
+            PERFORM FROM postalytics.query_configuration_of(target.slot, postalytics.front_id(), version, document);
         EXCEPTION
             WHEN OTHERS THEN
-                failed := failed + 1;
-                RAISE WARNING 'slot % (%) has not taken over the configuration: %', target.slot, target.connection, SQLERRM
-                    USING HINT = 'Call maintain() once the slot can be reached.';
+                RAISE WARNING 'could not copy the configuration to slot % (%): %', target.slot, target.connection, SQLERRM
+                    USING HINT = 'Call postalytics.maintain() when the slot can be reached.';
         END;
     END LOOP;
-    RETURN failed;
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_to_each_slot(bigint, json) IS
-    'internal: copy the configuration to each slot; returns the number of slots that failed';
+    'internal: copy the configuration to each slot';
 
 -- A slot that creates a sync with since, or drops one, may need long.  A slot that was
 -- lost since the check is only reported.
@@ -163,7 +163,7 @@ SET search_path = pg_catalog, pg_temp
 SET postalytics_status.slot_timeout = '1h'
 AS $$
 BEGIN
-    PERFORM FROM postalytics.ask_configuration(postalytics.front_id(), version, document, false);
+    PERFORM FROM postalytics.query_configuration(postalytics.front_id(), version, document, false);
 EXCEPTION
     WHEN OTHERS THEN
         PERFORM postalytics.copy_to_each_slot(version, document);
@@ -199,7 +199,7 @@ BEGIN
     IF present.document::text = new.document::text THEN
         RETURN;
     END IF;
-    PERFORM FROM postalytics.ask_configuration(postalytics.front_id(), new.version, new.document, true);
+    PERFORM FROM postalytics.query_configuration(postalytics.front_id(), new.version, new.document, true);
     DELETE FROM postalytics.cluster_configuration;
     INSERT INTO postalytics.cluster_configuration
     SELECT new.*;
@@ -207,7 +207,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_to_slots() IS
-    'internal: copy the configuration to all slots, or to none';
+    'internal: check the configuration on all slots, and then copy it to them';
 
 CREATE FUNCTION postalytics.copy_changes()
 RETURNS trigger

@@ -77,12 +77,13 @@ $$;
 COMMENT ON FUNCTION postalytics.connection_string(text[]) IS
     'internal: the connection string with these options, each as name=value';
 
-CREATE FUNCTION postalytics.slots_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text)
+CREATE FUNCTION postalytics.slots_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text, OUT encoding text)
 RETURNS SETOF record
 LANGUAGE plproxy
 AS $$
     CONNECT connection;
-    SELECT s.slot, s.slots, x.extversion::text AS version, pg_catalog.current_database()::text AS database
+    SELECT s.slot, s.slots, x.extversion::text AS version, pg_catalog.current_database()::text AS database,
+           pg_catalog.getdatabaseencoding()::text AS encoding
     FROM pg_catalog.pg_extension AS x
     LEFT JOIN postalytics.slot AS s ON true
     WHERE x.extname = 'postalytics_status';
@@ -90,12 +91,12 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_identity(text) IS
     'internal: the slot to which a connection string leads';
 
-CREATE FUNCTION postalytics.ask_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text)
+CREATE FUNCTION postalytics.query_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text, OUT encoding text)
 RETURNS SETOF record
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'postalytics_ask_slot';
-COMMENT ON FUNCTION postalytics.ask_identity(text) IS
+AS 'MODULE_PATHNAME', 'postalytics_query_slot';
+COMMENT ON FUNCTION postalytics.query_identity(text) IS
     'internal: the slot to which a connection string leads, with a time limit';
 
 CREATE FUNCTION postalytics.slots_claim(connection text, front uuid, take_over boolean)
@@ -108,12 +109,12 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_claim(text, uuid, boolean) IS
     'internal: claim_slot on the slot to which a connection string leads';
 
-CREATE FUNCTION postalytics.ask_claim(connection text, front uuid, take_over boolean)
+CREATE FUNCTION postalytics.query_claim(connection text, front uuid, take_over boolean)
 RETURNS SETOF integer
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'postalytics_ask_slot';
-COMMENT ON FUNCTION postalytics.ask_claim(text, uuid, boolean) IS
+AS 'MODULE_PATHNAME', 'postalytics_query_slot';
+COMMENT ON FUNCTION postalytics.query_claim(text, uuid, boolean) IS
     'internal: claim_slot on the slot to which a connection string leads, with a time limit';
 
 CREATE FUNCTION postalytics.server_options(server name)
@@ -196,7 +197,7 @@ BEGIN
                                format('PARTITION OF postalytics.%I FOR VALUES WITH (MODULUS %s, REMAINDER %s)', each.parent, slots, slot)
                            ELSE
                                format('PARTITION OF postalytics.%I FOR VALUES FROM (%s) TO (%s)', each.parent,
-                                      slot::bigint << 43, (slot + 1)::bigint << 43)
+                                      postalytics.first_id_of_slot(slot), postalytics.first_id_of_slot(slot + 1))
                        END,
                        'postalytics_slot_' || slot, each.relation);
     END LOOP;
@@ -205,11 +206,11 @@ $$;
 COMMENT ON FUNCTION postalytics.create_foreign_tables(integer, integer) IS
     'internal: create the foreign tables of a slot that do not exist yet';
 
--- Connects the front to a slot, or to the new place of a slot that has moved.  The
--- database must have joined the cluster as this slot.  The user of the connection needs
--- the privileges of the owner of postalytics_status in the slot's database, and must be
--- the same for all slots.  The last slot completes the cluster.  take_over is explained at
--- claim_slot.
+-- Connects the front to a slot, or changes the connection of a slot that has moved.  The
+-- database must have joined the cluster as this slot.  user defaults to session_user; this
+-- role needs the privileges of the owner of postalytics_status in the slot's database.  The
+-- user and password of the last call are used for all slots.  The last slot completes the
+-- cluster.  take_over is explained at claim_slot (copy_configuration.sql).
 --
 -- Locks: ACCESS EXCLUSIVE on the partitioned tables at the first call for a slot.
 -- Errors: 42501 unless the owner calls it, 22004 for NULL, 22023 for a connection string
@@ -221,14 +222,14 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    place CONSTANT text[] := ARRAY(SELECT o.name || '=' || o.value
+    options CONSTANT text[] := ARRAY(SELECT o.name || '=' || o.value
                                    FROM postalytics.connection_options(connection) AS o
                                    WHERE o.name NOT IN ('user', 'password'));
     role CONSTANT text := COALESCE((SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'user'), session_user);
     password CONSTANT text := (SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'password');
     credentials CONSTANT text := format('"user" %L', role) || CASE WHEN password IS NULL THEN '' ELSE format(', password %L', password) END;
     own_version CONSTANT text := (SELECT x.extversion FROM pg_extension AS x WHERE x.extname = 'postalytics_cluster');
-    way CONSTANT text := postalytics.connection_string(place || ('user=' || role) || CASE WHEN password IS NOT NULL THEN ARRAY['password=' || password] END);
+    conninfo CONSTANT text := postalytics.connection_string(options || ('user=' || role) || CASE WHEN password IS NOT NULL THEN ARRAY['password=' || password] END);
     found record;
 BEGIN
     IF slot IS NULL OR connection IS NULL THEN
@@ -246,7 +247,7 @@ BEGIN
     END IF;
     SELECT i.*
     INTO found
-    FROM postalytics.ask_identity(way) AS i;
+    FROM postalytics.query_identity(conninfo) AS i;
     IF found.slot IS NULL THEN
         RAISE EXCEPTION 'database "%" is not a slot of a cluster', COALESCE(found.database, connection)
             USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -257,25 +258,32 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF EXISTS (SELECT FROM postalytics.slots AS s WHERE s.slots <> found.slots) THEN
-        RAISE EXCEPTION 'database "%" belongs to a cluster of % slots', found.database, found.slots
+        RAISE EXCEPTION 'database "%" belongs to a cluster of % slots, but this cluster has %', found.database, found.slots,
+                        (SELECT max(s.slots) FROM postalytics.slots AS s)
             USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- The slot of a piece is a hash of the bytes of its id.
+    IF found.encoding <> getdatabaseencoding() THEN
+        RAISE EXCEPTION 'database "%" has encoding %, but the front has %', found.database, found.encoding, getdatabaseencoding()
+            USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     IF split_part(found.version, '.', 1) <> split_part(own_version, '.', 1) THEN
         RAISE EXCEPTION 'extension postalytics_status has version % in database "%", but the front has version %', found.version, found.database, own_version
-            USING ERRCODE = 'object_not_in_prerequisite_state';
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Update the extension in the database or at the front; both need the same major version.';
     END IF;
-    PERFORM FROM postalytics.ask_claim(way, postalytics.front_id(), take_over);
+    PERFORM FROM postalytics.query_claim(conninfo, postalytics.front_id(), take_over);
     PERFORM postalytics.set_server('postalytics_slot_' || slot, 'postgres_fdw',
-                                   ARRAY(SELECT split_part(p.option, '=', 1) FROM unnest(place) AS p (option)) || '{async_capable,fetch_size,extensions}',
-                                   ARRAY(SELECT substr(p.option, strpos(p.option, '=') + 1) FROM unnest(place) AS p (option)) || '{true,10000,postalytics_cluster}');
+                                   ARRAY(SELECT split_part(p.option, '=', 1) FROM unnest(options) AS p (option)) || '{async_capable,fetch_size,extensions}',
+                                   ARRAY(SELECT substr(p.option, strpos(p.option, '=') + 1) FROM unnest(options) AS p (option)) || '{true,10000,postalytics_cluster}');
     PERFORM postalytics.set_user('postalytics_slot_' || slot, 'PUBLIC',
                                  credentials || CASE WHEN password IS NULL THEN ', password_required ''false''' ELSE '' END);
     PERFORM postalytics.create_foreign_tables(slot, found.slots);
     INSERT INTO postalytics.slots AS s (slot, slots, connection)
-    VALUES (add_slot.slot, found.slots, postalytics.connection_string(place))
+    VALUES (add_slot.slot, found.slots, postalytics.connection_string(options))
     ON CONFLICT ON CONSTRAINT slots_pkey DO UPDATE
     SET connection = excluded.connection;
-    PERFORM postalytics.audit('add_slot', slot::text, NULL, postalytics.connection_string(place));
+    PERFORM postalytics.audit('add_slot', slot::text, NULL, postalytics.connection_string(options));
     IF (SELECT count(*) FROM postalytics.slots) = found.slots THEN
         PERFORM postalytics.set_server('postalytics', 'plproxy',
                                        ARRAY(SELECT 'p' || s.slot FROM postalytics.slots AS s ORDER BY s.slot),
@@ -286,4 +294,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.add_slot(integer, text, boolean) IS
-    'connect the front to a slot of the cluster, or to the new place of a slot that has moved';
+    'connect the front to a slot of the cluster, or change the connection of a slot that has moved';

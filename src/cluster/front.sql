@@ -1,6 +1,7 @@
 /*
  * front.sql
- *		Removes from the front what only slots use.
+ *		Distributes the tables of deliveries and rejects, and removes from the front what
+ *		only slots use.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -115,14 +116,3 @@ DROP SEQUENCE
     postalytics.delivery_id_seq,
     postalytics.event_id_seq,
     postalytics.reject_id_seq;
-
--- Only views of the owner read these tables, also after GRANT ... ON ALL TABLES.
-DO $$
-DECLARE
-    each name;
-BEGIN
-    FOR each IN SELECT d.parent FROM postalytics.distributed_relations() AS d WHERE d.parent LIKE 'slots\_%' LOOP
-        EXECUTE format('ALTER TABLE postalytics.%I ENABLE ROW LEVEL SECURITY', each);
-    END LOOP;
-END
-$$;

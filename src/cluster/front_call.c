@@ -2,9 +2,9 @@
  * front_call.c
  *		Functions of the front that only pass a call to the slots.
  *
- * Each such function is called NAME, read_NAME or ask_NAME.  It calls the function
- * slots_NAME, which has the same arguments, and is a PL/Proxy function or combines the
- * results of one.
+ * A function NAME, read_NAME or query_NAME calls slots_NAME with the same arguments.
+ * slots_NAME is a PL/Proxy function, or an SQL function that combines the results of
+ * PL/Proxy functions.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -24,10 +24,10 @@
 
 PG_FUNCTION_INFO_V1(postalytics_call_slots);
 PG_FUNCTION_INFO_V1(postalytics_read_slots);
-PG_FUNCTION_INFO_V1(postalytics_ask_slots);
-PG_FUNCTION_INFO_V1(postalytics_ask_slot);
+PG_FUNCTION_INFO_V1(postalytics_query_slots);
+PG_FUNCTION_INFO_V1(postalytics_query_slot);
 
-/* The most arguments that such a function has, and two more. */
+/* The maximum number of arguments, with the two that read_slots adds. */
 #define MAX_CALL_ARGS	12
 
 /* The arguments of a call, in the form that SPI expects. */
@@ -49,7 +49,8 @@ read_arguments(FunctionCallInfo fcinfo, const char *prefix, Arguments *call)
 
 	call->function = get_func_name(fcinfo->flinfo->fn_oid) + strlen(prefix);
 	(void) get_func_signature(fcinfo->flinfo->fn_oid, &types, &call->count);
-	Assert(call->count == PG_NARGS() && call->count + 2 <= MAX_CALL_ARGS);
+	if (call->count + 2 > MAX_CALL_ARGS)
+		elog(ERROR, "function \"%s\" has too many arguments", call->function);
 	initStringInfo(&call->arguments);
 	memset(call->nulls, ' ', MAX_CALL_ARGS);
 	for (int i = 0; i < call->count; i++)
@@ -82,7 +83,10 @@ return_rows(FunctionCallInfo fcinfo, Arguments *call, const char *sql, int timeo
 	restore_user(caller);
 }
 
-/* Return the aggregate by which the results of the slots are combined. */
+/*
+ * Return the aggregate that combines the results of the slots: the sum of numbers, the
+ * latest timestamp, and true if any is true.
+ */
 static const char *
 aggregate(Oid type)
 {
@@ -96,19 +100,22 @@ aggregate(Oid type)
 			return "bool_or(r)";
 		case TIMESTAMPTZOID:
 			return "max(r)";
-		default:
+		case VOIDOID:
 			return "NULL::void";
+		default:
+			elog(ERROR, "unsupported result type %u", type);
 	}
+	return NULL;				/* not reached */
 }
 
 /*
  * The functions for managers, which call the function of the same name on the slots
  *
- * A function that returns a set returns the rows of all slots.  Numbers are added, and
- * of timestamps the latest is returned.  PUBLIC may not execute these functions.
- * Errors: 0A000 in a transaction block, 55000 if the cluster is not complete, 08006 if a
- * slot cannot be reached, and those of the function on the slots.  After an error, some
- * slots may have done what was asked.
+ * A function that returns a set returns the rows of all slots.  Other results are combined
+ * as aggregate() says.  These functions check no binding, so only managers may execute
+ * them.  Errors: 0A000 in a transaction block, 55000 if the cluster is not complete, 08006
+ * if a slot cannot be reached, and those of the function on the slots.  After an error,
+ * some slots may have completed the call.
  */
 Datum
 postalytics_call_slots(PG_FUNCTION_ARGS)
@@ -174,11 +181,11 @@ postalytics_read_slots(PG_FUNCTION_ARGS)
 }
 
 static Datum
-ask(FunctionCallInfo fcinfo)
+query(FunctionCallInfo fcinfo)
 {
 	Arguments	call;
 
-	read_arguments(fcinfo, "ask_", &call);
+	read_arguments(fcinfo, "query_", &call);
 	return_rows(fcinfo, &call, psprintf("SELECT * FROM postalytics.slots_%s(%s)", call.function, call.arguments.data),
 				setting_slot_timeout);
 	return (Datum) 0;
@@ -191,15 +198,15 @@ ask(FunctionCallInfo fcinfo)
  * 08006 if a slot cannot be reached, and those of the function on the slots.
  */
 Datum
-postalytics_ask_slots(PG_FUNCTION_ARGS)
+postalytics_query_slots(PG_FUNCTION_ARGS)
 {
 	(void) number_of_slots();
-	return ask(fcinfo);
+	return query(fcinfo);
 }
 
-/* As ask_slots, for a slot that is given by its connection string. */
+/* As query_slots, for a slot that is given by its connection string. */
 Datum
-postalytics_ask_slot(PG_FUNCTION_ARGS)
+postalytics_query_slot(PG_FUNCTION_ARGS)
 {
-	return ask(fcinfo);
+	return query(fcinfo);
 }

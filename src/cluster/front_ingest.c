@@ -2,10 +2,11 @@
  * front_ingest.c
  *		ingest and inbox at the front of a cluster.
  *
- * The parts of a call are sent to all their slots in parallel.  Each slot stores its
- * part as a single transaction.  If one fails, the other parts are sent one slot after
- * the other, so that everything else is stored, and the error names the slot.  Since
- * ingest stores each event once, the caller can simply repeat the call.
+ * The parts of a call are sent to all their slots in parallel, and each slot stores its
+ * parts in one transaction.  If a slot fails, all parts are sent again, one slot at a
+ * time, so that the other slots store theirs, and the error names each slot that failed.
+ * This is safe because a slot stores each event once; events that the first attempt has
+ * stored count as duplicates.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -154,9 +155,9 @@ send_one_by_one(Part *parts, int count, IngestResult *result)
 }
 
 /*
- * Send the events of a batch to the slots, and return the sum of the results.  If there
- * are more rejects than setting max_rejects allows, error 54000, because the rest of
- * them was not kept.
+ * Send the events of a batch to the slots, and return the sum of the results.  Error
+ * 54000 if the batch has more rejects than setting max_rejects: those beyond the limit
+ * were counted but not kept, so they cannot be sent.
  */
 static IngestResult
 send_batch(EventBatch *batch)
@@ -169,7 +170,7 @@ send_batch(EventBatch *batch)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("payload has more than %d rejected events", batch->settings.max_rejects),
-				 errdetail("The first one: %s", batch->rejects[0].reason),
+				 errdetail("The reason for the first one is: %s.", batch->rejects[0].reason),
 				 errhint("Split the payload into several calls, or increase setting max_rejects with %s.configure.", EXTENSION_SCHEMA)));
 	parts = split_batch(batch, number_of_slots(), &count);
 	if (count == 0)
@@ -238,7 +239,10 @@ postalytics_front_inbox(PG_FUNCTION_ARGS)
 /* Number of rejects that are read at once. */
 #define RETRY_CHUNK		100
 
-/* Key of the advisory lock: "postalyt" as a number. */
+/*
+ * Key of the advisory lock that serializes calls, because rejects that another call is
+ * reading cannot be skipped through a foreign table.  The bytes are "postalyt".
+ */
 #define RETRY_LOCK		INT64CONST(0x706f7374616c7974)
 
 /* Parameters of rejects_query. */
@@ -310,7 +314,8 @@ retry_reject(HeapTuple row, TupleDesc tupdesc, bool is_manager, IngestResult *re
  * As retry_rejects of postalytics_status, for the rejects of all slots.  The events that
  * are accepted now can belong to other slots than the reject.  Calls run one after the
  * other.  Locks: an advisory lock until the transaction ends.  Errors: those of
- * retry_rejects and of ingest at the front.
+ * retry_rejects and of ingest at the front, such as 54000 for a reject with more than
+ * max_rejects rejected events of which some are accepted now.
  */
 Datum
 postalytics_front_retry_rejects(PG_FUNCTION_ARGS)

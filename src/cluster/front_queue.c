@@ -2,10 +2,10 @@
  * front_queue.c
  *		fetch, ack, nack and next_due at the front of a cluster.
  *
- * fetch goes round the slots: each call begins with the slot after the one where the
- * last call ended, so that all slots get their turn.  A slot that cannot be reached, or
- * does not answer within postalytics_status.fetch_timeout, is left out for a while.  ack and
- * nack go to the slots that assigned the ids.
+ * fetch queries the slots in round-robin order: each call of a session begins with the
+ * slot after the one where the previous call ended.  A slot that fails, or does not
+ * respond within postalytics_status.fetch_timeout, is skipped for a while.  ack and nack go
+ * to the slots that assigned the ids.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -33,8 +33,8 @@ PG_FUNCTION_INFO_V1(postalytics_front_ack);
 PG_FUNCTION_INFO_V1(postalytics_front_nack);
 PG_FUNCTION_INFO_V1(postalytics_front_next_due);
 
-/* How long a slot that failed is left out, in milliseconds. */
-#define LEAVE_OUT		10000
+/* How long a slot that failed is skipped, in milliseconds. */
+#define SKIP_TIME		10000
 
 /* The waits between two rounds of a waiting fetch, in milliseconds. */
 #define FIRST_WAIT		50
@@ -155,7 +155,7 @@ ack_before_fetch(Datum sync, const FrontClaims *claims)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("could not acknowledge all deliveries: %s", error->message),
-				 errdetail("Those that are not acknowledged are leased again when their lease has expired.")));
+				 errdetail("Deliveries that were not acknowledged can be leased again after their lease expires.")));
 }
 
 /* Return an array argument, or NULL if it is NULL. */
@@ -192,7 +192,7 @@ postalytics_front_ack(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(count);
 }
 
-/* Parameters of nack_query; the last two are those of pause_query. */
+/* Parameters of nack_query. */
 enum
 {
 	NACK_SYNC, NACK_SLOTS, NACK_IDS, NACK_ATTEMPTS, NACK_BY_ATTEMPT, NACK_ERROR, NACK_RETRY_IN, NACK_DEAD, N_NACK
@@ -223,13 +223,14 @@ postalytics_front_nack(PG_FUNCTION_ARGS)
 		[NACK_RETRY_IN] = INTERVALOID,[NACK_DEAD] = BOOLOID
 	};
 	Datum		values[N_NACK];
-	char		nulls[N_NACK + 1] = "        ";
+	char		nulls[N_NACK];
 
 	(void) sync_argument(fcinfo);
 	values[NACK_DEAD] = required_argument(fcinfo, 4, "dead");
-	for (int i = 3; i <= 6; i += 3)
-		if (!PG_ARGISNULL(i))
-			(void) time_after(GetCurrentTimestamp(), PG_GETARG_DATUM(i), i == 3 ? "retry_in" : "pause");
+	if (!PG_ARGISNULL(3))
+		(void) time_after(GetCurrentTimestamp(), PG_GETARG_DATUM(3), "retry_in");
+	if (!PG_ARGISNULL(6))
+		(void) time_after(GetCurrentTimestamp(), PG_GETARG_DATUM(6), "pause");
 	check_no_block("nack");
 	read_claims(array_argument(fcinfo, 1), array_argument(fcinfo, 5), &claims);
 	values[NACK_SYNC] = PG_GETARG_DATUM(0);
@@ -238,6 +239,7 @@ postalytics_front_nack(PG_FUNCTION_ARGS)
 	values[NACK_ATTEMPTS] = claims.attempts;
 	values[NACK_BY_ATTEMPT] = BoolGetDatum(claims.by_attempt);
 	values[NACK_ERROR] = PG_GETARG_DATUM(2);
+	memset(nulls, ' ', sizeof(nulls));
 	nulls[NACK_ERROR] = PG_ARGISNULL(2) ? 'n' : ' ';
 	values[NACK_RETRY_IN] = PG_GETARG_DATUM(3);
 	nulls[NACK_RETRY_IN] = PG_ARGISNULL(3) ? 'n' : ' ';
@@ -249,7 +251,7 @@ postalytics_front_nack(PG_FUNCTION_ARGS)
 	{
 		Oid			pause_types[] = {TEXTOID, INTERVALOID, TEXTOID};
 		Datum		pause_values[] = {values[NACK_SYNC], PG_GETARG_DATUM(6), values[NACK_ERROR]};
-		char		pause_nulls[] = {' ', ' ', nulls[NACK_ERROR], '\0'};
+		char		pause_nulls[] = {' ', ' ', nulls[NACK_ERROR]};
 
 		(void) execute_count(pause_query, lengthof(pause_types), pause_types, pause_values, pause_nulls);
 	}
@@ -262,8 +264,8 @@ postalytics_front_nack(PG_FUNCTION_ARGS)
 /* The slot with which the next fetch of this session begins. */
 static int	next_slot = -1;
 
-/* Until when each slot is left out; 0 if it is not. */
-static TimestampTz left_out[1 << 10];
+/* Until when each slot is skipped; 0 if it is not. */
+static TimestampTz skipped_until[MAX_SLOTS];
 
 /* Parameters of fetch_query. */
 enum
@@ -282,20 +284,20 @@ typedef struct Round
 	ErrorData  *error;			/* the last error */
 }			Round;
 
-/* Leave a slot out for a while, with a warning. */
+/* Skip a slot for a while, with a warning. */
 static void
-leave_out(int slot, const ErrorData *error)
+skip_slot(int slot, const ErrorData *error)
 {
-	left_out[slot] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LEAVE_OUT);
+	skipped_until[slot] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SKIP_TIME);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("slot %s is left out for %d seconds: %s", slot_name(slot), LEAVE_OUT / 1000, error->message)));
+			 errmsg("skipping slot %s for %d seconds: %s", slot_name(slot), SKIP_TIME / 1000, error->message)));
 }
 
 /*
  * Fetch up to batch deliveries from a slot, and add them to the result.  If the slot
- * fails, for whatever reason, it is left out for a while: other slots have already leased
- * their deliveries, which an error would lose.
+ * fails, for whatever reason, it is skipped for a while: other slots may have leased
+ * deliveries, which an error would lose until their leases expire.
  */
 static void
 fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
@@ -311,14 +313,14 @@ fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
 	SavedUser	caller;
 	ErrorData  *error;
 
-	if (left_out[slot] > GetCurrentTimestamp())
+	if (skipped_until[slot] > GetCurrentTimestamp())
 		return;
 	caller = switch_to_owner();
 	SPI_connect();
 	error = slots_try(fetch_query, N_FETCH, types, values, NULL, setting_fetch_timeout);
 	if (error == NULL)
 	{
-		left_out[slot] = 0;
+		skipped_until[slot] = 0;
 		round->count += SPI_processed;
 		for (uint64 i = 0; i < SPI_processed; i++)
 			tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
@@ -327,15 +329,16 @@ fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
 	{
 		round->failed++;
 		round->error = error;
-		leave_out(slot, error);
+		skip_slot(slot, error);
 	}
 	SPI_finish();
 	restore_user(caller);
 }
 
 /*
- * Go round the slots once, and return the number of deliveries that were leased.  Raises
- * the error of a slot if all slots failed.
+ * Fetch from each slot once, until the batch is full, and return the number of
+ * deliveries that were leased.  Raises the error of a slot if all slots failed in this
+ * round.
  */
 static int
 fetch_round(FunctionCallInfo fcinfo, int batch)
@@ -360,8 +363,11 @@ fetch_round(FunctionCallInfo fcinfo, int batch)
  * fetch(sync text, batch integer, lease interval, max_wait interval, ack bigint[])
  *		returns setof delivery
  *
- * As fetch of postalytics_status, from all slots.  While it waits, it asks them up to
- * once a second.  Errors: those of fetch and of ack at the front.
+ * As fetch of postalytics_status, from all slots.  While it waits, it queries them up to
+ * once a second.  An error of a slot, or of the acknowledgement, becomes a warning.
+ * Errors: 22004 and 22023 for the arguments, those of sync_argument, 0A000 in a
+ * transaction block, 55000 if the cluster is not complete, and the error of a slot if all
+ * slots fail.
  */
 Datum
 postalytics_front_fetch(PG_FUNCTION_ARGS)
@@ -386,7 +392,7 @@ postalytics_front_fetch(PG_FUNCTION_ARGS)
 	if (claims.count > 0)
 	{
 		ack_before_fetch(PG_GETARG_DATUM(0), &claims);
-		deadline = now;
+		deadline = now;			/* do not wait, as on a slot */
 	}
 	while (sync_argument(fcinfo)->enabled && fetch_round(fcinfo, batch) == 0)
 	{

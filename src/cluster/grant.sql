@@ -2,12 +2,12 @@
  * grant.sql
  *		Privileges on what only the front has.
  *
- * This file comes after rights/grant.sql, in whose functions it adds to the lists.
+ * This file comes after rights/grant.sql, and extends its list of privileges.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
 
-ALTER FUNCTION postalytics.sql_privileges(text) RENAME TO sql_privileges_of_slot;
+ALTER FUNCTION postalytics.sql_privileges(text) RENAME TO common_sql_privileges;
 
 CREATE FUNCTION postalytics.sql_privileges(kind text)
 RETURNS SETOF text
@@ -16,7 +16,7 @@ IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT *
-    FROM postalytics.sql_privileges_of_slot(kind)
+    FROM postalytics.common_sql_privileges(kind)
     UNION ALL
     SELECT p.privilege
     FROM (VALUES
@@ -33,6 +33,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION postalytics.sql_privileges(text) IS
     'internal: the SQL privileges that a kind of binding, PUBLIC or pg_monitor includes';
+-- This function did not exist when rights/grant.sql revoked default privileges.
 SELECT postalytics.revoke_all_privileges('FUNCTION ' || p.oid::regprocedure, p.proacl, p.proowner)
 FROM pg_proc AS p
 WHERE p.oid = 'postalytics.sql_privileges(text)'::regprocedure;

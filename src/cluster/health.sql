@@ -5,7 +5,8 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- lag is the time since a change that the slot has not taken over.  Events are counted if they take up less than 100 MB, and estimated otherwise.
+-- Counts the events if they take up less than 100 MB, because the estimate in pg_class is
+-- inaccurate for small tables.
 CREATE FUNCTION postalytics.slots_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
 RETURNS SETOF record
 LANGUAGE plproxy
@@ -29,14 +30,16 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_state(integer) IS
     'internal: state of a slot';
 
-CREATE FUNCTION postalytics.ask_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
+CREATE FUNCTION postalytics.query_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
 RETURNS SETOF record
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
-COMMENT ON FUNCTION postalytics.ask_state(integer) IS
+AS 'MODULE_PATHNAME', 'postalytics_query_slots';
+COMMENT ON FUNCTION postalytics.query_state(integer) IS
     'internal: state of a slot, with a time limit';
 
+-- The slots are queried one after the other.  lag is the time since the last change of the
+-- configuration if the slot has another version.
 CREATE FUNCTION postalytics.slot_states()
 RETURNS TABLE (slot integer, host text, reachable boolean, version text, events bigint, lag interval, last_error text)
 LANGUAGE plpgsql
@@ -59,7 +62,7 @@ BEGIN
         BEGIN
             SELECT a.*
             INTO state
-            FROM postalytics.ask_state(each.slot) AS a;
+            FROM postalytics.query_state(each.slot) AS a;
             version := state.version;
             events := state.events;
             SELECT CASE
@@ -91,46 +94,60 @@ SELECT s.slot,
        s.last_error
 FROM postalytics.slot_states() AS s;
 COMMENT ON VIEW postalytics.cluster_health IS
-    'state of each slot; a slot that does not answer within 3 seconds counts as not reachable';
+    'state of each slot; a slot that does not respond within 3 seconds counts as not reachable';
 COMMENT ON COLUMN postalytics.cluster_health.slot IS 'number of the slot';
 COMMENT ON COLUMN postalytics.cluster_health.host IS 'where the slot is: its connection string, without user and password';
-COMMENT ON COLUMN postalytics.cluster_health.reachable IS 'true if the slot answers';
+COMMENT ON COLUMN postalytics.cluster_health.reachable IS 'true if the slot responds';
 COMMENT ON COLUMN postalytics.cluster_health.version IS 'version of postalytics_status on the slot';
 COMMENT ON COLUMN postalytics.cluster_health.events IS 'number of events on the slot; an estimate if they take up more than 100 MB';
-COMMENT ON COLUMN postalytics.cluster_health.lag IS 'time since the change of the configuration that the slot has not taken over; 0 if it has the present configuration';
+COMMENT ON COLUMN postalytics.cluster_health.lag IS 'time since the latest change of the configuration, if the slot has not applied it; otherwise 0; NULL if the slot is not reachable';
 COMMENT ON COLUMN postalytics.cluster_health.last_error IS 'why the slot is not reachable; NULL if it is';
 
 -- ---- metrics and checks ----
 
-CREATE FUNCTION postalytics.slots_metrics()
+CREATE FUNCTION postalytics.slots_metrics(slot integer)
 RETURNS TABLE (name text, labels jsonb, value double precision)
 LANGUAGE plproxy
 AS $$
     CLUSTER 'postalytics';
-    RUN ON ALL;
-    SELECT m.name, m.labels || pg_catalog.jsonb_build_object('slot', (SELECT s.slot FROM postalytics.slot AS s)) AS labels, m.value
+    RUN ON slot;
+    SELECT m.name, m.labels || pg_catalog.jsonb_build_object('slot', $1) AS labels, m.value
     FROM postalytics.metrics AS m;
 $$;
-COMMENT ON FUNCTION postalytics.slots_metrics() IS
-    'internal: metrics of all slots, with the label slot';
+COMMENT ON FUNCTION postalytics.slots_metrics(integer) IS
+    'internal: metrics of a slot, with the label slot';
 
-CREATE FUNCTION postalytics.ask_metrics()
+CREATE FUNCTION postalytics.query_metrics(slot integer)
 RETURNS TABLE (name text, labels jsonb, value double precision)
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
-COMMENT ON FUNCTION postalytics.ask_metrics() IS
-    'internal: metrics of all slots, with a time limit';
+AS 'MODULE_PATHNAME', 'postalytics_query_slots';
+COMMENT ON FUNCTION postalytics.query_metrics(integer) IS
+    'internal: metrics of a slot, with a time limit';
 
+-- A slot that cannot be reached has only the metrics of database_metrics.
 CREATE OR REPLACE FUNCTION postalytics.sync_metrics()
 RETURNS TABLE (name text, labels jsonb, value double precision)
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET postalytics_status.slot_timeout = '3s'
 AS $$
-    SELECT m.*
-    FROM postalytics.ask_metrics() AS m
+DECLARE
+    each integer;
+BEGIN
+    FOR each IN SELECT s.slot FROM postalytics.slots AS s ORDER BY s.slot LOOP
+        BEGIN
+            RETURN QUERY
+            SELECT m.*
+            FROM postalytics.query_metrics(each) AS m;
+        EXCEPTION
+            WHEN OTHERS THEN
+                NULL;
+        END;
+    END LOOP;
+END
 $$;
 
 CREATE OR REPLACE FUNCTION postalytics.database_metrics()
@@ -159,12 +176,12 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_findings() IS
     'internal: findings of check_setup of all slots';
 
-CREATE FUNCTION postalytics.ask_findings()
+CREATE FUNCTION postalytics.query_findings()
 RETURNS SETOF postalytics.setup_finding
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'postalytics_ask_slots';
-COMMENT ON FUNCTION postalytics.ask_findings() IS
+AS 'MODULE_PATHNAME', 'postalytics_query_slots';
+COMMENT ON FUNCTION postalytics.query_findings() IS
     'internal: findings of check_setup of all slots, with a time limit';
 
 CREATE FUNCTION postalytics.check_slots()
@@ -172,17 +189,18 @@ RETURNS SETOF postalytics.setup_finding
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'error', 'slot',
-           format('Slot %s cannot be reached: %s', h.slot, h.last_error),
-           'Start its server, or call add_slot with its new place.'
+    SELECT CASE WHEN h.reachable THEN 'warning' ELSE 'error' END, 'slot',
+           CASE
+               WHEN h.reachable THEN format('Slot %s does not have the latest configuration.', h.slot)
+               ELSE format('Slot %s cannot be reached: %s', h.slot, h.last_error)
+           END,
+           CASE
+               WHEN h.reachable THEN 'SELECT postalytics.maintain();'
+               ELSE 'Start its server, or call add_slot with its new connection string.'
+           END
     FROM postalytics.cluster_health AS h
     WHERE NOT h.reachable
-    UNION ALL
-    SELECT 'warning', 'slot',
-           format('Slot %s has not taken over the latest configuration.', h.slot),
-           'SELECT postalytics.maintain();'
-    FROM postalytics.cluster_health AS h
-    WHERE h.lag <> '0'
+       OR h.lag <> '0'
     UNION ALL
     SELECT 'warning', 'pg_read_all_data',
            format('Role %I can read the foreign tables, and so the data of all accounts.', r.rolname),
@@ -199,4 +217,4 @@ CREATE OR REPLACE FUNCTION postalytics.setup_checks()
 RETURNS text[]
 LANGUAGE sql
 IMMUTABLE
-RETURN '{check_slots,ask_findings,check_roles}'::text[];
+RETURN '{check_slots,query_findings,check_roles}'::text[];

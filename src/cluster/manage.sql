@@ -115,6 +115,7 @@ AS 'MODULE_PATHNAME', 'postalytics_call_slots';
 COMMENT ON FUNCTION postalytics.drop_campaign_of(text, text) IS
     'internal: drop_campaign on the slots that have the campaign';
 
+-- After an error, some slots may have dropped the campaign, and the call must be repeated.
 CREATE OR REPLACE FUNCTION postalytics.drop_campaign(campaign_id text, account text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -130,7 +131,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION postalytics.slots_move_account_on_slots(old text, new text)
+CREATE FUNCTION postalytics.slots_move_account_everywhere(old text, new text)
 RETURNS SETOF bigint
 LANGUAGE plproxy
 AS $$
@@ -138,18 +139,20 @@ AS $$
     RUN ON ALL;
     TARGET postalytics.move_account;
 $$;
-COMMENT ON FUNCTION postalytics.slots_move_account_on_slots(text, text) IS
+COMMENT ON FUNCTION postalytics.slots_move_account_everywhere(text, text) IS
     'internal: move_account on the slots';
 
-CREATE FUNCTION postalytics.move_account_on_slots(old text, new text)
+CREATE FUNCTION postalytics.move_account_everywhere(old text, new text)
 RETURNS bigint
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
-COMMENT ON FUNCTION postalytics.move_account_on_slots(text, text) IS
+COMMENT ON FUNCTION postalytics.move_account_everywhere(text, text) IS
     'internal: move_account on the slots';
 
--- The syncs and bindings of the front change like those of the slots.
+-- The slots check the arguments.  Each slot commits separately: after an error, some slots
+-- have moved the account, and the call must be repeated.  Errors: those of move_account on
+-- a slot, and of call_slots (front_call.c).
 CREATE OR REPLACE FUNCTION postalytics.move_account(old text, new text)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -159,7 +162,7 @@ DECLARE
     moved bigint;
 BEGIN
     PERFORM postalytics.lock_bindings();
-    moved := postalytics.move_account_on_slots(old, new);
+    moved := postalytics.move_account_everywhere(old, new);
     PERFORM postalytics.move_account_references(old, new);
     PERFORM postalytics.audit('move_account', NULL, old, format('to %L, events: %s', new, moved));
     IF old = '' THEN
@@ -170,8 +173,9 @@ END
 $$;
 
 -- forget is the same as on a slot, but the functions that it calls search and erase on
--- all slots.  Each name that a slot finds is searched for on all of them.
-CREATE FUNCTION postalytics.slots_persons(contact_id text, email text, piece_id text, account text)
+-- all slots.  Each name that a slot finds is searched for on all of them.  After an error,
+-- some slots may have erased their data, and the call must be repeated.
+CREATE FUNCTION postalytics.slots_find_on_slots(contact_id text, email text, piece_id text, account text)
 RETURNS TABLE (piece_ids text[], accounts text[])
 LANGUAGE plproxy
 AS $$
@@ -179,15 +183,15 @@ AS $$
     RUN ON ALL;
     TARGET postalytics.find_person;
 $$;
-COMMENT ON FUNCTION postalytics.slots_persons(text, text, text, text) IS
+COMMENT ON FUNCTION postalytics.slots_find_on_slots(text, text, text, text) IS
     'internal: find_person on the slots';
 
-CREATE FUNCTION postalytics.persons(contact_id text, email text, piece_id text, account text)
+CREATE FUNCTION postalytics.find_on_slots(contact_id text, email text, piece_id text, account text)
 RETURNS TABLE (piece_ids text[], accounts text[])
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
-COMMENT ON FUNCTION postalytics.persons(text, text, text, text) IS
+COMMENT ON FUNCTION postalytics.find_on_slots(text, text, text, text) IS
     'internal: find_person on the slots';
 
 CREATE OR REPLACE FUNCTION postalytics.find_person(
@@ -202,13 +206,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH found AS MATERIALIZED (
         SELECT p.piece_ids, p.accounts
-        FROM postalytics.persons(contact_id, email, piece_id, account) AS p
+        FROM postalytics.find_on_slots(contact_id, email, piece_id, account) AS p
     )
     SELECT (SELECT array_agg(DISTINCT u.id) FROM found AS f CROSS JOIN LATERAL unnest(f.piece_ids) AS u (id)),
            (SELECT array_agg(DISTINCT u.account) FROM found AS f CROSS JOIN LATERAL unnest(f.accounts) AS u (account))
 $$;
 
-CREATE FUNCTION postalytics.slots_names(piece_ids text[], account text)
+CREATE FUNCTION postalytics.slots_find_names_on_slots(piece_ids text[], account text)
 RETURNS TABLE (contact_ids text[], emails text[])
 LANGUAGE plproxy
 AS $$
@@ -216,19 +220,19 @@ AS $$
     RUN ON ALL;
     TARGET postalytics.names_of_recipient;
 $$;
-COMMENT ON FUNCTION postalytics.slots_names(text[], text) IS
+COMMENT ON FUNCTION postalytics.slots_find_names_on_slots(text[], text) IS
     'internal: names_of_recipient on the slots';
 
-CREATE FUNCTION postalytics.names(piece_ids text[], account text)
+CREATE FUNCTION postalytics.find_names_on_slots(piece_ids text[], account text)
 RETURNS TABLE (contact_ids text[], emails text[])
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
-COMMENT ON FUNCTION postalytics.names(text[], text) IS
+COMMENT ON FUNCTION postalytics.find_names_on_slots(text[], text) IS
     'internal: names_of_recipient on the slots';
 
--- A contact id that another piece has, on whichever slot, is left out, as on a slot.
-CREATE FUNCTION postalytics.slots_other_contacts(contact_ids text[], account text, piece_ids text[])
+-- A contact id that another piece has, on whichever slot, is excluded, as on a slot.
+CREATE FUNCTION postalytics.slots_find_other_contacts(contact_ids text[], account text, piece_ids text[])
 RETURNS SETOF text
 LANGUAGE plproxy
 AS $$
@@ -240,15 +244,15 @@ AS $$
       AND p.account = $2
       AND p.piece_id <> ALL ($3);
 $$;
-COMMENT ON FUNCTION postalytics.slots_other_contacts(text[], text, text[]) IS
+COMMENT ON FUNCTION postalytics.slots_find_other_contacts(text[], text, text[]) IS
     'internal: those of the contact ids that other pieces have';
 
-CREATE FUNCTION postalytics.other_contacts(contact_ids text[], account text, piece_ids text[])
+CREATE FUNCTION postalytics.find_other_contacts(contact_ids text[], account text, piece_ids text[])
 RETURNS SETOF text
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
-COMMENT ON FUNCTION postalytics.other_contacts(text[], text, text[]) IS
+COMMENT ON FUNCTION postalytics.find_other_contacts(text[], text, text[]) IS
     'internal: those of the contact ids that other pieces have';
 
 CREATE OR REPLACE FUNCTION postalytics.names_of_recipient(
@@ -262,18 +266,18 @@ AS $$
 BEGIN
     WITH found AS MATERIALIZED (
         SELECT n.contact_ids, n.emails
-        FROM postalytics.names(piece_ids, account) AS n
+        FROM postalytics.find_names_on_slots(piece_ids, account) AS n
     )
     SELECT ARRAY(SELECT DISTINCT u.id FROM found AS f CROSS JOIN LATERAL unnest(f.contact_ids) AS u (id)),
            ARRAY(SELECT DISTINCT u.email FROM found AS f CROSS JOIN LATERAL unnest(f.emails) AS u (email))
     INTO contact_ids, emails;
     contact_ids := ARRAY(SELECT unnest(contact_ids)
                          EXCEPT
-                         SELECT o FROM postalytics.other_contacts(contact_ids, account, COALESCE(piece_ids, '{}')) AS o);
+                         SELECT o FROM postalytics.find_other_contacts(contact_ids, account, COALESCE(piece_ids, '{}')) AS o);
 END
 $$;
 
-CREATE FUNCTION postalytics.slots_erase(
+CREATE FUNCTION postalytics.slots_erase_on_slots(
     piece_ids text[],
     piece_id text,
     account text,
@@ -287,10 +291,10 @@ AS $$
     RUN ON ALL;
     TARGET postalytics.erase_person;
 $$;
-COMMENT ON FUNCTION postalytics.slots_erase(text[], text, text, text[], text[], boolean) IS
+COMMENT ON FUNCTION postalytics.slots_erase_on_slots(text[], text, text, text[], text[], boolean) IS
     'internal: erase_person on the slots';
 
-CREATE FUNCTION postalytics.erase(
+CREATE FUNCTION postalytics.erase_on_slots(
     piece_ids text[],
     piece_id text,
     account text,
@@ -301,7 +305,7 @@ RETURNS TABLE (relation text, action text, affected bigint)
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
-COMMENT ON FUNCTION postalytics.erase(text[], text, text, text[], text[], boolean) IS
+COMMENT ON FUNCTION postalytics.erase_on_slots(text[], text, text, text[], text[], boolean) IS
     'internal: erase_person on the slots';
 
 CREATE OR REPLACE FUNCTION postalytics.erase_person(
@@ -316,14 +320,14 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT e.relation, e.action, sum(e.affected)::bigint
-    FROM postalytics.erase(piece_ids, piece_id, account, contact_ids, emails, anonymise) AS e
+    FROM postalytics.erase_on_slots(piece_ids, piece_id, account, contact_ids, emails, anonymise) AS e
     GROUP BY e.relation, e.action
     ORDER BY min(array_position('{postalytics.rejects,postalytics.production_errors}', e.relation)), e.relation
 $$;
 
 -- ---- maintenance ----
 
-CREATE FUNCTION postalytics.slots_maintain_slots()
+CREATE FUNCTION postalytics.slots_maintain_all()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plproxy
 AS $$
@@ -331,18 +335,18 @@ AS $$
     RUN ON ALL;
     TARGET postalytics.maintain;
 $$;
-COMMENT ON FUNCTION postalytics.slots_maintain_slots() IS
+COMMENT ON FUNCTION postalytics.slots_maintain_all() IS
     'internal: maintain on all slots';
 
-CREATE FUNCTION postalytics.maintain_slots()
+CREATE FUNCTION postalytics.maintain_all()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'postalytics_call_slots';
-COMMENT ON FUNCTION postalytics.maintain_slots() IS
+COMMENT ON FUNCTION postalytics.maintain_all() IS
     'internal: maintain on all slots';
 
--- Slots that lag take over the configuration first.
+-- Slots that lag get the configuration first.
 CREATE OR REPLACE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql
@@ -356,7 +360,7 @@ BEGIN
     FROM postalytics.cluster_configuration AS c;
     RETURN QUERY
     SELECT m.*
-    FROM postalytics.maintain_slots() AS m;
+    FROM postalytics.maintain_all() AS m;
 END
 $$;
 
@@ -374,7 +378,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.refuse_at_front() IS
-    'internal: trigger function that refuses rows which a slot would not derive anything from';
+    'internal: trigger function that refuses rows inserted into events and pieces at the front';
 
 CREATE TRIGGER refuse_at_front
 BEFORE INSERT ON postalytics.events

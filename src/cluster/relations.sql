@@ -10,8 +10,8 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- Replaces a table or view with an empty table that is partitioned by key, or, if key is
--- NULL, with a table from which foreign tables inherit.
+-- Replaces a table or view with an empty table that is partitioned by key, and keeps its
+-- columns and comments.  front.sql drops this function.
 CREATE FUNCTION postalytics.distribute(relation name, key text)
 RETURNS void
 LANGUAGE plpgsql
@@ -28,6 +28,7 @@ BEGIN
     EXECUTE format('CREATE TABLE postalytics.%I (LIKE postalytics.%I INCLUDING COMMENTS) %s',
                    relation, of_slot, 'PARTITION BY ' || key);
     EXECUTE format('COMMENT ON TABLE postalytics.%I IS %L', relation, comment);
+    -- A member of an extension cannot be dropped on its own.
     EXECUTE format('ALTER EXTENSION postalytics_cluster DROP %s postalytics.%I', kind, of_slot);
     EXECUTE format('DROP %s postalytics.%I', kind, of_slot);
 END
@@ -55,8 +56,7 @@ SELECT DISTINCT ON (c.campaign_id, c.account)
        c.name,
        c.named_on
 FROM postalytics.slots_campaigns AS c
-WHERE (SELECT postalytics.reads_all())
-   OR c.account = ANY ((SELECT postalytics.readable_accounts())::text[])
+WHERE postalytics.may_see(c.account, (SELECT postalytics.reads_all()), (SELECT postalytics.readable_accounts()))
 ORDER BY c.campaign_id, c.account, c.named_on DESC NULLS LAST, c.name COLLATE pg_catalog."C" DESC;
 COMMENT ON VIEW postalytics.campaigns IS
     'one row for each campaign that events name; for counts, see pieces';

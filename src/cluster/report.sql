@@ -28,6 +28,18 @@ BEGIN
 END
 $$;
 
+-- These tables have no policies, so that only the owner, and views of the owner, can read
+-- them, even after GRANT ... ON ALL TABLES.
+DO $$
+DECLARE
+    each name;
+BEGIN
+    FOR each IN SELECT d.parent FROM postalytics.distributed_relations() AS d WHERE d.parent LIKE 'slots\_%' LOOP
+        EXECUTE format('ALTER TABLE postalytics.%I ENABLE ROW LEVEL SECURITY', each);
+    END LOOP;
+END
+$$;
+
 -- Interpolates between the middles of the steps, as percentile_cont does between values.
 CREATE FUNCTION postalytics.percentile_of_steps(fraction double precision, hundredths integer[], pieces bigint[])
 RETURNS numeric
@@ -61,8 +73,7 @@ SELECT d.account,
        array_agg(d.hundredths) AS hundredths,
        array_agg(d.pieces) AS pieces
 FROM postalytics.slots_day_counts AS d
-WHERE (SELECT postalytics.reads_all())
-   OR d.account = ANY ((SELECT postalytics.readable_accounts())::text[])
+WHERE postalytics.may_see(d.account, (SELECT postalytics.reads_all()), (SELECT postalytics.readable_accounts()))
 GROUP BY d.account, d.campaign_id, d.measure;
 COMMENT ON VIEW postalytics.slots_days IS
     'internal: day_counts of all slots, as arguments of percentile_of_steps';
@@ -147,8 +158,7 @@ FROM (
 ) AS f
 LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (f.campaign_id, f.account)
 LEFT JOIN postalytics.slots_days AS d ON (d.measure, d.account, COALESCE(d.campaign_id, '')) = ('delivery', f.account, COALESCE(f.campaign_id, ''))
-WHERE (SELECT postalytics.reads_all())
-   OR f.account = ANY ((SELECT postalytics.readable_accounts())::text[]);
+WHERE postalytics.may_see(f.account, (SELECT postalytics.reads_all()), (SELECT postalytics.readable_accounts()));
 
 CREATE OR REPLACE VIEW postalytics.campaign_funnel_by_country
 WITH (security_invoker = false, security_barrier = true) AS
@@ -189,8 +199,7 @@ FROM (
     FROM postalytics.slots_campaign_funnel_by_country AS s
     GROUP BY s.account, s.campaign_id, s.country
 ) AS f
-WHERE (SELECT postalytics.reads_all())
-   OR f.account = ANY ((SELECT postalytics.readable_accounts())::text[]);
+WHERE postalytics.may_see(f.account, (SELECT postalytics.reads_all()), (SELECT postalytics.readable_accounts()));
 
 CREATE OR REPLACE VIEW postalytics.campaign_responses
 WITH (security_invoker = false, security_barrier = true) AS
@@ -222,8 +231,7 @@ FROM (
 ) AS r
 LEFT JOIN postalytics.campaigns AS c ON (c.campaign_id, c.account) = (r.campaign_id, r.account)
 LEFT JOIN postalytics.slots_days AS d ON (d.measure, d.account, COALESCE(d.campaign_id, '')) = ('visit', r.account, COALESCE(r.campaign_id, ''))
-WHERE (SELECT postalytics.reads_all())
-   OR r.account = ANY ((SELECT postalytics.readable_accounts())::text[]);
+WHERE postalytics.may_see(r.account, (SELECT postalytics.reads_all()), (SELECT postalytics.readable_accounts()));
 
 -- ---- reports with arguments ----
 
@@ -319,7 +327,8 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_stuck_pieces_by(interval, text, interval, text, jsonb) IS
     'internal: stuck_pieces_by of all slots';
 
--- The map has the keys and the values that stuck_pieces_by computes on a slot.
+-- The map has the keys and the values that stuck_pieces_by (piece_report.sql) computes on a
+-- slot.  The fraction and the minimum number of stays are the same as there.
 CREATE FUNCTION postalytics.usual_stays(of_campaign text, of_account text)
 RETURNS jsonb
 LANGUAGE sql
@@ -337,6 +346,8 @@ $$;
 COMMENT ON FUNCTION postalytics.usual_stays(text, text) IS
     'internal: the usual time of all slots by account, campaign and status';
 
+-- campaign can also be a drop, whose pieces can be in any campaign.  Then the stays of all
+-- campaigns are read.
 CREATE FUNCTION postalytics.slots_stuck_pieces(older_than interval, campaign text, younger_than interval, account text)
 RETURNS SETOF postalytics.stuck_piece
 LANGUAGE sql

@@ -7,11 +7,10 @@
  * calls a PL/Proxy function (proxy.sql).  A slot commits such a call at once, so the
  * front cannot take it back.
  *
- * PL/Proxy's own query_timeout is checked only when another connection has received
- * data, so a slot that stands still would never be given up.  And after an error with
- * SQLSTATE 57014, PL/Proxy sends a cancel request to the slots, for which libpq waits
- * without a limit.  Therefore, the limit on a call is a timeout of the server's kind
- * LOCK_TIMEOUT, whose SQLSTATE is another.
+ * PL/Proxy checks its query_timeout only when a connection receives data, so a call to a
+ * slot that hangs would never time out.  After an error with SQLSTATE 57014, PL/Proxy
+ * sends a cancel request to each slot, and libpq waits for its result without a limit.
+ * Therefore, a call is limited with the server's LOCK_TIMEOUT, which raises 55P03.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -41,17 +40,17 @@ void
 slots_init(void)
 {
 	DefineCustomIntVariable("postalytics_status.slot_timeout",
-							"Sets how long the front of a cluster waits for the answer of a slot.",
+							"Sets how long the front of a cluster waits for a slot to respond.",
 							"Other parameters limit the calls of workers and managers.",
 							&setting_slot_timeout, 60000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("postalytics_status.fetch_timeout",
-							"Sets how long fetch, ack, nack and next_due at the front of a cluster wait for the answer of a slot.",
+							"Sets how long fetch, ack, nack and next_due at the front of a cluster wait for a slot to respond.",
 							NULL,
 							&setting_fetch_timeout, 5000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("postalytics_status.command_timeout",
-							"Sets how long functions for managers at the front of a cluster wait for the answer of a slot.",
+							"Sets how long functions for managers at the front of a cluster wait for a slot to respond.",
 							NULL,
 							&setting_command_timeout, 3600000, 100, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
@@ -64,8 +63,6 @@ enum
 {
 	ATTR_SLOT = 1, ATTR_SLOTS, ATTR_CONNECTION
 };
-
-#define MAX_SLOTS	1024
 
 static int	known_slots;		/* number of rows */
 static int	all_slots;			/* number of slots in the cluster */
@@ -123,7 +120,8 @@ slot_name(int slot)
 
 /*
  * Raise error 0A000 in a transaction block, because ROLLBACK would not undo what a
- * function has done on the slots.
+ * function has done on the slots.  A call inside a function is not detected, unless it is
+ * in a subtransaction.
  */
 void
 check_no_block(const char *function)
@@ -139,7 +137,8 @@ check_no_block(const char *function)
 /*
  * Change an error that was raised during a call into one for the caller: remove what
  * PL/Proxy puts before the message of a slot, and give a failed connection and a
- * timeout the SQLSTATE 08006.
+ * timeout the SQLSTATE 08006.  PL/Proxy reports a failed connection as an internal error
+ * whose message contains "[database] PQfunction: ".
  */
 static void
 translate_error(ErrorData *error, bool timed_out)
@@ -152,15 +151,15 @@ translate_error(ErrorData *error, bool timed_out)
 	else if (timed_out)
 	{
 		error->sqlerrcode = ERRCODE_CONNECTION_FAILURE;
-		error->message = "a slot did not answer in time";
-		error->hint = "The slot may be overloaded or down; postalytics.cluster_health shows the state of each slot.";
+		error->message = "slot did not respond within the time limit";
+		error->hint = "The slot may be down or overloaded. Query postalytics.cluster_health to see the state of each slot.";
 	}
 	else if (error->sqlerrcode == ERRCODE_INTERNAL_ERROR && error->message != NULL &&
 			 (message = strstr(error->message, "] PQ")) != NULL)
 	{
 		error->sqlerrcode = ERRCODE_CONNECTION_FAILURE;
 		error->message = psprintf("could not reach a slot: %s", message + strlen("] "));
-		error->hint = "postalytics.cluster_health shows the state of each slot.";
+		error->hint = "Query postalytics.cluster_health to see the state of each slot.";
 	}
 	error->context = NULL;
 }

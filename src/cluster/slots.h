@@ -9,8 +9,12 @@
 
 #include "executor/spi.h"
 
+/* The maximum number of slots, as in slot.sql. */
+#define MAX_SLOTS		1024
+
 /*
- * Bits of an id below the number of the slot that assigned it; see slot.sql.
+ * Number of the low-order bits of an id that are not the number of its slot, as in
+ * first_id_of_slot (slot.sql).
  */
 #define SLOT_ID_BITS	43
 

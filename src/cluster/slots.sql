@@ -5,7 +5,7 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- Identifies this front to its slots, so that they take over the configuration of no other.
+-- Identifies this front to its slots, so that they apply the configuration of no other.
 -- The table is not dumped: a restored front is another one.
 CREATE TABLE postalytics.front (
     id uuid NOT NULL

@@ -2,10 +2,10 @@
  * split.c
  *		Splits the events of a call by slot.
  *
- * The front reads a call with the same reader as a slot does, and sends each event to
- * the slot of its piece, as it arrived.  A slot reads its events again.  An event that
- * is rejected goes to the slot of its piece, or, if the piece cannot be read, to the
- * slot of its text, and is rejected there.
+ * The front reads a call with the same code as a slot, and sends the text of each event,
+ * unchanged, to the slot of its piece.  A rejected event whose piece cannot be read goes
+ * to the slot that the hash of its text selects.  The slot reads the events again, and
+ * stores the rejects.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -109,9 +109,10 @@ split_batch(EventBatch *batch, int slots, int *count)
  * split_events(document json, account text DEFAULT NULL) returns setof
  *		(slot integer, payload json, events bigint, rejects bigint, reason text)
  *
- * Returns the events of a document, as ingest reads them, by slot.  account is as for
- * ingest.  NULL means no events.  Errors: 55000 if the cluster is not complete, 54000
- * and 54001 as for ingest.
+ * Returns a row for each slot to which ingest would send events.  account is the account
+ * of the events; privileges for it are not checked, because only the owner may call this.
+ * Rejects beyond setting max_rejects are not counted.  A NULL document has no events.
+ * Errors: 55000 if the cluster is not complete, 54000 and 54001 as for ingest.
  */
 Datum
 postalytics_split_events(PG_FUNCTION_ARGS)

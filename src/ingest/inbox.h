@@ -11,8 +11,9 @@
 #include "fmgr.h"
 
 /*
- * Stores a batch of rows of a statement, as the owner of the extension.  *stored is NULL
- * at the first call of a statement, and belongs to the function.
+ * Stores a batch of rows of a statement.  Called as the owner of the extension, once for
+ * each batch; is_last is true for the last one, which can be empty.  *stored is NULL at
+ * the first call of a statement, and then the function's own state.
  */
 typedef void (*StoreRows) (EventBatch *batch, void **stored, bool is_last);
 

@@ -93,11 +93,12 @@ postalytics_ingest(PG_FUNCTION_ARGS)
 /*
  * ingest_parts(payloads payloads, accounts text[], fixed boolean[]) returns ingest_result
  *
- * Ingests several payloads as a single call, for the front of a cluster.  The arrays
- * have the same length, and no NULLs.  If fixed is true, the account of the payload
- * takes precedence over accounts in the payload, even if it is ''.  Strict.  Locks and
- * errors are those of ingest, and 22P02 for a text that is not JSON.  Only the owner of
- * the extension may call this, so the accounts are not checked.
+ * Ingests several payloads as a single call, for the front of a cluster.  The caller
+ * must pass arrays of the same length without NULLs.  If fixed is true, the account takes
+ * precedence over accounts in the payload, even if it is ''.  Strict.  Only the owner of
+ * the extension may call this: the front has checked the accounts and the size of the
+ * call.  Locks: those of ingest.  Errors: 22P02 for a payload that is not JSON, and 54001,
+ * 25006 and 40001 as for ingest.
  */
 Datum
 postalytics_ingest_parts(PG_FUNCTION_ARGS)

@@ -1,7 +1,7 @@
 /*
  * copy_configuration.sql
- *		copy_configuration: takes over settings, names, syncs and bindings from the
- *		front of a cluster.
+ *		copy_configuration: applies the settings, names, syncs and bindings of the
+ *		front of a cluster to a slot.
  *
  * A document of the configuration is a JSON object with the members configuration,
  * field_names, status_names, syncs and bindings.  Each is an array of rows of the table
@@ -11,8 +11,8 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- Makes the syncs equal to those of a document.  previous is the document that was taken
--- over before, or NULL.  A new sync gets deliveries of stored events if it has since, in
+-- Makes the syncs equal to those of a document.  previous is the document that was
+-- applied before, or NULL.  A new sync gets deliveries of stored events if it has since, in
 -- the same transaction that creates it, unless only_check is true.
 CREATE FUNCTION postalytics.copy_syncs(document json, previous json, only_check boolean)
 RETURNS void
@@ -106,6 +106,7 @@ $$;
 COMMENT ON FUNCTION postalytics.copy_bindings(json) IS
     'internal: make the bindings of the roles that exist here equal to those of the front';
 
+-- Makes the settings and the names of fields and statuses equal to those of a document.
 CREATE FUNCTION postalytics.copy_names(document json)
 RETURNS void
 LANGUAGE plpgsql
@@ -141,10 +142,10 @@ $$;
 COMMENT ON FUNCTION postalytics.copy_names(json) IS
     'internal: make the settings and the names of fields and statuses equal to those of the front';
 
--- Makes this slot take over the configuration of a front, which calls this in add_slot.
--- take_over is needed if another front, or somebody here, has made syncs or bindings,
--- because the configuration of the front replaces them, and deliveries go with their sync.
--- Errors: 55000 without it.
+-- Makes this database a slot of the given front, whose add_slot calls this.  take_over must
+-- be true if the slot belongs to another front, or has syncs or bindings: those that the
+-- front does not have will be dropped, with their deliveries.  NULL means false.  Locks:
+-- the row of slot.  Errors: 55000 if take_over is needed.
 CREATE FUNCTION postalytics.claim_slot(front uuid, take_over boolean)
 RETURNS void
 LANGUAGE plpgsql
@@ -160,9 +161,9 @@ BEGIN
     IF present.front = claim_slot.front THEN
         RETURN;
     END IF;
-    IF NOT take_over AND (present.front IS NOT NULL
-                          OR EXISTS (SELECT FROM postalytics.syncs)
-                          OR EXISTS (SELECT FROM postalytics.bindings)) THEN
+    IF take_over IS NOT TRUE AND (present.front IS NOT NULL
+                                  OR EXISTS (SELECT FROM postalytics.syncs)
+                                  OR EXISTS (SELECT FROM postalytics.bindings)) THEN
         RAISE EXCEPTION 'slot % already has a configuration', present.slot
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'Its settings, names, syncs and bindings would be replaced by those of this front, and deliveries of other syncs deleted.',
@@ -175,10 +176,10 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.claim_slot(uuid, boolean) IS
-    'internal: make this slot take over the configuration of a front';
+    'internal: make this database a slot of a front';
 
--- The front first calls this with only_check on all slots, so that it changes either all
--- of them or none.  Returns 1.  Errors: 55000 if this database is not a slot of this
+-- The front first calls this with only_check on all slots, so that a configuration that one
+-- slot refuses changes none of them.  Returns 1.  Errors: 55000 if this database is not a slot of this
 -- front, and those of configure, create_sync, drop_sync and grant_read.
 CREATE FUNCTION postalytics.copy_configuration(front uuid, version bigint, document json, only_check boolean)
 RETURNS integer
@@ -218,4 +219,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_configuration(uuid, bigint, json, boolean) IS
-    'internal: take over the configuration of the front of a cluster, or only check that this is possible';
+    'internal: apply the configuration of the front of a cluster, or only check that this is possible';

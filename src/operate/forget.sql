@@ -420,8 +420,9 @@ $$;
 COMMENT ON FUNCTION postalytics.count_mentions(text, text[]) IS
     'internal: numbers of events, deliveries and pieces of an account, and of pauses of any sync, that contain an e-mail address';
 
--- Finds the pieces that match, and, if account is NULL, the accounts in which the person
--- exists.  Both are NULL if there are none.
+-- Finds the pieces of a person, and the accounts in which the person exists.  If account
+-- is NULL, all accounts are searched, also in rejects and production errors.  piece_ids is
+-- NULL if there are none; accounts is then NULL or empty.
 CREATE FUNCTION postalytics.find_person(
     contact_id text,
     email text,

@@ -5,8 +5,9 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- A slot must be empty at first, because its pieces and ids are those of one slot only.
--- A cluster of one slot has all pieces, so any database can join it.
+-- The database must be empty, because events that it already has could belong to other
+-- slots, and their ids are not in the range of the slot.  A cluster of one slot has all
+-- pieces and all ids, so any database can join it.
 --
 -- Locks: SHARE on events until the transaction ends.  Errors: 22004 for NULL, 22023 for
 -- numbers that are not allowed, 55000 if the database is another slot or is not empty,
@@ -19,7 +20,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     present postalytics.slot;
-    first_id CONSTANT bigint := slot::bigint << 43;
+    first_id CONSTANT bigint := postalytics.first_id_of_slot(slot);
 BEGIN
     IF slot IS NULL OR slots IS NULL THEN
         RAISE EXCEPTION 'slot and slots must not be NULL'
@@ -53,10 +54,11 @@ BEGIN
     DELETE FROM postalytics.slot;
     INSERT INTO postalytics.slot (slot, slots)
     VALUES (join_cluster.slot, join_cluster.slots);
-    IF slot > 0 THEN
-        PERFORM setval('postalytics.event_id_seq', first_id),
-                setval('postalytics.delivery_id_seq', first_id),
-                setval('postalytics.reject_id_seq', first_id);
+    -- The database may have been another slot before.
+    IF slots > 1 THEN
+        PERFORM setval('postalytics.event_id_seq', greatest(first_id, 1), slot > 0),
+                setval('postalytics.delivery_id_seq', greatest(first_id, 1), slot > 0),
+                setval('postalytics.reject_id_seq', greatest(first_id, 1), slot > 0);
     END IF;
     PERFORM postalytics.audit('join_cluster', NULL, NULL, format('slot %s of %s', slot, slots));
 END

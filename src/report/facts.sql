@@ -65,8 +65,9 @@ $$;
 COMMENT ON FUNCTION postalytics.late_after(postalytics.pieces) IS
     'end of the expected delivery day in the recipient''s time zone; NULL if no delivery date is known';
 
--- Scans that are missing are ignored: a piece has left a status once it has any later
--- status.
+-- Returns the earliest time of a later status, even if the piece never was at this one.
+-- For ReRouted, this is the time of the current status, if that is another.  NULL for
+-- ProcessedForDelivery, ReturnedToSender and responses.
 CREATE FUNCTION postalytics.left_at(piece postalytics.pieces, status postalytics.mail_status)
 RETURNS timestamptz
 LANGUAGE sql
@@ -94,4 +95,4 @@ SELECT CASE
        END
 $$;
 COMMENT ON FUNCTION postalytics.left_at(postalytics.pieces, postalytics.mail_status) IS
-    'internal: when a piece moved on from a status; NULL if it has not, or was not at it';
+    'internal: when a piece first had a status later than this one; NULL if it has none';

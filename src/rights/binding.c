@@ -304,8 +304,8 @@ postalytics_readable_accounts(PG_FUNCTION_ARGS)
 /*
  * may_see(value text, sees_all boolean, visible text[]) returns boolean
  *
- * Returns true if sees_all is true or visible contains the value.  A NULL counts as
- * false, and nothing can be learned from an error, because there is none.
+ * Returns true if sees_all is true or visible contains the value.  A NULL sees_all counts
+ * as false, and a NULL value or array as not visible.  LEAKPROOF: raises no errors.
  */
 Datum
 postalytics_may_see(PG_FUNCTION_ARGS)

@@ -58,9 +58,10 @@ AS 'MODULE_PATHNAME', 'postalytics_readable_accounts';
 COMMENT ON FUNCTION postalytics.readable_accounts() IS
     'the accounts to which the current user is bound as a reader';
 
--- Policies at the front of a cluster call this.  postgres_fdw sends conditions of policies
--- and of users to a slot in one WHERE clause, where the cheapest is evaluated first, so this
--- must be the cheapest: other conditions could show values in their errors.
+-- Policies at the front of a cluster call this.  postgres_fdw sends the conditions of
+-- policies and of the query to a slot in one WHERE clause, and the planner there evaluates
+-- cheaper conditions first.  The cost makes this the first, so that errors of other
+-- conditions cannot reveal rows of other accounts.
 CREATE FUNCTION postalytics.may_see(value text, sees_all boolean, visible text[])
 RETURNS boolean
 LANGUAGE c

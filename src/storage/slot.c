@@ -51,9 +51,10 @@ static TableCache slot_cache = {
 };
 
 /*
- * Return the slot of a piece, from 0 to slots - 1.  This is the remainder of the
- * partition that PARTITION BY HASH (piece_id) chooses with modulus slots, so that the
- * planner finds the slot of a piece among the partitions at the front of the cluster.
+ * Return the slot of a piece, from 0 to slots - 1.  length is in bytes, and slots is at
+ * least 1.  The result is the remainder that PARTITION BY HASH (piece_id) computes with
+ * modulus slots, so that the planner can prune the partitions at the front.  It depends
+ * on the encoding of the database.
  */
 int
 slot_of_piece(const char *piece, int length, int slots)
@@ -63,7 +64,10 @@ slot_of_piece(const char *piece, int length, int slots)
 	return hash_combine64(0, hash) % slots;
 }
 
-/* Return the slot that this database is. */
+/*
+ * Return the slot that this database is.  Its member slots is 0 if the database is not
+ * in a cluster.
+ */
 Slot
 own_slot(void)
 {

@@ -9,8 +9,6 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- The ids of a slot begin at slot << 43, so that the ids of up to 1024 slots are below
--- 2^53 and can be read as numbers in every language.
 CREATE TABLE postalytics.slot (
     slot integer NOT NULL,
     slots integer NOT NULL
@@ -20,16 +18,17 @@ CREATE TABLE postalytics.slot (
     configuration json,
     CHECK (slot >= 0 AND slot < slots)
 );
+-- There is at most one row.
 CREATE UNIQUE INDEX slot_single_row ON postalytics.slot ((true));
 -- A table without a primary key needs this if it is in a publication of all tables.
 ALTER TABLE postalytics.slot REPLICA IDENTITY FULL;
 COMMENT ON TABLE postalytics.slot IS
-    'the slot that this database is in a cluster; no row if it is not in a cluster; see join_cluster';
+    'which slot of a cluster this database is; empty if it is in no cluster; see join_cluster';
 COMMENT ON COLUMN postalytics.slot.slot IS 'number of the slot, from 0 to slots - 1';
 COMMENT ON COLUMN postalytics.slot.slots IS 'number of slots in the cluster';
-COMMENT ON COLUMN postalytics.slot.front IS 'the front whose configuration this slot takes over; NULL before add_slot is called at the front';
-COMMENT ON COLUMN postalytics.slot.configuration_version IS 'version of the configuration that this slot has taken over';
-COMMENT ON COLUMN postalytics.slot.configuration IS 'internal: the configuration that this slot has taken over';
+COMMENT ON COLUMN postalytics.slot.front IS 'the front whose configuration this slot applies; NULL until add_slot is called at the front';
+COMMENT ON COLUMN postalytics.slot.configuration_version IS 'version of the configuration that this slot has applied';
+COMMENT ON COLUMN postalytics.slot.configuration IS 'internal: the configuration that this slot has applied';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.slot', '');
 
@@ -38,6 +37,16 @@ AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slot
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.slot ENABLE ALWAYS TRIGGER configuration_changed;
+
+-- The ids of a slot begin here, so that the ids of 1024 slots are below 2^53 and can be
+-- read as numbers in every language.  front_queue.c finds the slot of an id in this way.
+CREATE FUNCTION postalytics.first_id_of_slot(slot integer)
+RETURNS bigint
+LANGUAGE sql
+IMMUTABLE STRICT PARALLEL SAFE
+RETURN slot::bigint OPERATOR(pg_catalog.<<) 43;
+COMMENT ON FUNCTION postalytics.first_id_of_slot(integer) IS
+    'internal: the lower end of the range of ids that a slot assigns';
 
 CREATE FUNCTION postalytics.slot_of(piece_id text, slots integer)
 RETURNS integer

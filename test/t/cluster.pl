@@ -27,7 +27,6 @@ if ($front->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions 
 
 my $slots = 4;
 my @slot = map { PostgreSQL::Test::Cluster->new("slot$_") } 0 .. $slots - 1;
-my $me = getpwuid($<);
 for my $node (@slot)
 {
 	$node->init;
@@ -67,7 +66,7 @@ $slot[$_]->safe_psql('postgres', "SELECT postalytics.join_cluster(slot => $_, sl
 is($slot[2]->safe_psql('postgres', 'SELECT postalytics.join_cluster(2, 4); SELECT slot, slots FROM postalytics.slot'), "\n2|4", 'joining again changes nothing');
 like(fails($front, "SELECT postalytics.add_slot(1, '" . place($slot[0]) . "')"), qr/is slot 0, not slot 1/, 'the wrong slot');
 like(fails($front, "SELECT postalytics.add_slot(0, 'postgresql://host/db')"), qr/invalid connection string/, 'not a list of parameters');
-like(fails($front, "SELECT postalytics.add_slot(0, 'host=" . $slot[0]->host . " port=1 dbname=postgres')"), qr/could not reach a slot/, 'nobody there');
+like(fails($front, "SELECT postalytics.add_slot(0, 'host=" . $slot[0]->host . " port=1 dbname=postgres')"), qr/could not reach a slot/, 'nobody listens there');
 for my $n (0 .. $slots - 1)
 {
 	sql("SELECT postalytics.add_slot($n, '" . place($slot[$n]) . "')");
@@ -181,7 +180,7 @@ sub compare
 	is(scalar(@here), scalar(@there), "$title: campaigns with medians");
 	my @far = grep { my ($h, $t) = ($here[$_], $there[$_]); grep { ($h->[$_] eq '') != ($t->[$_] eq '') || abs(($h->[$_] || 0) - ($t->[$_] || 0)) > 0.1001 } 1, 2 } 0 .. $#here;
 	is(join(', ', map { "@{$here[$_]} and @{$there[$_]}" } @far), '', "$title: medians and percentiles differ by no more than 0.1 days");
-	# The usual time is a percentile, so a piece that is stuck since just then can be missing.
+	# The usual time is computed from rounded durations, so pieces that are close to it can differ.
 	my $stuck = "SELECT piece_id || ' of ' || account FROM postalytics.stuck_pieces(younger_than => NULL)";
 	my %here = map { $_ => 1 } split /\n/, sql($stuck);
 	my @missing = grep { !delete $here{$_} } split /\n/, one($stuck);
@@ -242,18 +241,19 @@ my $call = 'SELECT inserted + duplicates FROM postalytics.ingest(' . quoted('[' 
 $slot[2]->stop('immediate');
 my $error = fails($front, "\\set VERBOSITY verbose\n$call");
 like($error, qr/08006: could not store the events of slot 2 \(host=.*\).*The events of all other slots are stored.*Repeat the whole call/s, 'ingest names the slot that is down');
-unlike($error, qr/PL\/Proxy function/, 'in plain words');
+unlike($error, qr/PL\/Proxy function/, 'without a word of PL/Proxy');
 is(sql('SELECT string_agg(slot::text, \',\') FROM postalytics.cluster_health WHERE NOT reachable AND last_error IS NOT NULL'), '2', 'cluster_health');
+is(sql("SELECT string_agg((labels ->> 'slot') || ' ' || value, ', ' ORDER BY labels ->> 'slot') FROM postalytics.metrics WHERE name = 'slot_reachable'"), '0 1, 1 1, 2 0, 3 1', 'metrics show it');
 like(fails($front, "SELECT postalytics.configure('history', '5 days')"), qr/could not reach a slot/, 'the configuration cannot be changed');
 is(sql("SELECT postalytics.setting('history')"), $slot[0]->safe_psql('postgres', "SELECT postalytics.setting('history')"), 'and is not changed anywhere');
 my $fetch = "SELECT count(*) FROM postalytics.fetch('all', 20);\n";
 my ($result, $out, $err) = $front->psql('postgres', $fetch x 5);
 is($out, join("\n", (20) x 5), 'fetch goes on with the other slots');
-like($err, qr/WARNING.*slot 2 \(.*\) is left out/, 'with a warning');
+like($err, qr/WARNING.*skipping slot 2 \(/, 'with a warning');
 is(() = $err =~ /WARNING/g, 1, 'which is not repeated for each call');
 $slot[2]->start;
 is(sql($call), scalar(@pieces), 'the repeated call stores the rest');
-is(sql('SELECT count(*) FROM postalytics.events'), $events + @pieces, 'nothing is lost, nothing doubled');
+is(sql('SELECT count(*) FROM postalytics.events'), $events + @pieces, 'each event is stored exactly once');
 sql("SELECT postalytics.configure('history', '5 days')");
 is($slot[2]->safe_psql('postgres', "SELECT postalytics.setting('history')"), '5 days', 'the slot takes part again');
 
@@ -266,8 +266,6 @@ my @writers = map {
 } 1 .. 6;
 $_->{run}->finish for @writers;
 is(join('', map { ${ $_->{err} } } @writers), '', 'six writers with overlapping calls have no error');
-is(sql("SELECT count(*), count(DISTINCT piece_id) FROM postalytics.events WHERE piece_id::int BETWEEN 2300 AND 2480 AND piece_id ~ '^[0-9]+\$'"), '181|181', 'and store each event once')
-  if sql("SELECT count(*) FROM postalytics.events WHERE piece_id !~ '^[0-9]+\$'") eq '0';
 is(sql("SELECT count(*), count(DISTINCT piece_id) FROM postalytics.events WHERE piece_id ~ '^2[34]\\d\\d\$' AND account = '' AND status = 'Mailed' AND occurred_at < '2026-09-05'"), '181|181', 'each event is stored once');
 is(sql('SELECT count(DISTINCT event_id) - count(*) FROM postalytics.events'), '0', 'ids are unique in the cluster');
 
@@ -288,7 +286,7 @@ is(as('reader', "SELECT string_agg(DISTINCT account, ',') FROM postalytics.stuck
 is(as('reader', "SELECT count(*) > 0 FROM postalytics.journey('1')"), as('reader', "SELECT count(*) > 0 FROM postalytics.pieces WHERE piece_id = '1'"), 'journey');
 like(fails($front, $_, extra_params => [ '-U', 'reader' ]), qr/permission denied/, "refused: $_")
   for 'SELECT * FROM postalytics_slots.pieces_slot_0', 'SELECT * FROM postalytics.slots_campaign_funnel', "SELECT postalytics.slots_funnel('c1', now(), NULL)",
-  "SELECT * FROM postalytics.slots_days", "SELECT postalytics.ask_metrics()", "SELECT postalytics.copy_to_slots()";
+  "SELECT * FROM postalytics.slots_days", "SELECT postalytics.query_metrics(0)", "SELECT postalytics.copy_to_slots()";
 sql(q{GRANT SELECT ON ALL TABLES IN SCHEMA postalytics TO reader});
 is(as('reader', $_), '0', "not even after a GRANT: $_")
   for 'SELECT count(*) FROM postalytics.slots_campaign_funnel', "SELECT count(*) FROM postalytics.slots_days WHERE account <> 'a'", 'SELECT count(*) FROM postalytics.slots_sync_health';
@@ -303,7 +301,7 @@ my $planted = 'SET search_path = evil, pg_catalog; ';
 is(as('reader', "${planted}SELECT count(*) > 0 FROM $_"), 't', "nothing planted is called: $_")
   for "postalytics.read_funnel('c1', 'infinity', NULL)", 'postalytics.responses_by_day', "postalytics.read_stuck_pieces('1 day', NULL, NULL, NULL)", 'postalytics.campaign_funnel';
 is(sql(q{SELECT string_agg(p.proname, ', ' ORDER BY p.proname) FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang
-	WHERE p.pronamespace = 'postalytics'::regnamespace AND l.lanname = 'c' AND p.prosrc ~ '^postalytics_(front|call|read|ask)_' AND p.proconfig IS NULL}), '', 'each function that acts as the owner has its own search_path');
+	WHERE p.pronamespace = 'postalytics'::regnamespace AND l.lanname = 'c' AND p.prosrc ~ '^postalytics_(front|call|read|query)_' AND p.proconfig IS NULL}), '', 'each function that acts as the owner has its own search_path');
 
 # A condition of the user that fails does not show values of other accounts, whatever the
 # number of the reader's own accounts.
@@ -377,7 +375,7 @@ is(sql("SELECT count(*) FROM postalytics.fetch('limited', 100)"), '4', 'max_leas
 like(fails($front, "SELECT postalytics.create_sync('too few', max_leased => 3)"), qr/must be at least the number of slots, 4/, 'a limit that cannot be shared');
 is(sql("SELECT count(*) FROM postalytics.syncs WHERE name = 'too few'"), '0', 'is refused as a whole');
 
-# A slot that stands still delays a fetch by its timeout, and no longer.
+# A slot that hangs delays a fetch by its timeout, and no longer.
 my @pids = split /\n/, $slot[1]->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
 my $postmaster = (split /\n/, slurp_file($slot[1]->data_dir . '/postmaster.pid'))[0];
 kill 'STOP', $postmaster, @pids;
@@ -385,10 +383,10 @@ kill 'STOP', $postmaster, @pids;
 my $reachable = sql('SELECT string_agg(reachable::text, \',\' ORDER BY slot) FROM postalytics.cluster_health');
 my ($r2, $o2, $e2) = $front->psql('postgres', "SET postalytics_status.command_timeout = '1s';\n\\set VERBOSITY verbose\nSELECT postalytics.replay_sync('all', '2026-01-01')", timeout => 120);
 kill 'CONT', $postmaster, @pids;
-is($out, join("\n", (20) x 4), 'a slot stands still, and fetch goes on');
-like($err, qr/WARNING.*slot 1 .*did not answer in time/, 'with a warning');
-is($reachable, 'true,false,true,true', 'cluster_health says so');
-like($e2, qr/08006: a slot did not answer in time/, 'other calls end with an error');
+is($out, join("\n", (20) x 4), 'a slot hangs, and fetch goes on');
+like($err, qr/WARNING.*skipping slot 1 .*did not respond within the time limit/, 'with a warning');
+is($reachable, 'true,false,true,true', 'cluster_health shows that it is not reachable');
+like($e2, qr/08006: slot did not respond within the time limit/, 'other calls end with an error');
 
 # ---- managers ----
 
@@ -427,12 +425,12 @@ is(sql('SELECT count(*) > 0 FROM postalytics.maintain()'), 't', 'maintain');
 sql('CREATE ROLE everything; GRANT pg_read_all_data TO everything');
 like(sql('SELECT string_agg(finding, \' \') FROM postalytics.check_setup()'), qr/Role everything can read the foreign tables/, 'check_setup lists roles that can read the foreign tables');
 sql('DROP ROLE everything');
-is(sql("SELECT string_agg(finding, ', ') FROM postalytics.check_setup() WHERE severity <> 'notice'"), '', 'check_setup has nothing to complain about');
+is(sql("SELECT string_agg(finding, ', ') FROM postalytics.check_setup() WHERE severity <> 'notice'"), '', 'check_setup reports no warnings');
 
 # A slot that lags takes over the configuration later.
 $slot[3]->safe_psql('postgres', 'UPDATE postalytics.slot SET configuration_version = configuration_version - 1');
 is(sql("SELECT slot, lag > '0' FROM postalytics.cluster_health WHERE lag <> '0'"), '3|t', 'cluster_health shows a slot that lags');
-like(sql("SELECT string_agg(finding, ', ') FROM postalytics.check_setup()"), qr/Slot 3 has not taken over/, 'and check_setup');
+like(sql("SELECT string_agg(finding, ', ') FROM postalytics.check_setup()"), qr/Slot 3 does not have the latest configuration/, 'and check_setup');
 sql('SELECT FROM postalytics.maintain()');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag <> '0'"), '0', 'maintain copies it');
 
@@ -469,7 +467,7 @@ my $client = IPC::Run::start([ 'bash', '-c', q{
 	done}, 'client', $folder ], init => sub { $ENV{PGHOST} = $front->host; $ENV{PGPORT} = $front->port; $ENV{PGDATABASE} = 'postgres' });
 sub stored { return -e "$folder/stored" ? slurp_file("$folder/stored") + 0 : 0 }
 # Wait until the client has stored so many events.
-sub wait_for { my ($count) = @_; for (1 .. 1800) { return if stored() >= $count; select(undef, undef, undef, 0.1) } die 'the client stands still' }
+sub wait_for { my ($count) = @_; for (1 .. 1800) { return if stored() >= $count; select(undef, undef, undef, 0.1) } die 'the client stores nothing more' }
 wait_for(30);
 my $dump = "$folder/slot1";
 # Nobody may write to the slot from here on.
@@ -487,12 +485,12 @@ append_to_file("$folder/stop", '');
 $client->finish;
 like(slurp_file("$folder/errors"), qr/could not store the events of slot 1 .*cannot execute INSERT in a read-only transaction/, 'writes to the slot that moves are refused');
 my $n = stored();
-is(sql('SELECT count(*) FROM postalytics.events') - $before, $n, 'nothing is lost, nothing doubled');
+is(sql('SELECT count(*) FROM postalytics.events') - $before, $n, 'each event is stored exactly once');
 is(sql("SELECT count(DISTINCT piece_id) FROM postalytics.events WHERE piece_id LIKE 'moving%'"), $n, 'each event of the client is stored');
 is(sql('SELECT count(DISTINCT event_id) - count(*) FROM postalytics.events'), '0', 'ids are unique after the restore');
 is($new->safe_psql('postgres', 'SELECT slot, slots FROM postalytics.slot'), '1|4', 'it is the same slot');
 is(sql("SELECT count(*) FROM postalytics.fetch('all', 10000) AS f WHERE f.delivery_id >> 43 = 1") > 0, 1, 'and its deliveries are fetched');
-is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'"), '4', 'the cluster is well');
+is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'"), '4', 'all slots are reachable and up to date');
 
 # ---- a slot fails over to its standby ----
 

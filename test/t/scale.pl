@@ -15,7 +15,7 @@ if ($node->safe_psql('postgres', "SELECT count(*) FROM pg_available_extensions W
 	plan skip_all => 'there is no PL/Proxy for this server';
 }
 
-# The page's role and host.  The password is needed.
+# The page's role must give its password.
 my $me = $node->safe_psql('postgres', 'SELECT current_user');
 my $hba = $node->data_dir . '/pg_hba.conf';
 my $rules = slurp_file($hba);
@@ -74,12 +74,14 @@ $node->safe_psql('crm', q{CREATE ROLE reader LOGIN; SELECT postalytics.grant_rea
 is($node->safe_psql('crm', 'SELECT count(*), min(account) FROM postalytics.pieces', extra_params => [ '-U', 'reader' ]), '500|client', 'a bound role reads');
 is($node->safe_psql('crm', q{SELECT count(*) FROM pg_user_mappings WHERE umoptions IS NOT NULL}, extra_params => [ '-U', 'reader' ]), '0', 'and sees no password');
 
-# The page describes all that only the front has.
+# The page describes all that only the front has, or lacks.
 my $public = q{SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'postalytics'::regnamespace AND COALESCE(obj_description(p.oid, 'pg_proc'), '') NOT LIKE 'internal:%'
-	UNION SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = 'postalytics'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND COALESCE(obj_description(c.oid, 'pg_class'), '') NOT LIKE 'internal:%'};
+	UNION SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = 'postalytics'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition AND COALESCE(obj_description(c.oid, 'pg_class'), '') NOT LIKE 'internal:%'};
 my %known = map { $_ => 1 } split /\n/, $node->safe_psql('old_crm', $public);
 my @own = grep { !$known{$_} } split /\n/, $node->safe_psql('crm', $public);
 is(join(' ', sort @own), 'add_slot cluster_health slots split_events', 'what only the front has');
+my %front = map { $_ => 1 } split /\n/, $node->safe_psql('crm', $public);
+is(join(' ', sort grep { !$front{$_} } keys %known), 'join_cluster retired_months slot', 'what the front lacks');
 like($text, qr/^- `$_\b/m, "the page describes $_") for @own;
 for (split /\n/, $node->safe_psql('crm', q{SELECT '| `' || attname || '` | `' || format_type(atttypid, atttypmod) || '` |' FROM pg_attribute WHERE attrelid = 'postalytics.cluster_health'::regclass AND attnum > 0}))
 {
