@@ -168,7 +168,8 @@ COMMENT ON COLUMN postalytics.stuck_piece.usual IS 'limit that was exceeded: old
 -- campaign that have moved on from the status, if there are at least 20 such pieces.
 -- It is computed only for statuses at which pieces are waiting.  These times are looked
 -- up in a map, because the plan of a join would depend on an estimate of the number of
--- stuck pieces.
+-- stuck pieces.  The front of a cluster passes this map, which it computes for all slots in
+-- the same way (usual_stays in cluster/report.sql).
 CREATE FUNCTION postalytics.stuck_pieces_by(older_than interval, campaign text, younger_than interval, account text, usual jsonb)
 RETURNS SETOF postalytics.stuck_piece
 LANGUAGE sql
