@@ -23,6 +23,8 @@ COMMENT ON TABLE postalytics.cluster_configuration IS
 COMMENT ON COLUMN postalytics.cluster_configuration.version IS 'time of the change, in microseconds since 1970';
 COMMENT ON COLUMN postalytics.cluster_configuration.document IS 'the configuration, as copy_configuration expects it';
 
+ALTER TABLE postalytics.cluster_configuration ENABLE ROW LEVEL SECURITY;
+
 -- When each sync was created, and the argument since of create_sync.
 CREATE TABLE postalytics.sync_starts (
     sync text NOT NULL PRIMARY KEY,
@@ -35,12 +37,13 @@ COMMENT ON COLUMN postalytics.sync_starts.sync IS 'name of the sync';
 COMMENT ON COLUMN postalytics.sync_starts.created_at IS 'when it was created';
 COMMENT ON COLUMN postalytics.sync_starts.since IS 'argument since of create_sync';
 SELECT pg_catalog.pg_extension_config_dump('postalytics.sync_starts', '');
+ALTER TABLE postalytics.sync_starts ENABLE ROW LEVEL SECURITY;
 
 -- The limits rate and max_leased apply to all slots together, so each slot gets an equal
 -- share, rounded down for max_leased.  If the rate is lower than the number of slots, a
--- slot gets one delivery in a longer period, of at most 31 days, the maximum of per.
--- Limits that are NULL stay NULL.  Errors: 22023 if max_leased is less than the number of
--- slots.
+-- slot gets one delivery in a longer period.  Limits that are NULL stay NULL.  Errors: 22023
+-- if max_leased is less than the number of slots, or the longer period exceeds 31 days, the
+-- maximum of per.
 CREATE FUNCTION postalytics.share_of_sync(sync postalytics.syncs, slots integer)
 RETURNS postalytics.syncs
 LANGUAGE plpgsql
@@ -58,7 +61,12 @@ BEGIN
     share.max_leased := sync.max_leased / slots;
     IF sync.rate IS NOT NULL THEN
         share.rate := greatest(sync.rate / slots, 1);
-        share.per := least(sync.per * (share.rate::double precision * slots / sync.rate), '31 days'::interval);
+        share.per := greatest(sync.per * (share.rate::double precision * slots / sync.rate), '1 millisecond'::interval);
+        IF share.per > '31 days' THEN
+            RAISE EXCEPTION 'rate of sync "%" is too low for % slots', sync.name, slots
+                USING ERRCODE = 'invalid_parameter_value',
+                      DETAIL = 'Each slot leases one delivery in its share of the period, which must not be longer than 31 days.';
+        END IF;
     END IF;
     RETURN share;
 END

@@ -77,13 +77,14 @@ $$;
 COMMENT ON FUNCTION postalytics.connection_string(text[]) IS
     'internal: the connection string with these options, each as name=value';
 
-CREATE FUNCTION postalytics.slots_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text, OUT encoding text)
+CREATE FUNCTION postalytics.slots_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text, OUT encoding text, OUT datestyle text, OUT statement_timeout text)
 RETURNS SETOF record
 LANGUAGE plproxy
 AS $$
     CONNECT connection;
     SELECT s.slot, s.slots, x.extversion::text AS version, pg_catalog.current_database()::text AS database,
-           pg_catalog.getdatabaseencoding()::text AS encoding
+           pg_catalog.getdatabaseencoding()::text AS encoding, pg_catalog.current_setting('datestyle') AS datestyle,
+           pg_catalog.current_setting('statement_timeout') AS statement_timeout
     FROM pg_catalog.pg_extension AS x
     LEFT JOIN postalytics.slot AS s ON true
     WHERE x.extname = 'postalytics_status';
@@ -91,7 +92,7 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_identity(text) IS
     'internal: the slot to which a connection string leads';
 
-CREATE FUNCTION postalytics.query_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text, OUT encoding text)
+CREATE FUNCTION postalytics.query_identity(connection text, OUT slot integer, OUT slots integer, OUT version text, OUT database text, OUT encoding text, OUT datestyle text, OUT statement_timeout text)
 RETURNS SETOF record
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -245,11 +246,17 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Use SET ROLE.';
     END IF;
-    SELECT i.*
-    INTO found
-    FROM postalytics.query_identity(conninfo) AS i;
+    BEGIN
+        SELECT i.*
+        INTO found
+        FROM postalytics.query_identity(conninfo) AS i;
+    EXCEPTION
+        WHEN undefined_table THEN
+            SELECT NULL::integer AS slot    -- the database does not have the extension
+            INTO found;
+    END;
     IF found.slot IS NULL THEN
-        RAISE EXCEPTION 'database "%" is not a slot of a cluster', COALESCE(found.database, connection)
+        RAISE EXCEPTION 'the database of the connection is not a slot of a cluster'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Create extension postalytics_status in it, and call join_cluster.';
     END IF;
@@ -262,6 +269,13 @@ BEGIN
                         (SELECT max(s.slots) FROM postalytics.slots AS s)
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    -- PL/Proxy reads results as text, and does not notice that a slot has canceled a call.
+    IF found.datestyle NOT LIKE 'ISO%' OR found.statement_timeout <> '0' THEN
+        RAISE EXCEPTION 'database "%" has datestyle "%" and statement_timeout "%" for role "%"', found.database, found.datestyle,
+                        found.statement_timeout, role
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('In the database of the slot: ALTER ROLE %I SET datestyle = ''ISO''; ALTER ROLE %I SET statement_timeout = 0.', role, role);
+    END IF;
     -- The slot of a piece is a hash of the bytes of its id.
     IF found.encoding <> getdatabaseencoding() THEN
         RAISE EXCEPTION 'database "%" has encoding %, but the front has %', found.database, found.encoding, getdatabaseencoding()
@@ -272,6 +286,7 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Update the extension in the database or at the front; both need the same major version.';
     END IF;
+    PERFORM postalytics.identify_front();
     PERFORM FROM postalytics.query_claim(conninfo, postalytics.front_id(), take_over);
     PERFORM postalytics.set_server('postalytics_slot_' || slot, 'postgres_fdw',
                                    ARRAY(SELECT split_part(p.option, '=', 1) FROM unnest(options) AS p (option)) || '{async_capable,fetch_size,extensions}',

@@ -284,20 +284,39 @@ typedef struct Round
 	ErrorData  *error;			/* the last error */
 }			Round;
 
-/* Skip a slot for a while, with a warning. */
+/* Raise a warning.  If the slot did not respond, skip it for a while. */
 static void
-skip_slot(int slot, const ErrorData *error)
+report_failure(int slot, const ErrorData *error)
 {
-	skipped_until[slot] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SKIP_TIME);
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("skipping slot %s for %d seconds: %s", slot_name(slot), SKIP_TIME / 1000, error->message)));
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_CONNECTION_EXCEPTION)
+	{
+		skipped_until[slot] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SKIP_TIME);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("skipping slot %s for %d seconds: %s", slot_name(slot), SKIP_TIME / 1000, error->message)));
+	}
+	else
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not fetch from slot %s: %s", slot_name(slot), error->message)));
+}
+
+/* True if each slot is being skipped. */
+static bool
+all_skipped(int slots)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int slot = 0; slot < slots; slot++)
+		if (skipped_until[slot] <= now)
+			return false;
+	return true;
 }
 
 /*
  * Fetch up to batch deliveries from a slot, and add them to the result.  If the slot
- * fails, for whatever reason, it is skipped for a while: other slots may have leased
- * deliveries, which an error would lose until their leases expire.
+ * fails, that is only a warning: other slots may have leased deliveries, which an error
+ * would lose until their leases expire.
  */
 static void
 fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
@@ -313,8 +332,6 @@ fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
 	SavedUser	caller;
 	ErrorData  *error;
 
-	if (skipped_until[slot] > GetCurrentTimestamp())
-		return;
 	caller = switch_to_owner();
 	SPI_connect();
 	error = slots_try(fetch_query, N_FETCH, types, values, NULL, setting_fetch_timeout);
@@ -329,7 +346,7 @@ fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
 	{
 		round->failed++;
 		round->error = error;
-		skip_slot(slot, error);
+		report_failure(slot, error);
 	}
 	SPI_finish();
 	restore_user(caller);
@@ -348,11 +365,14 @@ fetch_round(FunctionCallInfo fcinfo, int batch)
 
 	if (next_slot < 0)			/* sessions begin with different slots */
 		next_slot = pg_prng_uint64_range(&pg_global_prng_state, 0, slots - 1);
+	if (all_skipped(slots))		/* better than to return nothing silently */
+		memset(skipped_until, 0, sizeof(skipped_until));
 	for (int i = 0; i < slots && round.count < batch; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		next_slot = (next_slot + 1) % slots;
-		fetch_from(fcinfo, next_slot, batch - round.count, &round);
+		if (skipped_until[next_slot] <= GetCurrentTimestamp())
+			fetch_from(fcinfo, next_slot, batch - round.count, &round);
 	}
 	if (round.failed == slots)
 		ReThrowError(round.error);

@@ -7,13 +7,14 @@
 
 -- Counts the events if they take up less than 100 MB, because the estimate in pg_class is
 -- inaccurate for small tables.
-CREATE FUNCTION postalytics.slots_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
+CREATE FUNCTION postalytics.slots_state(slot integer, OUT version text, OUT front uuid, OUT configuration_version bigint, OUT events bigint)
 RETURNS SETOF record
 LANGUAGE plproxy
 AS $$
     CLUSTER 'postalytics';
     RUN ON slot;
     SELECT x.extversion::text AS version,
+           s.front,
            s.configuration_version,
            CASE
                WHEN t.size < 100 * 1024 * 1024 THEN (SELECT count(*) FROM postalytics.events)
@@ -30,7 +31,7 @@ $$;
 COMMENT ON FUNCTION postalytics.slots_state(integer) IS
     'internal: state of a slot';
 
-CREATE FUNCTION postalytics.query_state(slot integer, OUT version text, OUT configuration_version bigint, OUT events bigint)
+CREATE FUNCTION postalytics.query_state(slot integer, OUT version text, OUT front uuid, OUT configuration_version bigint, OUT events bigint)
 RETURNS SETOF record
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -71,6 +72,9 @@ BEGIN
                    END
             INTO lag
             FROM postalytics.cluster_configuration AS c;
+            IF state.front IS DISTINCT FROM postalytics.front_id() THEN
+                last_error := 'the slot belongs to another front';
+            END IF;
         EXCEPTION
             WHEN OTHERS THEN
                 reachable := false;
@@ -101,7 +105,7 @@ COMMENT ON COLUMN postalytics.cluster_health.reachable IS 'true if the slot resp
 COMMENT ON COLUMN postalytics.cluster_health.version IS 'version of postalytics_status on the slot';
 COMMENT ON COLUMN postalytics.cluster_health.events IS 'number of events on the slot; an estimate if they take up more than 100 MB';
 COMMENT ON COLUMN postalytics.cluster_health.lag IS 'time since the latest change of the configuration, if the slot has not applied it; otherwise 0; NULL if the slot is not reachable';
-COMMENT ON COLUMN postalytics.cluster_health.last_error IS 'why the slot is not reachable; NULL if it is';
+COMMENT ON COLUMN postalytics.cluster_health.last_error IS 'why the slot is not reachable, or that it belongs to another front; otherwise NULL';
 
 -- ---- metrics and checks ----
 
@@ -189,17 +193,18 @@ RETURNS SETOF postalytics.setup_finding
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN h.reachable THEN 'warning' ELSE 'error' END, 'slot',
+    SELECT CASE WHEN h.last_error IS NULL THEN 'warning' ELSE 'error' END, 'slot',
            CASE
-               WHEN h.reachable THEN format('Slot %s does not have the latest configuration.', h.slot)
-               ELSE format('Slot %s cannot be reached: %s', h.slot, h.last_error)
+               WHEN h.last_error IS NULL THEN format('Slot %s does not have the latest configuration.', h.slot)
+               ELSE format('Slot %s: %s.', h.slot, rtrim(h.last_error, E'.\n'))
            END,
            CASE
-               WHEN h.reachable THEN 'SELECT postalytics.maintain();'
+               WHEN h.last_error IS NULL THEN 'SELECT postalytics.maintain();'
+               WHEN h.reachable THEN 'Drop this front, or call add_slot with take_over => true.'
                ELSE 'Start its server, or call add_slot with its new connection string.'
            END
     FROM postalytics.cluster_health AS h
-    WHERE NOT h.reachable
+    WHERE h.last_error IS NOT NULL
        OR h.lag <> '0'
     UNION ALL
     SELECT 'warning', 'pg_read_all_data',

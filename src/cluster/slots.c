@@ -30,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timeout.h"
+#include "utils/timestamp.h"
 
 int			setting_slot_timeout;
 int			setting_fetch_timeout;
@@ -134,41 +135,109 @@ check_no_block(const char *function)
 				 errhint("Call it in a statement of its own.")));
 }
 
+/* Return the text behind a prefix, or the whole text if it does not begin with it. */
+static char *
+without_prefix(char *text, const char *prefix)
+{
+	if (text !=NULL && strncmp(text, prefix, strlen(prefix)) == 0)
+		return text +strlen(prefix);
+	return text;
+}
+
+/*
+ * Return the number of the slot whose database PL/Proxy names in a message, as
+ * "[database]".  Returns -1 if it names none, or several slots have a database of this
+ * name.
+ */
+static int
+slot_in_message(const char *message)
+{
+	const char *open = strchr(message, '[');
+	const char *close = open == NULL ? NULL : strchr(open, ']');
+	char	   *option;
+	int			found = -1;
+
+	if (close == NULL)
+		return -1;
+	option = psprintf("dbname='%s'", pnstrdup(open + 1, close - open - 1));
+	for (int slot = 0; slot < all_slots; slot++)
+	{
+		if (connections[slot] == NULL || strstr(connections[slot], option) == NULL)
+			continue;
+		if (found >= 0)
+			return -1;
+		found = slot;
+	}
+	return found;
+}
+
 /*
  * Change an error that was raised during a call into one for the caller: remove what
- * PL/Proxy puts before the message of a slot, and give a failed connection and a
- * timeout the SQLSTATE 08006.  PL/Proxy reports a failed connection as an internal error
- * whose message contains "[database] PQfunction: ".
+ * PL/Proxy adds to it, name the slot if it is known, and give a failed connection, a
+ * timeout, and a call that was canceled on the slot, the SQLSTATE 08006.  PL/Proxy reports
+ * an error of a slot as "[database] REMOTE ERROR: ", and a failed connection as an internal
+ * error, "[database] PQfunction: ".
  */
 static void
 translate_error(ErrorData *error, bool timed_out)
 {
-	static const char prefix[] = "REMOTE ERROR: ";
-	const char *message = error->message == NULL ? NULL : strstr(error->message, prefix);
+	char	   *message = error->message == NULL ? "" : error->message;
+	char	   *remote = strstr(message, "] REMOTE ");
+	char	   *failed = strstr(message, "] PQ");
+	int			slot = slot_in_message(message);
+	const char *name = slot < 0 ? "" : psprintf("slot %d: ", slot);
 
-	if (message != NULL)
-		error->message = pstrdup(message + strlen(prefix));
+	error->context = NULL;
+	error->internalquery = NULL;
+	error->internalpos = 0;
+	error->detail = without_prefix(error->detail, "Remote detail: ");
+	error->hint = without_prefix(error->hint, "Remote hint: ");
+	if (remote != NULL && strstr(remote, ": ") != NULL)
+	{
+		error->message = psprintf("%s%s", name, strstr(remote, ": ") + 2);
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			error->sqlerrcode = ERRCODE_CONNECTION_FAILURE;
+	}
 	else if (timed_out)
 	{
 		error->sqlerrcode = ERRCODE_CONNECTION_FAILURE;
 		error->message = "slot did not respond within the time limit";
 		error->hint = "The slot may be down or overloaded. Query postalytics.cluster_health to see the state of each slot.";
 	}
-	else if (error->sqlerrcode == ERRCODE_INTERNAL_ERROR && error->message != NULL &&
-			 (message = strstr(error->message, "] PQ")) != NULL)
+	else if (error->sqlerrcode == ERRCODE_INTERNAL_ERROR && failed != NULL && strstr(failed, ": ") != NULL)
 	{
 		error->sqlerrcode = ERRCODE_CONNECTION_FAILURE;
-		error->message = psprintf("could not reach a slot: %s", message + strlen("] "));
+		error->message = psprintf("%scould not reach the slot: %s", name, strstr(failed, ": ") + 2);
 		error->hint = "Query postalytics.cluster_health to see the state of each slot.";
 	}
-	error->context = NULL;
 }
 
-/* Run a query under a time limit, in milliseconds. */
+/* When the suspended statement_timeout ends; 0 if it is not suspended. */
+static TimestampTz statement_end;
+
+static void
+resume_statement_timeout(void)
+{
+	if (statement_end != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, statement_end);
+	statement_end = 0;
+}
+
+/*
+ * Run a query under a time limit, in milliseconds.  statement_timeout is suspended
+ * meanwhile, because its SQLSTATE is 57014, but it shortens the limit.
+ */
 static void
 run_with_limit(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int timeout)
 {
 	int			level = NewGUCNestLevel();
+
+	if (get_timeout_active(STATEMENT_TIMEOUT))
+	{
+		statement_end = get_timeout_finish_time(STATEMENT_TIMEOUT);
+		timeout = Max(1, Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), statement_end)));
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	}
 
 	/*
 	 * The query runs as the owner, so it must not find objects of the caller.
@@ -184,6 +253,7 @@ run_with_limit(const char *sql, int nargs, Oid *types, Datum *values, const char
 	disable_timeout(LOCK_TIMEOUT, true);
 	if (get_timeout_indicator(LOCK_TIMEOUT, true))
 		QueryCancelPending = false; /* it fired after the last result */
+	resume_statement_timeout();
 	AtEOXact_GUC(true, level);
 }
 
@@ -207,6 +277,7 @@ slots_execute(const char *sql, int nargs, Oid *types, Datum *values, const char 
 		bool		timed_out = !get_timeout_active(LOCK_TIMEOUT) && geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE;
 
 		disable_timeout(LOCK_TIMEOUT, false);
+		resume_statement_timeout();
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();

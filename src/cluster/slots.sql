@@ -6,16 +6,21 @@
  */
 
 -- Identifies this front to its slots, so that they apply the configuration of no other.
--- The table is not dumped: a restored front is another one.
+-- The table is not dumped: a restored front is another one.  So is a copy of the database
+-- or of its server, whose OID or system identifier differs.
 CREATE TABLE postalytics.front (
-    id uuid NOT NULL
+    id uuid NOT NULL,
+    database oid NOT NULL,
+    system_identifier bigint NOT NULL
 );
 COMMENT ON TABLE postalytics.front IS
     'internal: the identity of this front';
 COMMENT ON COLUMN postalytics.front.id IS 'identifies this front to its slots';
-INSERT INTO postalytics.front (id)
-VALUES (pg_catalog.gen_random_uuid());
+COMMENT ON COLUMN postalytics.front.database IS 'OID of the database';
+COMMENT ON COLUMN postalytics.front.system_identifier IS 'system identifier of the server';
+ALTER TABLE postalytics.front ENABLE ROW LEVEL SECURITY;
 
+-- Returns NULL in a new front and in a copy of another front.
 CREATE FUNCTION postalytics.front_id()
 RETURNS uuid
 LANGUAGE sql
@@ -24,9 +29,31 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT f.id
     FROM postalytics.front AS f
+    WHERE f.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+      AND f.system_identifier = (SELECT c.system_identifier FROM pg_control_system() AS c)
 $$;
 COMMENT ON FUNCTION postalytics.front_id() IS
     'internal: the identity of this front';
+
+-- add_slot calls this first.
+CREATE FUNCTION postalytics.identify_front()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF postalytics.front_id() IS NULL THEN
+        DELETE FROM postalytics.front;
+        INSERT INTO postalytics.front (id, database, system_identifier)
+        SELECT gen_random_uuid(), d.oid, c.system_identifier
+        FROM pg_database AS d
+        CROSS JOIN pg_control_system() AS c
+        WHERE d.datname = current_database();
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.identify_front() IS
+    'internal: give this front an identity, unless it has one';
 
 -- The foreign tables are in a schema that only the owner may use, because row-level
 -- security does not apply to them.

@@ -13,7 +13,8 @@
 
 -- Makes the syncs equal to those of a document.  previous is the document that was
 -- applied before, or NULL.  A new sync gets deliveries of stored events if it has since, in
--- the same transaction that creates it, unless only_check is true.
+-- the same transaction that creates it.  If only_check is true, deliveries are neither
+-- created nor deleted.
 CREATE FUNCTION postalytics.copy_syncs(document json, previous json, only_check boolean)
 RETURNS void
 LANGUAGE plpgsql
@@ -30,9 +31,13 @@ BEGIN
         LEFT JOIN json_array_elements(document -> 'syncs') AS d (sync) ON d.sync ->> 'name' = s.name
         LEFT JOIN json_array_elements(previous -> 'syncs') AS p (sync) ON p.sync ->> 'name' = s.name
         WHERE d.sync IS NULL
-           OR d.sync ->> 'created_at' <> p.sync ->> 'created_at'
+           OR p.sync IS NOT NULL AND d.sync ->> 'created_at' IS DISTINCT FROM p.sync ->> 'created_at'
     LOOP
-        PERFORM postalytics.drop_sync(present.name);
+        IF only_check THEN
+            DELETE FROM postalytics.syncs AS s WHERE s.name = present.name;
+        ELSE
+            PERFORM postalytics.drop_sync(present.name);
+        END IF;
     END LOOP;
     FOR given IN
         SELECT d.sync
@@ -69,7 +74,9 @@ $$;
 COMMENT ON FUNCTION postalytics.copy_syncs(json, json, boolean) IS
     'internal: make the syncs equal to those of the front';
 
--- Makes the bindings of the roles that exist here equal to those of a document.
+-- Makes the bindings of the roles that exist here equal to those of a document.  Removing a
+-- binding for all accounts removes those for single accounts as well, so the missing ones
+-- are determined afterwards.
 CREATE FUNCTION postalytics.copy_bindings(document json)
 RETURNS void
 LANGUAGE plpgsql
@@ -79,27 +86,25 @@ DECLARE
     each record;
 BEGIN
     FOR each IN
-        WITH wanted AS (
-            SELECT d.role, d.privilege, d.account, d.sync
-            FROM json_to_recordset(document -> 'bindings') AS d (role name, privilege text, account text, sync text)
-            JOIN pg_roles AS r ON r.rolname = d.role
-        ), present AS (
-            SELECT r.rolname AS role, b.privilege, b.account, b.sync
-            FROM postalytics.bindings AS b
-            JOIN pg_roles AS r ON r.oid = b.role
-        )
-        SELECT false AS is_wanted, p.*
-        FROM (TABLE present EXCEPT TABLE wanted) AS p
-        UNION ALL
-        SELECT true, w.*
-        FROM (TABLE wanted EXCEPT TABLE present) AS w
-        ORDER BY 1
+        SELECT r.rolname AS role, b.privilege, b.account, b.sync
+        FROM postalytics.bindings AS b
+        JOIN pg_roles AS r ON r.oid = b.role
+        EXCEPT
+        SELECT d.role, d.privilege, d.account, d.sync
+        FROM json_to_recordset(document -> 'bindings') AS d (role name, privilege text, account text, sync text)
     LOOP
-        IF each.is_wanted THEN
-            PERFORM postalytics.bind_role(each.role, each.privilege, each.account, each.sync);
-        ELSE
-            PERFORM postalytics.unbind_role(each.role, each.privilege, each.account, each.sync);
-        END IF;
+        PERFORM postalytics.unbind_role(each.role, each.privilege, each.account, each.sync);
+    END LOOP;
+    FOR each IN
+        SELECT d.role, d.privilege, d.account, d.sync
+        FROM json_to_recordset(document -> 'bindings') AS d (role name, privilege text, account text, sync text)
+        JOIN pg_roles AS r ON r.rolname = d.role
+        EXCEPT
+        SELECT r.rolname, b.privilege, b.account, b.sync
+        FROM postalytics.bindings AS b
+        JOIN pg_roles AS r ON r.oid = b.role
+    LOOP
+        PERFORM postalytics.bind_role(each.role, each.privilege, each.account, each.sync);
     END LOOP;
 END
 $$;
@@ -143,8 +148,8 @@ COMMENT ON FUNCTION postalytics.copy_names(json) IS
     'internal: make the settings and the names of fields and statuses equal to those of the front';
 
 -- Makes this database a slot of the given front, whose add_slot calls this.  take_over must
--- be true if the slot belongs to another front, or has syncs or bindings: those that the
--- front does not have will be dropped, with their deliveries.  NULL means false.  Locks:
+-- be true if the slot belongs to another front, or has a configuration: what the front does
+-- not have will be dropped, and with syncs their deliveries.  NULL means false.  Locks:
 -- the row of slot.  Errors: 55000 if take_over is needed.
 CREATE FUNCTION postalytics.claim_slot(front uuid, take_over boolean)
 RETURNS void
@@ -163,7 +168,10 @@ BEGIN
     END IF;
     IF take_over IS NOT TRUE AND (present.front IS NOT NULL
                                   OR EXISTS (SELECT FROM postalytics.syncs)
-                                  OR EXISTS (SELECT FROM postalytics.bindings)) THEN
+                                  OR EXISTS (SELECT FROM postalytics.bindings)
+                                  OR EXISTS (SELECT FROM postalytics.configuration)
+                                  OR EXISTS (SELECT FROM postalytics.field_names)
+                                  OR EXISTS (SELECT FROM postalytics.status_names)) THEN
         RAISE EXCEPTION 'slot % already has a configuration', present.slot
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   DETAIL = 'Its settings, names, syncs and bindings would be replaced by those of this front, and deliveries of other syncs deleted.',
@@ -197,9 +205,6 @@ BEGIN
         RAISE EXCEPTION 'database "%" is not a slot of this front', current_database()
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Call add_slot at the front.';
-    END IF;
-    IF present.configuration_version = version AND NOT only_check THEN
-        RETURN 1;
     END IF;
     BEGIN
         PERFORM postalytics.copy_names(document);

@@ -31,6 +31,7 @@ COMMENT ON COLUMN postalytics.slot.configuration_version IS 'version of the conf
 COMMENT ON COLUMN postalytics.slot.configuration IS 'internal: the configuration that this slot has applied';
 
 SELECT pg_catalog.pg_extension_config_dump('postalytics.slot', '');
+ALTER TABLE postalytics.slot ENABLE ROW LEVEL SECURITY;
 
 CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slot

@@ -65,8 +65,15 @@ like(fails($slot[0], "SELECT postalytics.join_cluster(NULL, 4)"), qr/must not be
 $slot[$_]->safe_psql('postgres', "SELECT postalytics.join_cluster(slot => $_, slots => $slots)") for 0 .. $slots - 1;
 is($slot[2]->safe_psql('postgres', 'SELECT postalytics.join_cluster(2, 4); SELECT slot, slots FROM postalytics.slot'), "\n2|4", 'joining again changes nothing');
 like(fails($front, "SELECT postalytics.add_slot(1, '" . place($slot[0]) . "')"), qr/is slot 0, not slot 1/, 'the wrong slot');
+$slot[0]->safe_psql('postgres', "ALTER DATABASE postgres SET datestyle = 'SQL, DMY'");
+like(fails($front, "SELECT postalytics.add_slot(0, '" . place($slot[0]) . "')"), qr/has datestyle "SQL, DMY".*ALTER ROLE/s, 'dates that the front would misread');
+$slot[0]->safe_psql('postgres', 'ALTER DATABASE postgres RESET datestyle; CREATE DATABASE empty');
+like(fails($front, "SELECT postalytics.add_slot(0, '" . place($slot[0]) =~ s/postgres$/empty/r . "')"), qr/is not a slot of a cluster/, 'a database without the extension');
+$slot[1]->safe_psql('postgres', "SELECT postalytics.configure('history', '9 days')");
+like(fails($front, "SELECT postalytics.add_slot(1, '" . place($slot[1]) . "', take_over => $_)"), qr/slot 1 already has a configuration/, "take_over => $_") for 'false', 'NULL';
+$slot[1]->safe_psql('postgres', "SELECT postalytics.configure('history', NULL)");
 like(fails($front, "SELECT postalytics.add_slot(0, 'postgresql://host/db')"), qr/invalid connection string/, 'not a list of parameters');
-like(fails($front, "SELECT postalytics.add_slot(0, 'host=" . $slot[0]->host . " port=1 dbname=postgres')"), qr/could not reach a slot/, 'nobody listens there');
+like(fails($front, "SELECT postalytics.add_slot(0, 'host=" . $slot[0]->host . " port=1 dbname=postgres')"), qr/could not reach the slot/, 'nobody listens there');
 for my $n (0 .. $slots - 1)
 {
 	sql("SELECT postalytics.add_slot($n, '" . place($slot[$n]) . "')");
@@ -244,7 +251,7 @@ like($error, qr/08006: could not store the events of slot 2 \(host=.*\).*The eve
 unlike($error, qr/PL\/Proxy function/, 'without a word of PL/Proxy');
 is(sql('SELECT string_agg(slot::text, \',\') FROM postalytics.cluster_health WHERE NOT reachable AND last_error IS NOT NULL'), '2', 'cluster_health');
 is(sql("SELECT string_agg((labels ->> 'slot') || ' ' || value, ', ' ORDER BY labels ->> 'slot') FROM postalytics.metrics WHERE name = 'slot_reachable'"), '0 1, 1 1, 2 0, 3 1', 'metrics show it');
-like(fails($front, "SELECT postalytics.configure('history', '5 days')"), qr/could not reach a slot/, 'the configuration cannot be changed');
+like(fails($front, "SELECT postalytics.configure('history', '5 days')"), qr/could not reach the slot/, 'the configuration cannot be changed');
 is(sql("SELECT postalytics.setting('history')"), $slot[0]->safe_psql('postgres', "SELECT postalytics.setting('history')"), 'and is not changed anywhere');
 my $fetch = "SELECT count(*) FROM postalytics.fetch('all', 20);\n";
 my ($result, $out, $err) = $front->psql('postgres', $fetch x 5);
@@ -382,10 +389,12 @@ kill 'STOP', $postmaster, @pids;
 ($result, $out, $err) = $front->psql('postgres', $fetch x 4, timeout => 120);
 my $reachable = sql('SELECT string_agg(reachable::text, \',\' ORDER BY slot) FROM postalytics.cluster_health');
 my ($r2, $o2, $e2) = $front->psql('postgres', "SET postalytics_status.command_timeout = '1s';\n\\set VERBOSITY verbose\nSELECT postalytics.replay_sync('all', '2026-01-01')", timeout => 120);
+my ($r3, $o3, $e3) = $front->psql('postgres', "SET statement_timeout = '1s';\n\\set VERBOSITY verbose\nSELECT postalytics.replay_sync('all', '2026-01-01')", timeout => 120);
 kill 'CONT', $postmaster, @pids;
 is($out, join("\n", (20) x 4), 'a slot hangs, and fetch goes on');
 like($err, qr/WARNING.*skipping slot 1 .*did not respond within the time limit/, 'with a warning');
 is($reachable, 'true,false,true,true', 'cluster_health shows that it is not reachable');
+like($e3, qr/ERROR/, 'statement_timeout ends a call');
 like($e2, qr/08006: slot did not respond within the time limit/, 'other calls end with an error');
 
 # ---- managers ----
@@ -418,6 +427,11 @@ is(sql("SELECT count(*) FROM postalytics.events WHERE campaign_id = 'c5' AND acc
 my $moved = sql("SELECT count(*) FROM postalytics.events WHERE account = ''");
 is(sql("SET client_min_messages = error; SELECT postalytics.move_account('', 'c')"), $moved, 'move_account counts all slots');
 is(sql("SELECT count(*) FROM postalytics.events WHERE account = 'c'"), $moved, 'and moves');
+# Bindings are the same on slots that have the roles.
+$_->safe_psql('postgres', 'CREATE ROLE reader') for @slot;
+sql("SELECT postalytics.revoke_read('reader'); SELECT postalytics.grant_read('reader')");
+sql("BEGIN; SELECT postalytics.revoke_read('reader'); SELECT postalytics.grant_read('reader', 'a'), postalytics.grant_read('reader', 'b'); COMMIT");
+is(join(';', map { $_->safe_psql('postgres', 'SELECT string_agg(role || account, \',\' ORDER BY account) FROM postalytics.bindings') } @slot), join(';', ('readera,readerb') x 4), 'bindings on the slots');
 is(sql("SELECT postalytics.drop_sync('some')") . sql("SELECT count(*) FROM postalytics.deliveries WHERE sync = 'some'"), '0', 'drop_sync');
 is(join(',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } @slot), join(',', ('all limited queue') x 4), 'on every slot');
 is(sql("SELECT count(DISTINCT labels ->> 'slot') FROM postalytics.metrics WHERE name = 'event_ids'"), '4', 'metrics of each slot');
@@ -437,6 +451,8 @@ is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag <> '0'"), '0',
 # Slots may have taken over a configuration whose transaction is rolled back after all.
 $front->psql('postgres', "BEGIN; SET CONSTRAINTS ALL IMMEDIATE; SELECT postalytics.create_sync('rolled back'); ROLLBACK");
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag <> '0'"), '4', 'a rollback after the copy is seen');
+sql('SELECT FROM postalytics.maintain()');
+is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag <> '0'"), '0', 'and mended by maintain');
 sql("SELECT postalytics.create_sync('next')");
 is(join(',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } @slot), join(',', ('all limited next queue') x 4), 'and the next change copies all');
 
@@ -477,6 +493,7 @@ command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $slot[1]->connstr('postgres') 
 my $new = PostgreSQL::Test::Cluster->new('new_place');
 $new->init(allows_streaming => 1);
 $new->start;
+$new->safe_psql('postgres', 'CREATE ROLE reader');
 command_ok([ 'pg_restore', '--exit-on-error', '--no-owner', '-d', $new->connstr('postgres'), $dump ], 'restore it elsewhere');
 sql("SELECT postalytics.add_slot(1, '" . place($new) . "')");
 $slot[1]->stop;
@@ -528,9 +545,14 @@ like($again->("SELECT postalytics.add_slot(0, '$place[0]')"), qr/slot 0 already 
 $front->safe_psql('again', "SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)") for 0 .. 3;
 is($front->safe_psql('again', "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'"), '4', 'then it is connected');
 is(join(',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } $slot[0], $new, @slot[ 2, 3 ]), join(',', ('all limited next queue') x 4), 'and the slots keep their syncs');
+is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE last_error = 'the slot belongs to another front'"), '4', 'the other front has lost them');
 is($front->safe_psql('again', "SELECT inserted FROM postalytics.ingest('{\"mailId\": \"after\", \"eventType\": 4, \"eventDate\": \"2026-10-01\"}', 'c')"), '1', 'it ingests');
 is($front->safe_psql('again', "SELECT postalytics.configure('history', '6 days')") . $new->safe_psql('postgres', "SELECT postalytics.setting('history')"), '6 days', 'and configures');
 like(fails($front, "SELECT postalytics.configure('history', '8 days')"), qr/is not a slot of this front/, 'which the other front cannot do any more');
+# A copy of the database is another front.
+$front->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE again');
+my ($r4, $o4, $e4) = $front->psql('copy', "SELECT postalytics.configure('history', '9 days')");
+like($e4, qr/is not a slot of this front/, 'a copy of the front changes no slot');
 $front->safe_psql('again', 'DROP EXTENSION postalytics_cluster CASCADE');
 $worker->disconnect;
 
