@@ -215,8 +215,9 @@ COMMENT ON FUNCTION postalytics.create_foreign_tables(integer, integer) IS
 --
 -- Locks: ACCESS EXCLUSIVE on the partitioned tables at the first call for a slot.
 -- Errors: 42501 unless the owner calls it, 22004 for NULL, 22023 for a connection string
--- that is not valid or leads to another slot, 55000 if the database is not a slot or has
--- another version, or belongs to another front, 08006 if there is no connection.
+-- that is not valid or leads to another slot, 55000 if the database is not a slot, belongs
+-- to another front, or has another version, encoding, datestyle or a statement_timeout,
+-- 08006 if there is no connection.
 CREATE FUNCTION postalytics.add_slot(slot integer, connection text, take_over boolean DEFAULT false)
 RETURNS void
 LANGUAGE plpgsql
@@ -224,8 +225,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     options CONSTANT text[] := ARRAY(SELECT o.name || '=' || o.value
-                                   FROM postalytics.connection_options(connection) AS o
-                                   WHERE o.name NOT IN ('user', 'password'));
+                                     FROM postalytics.connection_options(connection) AS o
+                                     WHERE o.name NOT IN ('user', 'password'));
     role CONSTANT text := COALESCE((SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'user'), session_user);
     password CONSTANT text := (SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'password');
     credentials CONSTANT text := format('"user" %L', role) || CASE WHEN password IS NULL THEN '' ELSE format(', password %L', password) END;

@@ -74,6 +74,7 @@ begin_slots(void)
 {
 	known_slots = 0;
 	all_slots = 0;
+	memset(connections, 0, sizeof(connections));
 }
 
 static void
@@ -114,7 +115,7 @@ const char *
 slot_name(int slot)
 {
 	refresh_cache(&slots_cache);
-	return psprintf("%d (%s)", slot, connections[slot]);
+	return psprintf("%d (%s)", slot, connections[slot] == NULL ? "unknown" : connections[slot]);
 }
 
 /* ---- calls ---- */
@@ -135,13 +136,13 @@ check_no_block(const char *function)
 				 errhint("Call it in a statement of its own.")));
 }
 
-/* Return the text behind a prefix, or the whole text if it does not begin with it. */
+/* Return the string after a prefix, or the string itself if it does not have the prefix. */
 static char *
-without_prefix(char *text, const char *prefix)
+without_prefix(char *string, const char *prefix)
 {
-	if (text !=NULL && strncmp(text, prefix, strlen(prefix)) == 0)
-		return text +strlen(prefix);
-	return text;
+	if (string != NULL && strncmp(string, prefix, strlen(prefix)) == 0)
+		return string + strlen(prefix);
+	return string;
 }
 
 /*
