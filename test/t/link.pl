@@ -205,5 +205,7 @@ is(rows(q{SELECT count(*) FROM crm.contact AS c
 unlike(slurp_file($node->logfile), qr/deadlock|PANIC|TRAP|was terminated/, 'no deadlock');
 is(rows(q{SELECT postalytics.link_contacts('crm.contact', 'crm_id', email_column => 'email') >= 0}), 't', 'they can be linked again');
 
+undef $ingest;		# before the server is stopped, on which it would be deallocated
+$old->disconnect;
 $node->stop;
 done_testing();
