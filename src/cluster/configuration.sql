@@ -232,28 +232,18 @@ COMMENT ON FUNCTION postalytics.copy_changes() IS
     'internal: trigger function that copies a changed configuration to the slots when the transaction commits';
 
 -- A restore fires the triggers as well, but a restored front has no slots yet.
-CREATE CONSTRAINT TRIGGER copy_changes
-AFTER INSERT OR UPDATE OR DELETE ON postalytics.configuration
-DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW
-EXECUTE FUNCTION postalytics.copy_changes();
-CREATE CONSTRAINT TRIGGER copy_changes
-AFTER INSERT OR UPDATE OR DELETE ON postalytics.field_names
-DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW
-EXECUTE FUNCTION postalytics.copy_changes();
-CREATE CONSTRAINT TRIGGER copy_changes
-AFTER INSERT OR UPDATE OR DELETE ON postalytics.status_names
-DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW
-EXECUTE FUNCTION postalytics.copy_changes();
-CREATE CONSTRAINT TRIGGER copy_changes
-AFTER INSERT OR UPDATE OR DELETE ON postalytics.syncs
-DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW
-EXECUTE FUNCTION postalytics.copy_changes();
-CREATE CONSTRAINT TRIGGER copy_changes
-AFTER INSERT OR UPDATE OR DELETE ON postalytics.bindings
-DEFERRABLE INITIALLY DEFERRED
-FOR EACH ROW
-EXECUTE FUNCTION postalytics.copy_changes();
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY '{configuration,field_names,status_names,syncs,bindings}'::text[]
+    LOOP
+        EXECUTE format(
+            'CREATE CONSTRAINT TRIGGER copy_changes '
+            'AFTER INSERT OR UPDATE OR DELETE ON postalytics.%I '
+            'DEFERRABLE INITIALLY DEFERRED '
+            'FOR EACH ROW '
+            'EXECUTE FUNCTION postalytics.copy_changes()', name);
+    END LOOP;
+END
+$$;

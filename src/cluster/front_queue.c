@@ -282,7 +282,7 @@ typedef struct Round
 	int			count;			/* number of deliveries that were leased */
 	int			failed;			/* number of slots that failed */
 	ErrorData  *error;			/* the last error */
-}			Round;
+} Round;
 
 /* Raise a warning.  If the slot did not respond, skip it for a while. */
 static void
@@ -319,7 +319,7 @@ all_skipped(int slots)
  * would lose until their leases expire.
  */
 static void
-fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round * round)
+fetch_from(FunctionCallInfo fcinfo, int slot, int batch, Round *round)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Oid			types[N_FETCH] = {INT4OID, TEXTOID, INT4OID, INTERVALOID};
