@@ -404,10 +404,11 @@ is(sql("SELECT postalytics.rebuild_pieces('{1,NULL,3}', '') > 0, postalytics.reb
 my ($p, $status, $at) = split /\|/, sql("SELECT piece_id, status, occurred_at FROM postalytics.events WHERE account = 'b' AND status = 'InTransit' LIMIT 1");
 sql("SELECT FROM postalytics.retract_event('$p', '$status', '$at', 'b')");
 is(sql("SELECT count(*) FROM postalytics.events WHERE (piece_id, account, status, occurred_at) = ('$p', 'b', '$status', '$at')"), '0', 'retract_event');
-is(sql("SELECT count(*) > 0 FROM postalytics.pieces WHERE email = 'p7\@example.com'"), 't', 'before forget');
-like(fails($front, "SELECT postalytics.forget(email => 'p7\@example.com')"), qr/exists in more than one account/, 'forget needs the account');
-sql("SELECT postalytics.forget(email => 'p7\@example.com', account => '$_')") for 'a', 'b', '';
-is(sql("SELECT count(*) FROM postalytics.pieces WHERE email = 'p7\@example.com'"), '0', 'forget');
+my $email = sql("SELECT email FROM postalytics.pieces WHERE account IN ('a', 'b') GROUP BY email HAVING count(DISTINCT account) = 2 ORDER BY email LIMIT 1");
+like($email, qr/^p\d+\@example\.com$/, 'before forget');
+like(fails($front, "SELECT postalytics.forget(email => '$email')"), qr/exists in more than one account/, 'forget needs the account');
+sql("SELECT postalytics.forget(email => '$email', account => '$_')") for 'a', 'b', '';
+is(sql("SELECT count(*) FROM postalytics.pieces WHERE email = '$email'"), '0', 'forget');
 
 # forget searches for all names of a person on all slots, as it does on one node.
 my $person = q{SELECT postalytics.ingest('[{"mailId": 7000, "eventType": 4, "eventDate": "2026-10-01", "contactId": "k1", "to": {"email": "kim@x.com"}},
