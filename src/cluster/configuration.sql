@@ -138,9 +138,24 @@ AS 'MODULE_PATHNAME', 'postalytics_query_slots';
 COMMENT ON FUNCTION postalytics.query_configuration_of(integer, uuid, bigint, json) IS
     'internal: copy_configuration on one slot, with a time limit';
 
+-- A slot that creates a sync with since, or drops one, may need long.  Errors: those of
+-- copy_configuration, 08006 if the slot cannot be reached.
+CREATE FUNCTION postalytics.copy_to_slot(slot integer)
+RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+SET postalytics_status.slot_timeout = '1h'
+AS $$
+    SELECT
+    FROM postalytics.cluster_configuration AS c
+    CROSS JOIN LATERAL postalytics.query_configuration_of(slot, postalytics.front_id(), c.version, c.document)
+$$;
+COMMENT ON FUNCTION postalytics.copy_to_slot(integer) IS
+    'internal: copy the configuration to a slot';
+
 -- Copies the configuration to one slot after the other.  A slot that fails raises a
 -- warning.
-CREATE FUNCTION postalytics.copy_to_each_slot(version bigint, document json)
+CREATE FUNCTION postalytics.copy_to_each_slot()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -150,7 +165,7 @@ DECLARE
 BEGIN
     FOR target IN SELECT s.slot, s.connection FROM postalytics.slots AS s ORDER BY s.slot LOOP
         BEGIN
-            PERFORM FROM postalytics.query_configuration_of(target.slot, postalytics.front_id(), version, document);
+            PERFORM postalytics.copy_to_slot(target.slot);
         EXCEPTION
             WHEN OTHERS THEN
                 RAISE WARNING 'could not copy the configuration to slot % (%): %', target.slot, target.connection, SQLERRM
@@ -159,25 +174,27 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION postalytics.copy_to_each_slot(bigint, json) IS
+COMMENT ON FUNCTION postalytics.copy_to_each_slot() IS
     'internal: copy the configuration to each slot';
 
--- A slot that creates a sync with since, or drops one, may need long.  A slot that was
--- lost since the check is only reported.
-CREATE FUNCTION postalytics.apply_on_slots(version bigint, document json)
+-- Copies the configuration, which all slots have checked, to all of them at once.  If that
+-- fails, a slot was lost since the check, which is only reported.
+CREATE FUNCTION postalytics.copy_to_checked_slots()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET postalytics_status.slot_timeout = '1h'
 AS $$
 BEGIN
-    PERFORM FROM postalytics.query_configuration(postalytics.front_id(), version, document, false);
+    PERFORM
+    FROM postalytics.cluster_configuration AS c
+    CROSS JOIN LATERAL postalytics.query_configuration(postalytics.front_id(), c.version, c.document, false);
 EXCEPTION
     WHEN OTHERS THEN
-        PERFORM postalytics.copy_to_each_slot(version, document);
+        PERFORM postalytics.copy_to_each_slot();
 END
 $$;
-COMMENT ON FUNCTION postalytics.apply_on_slots(bigint, json) IS
+COMMENT ON FUNCTION postalytics.copy_to_checked_slots() IS
     'internal: copy the configuration, which all slots have checked, to all slots';
 
 -- Does nothing before the cluster is complete, or if nothing has changed.
@@ -211,7 +228,7 @@ BEGIN
     DELETE FROM postalytics.cluster_configuration;
     INSERT INTO postalytics.cluster_configuration
     SELECT new.*;
-    PERFORM postalytics.apply_on_slots(new.version, new.document);
+    PERFORM postalytics.copy_to_checked_slots();
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_to_slots() IS

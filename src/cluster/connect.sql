@@ -306,6 +306,8 @@ BEGIN
                                        ARRAY(SELECT s.connection FROM postalytics.slots AS s ORDER BY s.slot));
         PERFORM postalytics.set_user('postalytics', 'CURRENT_USER', credentials);
         PERFORM postalytics.copy_to_slots();
+        -- The slot may have been restored from an older dump, or taken over.
+        PERFORM postalytics.copy_to_slot(slot);
     END IF;
 END
 $$;

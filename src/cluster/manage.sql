@@ -356,8 +356,7 @@ AS $$
 BEGIN
     PERFORM postalytics.update_policies('10 s');
     PERFORM postalytics.copy_to_slots();
-    PERFORM postalytics.copy_to_each_slot(c.version, c.document)
-    FROM postalytics.cluster_configuration AS c;
+    PERFORM postalytics.copy_to_each_slot();
     RETURN QUERY
     SELECT m.*
     FROM postalytics.maintain_all() AS m;

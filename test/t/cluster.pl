@@ -531,6 +531,21 @@ $session->disconnect;
 $new = $standby;
 is($new->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 'f', 'which is the slot now');
 
+# ---- a slot that is restored from an older dump ----
+
+my $older = PostgreSQL::Test::Utils::tempdir() . '/older';
+command_ok([ 'pg_dump', '-Fc', '-f', $older, '-d', $slot[2]->connstr('postgres') ], 'dump a slot');
+sql("SELECT postalytics.create_sync('younger')");
+$slot[2]->safe_psql('postgres', 'CREATE DATABASE older');
+command_ok([ 'pg_restore', '--exit-on-error', '-d', $slot[2]->connstr('older'), $older ], 'restore the slot');
+(my $to_older = place($slot[2])) =~ s/dbname=postgres/dbname=older/;
+my $is_current = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'";
+sql("SELECT postalytics.add_slot(2, '$to_older')");
+is($slot[2]->safe_psql('older', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'") . sql($is_current), '14', 'add_slot copies the configuration to it');
+sql("SELECT postalytics.drop_sync('younger')");
+sql("SELECT postalytics.add_slot(2, '" . place($slot[2]) . "')");
+is($slot[2]->safe_psql('postgres', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'") . sql($is_current), '04', 'and to the database that it was restored from');
+
 # ---- dump and restore of the front ----
 
 my $front_dump = PostgreSQL::Test::Utils::tempdir() . '/front';
