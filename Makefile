@@ -23,7 +23,7 @@ OBJS = $(addprefix src/, postalytics_status.o \
 	operate/guard.o operate/preload.o \
 	worker/exclusive.o worker/launcher.o worker/maintenance.o worker/process.o \
 	worker/status.o worker/worker.o \
-	cluster/front_call.o cluster/front_ingest.o cluster/front_queue.o cluster/slots.o cluster/split.o)
+	cluster/configuration.o cluster/front_call.o cluster/front_ingest.o cluster/front_queue.o cluster/slots.o cluster/split.o)
 
 # The install script consists of these files, lowest layer first.  rights/grant.sql,
 # which names objects of all layers, comes last.

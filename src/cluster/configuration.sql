@@ -4,9 +4,9 @@
  *
  * The front has the tables of the configuration.  At the end of a transaction that has
  * changed one of them, all slots check the new configuration.  If one refuses it or
- * cannot be reached, the transaction fails.  Then all slots apply it.  If one is lost only
- * now, the transaction still commits, with a warning; cluster_health shows that the slot
- * lags, and maintain() copies the configuration again.
+ * cannot be reached, the transaction fails.  Then, as the last step of the commit, all
+ * slots apply it.  If one is lost only now, the transaction still commits, with a warning;
+ * cluster_health shows that the slot lags, and maintain() copies the configuration again.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
@@ -178,7 +178,8 @@ COMMENT ON FUNCTION postalytics.copy_to_each_slot() IS
     'internal: copy the configuration to each slot';
 
 -- Copies the configuration, which all slots have checked, to all of them at once.  If that
--- fails, a slot was lost since the check, which is only reported.
+-- fails, a slot was lost since the check, which is only reported.  configuration.c calls
+-- this when the transaction commits.
 CREATE FUNCTION postalytics.copy_to_checked_slots()
 RETURNS void
 LANGUAGE plpgsql
@@ -197,13 +198,22 @@ $$;
 COMMENT ON FUNCTION postalytics.copy_to_checked_slots() IS
     'internal: copy the configuration, which all slots have checked, to all slots';
 
--- Does nothing before the cluster is complete, or if nothing has changed.
+CREATE FUNCTION postalytics.copy_at_commit()
+RETURNS void
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_copy_at_commit';
+COMMENT ON FUNCTION postalytics.copy_at_commit() IS
+    'internal: call copy_to_checked_slots when the transaction commits';
+
+-- Checks the configuration on all slots, and has it copied to them when the transaction
+-- commits.  Returns false and does nothing before the cluster is complete, or if nothing
+-- has changed.
 --
 -- Locks: EXCLUSIVE on cluster_configuration, so that changes are copied one after the
 -- other.  Errors: those of the slots, if one refuses the configuration or cannot be
 -- reached.
 CREATE FUNCTION postalytics.copy_to_slots()
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -213,7 +223,7 @@ DECLARE
     new postalytics.cluster_configuration;
 BEGIN
     IF (SELECT count(*) < COALESCE(max(s.slots), 1) FROM postalytics.slots AS s) THEN
-        RETURN;
+        RETURN false;
     END IF;
     LOCK TABLE postalytics.cluster_configuration IN EXCLUSIVE MODE;
     SELECT c.*
@@ -222,17 +232,18 @@ BEGIN
     new.version := greatest(present.version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
     new.document := postalytics.configuration_document();
     IF present.document::text = new.document::text THEN
-        RETURN;
+        RETURN false;
     END IF;
     PERFORM FROM postalytics.query_configuration(postalytics.front_id(), new.version, new.document, true);
     DELETE FROM postalytics.cluster_configuration;
     INSERT INTO postalytics.cluster_configuration
     SELECT new.*;
-    PERFORM postalytics.copy_to_checked_slots();
+    PERFORM postalytics.copy_at_commit();
+    RETURN true;
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_to_slots() IS
-    'internal: check the configuration on all slots, and then copy it to them';
+    'internal: check a changed configuration on all slots, and have it copied to them at commit';
 
 CREATE FUNCTION postalytics.copy_changes()
 RETURNS trigger
@@ -246,7 +257,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_changes() IS
-    'internal: trigger function that copies a changed configuration to the slots when the transaction commits';
+    'internal: trigger function that calls copy_to_slots';
 
 -- A restore fires the triggers as well, but a restored front has no slots yet.
 DO $$

@@ -305,9 +305,10 @@ BEGIN
                                        ARRAY(SELECT 'p' || s.slot FROM postalytics.slots AS s ORDER BY s.slot),
                                        ARRAY(SELECT s.connection FROM postalytics.slots AS s ORDER BY s.slot));
         PERFORM postalytics.set_user('postalytics', 'CURRENT_USER', credentials);
-        PERFORM postalytics.copy_to_slots();
         -- The slot may have been restored from an older dump, or taken over.
-        PERFORM postalytics.copy_to_slot(slot);
+        IF NOT postalytics.copy_to_slots() THEN
+            PERFORM postalytics.copy_to_slot(slot);
+        END IF;
     END IF;
 END
 $$;
