@@ -8,6 +8,7 @@
 
 #include "base/compat.h"
 #include "base/extension.h"
+#include "cluster/configuration.h"
 #include "cluster/slots.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -21,13 +22,14 @@ COMPAT_MODULE_MAGIC(EXTENSION_NAME, POSTALYTICS_VERSION);
 PGDLLEXPORT void _PG_init(void);
 
 /*
- * Define the configuration parameters and, if the library is preloaded,
- * prepare the background worker.
+ * Define the configuration parameters, register a callback and, if the library is
+ * preloaded, prepare the background worker.
  */
 void
 _PG_init(void)
 {
 	slots_init();
+	configuration_init();
 	settings_init();
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;

@@ -4,14 +4,15 @@
  *
  * The front has the tables of the configuration.  At the end of a transaction that has
  * changed one of them, all slots check the new configuration.  If one refuses it or
- * cannot be reached, the transaction fails.  Then, as the last step of the commit, all
- * slots apply it.  If one is lost only now, the transaction still commits, with a warning;
- * cluster_health shows that the slot lags, and maintain() copies the configuration again.
+ * cannot be reached, the transaction fails.  Otherwise, all slots apply it just before the
+ * transaction commits.  If a slot is lost after the check, the transaction still commits,
+ * with a warning; cluster_health shows that the slot lags, and maintain() copies the
+ * configuration again.
  *
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- The configuration that was last copied.  The version is the time of the change, in
+-- The configuration that all slots last accepted.  The version is the time of the change, in
 -- microseconds since 1970, so that two different configurations never have the same, even
 -- if a transaction was rolled back or the front restored.  This table is not dumped.
 CREATE TABLE postalytics.cluster_configuration (
@@ -19,7 +20,7 @@ CREATE TABLE postalytics.cluster_configuration (
     document json NOT NULL
 );
 COMMENT ON TABLE postalytics.cluster_configuration IS
-    'internal: the configuration that was last copied to the slots';
+    'internal: the configuration that all slots last accepted';
 COMMENT ON COLUMN postalytics.cluster_configuration.version IS 'time of the change, in microseconds since 1970';
 COMMENT ON COLUMN postalytics.cluster_configuration.document IS 'the configuration, as copy_configuration expects it';
 
@@ -138,7 +139,8 @@ AS 'MODULE_PATHNAME', 'postalytics_query_slots';
 COMMENT ON FUNCTION postalytics.query_configuration_of(integer, uuid, bigint, json) IS
     'internal: copy_configuration on one slot, with a time limit';
 
--- A slot that creates a sync with since, or drops one, may need long.  Errors: those of
+-- Copies the accepted configuration to one slot.  The time limit is long because a slot can
+-- need long to create a sync with since, or to drop one.  Errors: those of
 -- copy_configuration, 08006 if the slot cannot be reached.
 CREATE FUNCTION postalytics.copy_to_slot(slot integer)
 RETURNS void
@@ -153,8 +155,7 @@ $$;
 COMMENT ON FUNCTION postalytics.copy_to_slot(integer) IS
     'internal: copy the configuration to a slot';
 
--- Copies the configuration to one slot after the other.  A slot that fails raises a
--- warning.
+-- Raises a warning for each slot that fails.
 CREATE FUNCTION postalytics.copy_to_each_slot()
 RETURNS void
 LANGUAGE plpgsql
@@ -175,44 +176,56 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_to_each_slot() IS
-    'internal: copy the configuration to each slot';
+    'internal: copy the configuration to the slots, one at a time';
 
--- Copies the configuration, which all slots have checked, to all of them at once.  If that
--- fails, a slot was lost since the check, which is only reported.  configuration.c calls
--- this when the transaction commits.
-CREATE FUNCTION postalytics.copy_to_checked_slots()
+-- A failure only causes warnings, because all slots have accepted the configuration, and
+-- some may have applied it already.  configuration.c calls this function.
+CREATE FUNCTION postalytics.copy_to_all_slots()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET postalytics_status.slot_timeout = '1h'
 AS $$
 BEGIN
-    PERFORM
-    FROM postalytics.cluster_configuration AS c
-    CROSS JOIN LATERAL postalytics.query_configuration(postalytics.front_id(), c.version, c.document, false);
+    BEGIN
+        PERFORM
+        FROM postalytics.cluster_configuration AS c
+        CROSS JOIN LATERAL postalytics.query_configuration(postalytics.front_id(), c.version, c.document, false);
+    EXCEPTION
+        WHEN OTHERS THEN
+            PERFORM postalytics.copy_to_each_slot();
+    END;
 EXCEPTION
-    WHEN OTHERS THEN
-        PERFORM postalytics.copy_to_each_slot();
+    WHEN query_canceled THEN
+        RAISE WARNING 'the configuration may not have been copied to all slots: %', SQLERRM
+            USING HINT = 'Call postalytics.maintain().';
 END
 $$;
-COMMENT ON FUNCTION postalytics.copy_to_checked_slots() IS
-    'internal: copy the configuration, which all slots have checked, to all slots';
+COMMENT ON FUNCTION postalytics.copy_to_all_slots() IS
+    'internal: copy the configuration to all slots at once';
 
 CREATE FUNCTION postalytics.copy_at_commit()
 RETURNS void
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'postalytics_copy_at_commit';
 COMMENT ON FUNCTION postalytics.copy_at_commit() IS
-    'internal: call copy_to_checked_slots when the transaction commits';
+    'internal: call copy_to_all_slots when the transaction commits';
 
--- Checks the configuration on all slots, and has it copied to them when the transaction
--- commits.  Returns false and does nothing before the cluster is complete, or if nothing
--- has changed.
+CREATE FUNCTION postalytics.is_staged()
+RETURNS boolean
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_is_staged';
+COMMENT ON FUNCTION postalytics.is_staged() IS
+    'internal: true if the configuration is to be copied when this transaction commits';
+
+-- Checks the configuration on all slots, and schedules its copy for commit.  Does nothing
+-- before the cluster is complete, or if nothing has changed.  Returns true if a copy is
+-- scheduled.
 --
 -- Locks: EXCLUSIVE on cluster_configuration, so that changes are copied one after the
 -- other.  Errors: those of the slots, if one refuses the configuration or cannot be
 -- reached.
-CREATE FUNCTION postalytics.copy_to_slots()
+CREATE FUNCTION postalytics.stage_configuration()
 RETURNS boolean
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -232,7 +245,7 @@ BEGIN
     new.version := greatest(present.version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
     new.document := postalytics.configuration_document();
     IF present.document::text = new.document::text THEN
-        RETURN false;
+        RETURN postalytics.is_staged();
     END IF;
     PERFORM FROM postalytics.query_configuration(postalytics.front_id(), new.version, new.document, true);
     DELETE FROM postalytics.cluster_configuration;
@@ -242,8 +255,8 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION postalytics.copy_to_slots() IS
-    'internal: check a changed configuration on all slots, and have it copied to them at commit';
+COMMENT ON FUNCTION postalytics.stage_configuration() IS
+    'internal: check a changed configuration on all slots, and schedule its copy for commit';
 
 CREATE FUNCTION postalytics.copy_changes()
 RETURNS trigger
@@ -252,12 +265,12 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM postalytics.copy_to_slots();
+    PERFORM postalytics.stage_configuration();
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION postalytics.copy_changes() IS
-    'internal: trigger function that calls copy_to_slots';
+    'internal: trigger function that checks a changed configuration and schedules its copy';
 
 -- A restore fires the triggers as well, but a restored front has no slots yet.
 DO $$

@@ -207,46 +207,41 @@ $$;
 COMMENT ON FUNCTION postalytics.create_foreign_tables(integer, integer) IS
     'internal: create the foreign tables of a slot that do not exist yet';
 
--- Connects the front to a slot, or changes the connection of a slot that has moved.  The
--- database must have joined the cluster as this slot.  user defaults to session_user; this
--- role needs the privileges of the owner of postalytics_status in the slot's database.  The
--- user and password of the last call are used for all slots.  The last slot completes the
--- cluster.  take_over is explained at claim_slot (copy_configuration.sql).
---
--- Locks: ACCESS EXCLUSIVE on the partitioned tables at the first call for a slot.
--- Errors: 42501 unless the owner calls it, 22004 for NULL, 22023 for a connection string
--- that is not valid or leads to another slot, 55000 if the database is not a slot, belongs
--- to another front, or has another version, encoding, datestyle or a statement_timeout,
--- 08006 if there is no connection.
-CREATE FUNCTION postalytics.add_slot(slot integer, connection text, take_over boolean DEFAULT false)
+-- add_slot calls this before it claims a slot.  A new front does not know which of its
+-- slots belong to another front, so it has none until they are added.
+CREATE FUNCTION postalytics.identify_front()
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    IF postalytics.front_id() IS NULL THEN
+        DELETE FROM postalytics.slots;
+        DELETE FROM postalytics.cluster_configuration;
+        DELETE FROM postalytics.front;
+        INSERT INTO postalytics.front (id, database, system_identifier)
+        SELECT gen_random_uuid(), d.oid, c.system_identifier
+        FROM pg_database AS d
+        CROSS JOIN pg_control_system() AS c
+        WHERE d.datname = current_database();
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.identify_front() IS
+    'internal: give this front an identity, unless it has one';
+
+-- Checks that a connection leads to a slot that this cluster can have, and returns the number
+-- of slots in the cluster.  role is the user of the connection.  Errors: those of add_slot,
+-- except 0A000, 25001, 42501 and 22004.
+CREATE FUNCTION postalytics.check_slot(slot integer, conninfo text, role text)
+RETURNS integer
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
-    options CONSTANT text[] := ARRAY(SELECT o.name || '=' || o.value
-                                     FROM postalytics.connection_options(connection) AS o
-                                     WHERE o.name NOT IN ('user', 'password'));
-    role CONSTANT text := COALESCE((SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'user'), session_user);
-    password CONSTANT text := (SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'password');
-    credentials CONSTANT text := format('"user" %L', role) || CASE WHEN password IS NULL THEN '' ELSE format(', password %L', password) END;
     own_version CONSTANT text := (SELECT x.extversion FROM pg_extension AS x WHERE x.extname = 'postalytics_cluster');
-    conninfo CONSTANT text := postalytics.connection_string(options || ('user=' || role) || CASE WHEN password IS NOT NULL THEN ARRAY['password=' || password] END);
     found record;
 BEGIN
-    IF slot IS NULL OR connection IS NULL THEN
-        RAISE EXCEPTION 'slot and connection must not be NULL'
-            USING ERRCODE = 'null_value_not_allowed';
-    END IF;
-    IF NOT EXISTS (SELECT
-                   FROM pg_class AS c
-                   JOIN pg_roles AS r ON r.oid = c.relowner
-                   WHERE c.oid = 'postalytics.slots'::regclass
-                     AND r.rolname = current_user) THEN
-        RAISE EXCEPTION 'must be owner of extension postalytics_cluster'
-            USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'Use SET ROLE.';
-    END IF;
     BEGIN
         SELECT i.*
         INTO found
@@ -261,7 +256,7 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Create extension postalytics_status in it, and call join_cluster.';
     END IF;
-    IF found.slot <> add_slot.slot THEN
+    IF found.slot <> check_slot.slot THEN
         RAISE EXCEPTION 'database "%" is slot %, not slot %', found.database, found.slot, slot
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -287,6 +282,55 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Update the extension in the database or at the front; both need the same major version.';
     END IF;
+    RETURN found.slots;
+END
+$$;
+COMMENT ON FUNCTION postalytics.check_slot(integer, text, text) IS
+    'internal: check the database of a slot before the front connects to it';
+
+-- Connects the front to a slot, or changes the connection of a slot that has moved.  The
+-- database must have joined the cluster as this slot.  user defaults to session_user; this
+-- role needs the privileges of the owner of postalytics_status in the slot's database.  The
+-- user and password of the last call are used for all slots.  The last slot completes the
+-- cluster.  take_over is explained at claim_slot (copy_configuration.sql).
+--
+-- Locks: ACCESS EXCLUSIVE on the partitioned tables at the first call for a slot.
+-- Errors: 0A000 in a transaction block, 25001 unless the transaction is READ COMMITTED, 42501
+-- unless the owner calls it, 22004 for NULL, 22023 for a connection string that is not valid
+-- or leads to another slot, 55000 if the database is not a slot, belongs to another front, or
+-- has another version, encoding, datestyle or a statement_timeout, 08006 if there is no
+-- connection.
+CREATE FUNCTION postalytics.add_slot(slot integer, connection text, take_over boolean DEFAULT false)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    options CONSTANT text[] := ARRAY(SELECT o.name || '=' || o.value
+                                     FROM postalytics.connection_options(connection) AS o
+                                     WHERE o.name NOT IN ('user', 'password'));
+    role CONSTANT text := COALESCE((SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'user'), session_user);
+    password CONSTANT text := (SELECT o.value FROM postalytics.connection_options(connection) AS o WHERE o.name = 'password');
+    credentials CONSTANT text := format('"user" %L', role) || CASE WHEN password IS NULL THEN '' ELSE format(', password %L', password) END;
+    conninfo CONSTANT text := postalytics.connection_string(options || ('user=' || role) || CASE WHEN password IS NOT NULL THEN ARRAY['password=' || password] END);
+    all_slots integer;
+BEGIN
+    PERFORM postalytics.check_no_block('add_slot');
+    PERFORM postalytics.check_read_committed('add_slot');
+    IF slot IS NULL OR connection IS NULL THEN
+        RAISE EXCEPTION 'slot and connection must not be NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF NOT EXISTS (SELECT
+                   FROM pg_class AS c
+                   JOIN pg_roles AS r ON r.oid = c.relowner
+                   WHERE c.oid = 'postalytics.slots'::regclass
+                     AND r.rolname = current_user) THEN
+        RAISE EXCEPTION 'must be owner of extension postalytics_cluster'
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'Use SET ROLE.';
+    END IF;
+    all_slots := postalytics.check_slot(slot, conninfo, role);
     PERFORM postalytics.identify_front();
     PERFORM FROM postalytics.query_claim(conninfo, postalytics.front_id(), take_over);
     PERFORM postalytics.set_server('postalytics_slot_' || slot, 'postgres_fdw',
@@ -294,19 +338,20 @@ BEGIN
                                    ARRAY(SELECT substr(p.option, strpos(p.option, '=') + 1) FROM unnest(options) AS p (option)) || '{true,10000,postalytics_cluster}');
     PERFORM postalytics.set_user('postalytics_slot_' || slot, 'PUBLIC',
                                  credentials || CASE WHEN password IS NULL THEN ', password_required ''false''' ELSE '' END);
-    PERFORM postalytics.create_foreign_tables(slot, found.slots);
+    PERFORM postalytics.create_foreign_tables(slot, all_slots);
     INSERT INTO postalytics.slots AS s (slot, slots, connection)
-    VALUES (add_slot.slot, found.slots, postalytics.connection_string(options))
+    VALUES (add_slot.slot, all_slots, postalytics.connection_string(options))
     ON CONFLICT ON CONSTRAINT slots_pkey DO UPDATE
     SET connection = excluded.connection;
     PERFORM postalytics.audit('add_slot', slot::text, NULL, postalytics.connection_string(options));
-    IF (SELECT count(*) FROM postalytics.slots) = found.slots THEN
+    IF (SELECT count(*) FROM postalytics.slots) = all_slots THEN
         PERFORM postalytics.set_server('postalytics', 'plproxy',
                                        ARRAY(SELECT 'p' || s.slot FROM postalytics.slots AS s ORDER BY s.slot),
                                        ARRAY(SELECT s.connection FROM postalytics.slots AS s ORDER BY s.slot));
         PERFORM postalytics.set_user('postalytics', 'CURRENT_USER', credentials);
-        -- The slot may have been restored from an older dump, or taken over.
-        IF NOT postalytics.copy_to_slots() THEN
+        -- A slot that was restored from an older dump or taken over may lack a configuration
+        -- that has not changed.
+        IF NOT postalytics.stage_configuration() THEN
             PERFORM postalytics.copy_to_slot(slot);
         END IF;
     END IF;

@@ -354,9 +354,12 @@ SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM postalytics.check_no_block('maintain');
+    PERFORM postalytics.check_read_committed('maintain');
     PERFORM postalytics.update_policies('10 s');
-    PERFORM postalytics.copy_to_slots();
-    PERFORM postalytics.copy_to_each_slot();
+    IF NOT postalytics.stage_configuration() THEN
+        PERFORM postalytics.copy_to_each_slot();
+    END IF;
     RETURN QUERY
     SELECT m.*
     FROM postalytics.maintain_all() AS m;

@@ -32,6 +32,8 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+PG_FUNCTION_INFO_V1(postalytics_check_no_block);
+
 int			setting_slot_timeout;
 int			setting_fetch_timeout;
 int			setting_command_timeout;
@@ -134,6 +136,18 @@ check_no_block(const char *function)
 				 errmsg("%s cannot run inside a transaction block at the front of a cluster", function),
 				 errdetail("The slots commit each call at once, so ROLLBACK could not undo it."),
 				 errhint("Call it in a statement of its own.")));
+}
+
+/*
+ * check_no_block(function text) returns void
+ *
+ * As check_no_block.
+ */
+Datum
+postalytics_check_no_block(PG_FUNCTION_ARGS)
+{
+	check_no_block(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
 }
 
 /* Return the string after a prefix, or the string itself if it does not have the prefix. */

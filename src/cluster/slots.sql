@@ -35,26 +35,6 @@ $$;
 COMMENT ON FUNCTION postalytics.front_id() IS
     'internal: the identity of this front';
 
--- add_slot calls this first.
-CREATE FUNCTION postalytics.identify_front()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF postalytics.front_id() IS NULL THEN
-        DELETE FROM postalytics.front;
-        INSERT INTO postalytics.front (id, database, system_identifier)
-        SELECT gen_random_uuid(), d.oid, c.system_identifier
-        FROM pg_database AS d
-        CROSS JOIN pg_control_system() AS c
-        WHERE d.datname = current_database();
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION postalytics.identify_front() IS
-    'internal: give this front an identity, unless it has one';
-
 -- The foreign tables are in a schema that only the owner may use, because row-level
 -- security does not apply to them.
 CREATE SCHEMA postalytics_slots;
@@ -80,6 +60,13 @@ AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slots
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.slots ENABLE ALWAYS TRIGGER configuration_changed;
+
+CREATE FUNCTION postalytics.check_no_block(function text)
+RETURNS void
+LANGUAGE c STRICT
+AS 'MODULE_PATHNAME', 'postalytics_check_no_block';
+COMMENT ON FUNCTION postalytics.check_no_block(text) IS
+    'internal: raise an error in a transaction block, in which the named function cannot run';
 
 CREATE FUNCTION postalytics.split_events(
     document json,

@@ -121,6 +121,9 @@ sub feed
 	return shuffle @events;
 }
 
+# Return the names of the syncs on each of the nodes.
+sub syncs_of { return join ',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } @_ }
+
 sub quoted { my ($json) = @_; $json =~ s/'/''/g; return "'$json'" }
 
 # Ingest events at the front and on the node, and compare the results.
@@ -237,22 +240,62 @@ like(fails($slot[1], 'SELECT postalytics.join_cluster(0, 2)'), qr/because it has
 
 like(fails($front, "\\set VERBOSITY verbose\nBEGIN; SELECT $_"), qr/0A000: .* cannot run inside a transaction block/, "in a block: $_")
   for "postalytics.ingest('[]')", "postalytics.ack('all', '{1}')", "postalytics.nack('all', '{1}', 'x')", "FROM postalytics.fetch('all')",
-  "postalytics.replay_sync('all', '2026-01-01')", 'FROM postalytics.retry_rejects()';
+  "postalytics.replay_sync('all', '2026-01-01')", 'FROM postalytics.retry_rejects()', 'FROM postalytics.maintain()', "postalytics.add_slot(0, '" . place($slot[0]) . "')";
 like(fails($front, "\\set VERBOSITY verbose\nBEGIN; INSERT INTO postalytics.inbox (mail_id) VALUES ('x')"), qr/0A000/, 'in a block: inbox');
+
+is(sql('SELECT count(*) > 0 FROM postalytics.maintain()'), 't', 'maintain');
 
 # A change of the configuration reaches the slots only if the transaction commits.
 sql(q{CREATE TABLE late (x integer);
 	CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''too late''; END';
-	CREATE CONSTRAINT TRIGGER zz AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()});
+	CREATE CONSTRAINT TRIGGER fail_late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()});
 my $change = "BEGIN; SELECT postalytics.drop_sync('some'), postalytics.create_sync('new'), postalytics.configure('history', '4 days')";
 sql("$change; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK");
-like(fails($front, "$change; INSERT INTO late VALUES (1); COMMIT"), qr/too late/, 'a trigger fails after those of the front');
+like(fails($front, "$change; INSERT INTO late VALUES (1); COMMIT"), qr/too late/, 'a later deferred trigger fails');
 like(fails($front, "\\set VERBOSITY verbose\n$change; PREPARE TRANSACTION 'p'"), qr/0A000: cannot PREPARE a transaction that has changed the configuration of a cluster/, 'a change cannot be prepared');
-is(join(';', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) || postalytics.setting('history') FROM postalytics.syncs") } @slot), join(';', ('all some30 days') x 4), 'what is rolled back does not reach the slots');
+is(join(';', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) || postalytics.setting('history') FROM postalytics.syncs") } @slot), join(';', ('all some30 days') x 4), 'rolled-back changes do not reach the slots');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag = '0'"), '4', 'and no slot lags');
 sql("BEGIN; SAVEPOINT s; SELECT postalytics.create_sync('new'); SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO s; SELECT postalytics.create_sync('kept'); SET CONSTRAINTS ALL IMMEDIATE; COMMIT");
-is(join(';', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } @slot), join(';', ('all kept some') x 4), 'nor does what a savepoint undoes');
-sql("SELECT postalytics.drop_sync('kept')");
+is(syncs_of(@slot), join(',', ('all kept some') x 4), 'changes undone by a savepoint do not reach the slots');
+# A transaction that has staged nothing, in the end, copies nothing, because its snapshot may
+# be older than the configuration.
+my $older_snapshot = DBI->connect('dbi:Pg:' . $front->connstr('postgres'), undef, undef, { RaiseError => 1, PrintError => 0, PrintWarn => 0 });
+$older_snapshot->do($_) for 'BEGIN ISOLATION LEVEL REPEATABLE READ', 'SAVEPOINT s', "SELECT postalytics.create_sync('new')", 'SET CONSTRAINTS ALL IMMEDIATE', 'ROLLBACK TO s';
+sql("SELECT postalytics.create_sync('newer')");
+$older_snapshot->do('COMMIT');
+is(syncs_of(@slot), join(',', ('all kept newer some') x 4), 'nor does a transaction with an older snapshot copy anything');
+$older_snapshot->disconnect;
+like(fails($front, "SET default_transaction_isolation = 'repeatable read'; SELECT $_"), qr/must run in a READ COMMITTED transaction/, "with an older snapshot: $_")
+  for 'FROM postalytics.maintain()', "postalytics.add_slot(0, '" . place($slot[0]) . "')";
+like(fails($front, "DO \$\$ BEGIN PERFORM postalytics.drop_sync('kept'); SET CONSTRAINTS ALL IMMEDIATE; PERFORM $_; RAISE 'failed'; END \$\$"), qr/failed/, "with a change before it: $_")
+  for 'postalytics.maintain()', "postalytics.add_slot(0, '" . place($slot[0]) . "')";
+is(syncs_of(@slot), join(',', ('all kept newer some') x 4), 'what is staged is not copied at once');
+
+# The commit of postgres_fdw, which can fail, comes before the copy.
+$slot[3]->safe_psql('postgres', q{CREATE TABLE late (x integer);
+	CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''too late''; END';
+	CREATE CONSTRAINT TRIGGER fail_late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail()});
+sql(sprintf q{CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '%s', port '%s', dbname 'postgres');
+	CREATE USER MAPPING FOR CURRENT_USER SERVER elsewhere; CREATE FOREIGN TABLE late_elsewhere (x integer) SERVER elsewhere OPTIONS (table_name 'late')}, $slot[3]->host, $slot[3]->port);
+like(fails($front, "LOAD 'postalytics_status'; BEGIN; INSERT INTO late_elsewhere VALUES (1); SELECT postalytics.drop_sync('kept'); COMMIT"), qr/too late/, 'the commit of a foreign table fails');
+is(syncs_of(@slot), join(',', ('all kept newer some') x 4), 'and nothing has been copied');
+
+# A copy that is canceled may have reached some slots, so the transaction commits.  The slot
+# is slow in every second call: the first one checks the configuration.
+$slot[2]->safe_psql('postgres', q{CREATE SEQUENCE calls;
+	CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF nextval(''public.calls'') % 2 = 0 THEN PERFORM pg_sleep(100); END IF; RETURN NULL; END';
+	CREATE TRIGGER slow AFTER UPDATE ON postalytics.slot FOR EACH ROW EXECUTE FUNCTION slow()});
+my ($canceled, $nothing, $warning) = ("SELECT postalytics.drop_sync('kept')", '', '');
+my $dropping = IPC::Run::start([ 'psql', '-XAtq', '-d', $front->connstr('postgres'), '-c', $canceled ], '>', \$nothing, '2>', \$warning);
+$slot[2]->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query = " . quoted($canceled));
+$dropping->finish;
+like($warning, qr/WARNING:  the configuration may not have been copied to all slots: canceling statement due to user request.*maintain/s, 'a copy is canceled');
+is(sql("SELECT count(*) FROM postalytics.syncs WHERE name = 'kept'"), '0', 'and the transaction has committed');
+$slot[2]->safe_psql('postgres', 'DROP TRIGGER slow ON postalytics.slot');
+sql('SELECT FROM postalytics.maintain()');
+is(syncs_of(@slot), join(',', ('all newer some') x 4), 'maintain copies it to all');
+sql("SELECT postalytics.drop_sync('newer')");
 
 # ---- a slot is down ----
 
@@ -307,7 +350,7 @@ is(as('reader', "SELECT string_agg(DISTINCT account, ',') FROM postalytics.stuck
 is(as('reader', "SELECT count(*) > 0 FROM postalytics.journey('1')"), as('reader', "SELECT count(*) > 0 FROM postalytics.pieces WHERE piece_id = '1'"), 'journey');
 like(fails($front, $_, extra_params => [ '-U', 'reader' ]), qr/permission denied/, "refused: $_")
   for 'SELECT * FROM postalytics_slots.pieces_slot_0', 'SELECT * FROM postalytics.slots_campaign_funnel', "SELECT postalytics.slots_funnel('c1', now(), NULL)",
-  "SELECT * FROM postalytics.slots_days", "SELECT postalytics.query_metrics(0)", "SELECT postalytics.copy_to_slots()";
+  "SELECT * FROM postalytics.slots_days", "SELECT postalytics.query_metrics(0)", "SELECT postalytics.stage_configuration()";
 sql(q{GRANT SELECT ON ALL TABLES IN SCHEMA postalytics TO reader});
 is(as('reader', $_), '0', "not even after a GRANT: $_")
   for 'SELECT count(*) FROM postalytics.slots_campaign_funnel', "SELECT count(*) FROM postalytics.slots_days WHERE account <> 'a'", 'SELECT count(*) FROM postalytics.slots_sync_health';
@@ -421,7 +464,7 @@ my ($p, $status, $at) = split /\|/, sql("SELECT piece_id, status, occurred_at FR
 sql("SELECT FROM postalytics.retract_event('$p', '$status', '$at', 'b')");
 is(sql("SELECT count(*) FROM postalytics.events WHERE (piece_id, account, status, occurred_at) = ('$p', 'b', '$status', '$at')"), '0', 'retract_event');
 my $email = sql("SELECT email FROM postalytics.pieces WHERE account IN ('a', 'b') GROUP BY email HAVING count(DISTINCT account) = 2 ORDER BY email LIMIT 1");
-like($email, qr/^p\d+\@example\.com$/, 'before forget');
+like($email, qr/^p\d+\@example\.com$/, 'a person exists in both accounts');
 like(fails($front, "SELECT postalytics.forget(email => '$email')"), qr/exists in more than one account/, 'forget needs the account');
 sql("SELECT postalytics.forget(email => '$email', account => '$_')") for 'a', 'b', '';
 is(sql("SELECT count(*) FROM postalytics.pieces WHERE email = '$email'"), '0', 'forget');
@@ -450,9 +493,8 @@ sql("SELECT postalytics.revoke_read('reader'); SELECT postalytics.grant_read('re
 sql("BEGIN; SELECT postalytics.revoke_read('reader'); SELECT postalytics.grant_read('reader', 'a'), postalytics.grant_read('reader', 'b'); COMMIT");
 is(join(';', map { $_->safe_psql('postgres', 'SELECT string_agg(role || account, \',\' ORDER BY account) FROM postalytics.bindings') } @slot), join(';', ('readera,readerb') x 4), 'bindings on the slots');
 is(sql("SELECT postalytics.drop_sync('some')") . sql("SELECT count(*) FROM postalytics.deliveries WHERE sync = 'some'"), '0', 'drop_sync');
-is(join(',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } @slot), join(',', ('all limited queue') x 4), 'on every slot');
+is(syncs_of(@slot), join(',', ('all limited queue') x 4), 'on every slot');
 is(sql("SELECT count(DISTINCT labels ->> 'slot') FROM postalytics.metrics WHERE name = 'event_ids'"), '4', 'metrics of each slot');
-is(sql('SELECT count(*) > 0 FROM postalytics.maintain()'), 't', 'maintain');
 sql('CREATE ROLE everything; GRANT pg_read_all_data TO everything');
 like(sql('SELECT string_agg(finding, \' \') FROM postalytics.check_setup()'), qr/Role everything can read the foreign tables/, 'check_setup lists roles that can read the foreign tables');
 sql('DROP ROLE everything');
@@ -466,7 +508,7 @@ sql('SELECT FROM postalytics.maintain()');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag <> '0'"), '0', 'maintain copies it');
 
 sql("SELECT postalytics.create_sync('next')");
-is(join(',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } @slot), join(',', ('all limited next queue') x 4), 'and the next change is copied to all');
+is(syncs_of(@slot), join(',', ('all limited next queue') x 4), 'and the next change is copied to all');
 
 # A sync that is dropped and created again in one transaction is another sync.
 my $old = sql("SELECT count(*) FROM postalytics.deliveries WHERE sync = 'limited'");
@@ -550,12 +592,14 @@ sql("SELECT postalytics.create_sync('younger')");
 $slot[2]->safe_psql('postgres', 'CREATE DATABASE older');
 command_ok([ 'pg_restore', '--exit-on-error', '-d', $slot[2]->connstr('older'), $older ], 'restore the slot');
 (my $to_older = place($slot[2])) =~ s/dbname=postgres/dbname=older/;
-my $is_current = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'";
+my $current_slots = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'";
 sql("SELECT postalytics.add_slot(2, '$to_older')");
-is($slot[2]->safe_psql('older', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'") . sql($is_current), '14', 'add_slot copies the configuration to it');
+is($slot[2]->safe_psql('older', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'"), '1', 'add_slot copies the configuration to it');
+is(sql($current_slots), '4', 'so that no slot lags');
 sql("SELECT postalytics.drop_sync('younger')");
 sql("SELECT postalytics.add_slot(2, '" . place($slot[2]) . "')");
-is($slot[2]->safe_psql('postgres', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'") . sql($is_current), '04', 'and to the database that it was restored from');
+is($slot[2]->safe_psql('postgres', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'"), '0', 'and to the database that it was restored from');
+is(sql($current_slots), '4', 'again no slot lags');
 
 # ---- dump and restore of the front ----
 
@@ -571,7 +615,7 @@ my @place = map { place($_) } $slot[0], $new, @slot[ 2, 3 ];
 like($again->("SELECT postalytics.add_slot(0, '$place[0]')"), qr/slot 0 already has a configuration.*take_over => true/s, 'unless it takes over');
 $front->safe_psql('again', "SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)") for 0 .. 3;
 is($front->safe_psql('again', "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'"), '4', 'then it is connected');
-is(join(',', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) FROM postalytics.syncs") } $slot[0], $new, @slot[ 2, 3 ]), join(',', ('all limited next queue') x 4), 'and the slots keep their syncs');
+is(syncs_of($slot[0], $new, @slot[ 2, 3 ]), join(',', ('all limited next queue') x 4), 'and the slots keep their syncs');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE last_error = 'the slot belongs to another front'"), '4', 'the other front has lost them');
 is($front->safe_psql('again', "SELECT inserted FROM postalytics.ingest('{\"mailId\": \"after\", \"eventType\": 4, \"eventDate\": \"2026-10-01\"}', 'c')"), '1', 'it ingests');
 is($front->safe_psql('again', "SELECT postalytics.configure('history', '6 days')") . $new->safe_psql('postgres', "SELECT postalytics.setting('history')"), '6 days', 'and configures');
@@ -580,6 +624,12 @@ like(fails($front, "SELECT postalytics.configure('history', '8 days')"), qr/is n
 $front->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE again');
 my ($r4, $o4, $e4) = $front->psql('copy', "SELECT postalytics.configure('history', '9 days')");
 like($e4, qr/is not a slot of this front/, 'a copy of the front changes no slot');
+# It takes over the slots, even if its configuration has changed without a trigger.
+$front->safe_psql('copy', 'ALTER ROLE reader RENAME TO former_reader');
+$_->safe_psql('postgres', 'ALTER ROLE reader RENAME TO former_reader') for $slot[0], $new, @slot[ 2, 3 ];
+$front->safe_psql('copy', "SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)") for 0 .. 3;
+is($front->safe_psql('copy', "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0' AND last_error IS NULL"), '4', 'unless it takes them over');
+$front->safe_psql('copy', 'DROP EXTENSION postalytics_cluster CASCADE');
 $front->safe_psql('again', 'DROP EXTENSION postalytics_cluster CASCADE');
 $worker->disconnect;
 
