@@ -219,14 +219,13 @@ COMMENT ON FUNCTION postalytics.is_staged() IS
     'internal: true if the configuration is to be copied when this transaction commits';
 
 -- Checks the configuration on all slots, and schedules its copy for commit.  Does nothing
--- before the cluster is complete, or if nothing has changed.  Returns true if a copy is
--- scheduled.
+-- before the cluster is complete, or if nothing has changed.
 --
 -- Locks: EXCLUSIVE on cluster_configuration, so that changes are copied one after the
 -- other.  Errors: those of the slots, if one refuses the configuration or cannot be
 -- reached.
 CREATE FUNCTION postalytics.stage_configuration()
-RETURNS boolean
+RETURNS void
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -235,24 +234,23 @@ DECLARE
     present postalytics.cluster_configuration;
     new postalytics.cluster_configuration;
 BEGIN
-    IF (SELECT count(*) < COALESCE(max(s.slots), 1) FROM postalytics.slots AS s) THEN
-        RETURN false;
-    END IF;
     LOCK TABLE postalytics.cluster_configuration IN EXCLUSIVE MODE;
+    IF (SELECT count(*) < COALESCE(max(s.slots), 1) FROM postalytics.slots AS s WHERE s.front = postalytics.front_id()) THEN
+        RETURN;
+    END IF;
     SELECT c.*
     INTO present
     FROM postalytics.cluster_configuration AS c;
     new.version := greatest(present.version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
     new.document := postalytics.configuration_document();
     IF present.document::text = new.document::text THEN
-        RETURN postalytics.is_staged();
+        RETURN;
     END IF;
     PERFORM FROM postalytics.query_configuration(postalytics.front_id(), new.version, new.document, true);
     DELETE FROM postalytics.cluster_configuration;
     INSERT INTO postalytics.cluster_configuration
     SELECT new.*;
     PERFORM postalytics.copy_at_commit();
-    RETURN true;
 END
 $$;
 COMMENT ON FUNCTION postalytics.stage_configuration() IS
@@ -277,7 +275,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY '{configuration,field_names,status_names,syncs,bindings}'::text[]
+    FOREACH name IN ARRAY '{configuration,field_names,status_names,syncs,sync_starts,bindings}'::text[]
     LOOP
         EXECUTE format(
             'CREATE CONSTRAINT TRIGGER copy_changes '

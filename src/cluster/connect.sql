@@ -207,29 +207,6 @@ $$;
 COMMENT ON FUNCTION postalytics.create_foreign_tables(integer, integer) IS
     'internal: create the foreign tables of a slot that do not exist yet';
 
--- add_slot calls this before it claims a slot.  A new front does not know which of its
--- slots belong to another front, so it has none until they are added.
-CREATE FUNCTION postalytics.identify_front()
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF postalytics.front_id() IS NULL THEN
-        DELETE FROM postalytics.slots;
-        DELETE FROM postalytics.cluster_configuration;
-        DELETE FROM postalytics.front;
-        INSERT INTO postalytics.front (id, database, system_identifier)
-        SELECT gen_random_uuid(), d.oid, c.system_identifier
-        FROM pg_database AS d
-        CROSS JOIN pg_control_system() AS c
-        WHERE d.datname = current_database();
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION postalytics.identify_front() IS
-    'internal: give this front an identity, unless it has one';
-
 -- Checks that a connection leads to a slot that this cluster can have, and returns the number
 -- of slots in the cluster.  role is the user of the connection.  Errors: those of add_slot,
 -- except 0A000, 25001, 42501 and 22004.
@@ -260,7 +237,7 @@ BEGIN
         RAISE EXCEPTION 'database "%" is slot %, not slot %', found.database, found.slot, slot
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF EXISTS (SELECT FROM postalytics.slots AS s WHERE s.slots <> found.slots) THEN
+    IF EXISTS (SELECT FROM postalytics.slots AS s WHERE s.front = postalytics.front_id() AND s.slots <> found.slots) THEN
         RAISE EXCEPTION 'database "%" belongs to a cluster of % slots, but this cluster has %', found.database, found.slots,
                         (SELECT max(s.slots) FROM postalytics.slots AS s)
             USING ERRCODE = 'invalid_parameter_value';
@@ -294,7 +271,8 @@ COMMENT ON FUNCTION postalytics.check_slot(integer, text, text) IS
 -- user and password of the last call are used for all slots.  The last slot completes the
 -- cluster.  take_over is explained at claim_slot (copy_configuration.sql).
 --
--- Locks: ACCESS EXCLUSIVE on the partitioned tables at the first call for a slot.
+-- Locks: SHARE ROW EXCLUSIVE on slots, and ACCESS EXCLUSIVE on the partitioned tables at the
+-- first call for a slot.
 -- Errors: 0A000 in a transaction block, 25001 unless the transaction is READ COMMITTED, 42501
 -- unless the owner calls it, 22004 for NULL, 22023 for a connection string that is not valid
 -- or leads to another slot, 55000 if the database is not a slot, belongs to another front, or
@@ -330,8 +308,14 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Use SET ROLE.';
     END IF;
+    LOCK TABLE postalytics.slots IN SHARE ROW EXCLUSIVE MODE;
     all_slots := postalytics.check_slot(slot, conninfo, role);
-    PERFORM postalytics.identify_front();
+    -- What a copy has inherited was added to another front.
+    DELETE FROM postalytics.slots AS s
+    WHERE s.front <> postalytics.front_id();
+    IF FOUND THEN
+        DELETE FROM postalytics.cluster_configuration;
+    END IF;
     PERFORM FROM postalytics.query_claim(conninfo, postalytics.front_id(), take_over);
     PERFORM postalytics.set_server('postalytics_slot_' || slot, 'postgres_fdw',
                                    ARRAY(SELECT split_part(p.option, '=', 1) FROM unnest(options) AS p (option)) || '{async_capable,fetch_size,extensions}',
@@ -339,8 +323,8 @@ BEGIN
     PERFORM postalytics.set_user('postalytics_slot_' || slot, 'PUBLIC',
                                  credentials || CASE WHEN password IS NULL THEN ', password_required ''false''' ELSE '' END);
     PERFORM postalytics.create_foreign_tables(slot, all_slots);
-    INSERT INTO postalytics.slots AS s (slot, slots, connection)
-    VALUES (add_slot.slot, all_slots, postalytics.connection_string(options))
+    INSERT INTO postalytics.slots AS s (slot, slots, connection, front)
+    VALUES (add_slot.slot, all_slots, postalytics.connection_string(options), postalytics.front_id())
     ON CONFLICT ON CONSTRAINT slots_pkey DO UPDATE
     SET connection = excluded.connection;
     PERFORM postalytics.audit('add_slot', slot::text, NULL, postalytics.connection_string(options));
@@ -349,9 +333,10 @@ BEGIN
                                        ARRAY(SELECT 'p' || s.slot FROM postalytics.slots AS s ORDER BY s.slot),
                                        ARRAY(SELECT s.connection FROM postalytics.slots AS s ORDER BY s.slot));
         PERFORM postalytics.set_user('postalytics', 'CURRENT_USER', credentials);
-        -- A slot that was restored from an older dump or taken over may lack a configuration
-        -- that has not changed.
-        IF NOT postalytics.stage_configuration() THEN
+        -- A slot of a complete cluster that has moved may be restored from an older dump.
+        IF NOT EXISTS (SELECT FROM postalytics.cluster_configuration) THEN
+            PERFORM postalytics.stage_configuration();
+        ELSIF NOT postalytics.is_staged() THEN
             PERFORM postalytics.copy_to_slot(slot);
         END IF;
     END IF;

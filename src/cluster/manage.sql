@@ -346,7 +346,8 @@ AS 'MODULE_PATHNAME', 'postalytics_call_slots';
 COMMENT ON FUNCTION postalytics.maintain_all() IS
     'internal: maintain on all slots';
 
--- Slots that lag get the configuration first.
+-- Slots that lag get the configuration first, unless it has changed without a trigger, for
+-- example because a role was renamed: then all slots get it when this commits.
 CREATE OR REPLACE FUNCTION postalytics.maintain()
 RETURNS SETOF postalytics.maintenance_log
 LANGUAGE plpgsql
@@ -357,7 +358,8 @@ BEGIN
     PERFORM postalytics.check_no_block('maintain');
     PERFORM postalytics.check_read_committed('maintain');
     PERFORM postalytics.update_policies('10 s');
-    IF NOT postalytics.stage_configuration() THEN
+    PERFORM postalytics.stage_configuration();
+    IF NOT postalytics.is_staged() THEN
         PERFORM postalytics.copy_to_each_slot();
     END IF;
     RETURN QUERY

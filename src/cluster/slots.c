@@ -19,6 +19,7 @@
 #include <limits.h>
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "base/cache.h"
 #include "base/compat.h"
 #include "base/extension.h"
@@ -31,8 +32,10 @@
 #include "utils/resowner.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 PG_FUNCTION_INFO_V1(postalytics_check_no_block);
+PG_FUNCTION_INFO_V1(postalytics_id_of_front);
 
 int			setting_slot_timeout;
 int			setting_fetch_timeout;
@@ -64,17 +67,37 @@ slots_init(void)
 /* Attribute numbers of slots, in the order of slots.sql. */
 enum
 {
-	ATTR_SLOT = 1, ATTR_SLOTS, ATTR_CONNECTION
+	ATTR_SLOT = 1, ATTR_SLOTS, ATTR_CONNECTION, ATTR_FRONT
 };
 
-static int	known_slots;		/* number of rows */
+static pg_uuid_t own_id;		/* identifies this front */
+static int	known_slots;		/* slots that were added to this front */
+static int	copied_slots;		/* slots that were added to another one */
 static int	all_slots;			/* number of slots in the cluster */
 static const char *connections[MAX_SLOTS];
+
+/*
+ * Set own_id.  It consists of OIDs that change when the extension is created again, as in a
+ * restore, or the database is copied, and of the system identifier, which changes with
+ * pg_upgrade.  A standby and a server that is recovered from a base backup keep all of them.
+ */
+static void
+identify_front(void)
+{
+	uint64		system = GetSystemIdentifier();
+	Oid			relation = extension_relation("slots");
+
+	memcpy(own_id.data, &system, 8);
+	memcpy(own_id.data + 8, &MyDatabaseId, 4);
+	memcpy(own_id.data + 12, &relation, 4);
+}
 
 static void
 begin_slots(void)
 {
+	identify_front();
 	known_slots = 0;
+	copied_slots = 0;
 	all_slots = 0;
 	memset(connections, 0, sizeof(connections));
 }
@@ -85,6 +108,11 @@ add_slot(TupleTableSlot *row)
 	bool		isnull;
 	int			number = DatumGetInt32(slot_getattr(row, ATTR_SLOT, &isnull));
 
+	if (memcmp(DatumGetUUIDP(slot_getattr(row, ATTR_FRONT, &isnull)), &own_id, sizeof(own_id)) != 0)
+	{
+		copied_slots++;
+		return;
+	}
 	known_slots++;
 	all_slots = DatumGetInt32(slot_getattr(row, ATTR_SLOTS, &isnull));
 	if (number >= 0 && number < MAX_SLOTS)
@@ -106,8 +134,10 @@ number_of_slots(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cluster is not complete"),
+				 copied_slots > 0 ? errdetail("Its slots were added to another front, of which this one is a copy.") :
 				 known_slots == 0 ? errdetail("It has no slots.") :
 				 errdetail("%d of %d slots have been added.", known_slots, all_slots),
+				 copied_slots > 0 ? errhint("If this front is to replace the other one, call %s.add_slot with take_over => true for each slot.", EXTENSION_SCHEMA) :
 				 errhint("Add the other slots with %s.add_slot.", EXTENSION_SCHEMA)));
 	return all_slots;
 }
@@ -136,6 +166,19 @@ check_no_block(const char *function)
 				 errmsg("%s cannot run inside a transaction block at the front of a cluster", function),
 				 errdetail("The slots commit each call at once, so ROLLBACK could not undo it."),
 				 errhint("Call it in a statement of its own.")));
+}
+
+/*
+ * front_id() returns uuid
+ */
+Datum
+postalytics_id_of_front(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t  *id = palloc(sizeof(*id));
+
+	identify_front();
+	*id = own_id;
+	PG_RETURN_UUID_P(id);
 }
 
 /*

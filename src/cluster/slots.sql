@@ -5,35 +5,14 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- Identifies this front to its slots, so that they apply the configuration of no other.
--- The table is not dumped: a restored front is another one.  So is a copy of the database
--- or of its server, whose OID or system identifier differs.
-CREATE TABLE postalytics.front (
-    id uuid NOT NULL,
-    database oid NOT NULL,
-    system_identifier bigint NOT NULL
-);
-COMMENT ON TABLE postalytics.front IS
-    'internal: the identity of this front';
-COMMENT ON COLUMN postalytics.front.id IS 'identifies this front to its slots';
-COMMENT ON COLUMN postalytics.front.database IS 'OID of the database';
-COMMENT ON COLUMN postalytics.front.system_identifier IS 'system identifier of the server';
-ALTER TABLE postalytics.front ENABLE ROW LEVEL SECURITY;
-
--- Returns NULL in a new front and in a copy of another front.
+-- A front that is restored from a dump, or is a copy, is another front and has another id.
 CREATE FUNCTION postalytics.front_id()
 RETURNS uuid
-LANGUAGE sql
+LANGUAGE c
 STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT f.id
-    FROM postalytics.front AS f
-    WHERE f.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
-      AND f.system_identifier = (SELECT c.system_identifier FROM pg_control_system() AS c)
-$$;
+AS 'MODULE_PATHNAME', 'postalytics_id_of_front';
 COMMENT ON FUNCTION postalytics.front_id() IS
-    'internal: the identity of this front';
+    'internal: identifies this front to its slots, so that they apply the configuration of no other';
 
 -- The foreign tables are in a schema that only the owner may use, because row-level
 -- security does not apply to them.
@@ -47,13 +26,15 @@ COMMENT ON SCHEMA postalytics_slots IS
 CREATE TABLE postalytics.slots (
     slot integer NOT NULL PRIMARY KEY,
     slots integer NOT NULL,
-    connection text NOT NULL
+    connection text NOT NULL,
+    front uuid NOT NULL
 );
 COMMENT ON TABLE postalytics.slots IS
     'the slots of the cluster; add_slot changes them';
 COMMENT ON COLUMN postalytics.slots.slot IS 'number of the slot, from 0 to slots - 1';
 COMMENT ON COLUMN postalytics.slots.slots IS 'number of slots in the cluster';
 COMMENT ON COLUMN postalytics.slots.connection IS 'connection string, without user and password';
+COMMENT ON COLUMN postalytics.slots.front IS 'the front to which the slot was added; another one if this database is a copy';
 
 CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slots

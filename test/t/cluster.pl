@@ -74,6 +74,7 @@ like(fails($front, "SELECT postalytics.add_slot(1, '" . place($slot[1]) . "', ta
 $slot[1]->safe_psql('postgres', "SELECT postalytics.configure('history', NULL)");
 like(fails($front, "SELECT postalytics.add_slot(0, 'postgresql://host/db')"), qr/invalid connection string/, 'not a list of parameters');
 like(fails($front, "SELECT postalytics.add_slot(0, 'host=" . $slot[0]->host . " port=1 dbname=postgres')"), qr/could not reach the slot/, 'nobody listens there');
+like(fails($front, "SELECT postalytics.add_slot(0, '" . place($slot[0]) . " client_encoding=UTF8')"), qr/invalid option "client_encoding"/, 'an option that postgres_fdw refuses');
 for my $n (0 .. $slots - 1)
 {
 	sql("SELECT postalytics.add_slot($n, '" . place($slot[$n]) . "')");
@@ -255,6 +256,13 @@ like(fails($front, "$change; INSERT INTO late VALUES (1); COMMIT"), qr/too late/
 like(fails($front, "\\set VERBOSITY verbose\n$change; PREPARE TRANSACTION 'p'"), qr/0A000: cannot PREPARE a transaction that has changed the configuration of a cluster/, 'a change cannot be prepared');
 is(join(';', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) || postalytics.setting('history') FROM postalytics.syncs") } @slot), join(';', ('all some30 days') x 4), 'rolled-back changes do not reach the slots');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag = '0'"), '4', 'and no slot lags');
+# What create_sync writes after the row of the sync is copied as well.
+sql("BEGIN; SET CONSTRAINTS ALL IMMEDIATE; SELECT postalytics.create_sync('early', since => '2026-01-01'); COMMIT");
+my $early = "SELECT count(*) FROM postalytics.deliveries WHERE sync = 'early'";
+is(sql($early), sql('SELECT count(*) FROM postalytics.events'), 'a sync has deliveries since a time');
+sql("SELECT postalytics.configure('history', '6 days'), postalytics.configure('history', NULL)");
+is(sql($early), sql('SELECT count(*) FROM postalytics.events'), 'and keeps them');
+sql("SELECT postalytics.drop_sync('early')");
 sql("BEGIN; SAVEPOINT s; SELECT postalytics.create_sync('new'); SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK TO s; SELECT postalytics.create_sync('kept'); SET CONSTRAINTS ALL IMMEDIATE; COMMIT");
 is(syncs_of(@slot), join(',', ('all kept some') x 4), 'changes undone by a savepoint do not reach the slots');
 # A transaction that has staged nothing, in the end, copies nothing, because its snapshot may
@@ -622,13 +630,43 @@ is($front->safe_psql('again', "SELECT postalytics.configure('history', '6 days')
 like(fails($front, "SELECT postalytics.configure('history', '8 days')"), qr/is not a slot of this front/, 'which the other front cannot do any more');
 # A copy of the database is another front.
 $front->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE again');
-my ($r4, $o4, $e4) = $front->psql('copy', "SELECT postalytics.configure('history', '9 days')");
-like($e4, qr/is not a slot of this front/, 'a copy of the front changes no slot');
-# It takes over the slots, even if its configuration has changed without a trigger.
-$front->safe_psql('copy', 'ALTER ROLE reader RENAME TO former_reader');
-$_->safe_psql('postgres', 'ALTER ROLE reader RENAME TO former_reader') for $slot[0], $new, @slot[ 2, 3 ];
-$front->safe_psql('copy', "SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)") for 0 .. 3;
-is($front->safe_psql('copy', "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0' AND last_error IS NULL"), '4', 'unless it takes them over');
+my @current = ($slot[0], $new, @slot[ 2, 3 ]);
+sub history { return join ',', map { $_->safe_psql('postgres', "SELECT postalytics.setting('history')") } @current }
+$front->safe_psql('copy', "SELECT postalytics.configure('history', '9 days')");
+is(history(), join(',', ('6 days') x 4), 'a copy of the front changes no slot');
+my ($r4, $o4, $e4) = $front->psql('copy', "SELECT postalytics.ingest('[]')");
+like($e4, qr/cluster is not complete.*another front, of which this one is a copy.*take_over => true/s, 'and ingests nothing');
+
+# It takes over the slots, with calls at the same time, and even if its configuration has changed
+# without a trigger.
+$_->safe_psql('postgres', 'ALTER ROLE reader RENAME TO former_reader') for $front, @current;
+sub in_copy { my ($call, $errors) = @_; return IPC::Run::start([ 'psql', '-XAtq', '-d', $front->connstr('copy'), '-c', $call ], '>', \my $nothing, '2>', $errors) }
+my @errors = ('', '', '');
+$_->finish for map { in_copy("SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)", \$errors[$_]) } 0 .. 2;
+is("@errors", '  ', 'it takes over slots');
+# A change at the same time as the call that completes the cluster waits for it.
+my $gate = DBI->connect('dbi:Pg:' . $front->connstr('copy'), undef, undef, { RaiseError => 1, PrintError => 0 });
+$gate->do('SELECT pg_advisory_lock(1)');
+my $waits = q{SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'copy' AND wait_event = '%s'};
+my $last = in_copy("DO \$\$ BEGIN PERFORM postalytics.add_slot(3, '$place[3]', take_over => true); PERFORM pg_advisory_xact_lock(1); END \$\$", \$errors[0]);
+$front->poll_query_until('copy', sprintf $waits, 'advisory');
+my $meanwhile = in_copy("SELECT postalytics.configure('history', '8 days')", \$errors[1]);
+$front->poll_query_until('copy', sprintf $waits, 'relation');
+$gate->do('SELECT pg_advisory_unlock(1)');
+$_->finish for $last, $meanwhile;
+$gate->disconnect;
+is("@errors", '  ', 'a change while the last slot is added');
+is(history(), join(',', ('8 days') x 4), 'reaches all slots');
+my $up_to_date = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0' AND last_error IS NULL";
+is($front->safe_psql('copy', $up_to_date), '4', 'and the slots are those of the copy');
+
+# A slot that moves does not need the others, even after a change without a trigger.
+$_->safe_psql('postgres', 'ALTER ROLE former_reader RENAME TO reader') for $front, @current;
+$new->stop;
+$front->safe_psql('copy', "SELECT postalytics.add_slot(0, '$place[0]')");
+$new->start;
+$front->safe_psql('copy', 'SELECT FROM postalytics.maintain()');
+is($front->safe_psql('copy', $up_to_date), '4', 'which maintain copies later');
 $front->safe_psql('copy', 'DROP EXTENSION postalytics_cluster CASCADE');
 $front->safe_psql('again', 'DROP EXTENSION postalytics_cluster CASCADE');
 $worker->disconnect;
