@@ -24,6 +24,8 @@ COMMENT ON TABLE postalytics.cluster_configuration IS
 COMMENT ON COLUMN postalytics.cluster_configuration.version IS 'time of the change, in microseconds since 1970';
 COMMENT ON COLUMN postalytics.cluster_configuration.document IS 'the configuration, as copy_configuration expects it';
 
+-- The table has one row.
+CREATE UNIQUE INDEX cluster_configuration_is_one ON postalytics.cluster_configuration ((true));
 ALTER TABLE postalytics.cluster_configuration ENABLE ROW LEVEL SECURITY;
 
 -- When each sync was created, and the argument since of create_sync.
@@ -164,7 +166,7 @@ AS $$
 DECLARE
     target record;
 BEGIN
-    FOR target IN SELECT s.slot, s.connection FROM postalytics.slots AS s ORDER BY s.slot LOOP
+    FOR target IN SELECT s.slot, s.connection FROM postalytics.slots AS s WHERE s.front = postalytics.front_id() ORDER BY s.slot LOOP
         BEGIN
             PERFORM postalytics.copy_to_slot(target.slot);
         EXCEPTION
@@ -222,8 +224,8 @@ COMMENT ON FUNCTION postalytics.is_staged() IS
 -- before the cluster is complete, or if nothing has changed.
 --
 -- Locks: EXCLUSIVE on cluster_configuration, so that changes are copied one after the
--- other.  Errors: those of the slots, if one refuses the configuration or cannot be
--- reached.
+-- other.  Errors: 40001 if an older snapshot does not show the latest configuration, and
+-- those of the slots, if one refuses the configuration or cannot be reached.
 CREATE FUNCTION postalytics.stage_configuration()
 RETURNS void
 LANGUAGE plpgsql
@@ -235,7 +237,7 @@ DECLARE
     new postalytics.cluster_configuration;
 BEGIN
     LOCK TABLE postalytics.cluster_configuration IN EXCLUSIVE MODE;
-    IF (SELECT count(*) < COALESCE(max(s.slots), 1) FROM postalytics.slots AS s WHERE s.front = postalytics.front_id()) THEN
+    IF NOT postalytics.is_complete() THEN
         RETURN;
     END IF;
     SELECT c.*
@@ -248,13 +250,39 @@ BEGIN
     END IF;
     PERFORM FROM postalytics.query_configuration(postalytics.front_id(), new.version, new.document, true);
     DELETE FROM postalytics.cluster_configuration;
+    -- With an older snapshot, a row that is not visible raises 40001.
     INSERT INTO postalytics.cluster_configuration
-    SELECT new.*;
+    SELECT new.*
+    ON CONFLICT DO NOTHING;
     PERFORM postalytics.copy_at_commit();
 END
 $$;
 COMMENT ON FUNCTION postalytics.stage_configuration() IS
     'internal: check a changed configuration on all slots, and schedule its copy for commit';
+
+-- A slot that has moved may be restored from an older dump.  If the configuration has changed
+-- without a trigger, for example because a role was renamed, all slots need the change.  If
+-- another slot cannot be reached, this one gets what all slots last accepted.
+CREATE FUNCTION postalytics.copy_to_moved_slot(slot integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    BEGIN
+        PERFORM postalytics.stage_configuration();
+    EXCEPTION
+        WHEN OTHERS THEN
+            RAISE WARNING 'could not copy the latest configuration: %', SQLERRM
+                USING HINT = 'Call postalytics.maintain() when all slots can be reached.';
+    END;
+    IF NOT postalytics.is_staged() THEN
+        PERFORM postalytics.copy_to_slot(slot);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_to_moved_slot(integer) IS
+    'internal: copy the configuration to a slot of a complete cluster';
 
 CREATE FUNCTION postalytics.copy_changes()
 RETURNS trigger

@@ -217,6 +217,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     own_version CONSTANT text := (SELECT x.extversion FROM pg_extension AS x WHERE x.extname = 'postalytics_cluster');
+    -- A restored front and a copy have partitions before they have slots.
+    all_slots CONSTANT integer := (SELECT max(substring(pg_get_expr(c.relpartbound, c.oid) FROM 'modulus (\d+)')::integer)
+                                   FROM pg_inherits AS i
+                                   JOIN pg_class AS c ON c.oid = i.inhrelid
+                                   WHERE i.inhparent = 'postalytics.pieces'::regclass);
     found record;
 BEGIN
     BEGIN
@@ -237,9 +242,8 @@ BEGIN
         RAISE EXCEPTION 'database "%" is slot %, not slot %', found.database, found.slot, slot
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF EXISTS (SELECT FROM postalytics.slots AS s WHERE s.front = postalytics.front_id() AND s.slots <> found.slots) THEN
-        RAISE EXCEPTION 'database "%" belongs to a cluster of % slots, but this cluster has %', found.database, found.slots,
-                        (SELECT max(s.slots) FROM postalytics.slots AS s)
+    IF all_slots <> found.slots THEN
+        RAISE EXCEPTION 'database "%" belongs to a cluster of % slots, but this cluster has %', found.database, found.slots, all_slots
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- PL/Proxy reads results as text, and does not notice that a slot has canceled a call.
@@ -271,8 +275,8 @@ COMMENT ON FUNCTION postalytics.check_slot(integer, text, text) IS
 -- user and password of the last call are used for all slots.  The last slot completes the
 -- cluster.  take_over is explained at claim_slot (copy_configuration.sql).
 --
--- Locks: SHARE ROW EXCLUSIVE on slots, and ACCESS EXCLUSIVE on the partitioned tables at the
--- first call for a slot.
+-- Locks: EXCLUSIVE on cluster_configuration, then ACCESS EXCLUSIVE on the partitioned tables
+-- at the first call for a slot.
 -- Errors: 0A000 in a transaction block, 25001 unless the transaction is READ COMMITTED, 42501
 -- unless the owner calls it, 22004 for NULL, 22023 for a connection string that is not valid
 -- or leads to another slot, 55000 if the database is not a slot, belongs to another front, or
@@ -308,7 +312,7 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Use SET ROLE.';
     END IF;
-    LOCK TABLE postalytics.slots IN SHARE ROW EXCLUSIVE MODE;
+    LOCK TABLE postalytics.cluster_configuration IN EXCLUSIVE MODE;
     all_slots := postalytics.check_slot(slot, conninfo, role);
     -- What a copy has inherited was added to another front.
     DELETE FROM postalytics.slots AS s
@@ -333,11 +337,10 @@ BEGIN
                                        ARRAY(SELECT 'p' || s.slot FROM postalytics.slots AS s ORDER BY s.slot),
                                        ARRAY(SELECT s.connection FROM postalytics.slots AS s ORDER BY s.slot));
         PERFORM postalytics.set_user('postalytics', 'CURRENT_USER', credentials);
-        -- A slot of a complete cluster that has moved may be restored from an older dump.
         IF NOT EXISTS (SELECT FROM postalytics.cluster_configuration) THEN
             PERFORM postalytics.stage_configuration();
-        ELSIF NOT postalytics.is_staged() THEN
-            PERFORM postalytics.copy_to_slot(slot);
+        ELSE
+            PERFORM postalytics.copy_to_moved_slot(slot);
         END IF;
     END IF;
 END

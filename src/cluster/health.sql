@@ -60,6 +60,12 @@ BEGIN
         events := NULL;
         lag := NULL;
         last_error := NULL;
+        IF each.front <> postalytics.front_id() THEN
+            reachable := false;
+            last_error := 'the slot belongs to another front';
+            RETURN NEXT;
+            CONTINUE;
+        END IF;
         BEGIN
             SELECT a.*
             INTO state
@@ -200,7 +206,7 @@ AS $$
            END,
            CASE
                WHEN h.last_error IS NULL THEN 'SELECT postalytics.maintain();'
-               WHEN h.reachable THEN 'Drop this front, or call add_slot with take_over => true.'
+               WHEN h.last_error = 'the slot belongs to another front' THEN 'Drop this front, or call add_slot with take_over => true.'
                ELSE 'Start its server, or call add_slot with its new connection string.'
            END
     FROM postalytics.cluster_health AS h

@@ -36,6 +36,7 @@
 
 PG_FUNCTION_INFO_V1(postalytics_check_no_block);
 PG_FUNCTION_INFO_V1(postalytics_id_of_front);
+PG_FUNCTION_INFO_V1(postalytics_is_complete);
 
 int			setting_slot_timeout;
 int			setting_fetch_timeout;
@@ -76,26 +77,47 @@ static int	copied_slots;		/* slots that were added to another one */
 static int	all_slots;			/* number of slots in the cluster */
 static const char *connections[MAX_SLOTS];
 
+/* Attribute number of front. */
+enum
+{
+	ATTR_ID = 1
+};
+
+static void
+begin_front(void)
+{
+	memset(&own_id, 0, sizeof(own_id));
+}
+
 /*
- * Set own_id.  It consists of OIDs that change when the extension is created again, as in a
- * restore, or the database is copied, and of the system identifier, which changes with
- * pg_upgrade.  A standby and a server that is recovered from a base backup keep all of them.
+ * Compute the id of this front from the stored one, which is new after a restore, the OID
+ * of the database, which differs in a copy of it, and the system identifier, which changes
+ * with pg_upgrade.  A standby and a server that is recovered from a base backup keep them.
  */
 static void
-identify_front(void)
+add_front(TupleTableSlot *row)
 {
+	bool		isnull;
 	uint64		system = GetSystemIdentifier();
-	Oid			relation = extension_relation("slots");
+	unsigned char *place = (unsigned char *) &system;
+	unsigned char *database = (unsigned char *) &MyDatabaseId;
 
-	memcpy(own_id.data, &system, 8);
-	memcpy(own_id.data + 8, &MyDatabaseId, 4);
-	memcpy(own_id.data + 12, &relation, 4);
+	own_id = *DatumGetUUIDP(slot_getattr(row, ATTR_ID, &isnull));
+	for (int i = 0; i < 8; i++)
+		own_id.data[i] ^= place[i];
+	for (int i = 0; i < 4; i++)
+		own_id.data[8 + i] ^= database[i];
 }
+
+static TableCache front_cache = {
+	.table = "front",
+	.begin = begin_front,
+	.add = add_front
+};
 
 static void
 begin_slots(void)
 {
-	identify_front();
 	known_slots = 0;
 	copied_slots = 0;
 	all_slots = 0;
@@ -125,16 +147,30 @@ static TableCache slots_cache = {
 	.add = add_slot
 };
 
+/* Read the slots again if they have changed. */
+static void
+refresh_slots(void)
+{
+	refresh_cache(&front_cache);
+	refresh_cache(&slots_cache);
+}
+
+static bool
+is_complete(void)
+{
+	refresh_slots();
+	return known_slots > 0 && known_slots == all_slots;
+}
+
 /* Return the number of slots.  Error 55000 if some have not been added yet. */
 int
 number_of_slots(void)
 {
-	refresh_cache(&slots_cache);
-	if (known_slots == 0 || known_slots < all_slots)
+	if (!is_complete())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cluster is not complete"),
-				 copied_slots > 0 ? errdetail("Its slots were added to another front, of which this one is a copy.") :
+				 copied_slots > 0 ? errdetail("Its slots belong to another front.") :
 				 known_slots == 0 ? errdetail("It has no slots.") :
 				 errdetail("%d of %d slots have been added.", known_slots, all_slots),
 				 copied_slots > 0 ? errhint("If this front is to replace the other one, call %s.add_slot with take_over => true for each slot.", EXTENSION_SCHEMA) :
@@ -146,7 +182,7 @@ number_of_slots(void)
 const char *
 slot_name(int slot)
 {
-	refresh_cache(&slots_cache);
+	refresh_slots();
 	return psprintf("%d (%s)", slot, connections[slot] == NULL ? "unknown" : connections[slot]);
 }
 
@@ -176,9 +212,20 @@ postalytics_id_of_front(PG_FUNCTION_ARGS)
 {
 	pg_uuid_t  *id = palloc(sizeof(*id));
 
-	identify_front();
+	refresh_cache(&front_cache);
 	*id = own_id;
 	PG_RETURN_UUID_P(id);
+}
+
+/*
+ * is_complete() returns boolean
+ *
+ * Returns true if all slots have been added, even if an older snapshot does not show it.
+ */
+Datum
+postalytics_is_complete(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(is_complete());
 }
 
 /*

@@ -5,7 +5,17 @@
  * Copyright (c) 2026, the postalytics_status developers
  */
 
--- A front that is restored from a dump, or is a copy, is another front and has another id.
+-- The table is not dumped, so a restored front has another id.
+CREATE TABLE postalytics.front (
+    id uuid NOT NULL
+);
+COMMENT ON TABLE postalytics.front IS
+    'internal: what front_id() computes the id of this front from';
+COMMENT ON COLUMN postalytics.front.id IS 'random value, set by CREATE EXTENSION';
+ALTER TABLE postalytics.front ENABLE ROW LEVEL SECURITY;
+INSERT INTO postalytics.front (id)
+SELECT pg_catalog.gen_random_uuid();
+
 CREATE FUNCTION postalytics.front_id()
 RETURNS uuid
 LANGUAGE c
@@ -34,13 +44,20 @@ COMMENT ON TABLE postalytics.slots IS
 COMMENT ON COLUMN postalytics.slots.slot IS 'number of the slot, from 0 to slots - 1';
 COMMENT ON COLUMN postalytics.slots.slots IS 'number of slots in the cluster';
 COMMENT ON COLUMN postalytics.slots.connection IS 'connection string, without user and password';
-COMMENT ON COLUMN postalytics.slots.front IS 'the front to which the slot was added; another one if this database is a copy';
+COMMENT ON COLUMN postalytics.slots.front IS 'id of the front to which the slot was added; another one if this front is a copy';
 
 CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slots
 FOR EACH STATEMENT
 EXECUTE FUNCTION postalytics.configuration_changed();
 ALTER TABLE postalytics.slots ENABLE ALWAYS TRIGGER configuration_changed;
+
+CREATE FUNCTION postalytics.is_complete()
+RETURNS boolean
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'postalytics_is_complete';
+COMMENT ON FUNCTION postalytics.is_complete() IS
+    'internal: true if all slots have been added';
 
 CREATE FUNCTION postalytics.check_no_block(function text)
 RETURNS void

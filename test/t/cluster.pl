@@ -611,16 +611,17 @@ is(sql($current_slots), '4', 'again no slot lags');
 
 # ---- dump and restore of the front ----
 
+sub fails_in { my ($database, $call) = @_; my ($result, $out, $err) = $front->psql($database, $call); return $err }
+
 my $front_dump = PostgreSQL::Test::Utils::tempdir() . '/front';
 command_ok([ 'pg_dump', '-Fc', '-f', $front_dump, '-d', $front->connstr('postgres') ], 'dump the front');
 $front->safe_psql('postgres', 'CREATE DATABASE again');
 command_ok([ 'pg_restore', '--exit-on-error', '-d', $front->connstr('again'), $front_dump ], 'restore the front');
 is(join(',', map { $_->safe_psql('postgres', 'SELECT count(*) FROM postalytics.syncs') } $slot[0], $new, @slot[ 2, 3 ]), '4,4,4,4', 'which changes no slot');
 is($front->safe_psql('again', 'SELECT count(*) FROM postalytics.events'), sql('SELECT count(*) FROM postalytics.events'), 'it can read the slots');
-my $again = sub { my ($sql) = @_; my ($result, $out, $err) = $front->psql('again', $sql); return $err };
-like($again->("SELECT postalytics.ingest('[]')"), qr/cluster is not complete/, 'but not write to them');
+like(fails_in('again', "SELECT postalytics.ingest('[]')"), qr/cluster is not complete/, 'but not write to them');
 my @place = map { place($_) } $slot[0], $new, @slot[ 2, 3 ];
-like($again->("SELECT postalytics.add_slot(0, '$place[0]')"), qr/slot 0 already has a configuration.*take_over => true/s, 'unless it takes over');
+like(fails_in('again', "SELECT postalytics.add_slot(0, '$place[0]')"), qr/slot 0 already has a configuration.*take_over => true/s, 'unless it takes over');
 $front->safe_psql('again', "SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)") for 0 .. 3;
 is($front->safe_psql('again', "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'"), '4', 'then it is connected');
 is(syncs_of($slot[0], $new, @slot[ 2, 3 ]), join(',', ('all limited next queue') x 4), 'and the slots keep their syncs');
@@ -634,8 +635,8 @@ my @current = ($slot[0], $new, @slot[ 2, 3 ]);
 sub history { return join ',', map { $_->safe_psql('postgres', "SELECT postalytics.setting('history')") } @current }
 $front->safe_psql('copy', "SELECT postalytics.configure('history', '9 days')");
 is(history(), join(',', ('6 days') x 4), 'a copy of the front changes no slot');
-my ($r4, $o4, $e4) = $front->psql('copy', "SELECT postalytics.ingest('[]')");
-like($e4, qr/cluster is not complete.*another front, of which this one is a copy.*take_over => true/s, 'and ingests nothing');
+like(fails_in('copy', "SELECT postalytics.ingest('[]')"), qr/cluster is not complete.*Its slots belong to another front.*take_over => true/s, 'and ingests nothing');
+is($front->safe_psql('copy', 'SELECT string_agg(DISTINCT last_error, \',\') FROM postalytics.cluster_health'), 'the slot belongs to another front', 'cluster_health says why');
 
 # It takes over the slots, with calls at the same time, and even if its configuration has changed
 # without a trigger.
@@ -644,6 +645,12 @@ sub in_copy { my ($call, $errors) = @_; return IPC::Run::start([ 'psql', '-XAtq'
 my @errors = ('', '', '');
 $_->finish for map { in_copy("SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)", \$errors[$_]) } 0 .. 2;
 is("@errors", '  ', 'it takes over slots');
+$slot[0]->safe_psql('postgres', 'CREATE DATABASE two');
+$slot[0]->safe_psql('two', 'CREATE EXTENSION postalytics_status; SELECT postalytics.join_cluster(1, 2)');
+like(fails_in('copy', "SELECT postalytics.add_slot(1, '" . place($slot[0]) =~ s/postgres$/two/r . "')"), qr/belongs to a cluster of 2 slots, but this cluster has 4/, 'a slot of a cluster of another size');
+my $before_it = DBI->connect('dbi:Pg:' . $front->connstr('copy'), undef, undef, { RaiseError => 1, PrintError => 0 });
+$before_it->do($_) for 'BEGIN ISOLATION LEVEL REPEATABLE READ', "SELECT postalytics.configure('max_rejects', '900')";
+
 # A change at the same time as the call that completes the cluster waits for it.
 my $gate = DBI->connect('dbi:Pg:' . $front->connstr('copy'), undef, undef, { RaiseError => 1, PrintError => 0 });
 $gate->do('SELECT pg_advisory_lock(1)');
@@ -660,13 +667,23 @@ is(history(), join(',', ('8 days') x 4), 'reaches all slots');
 my $up_to_date = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0' AND last_error IS NULL";
 is($front->safe_psql('copy', $up_to_date), '4', 'and the slots are those of the copy');
 
-# A slot that moves does not need the others, even after a change without a trigger.
-$_->safe_psql('postgres', 'ALTER ROLE former_reader RENAME TO reader') for $front, @current;
-$new->stop;
+eval { $before_it->do('COMMIT') };
+like($@, qr/could not serialize access due to concurrent update/, 'a snapshot from before that cannot change the configuration');
+$before_it->disconnect;
+
+# A call for a slot of a complete cluster copies a change without a trigger as well, but does
+# not need the other slots.
+my $bound = "SELECT string_agg(DISTINCT b.role::regrole::text, ',') FROM postalytics.bindings AS b WHERE b.role::regrole::text LIKE '%reader'";
+$_->safe_psql('postgres', 'ALTER ROLE former_reader RENAME TO new_reader') for $front, @current;
 $front->safe_psql('copy', "SELECT postalytics.add_slot(0, '$place[0]')");
+is(join(',', map { $_->safe_psql('postgres', $bound) } @current), join(',', ('new_reader') x 4), 'add_slot copies the new name of a role');
+$_->safe_psql('postgres', 'ALTER ROLE new_reader RENAME TO reader') for $front, @current;
+$new->stop;
+like(fails_in('copy', "SELECT postalytics.add_slot(0, '$place[0]')"), qr/WARNING:  could not copy the latest configuration: .*could not reach the slot/s, 'or warns');
 $new->start;
 $front->safe_psql('copy', 'SELECT FROM postalytics.maintain()');
-is($front->safe_psql('copy', $up_to_date), '4', 'which maintain copies later');
+is($front->safe_psql('copy', $up_to_date), '4', 'and maintain copies it');
+is(join(',', map { $_->safe_psql('postgres', $bound) } @current), join(',', ('reader') x 4), 'to all slots');
 $front->safe_psql('copy', 'DROP EXTENSION postalytics_cluster CASCADE');
 $front->safe_psql('again', 'DROP EXTENSION postalytics_cluster CASCADE');
 $worker->disconnect;
