@@ -26,6 +26,7 @@ COMMENT ON COLUMN postalytics.cluster_configuration.document IS 'the configurati
 
 -- The table has one row.
 CREATE UNIQUE INDEX cluster_configuration_is_one ON postalytics.cluster_configuration ((true));
+ALTER TABLE postalytics.cluster_configuration REPLICA IDENTITY FULL;
 ALTER TABLE postalytics.cluster_configuration ENABLE ROW LEVEL SECURITY;
 
 -- When each sync was created, and the argument since of create_sync.
@@ -259,30 +260,6 @@ END
 $$;
 COMMENT ON FUNCTION postalytics.stage_configuration() IS
     'internal: check a changed configuration on all slots, and schedule its copy for commit';
-
--- A slot that has moved may be restored from an older dump.  If the configuration has changed
--- without a trigger, for example because a role was renamed, all slots need the change.  If
--- another slot cannot be reached, this one gets what all slots last accepted.
-CREATE FUNCTION postalytics.copy_to_moved_slot(slot integer)
-RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    BEGIN
-        PERFORM postalytics.stage_configuration();
-    EXCEPTION
-        WHEN OTHERS THEN
-            RAISE WARNING 'could not copy the latest configuration: %', SQLERRM
-                USING HINT = 'Call postalytics.maintain() when all slots can be reached.';
-    END;
-    IF NOT postalytics.is_staged() THEN
-        PERFORM postalytics.copy_to_slot(slot);
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION postalytics.copy_to_moved_slot(integer) IS
-    'internal: copy the configuration to a slot of a complete cluster';
 
 CREATE FUNCTION postalytics.copy_changes()
 RETURNS trigger

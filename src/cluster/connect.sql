@@ -269,14 +269,41 @@ $$;
 COMMENT ON FUNCTION postalytics.check_slot(integer, text, text) IS
     'internal: check the database of a slot before the front connects to it';
 
+-- Copies the configuration to a slot of a complete cluster, unless the slot has it.  A slot
+-- that has moved may be restored from an older dump.  If the configuration has changed
+-- without a trigger, for example because a role was renamed, all slots need the change.  If
+-- another slot cannot be reached, this one gets what all slots last accepted.
+CREATE FUNCTION postalytics.copy_to_moved_slot(slot integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    BEGIN
+        PERFORM postalytics.stage_configuration();
+    EXCEPTION
+        WHEN OTHERS THEN
+            RAISE WARNING 'could not copy the latest configuration: %', SQLERRM
+                USING HINT = 'Call postalytics.maintain() when all slots can be reached.';
+    END;
+    IF NOT postalytics.is_staged()
+       AND (SELECT s.configuration_version FROM postalytics.query_state(slot) AS s)
+           IS DISTINCT FROM (SELECT c.version FROM postalytics.cluster_configuration AS c) THEN
+        PERFORM postalytics.copy_to_slot(slot);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION postalytics.copy_to_moved_slot(integer) IS
+    'internal: copy the configuration to a slot of a complete cluster';
+
 -- Connects the front to a slot, or changes the connection of a slot that has moved.  The
 -- database must have joined the cluster as this slot.  user defaults to session_user; this
 -- role needs the privileges of the owner of postalytics_status in the slot's database.  The
 -- user and password of the last call are used for all slots.  The last slot completes the
 -- cluster.  take_over is explained at claim_slot (copy_configuration.sql).
 --
--- Locks: EXCLUSIVE on cluster_configuration, then ACCESS EXCLUSIVE on the partitioned tables
--- at the first call for a slot.
+-- Locks: SHARE ROW EXCLUSIVE on slots, then ACCESS EXCLUSIVE on the partitioned tables at the
+-- first call for a slot, then those of stage_configuration.
 -- Errors: 0A000 in a transaction block, 25001 unless the transaction is READ COMMITTED, 42501
 -- unless the owner calls it, 22004 for NULL, 22023 for a connection string that is not valid
 -- or leads to another slot, 55000 if the database is not a slot, belongs to another front, or
@@ -312,7 +339,7 @@ BEGIN
             USING ERRCODE = 'insufficient_privilege',
                   HINT = 'Use SET ROLE.';
     END IF;
-    LOCK TABLE postalytics.cluster_configuration IN EXCLUSIVE MODE;
+    LOCK TABLE postalytics.slots IN SHARE ROW EXCLUSIVE MODE;
     all_slots := postalytics.check_slot(slot, conninfo, role);
     -- What a copy has inherited was added to another front.
     DELETE FROM postalytics.slots AS s

@@ -206,12 +206,17 @@ AS $$
            END,
            CASE
                WHEN h.last_error IS NULL THEN 'SELECT postalytics.maintain();'
-               WHEN h.last_error = 'the slot belongs to another front' THEN 'Drop this front, or call add_slot with take_over => true.'
+               WHEN h.last_error = 'the slot belongs to another front' THEN 'Call add_slot with take_over => true for each slot, or drop this front.'
+               WHEN NOT postalytics.is_complete() THEN 'Call add_slot for the other slots.'
                ELSE 'Start its server, or call add_slot with its new connection string.'
            END
     FROM postalytics.cluster_health AS h
     WHERE h.last_error IS NOT NULL
        OR h.lag <> '0'
+    UNION ALL
+    SELECT 'error', 'slot', 'The cluster has no slots.',
+           'Call add_slot for each slot, with take_over => true if this front was restored from a dump.'
+    WHERE NOT EXISTS (SELECT FROM postalytics.slots)
     UNION ALL
     SELECT 'warning', 'pg_read_all_data',
            format('Role %I can read the foreign tables, and so the data of all accounts.', r.rolname),

@@ -77,7 +77,7 @@ static int	copied_slots;		/* slots that were added to another one */
 static int	all_slots;			/* number of slots in the cluster */
 static const char *connections[MAX_SLOTS];
 
-/* Attribute number of front. */
+/* Attribute number of table front. */
 enum
 {
 	ATTR_ID = 1
@@ -99,12 +99,12 @@ add_front(TupleTableSlot *row)
 {
 	bool		isnull;
 	uint64		system = GetSystemIdentifier();
-	unsigned char *place = (unsigned char *) &system;
+	unsigned char *identifier = (unsigned char *) &system;
 	unsigned char *database = (unsigned char *) &MyDatabaseId;
 
 	own_id = *DatumGetUUIDP(slot_getattr(row, ATTR_ID, &isnull));
 	for (int i = 0; i < 8; i++)
-		own_id.data[i] ^= place[i];
+		own_id.data[i] ^= identifier[i];
 	for (int i = 0; i < 4; i++)
 		own_id.data[8 + i] ^= database[i];
 }
@@ -174,7 +174,7 @@ number_of_slots(void)
 				 known_slots == 0 ? errdetail("It has no slots.") :
 				 errdetail("%d of %d slots have been added.", known_slots, all_slots),
 				 copied_slots > 0 ? errhint("If this front is to replace the other one, call %s.add_slot with take_over => true for each slot.", EXTENSION_SCHEMA) :
-				 errhint("Add the other slots with %s.add_slot.", EXTENSION_SCHEMA)));
+				 errhint("Add the slots with %s.add_slot.", EXTENSION_SCHEMA)));
 	return all_slots;
 }
 

@@ -10,8 +10,9 @@ CREATE TABLE postalytics.front (
     id uuid NOT NULL
 );
 COMMENT ON TABLE postalytics.front IS
-    'internal: what front_id() computes the id of this front from';
+    'internal: the stored part of the id of this front';
 COMMENT ON COLUMN postalytics.front.id IS 'random value, set by CREATE EXTENSION';
+CREATE UNIQUE INDEX front_is_one ON postalytics.front ((true));
 ALTER TABLE postalytics.front ENABLE ROW LEVEL SECURITY;
 INSERT INTO postalytics.front (id)
 SELECT pg_catalog.gen_random_uuid();
@@ -44,7 +45,7 @@ COMMENT ON TABLE postalytics.slots IS
 COMMENT ON COLUMN postalytics.slots.slot IS 'number of the slot, from 0 to slots - 1';
 COMMENT ON COLUMN postalytics.slots.slots IS 'number of slots in the cluster';
 COMMENT ON COLUMN postalytics.slots.connection IS 'connection string, without user and password';
-COMMENT ON COLUMN postalytics.slots.front IS 'id of the front to which the slot was added; another one if this front is a copy';
+COMMENT ON COLUMN postalytics.slots.front IS 'id of the front to which the slot was added; another one in a copy of that front, and after pg_upgrade';
 
 CREATE TRIGGER configuration_changed
 AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON postalytics.slots

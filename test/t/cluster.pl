@@ -256,6 +256,12 @@ like(fails($front, "$change; INSERT INTO late VALUES (1); COMMIT"), qr/too late/
 like(fails($front, "\\set VERBOSITY verbose\n$change; PREPARE TRANSACTION 'p'"), qr/0A000: cannot PREPARE a transaction that has changed the configuration of a cluster/, 'a change cannot be prepared');
 is(join(';', map { $_->safe_psql('postgres', "SELECT string_agg(name, ' ' ORDER BY name) || postalytics.setting('history') FROM postalytics.syncs") } @slot), join(';', ('all some30 days') x 4), 'rolled-back changes do not reach the slots');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag = '0'"), '4', 'and no slot lags');
+# Publications need the old rows.
+sql('SET client_min_messages = error; CREATE PUBLICATION everything FOR ALL TABLES');
+sql("SELECT postalytics.configure('history', '6 days'), postalytics.configure('history', NULL)");
+sql('DROP PUBLICATION everything');
+is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE lag = '0'"), '4', 'a publication of all tables');
+
 # What create_sync writes after the row of the sync is copied as well.
 sql("BEGIN; SET CONSTRAINTS ALL IMMEDIATE; SELECT postalytics.create_sync('early', since => '2026-01-01'); COMMIT");
 my $early = "SELECT count(*) FROM postalytics.deliveries WHERE sync = 'early'";
@@ -620,6 +626,7 @@ command_ok([ 'pg_restore', '--exit-on-error', '-d', $front->connstr('again'), $f
 is(join(',', map { $_->safe_psql('postgres', 'SELECT count(*) FROM postalytics.syncs') } $slot[0], $new, @slot[ 2, 3 ]), '4,4,4,4', 'which changes no slot');
 is($front->safe_psql('again', 'SELECT count(*) FROM postalytics.events'), sql('SELECT count(*) FROM postalytics.events'), 'it can read the slots');
 like(fails_in('again', "SELECT postalytics.ingest('[]')"), qr/cluster is not complete/, 'but not write to them');
+like($front->safe_psql('again', "SELECT string_agg(finding, ' ') FROM postalytics.check_setup()"), qr/The cluster has no slots/, 'as check_setup says');
 my @place = map { place($_) } $slot[0], $new, @slot[ 2, 3 ];
 like(fails_in('again', "SELECT postalytics.add_slot(0, '$place[0]')"), qr/slot 0 already has a configuration.*take_over => true/s, 'unless it takes over');
 $front->safe_psql('again', "SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)") for 0 .. 3;
@@ -636,6 +643,7 @@ sub history { return join ',', map { $_->safe_psql('postgres', "SELECT postalyti
 $front->safe_psql('copy', "SELECT postalytics.configure('history', '9 days')");
 is(history(), join(',', ('6 days') x 4), 'a copy of the front changes no slot');
 like(fails_in('copy', "SELECT postalytics.ingest('[]')"), qr/cluster is not complete.*Its slots belong to another front.*take_over => true/s, 'and ingests nothing');
+like($front->safe_psql('copy', "SELECT string_agg(DISTINCT remedy, ' ') FROM postalytics.check_setup() WHERE name = 'slot'"), qr/^Call add_slot with take_over => true for each slot, or drop this front\.$/, 'check_setup says what to do');
 is($front->safe_psql('copy', 'SELECT string_agg(DISTINCT last_error, \',\') FROM postalytics.cluster_health'), 'the slot belongs to another front', 'cluster_health says why');
 
 # It takes over the slots, with calls at the same time, and even if its configuration has changed
@@ -680,6 +688,7 @@ is(join(',', map { $_->safe_psql('postgres', $bound) } @current), join(',', ('ne
 $_->safe_psql('postgres', 'ALTER ROLE new_reader RENAME TO reader') for $front, @current;
 $new->stop;
 like(fails_in('copy', "SELECT postalytics.add_slot(0, '$place[0]')"), qr/WARNING:  could not copy the latest configuration: .*could not reach the slot/s, 'or warns');
+is($slot[0]->safe_psql('postgres', $bound), 'reader', 'and leaves the slot as it is');
 $new->start;
 $front->safe_psql('copy', 'SELECT FROM postalytics.maintain()');
 is($front->safe_psql('copy', $up_to_date), '4', 'and maintain copies it');
