@@ -598,6 +598,8 @@ $session->disconnect;
 $new = $standby;
 is($new->safe_psql('postgres', 'SELECT pg_is_in_recovery()'), 'f', 'which is the slot now');
 
+my @current = ($slot[0], $new, @slot[ 2, 3 ]);	# the slots as they are now
+
 # ---- a slot that is restored from an older dump ----
 
 my $older = PostgreSQL::Test::Utils::tempdir() . '/older';
@@ -606,14 +608,14 @@ sql("SELECT postalytics.create_sync('younger')");
 $slot[2]->safe_psql('postgres', 'CREATE DATABASE older');
 command_ok([ 'pg_restore', '--exit-on-error', '-d', $slot[2]->connstr('older'), $older ], 'restore the slot');
 (my $to_older = place($slot[2])) =~ s/dbname=postgres/dbname=older/;
-my $current_slots = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'";
+my $up_to_date = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0' AND last_error IS NULL";
 sql("SELECT postalytics.add_slot(2, '$to_older')");
 is($slot[2]->safe_psql('older', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'"), '1', 'add_slot copies the configuration to it');
-is(sql($current_slots), '4', 'so that no slot lags');
+is(sql($up_to_date), '4', 'so that no slot lags');
 sql("SELECT postalytics.drop_sync('younger')");
 sql("SELECT postalytics.add_slot(2, '" . place($slot[2]) . "')");
 is($slot[2]->safe_psql('postgres', "SELECT count(*) FROM postalytics.syncs WHERE name = 'younger'"), '0', 'and to the database that it was restored from');
-is(sql($current_slots), '4', 'again no slot lags');
+is(sql($up_to_date), '4', 'again no slot lags');
 
 # ---- dump and restore of the front ----
 
@@ -623,22 +625,21 @@ my $front_dump = PostgreSQL::Test::Utils::tempdir() . '/front';
 command_ok([ 'pg_dump', '-Fc', '-f', $front_dump, '-d', $front->connstr('postgres') ], 'dump the front');
 $front->safe_psql('postgres', 'CREATE DATABASE again');
 command_ok([ 'pg_restore', '--exit-on-error', '-d', $front->connstr('again'), $front_dump ], 'restore the front');
-is(join(',', map { $_->safe_psql('postgres', 'SELECT count(*) FROM postalytics.syncs') } $slot[0], $new, @slot[ 2, 3 ]), '4,4,4,4', 'which changes no slot');
+is(join(',', map { $_->safe_psql('postgres', 'SELECT count(*) FROM postalytics.syncs') } @current), '4,4,4,4', 'which changes no slot');
 is($front->safe_psql('again', 'SELECT count(*) FROM postalytics.events'), sql('SELECT count(*) FROM postalytics.events'), 'it can read the slots');
 like(fails_in('again', "SELECT postalytics.ingest('[]')"), qr/cluster is not complete/, 'but not write to them');
 like($front->safe_psql('again', "SELECT string_agg(finding, ' ') FROM postalytics.check_setup()"), qr/The cluster has no slots/, 'as check_setup says');
-my @place = map { place($_) } $slot[0], $new, @slot[ 2, 3 ];
+my @place = map { place($_) } @current;
 like(fails_in('again', "SELECT postalytics.add_slot(0, '$place[0]')"), qr/slot 0 already has a configuration.*take_over => true/s, 'unless it takes over');
 $front->safe_psql('again', "SELECT postalytics.add_slot($_, '$place[$_]', take_over => true)") for 0 .. 3;
-is($front->safe_psql('again', "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0'"), '4', 'then it is connected');
-is(syncs_of($slot[0], $new, @slot[ 2, 3 ]), join(',', ('all limited next queue') x 4), 'and the slots keep their syncs');
+is($front->safe_psql('again', $up_to_date), '4', 'then it is connected');
+is(syncs_of(@current), join(',', ('all limited next queue') x 4), 'and the slots keep their syncs');
 is(sql("SELECT count(*) FROM postalytics.cluster_health WHERE last_error = 'the slot belongs to another front'"), '4', 'the other front has lost them');
 is($front->safe_psql('again', "SELECT inserted FROM postalytics.ingest('{\"mailId\": \"after\", \"eventType\": 4, \"eventDate\": \"2026-10-01\"}', 'c')"), '1', 'it ingests');
 is($front->safe_psql('again', "SELECT postalytics.configure('history', '6 days')") . $new->safe_psql('postgres', "SELECT postalytics.setting('history')"), '6 days', 'and configures');
 like(fails($front, "SELECT postalytics.configure('history', '8 days')"), qr/is not a slot of this front/, 'which the other front cannot do any more');
 # A copy of the database is another front.
 $front->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE again');
-my @current = ($slot[0], $new, @slot[ 2, 3 ]);
 sub history { return join ',', map { $_->safe_psql('postgres', "SELECT postalytics.setting('history')") } @current }
 $front->safe_psql('copy', "SELECT postalytics.configure('history', '9 days')");
 is(history(), join(',', ('6 days') x 4), 'a copy of the front changes no slot');
@@ -672,7 +673,6 @@ $_->finish for $last, $meanwhile;
 $gate->disconnect;
 is("@errors", '  ', 'a change while the last slot is added');
 is(history(), join(',', ('8 days') x 4), 'reaches all slots');
-my $up_to_date = "SELECT count(*) FROM postalytics.cluster_health WHERE reachable AND lag = '0' AND last_error IS NULL";
 is($front->safe_psql('copy', $up_to_date), '4', 'and the slots are those of the copy');
 
 eval { $before_it->do('COMMIT') };

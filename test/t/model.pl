@@ -122,9 +122,10 @@ sub may_be_handed
 	{
 		my $key = $rule->{ordered} ? $row->{piece} : $row->{id};
 		next if $heads{$key};
-		$by_itself{ $row->{id} } = { %$row } if is_due($row) && !$row->{leased};
-		if (is_due($row) && !$row->{leased} && $row->{attempt} >= ($sync eq 'fragile' ? 100 : 3)) { $row->{due} = 'dead'; $row->{reason} = 'lease_expired' }
-		elsif (is_due($row) && !$row->{leased} && $rule->{unless} && $returned{ $row->{piece} }) { finish($row, 'cancelled') }
+		my $is_free = is_due($row) && !$row->{leased};
+		$by_itself{ $row->{id} } = { %$row } if $is_free;
+		if ($is_free && $row->{attempt} >= ($sync eq 'fragile' ? 100 : 3)) { $row->{due} = 'dead'; $row->{reason} = 'lease_expired' }
+		elsif ($is_free && $rule->{unless} && $returned{ $row->{piece} }) { finish($row, 'cancelled') }
 		else { $heads{$key} = $row }
 	}
 	return grep { is_due($_) && !$_->{leased} } values %heads;
